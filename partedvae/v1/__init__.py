@@ -1,0 +1,1 @@
+"""Generated from protos/partedvae/v1 by `make protos`; proved fresh by `make check`."""

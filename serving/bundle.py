@@ -1,0 +1,193 @@
+"""The bundle: a version folder `<models>/<name>/<version>/` with two ONNX graphs and a manifest. Serving owns the format.
+
+Export writes through `write_bundle`; the server reads through `load_bundle`. The manifest is the message
+`partedvae.v1.Manifest` as JSON, so that GetModel returns what export wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from partedvae.v1.manifest_pb2 import GraphFile, Manifest
+from serving.errors import BundleError
+
+FORMAT_VERSION = 1
+ENCODER_FILE = "encoder.onnx"
+DECODER_FILE = "decoder.onnx"
+MANIFEST_FILE = "manifest.json"
+GRAPH_FILES = (ENCODER_FILE, DECODER_FILE)
+
+ENCODER_INPUT = "images"
+"""uint8 [batch, height, width, channels]."""
+Z_MEAN, Z_LOGVAR = "z_mean", "z_logvar"
+"""Encoder outputs, float32 [batch, z_dim]."""
+DECODER_INPUTS = ("u", "z")
+"""float32 [batch, sum of u_dim] (the factors' u in the manifest's order) and float32 [batch, z_dim]."""
+DECODER_OUTPUT = "images"
+"""uint8 [batch, height, width, channels]."""
+
+
+def factor_output(factor: str, kind: str) -> str:
+    """Name the encoder's output for a factor; `kind` is "probs", "u_mean" or "u_logvar". All are float32 [batch, ...]."""
+    return f"{factor}.{kind}"
+
+
+def encoder_outputs(manifest: Manifest) -> list[str]:
+    """Return the names of all encoder outputs in the graph's order."""
+    kinds = ("probs", "u_mean", "u_logvar")
+    return [factor_output(f.name, kind) for f in manifest.factors for kind in kinds] + [Z_MEAN, Z_LOGVAR]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A verified bundle: its files exist, have the manifest's checksums, and the format is known."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def encoder_path(self) -> Path:
+        """Path of the encoder graph."""
+        return self.folder / ENCODER_FILE
+
+    @property
+    def decoder_path(self) -> Path:
+        """Path of the decoder graph."""
+        return self.folder / DECODER_FILE
+
+    @property
+    def version(self) -> int:
+        """The version, which is the folder's name."""
+        return int(self.folder.name)
+
+    @property
+    def name(self) -> str:
+        """The model's name, which is the parent folder's name."""
+        return self.folder.parent.name
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a version folder's manifest.
+
+    Raises:
+        BundleError: it is missing, no JSON of this format, or of a newer format.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is no bundle: {MANIFEST_FILE} is missing; export a run with 'partedvae export'") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    try:
+        manifest = json_format.Parse(text, Manifest(), ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise BundleError(f"{path} is not a valid manifest: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format version {manifest.format_version}, this partedvae reads {FORMAT_VERSION}; "
+            "export the run again or install the partedvae that wrote it"
+        )
+    return manifest
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and verify one version folder.
+
+    Raises:
+        BundleError: something is missing, a checksum differs, or the format is unknown. Names the file and the remedy.
+    """
+    if not folder.name.isdecimal():
+        raise BundleError(f"{folder} is no version folder: its name must be a whole number")
+    manifest = read_manifest(folder)
+    if not manifest.factors or not manifest.HasField("image"):
+        raise BundleError(f"{folder / MANIFEST_FILE} names no factors or no image size; export the run again")
+    recorded = {file.name: file for file in manifest.files}
+    for name in GRAPH_FILES:
+        path = folder / name
+        if name not in recorded:
+            raise BundleError(f"{folder / MANIFEST_FILE} does not list {name}; export the run again")
+        if not path.is_file():
+            raise BundleError(f"{path} is missing; export the run again")
+        actual = sha256_of(path)
+        if actual != recorded[name].sha256:
+            raise BundleError(
+                f"{path} is damaged: its SHA-256 is {actual[:12]}…, the manifest says {recorded[name].sha256[:12]}…; "
+                "export the run again or copy the bundle anew"
+            )
+    return Bundle(folder=folder, manifest=manifest)
+
+
+def versions_of(model_folder: Path) -> list[int]:
+    """Return the version numbers in a model's folder, oldest first."""
+    if not model_folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in model_folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[[Path], None]) -> Bundle:
+    """Write the next version of a model, all or nothing.
+
+    Args:
+        model_folder: `<models>/<name>`; made if it is not there.
+        manifest: complete but for format version and files, which are filled in.
+        write_graphs: writes both ONNX files into the folder that it is given. When it raises, no version appears.
+
+    Returns:
+        The new version, read back and verified.
+    """
+    model_folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=model_folder))
+    try:
+        write_graphs(staging)
+        manifest.format_version = FORMAT_VERSION
+        del manifest.files[:]
+        for name in GRAPH_FILES:
+            path = staging / name
+            manifest.files.append(GraphFile(name=name, sha256=sha256_of(path), size_bytes=path.stat().st_size))
+        text = json_format.MessageToJson(manifest, preserving_proto_field_name=True)
+        (staging / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+        for path in [*staging.iterdir(), staging]:
+            _fsync(path)
+        staging.chmod(0o755)
+        folder = _publish(staging, model_folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _fsync(model_folder)
+    return load_bundle(folder)
+
+
+def _publish(staging: Path, model_folder: Path) -> Path:
+    """Rename the staging folder to the next free version; try again if another export took that number first."""
+    while True:
+        folder = model_folder / str(max(versions_of(model_folder), default=0) + 1)
+        try:
+            staging.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            continue
+        return folder
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,42 @@
+"""Errors of the serving domain. Their messages are for the caller: each names the value and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ServingError(Exception):
+    """Base of all errors that a caller or an operator can do something about."""
+
+
+class InvalidInputError(ServingError, ValueError):
+    """The request can never succeed as it is."""
+
+
+class ImageError(InvalidInputError):
+    """One image of a batch cannot be used."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        """Name the image by its position in the batch."""
+        super().__init__(f"image {index}: {reason}")
+        self.index = index
+        self.reason = reason
+
+
+class ModelNotFoundError(ServingError, LookupError):
+    """No such model or version."""
+
+
+class BundleError(ServingError):
+    """A bundle is missing, damaged or of a format that this version does not know."""
+
+
+class DeviceError(ServingError):
+    """The device asked for is not to be had here."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

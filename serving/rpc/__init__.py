@@ -1,0 +1,1 @@
+"""The transport: gRPC messages in, domain calls, gRPC messages out."""

@@ -1,0 +1,1 @@
+"""Training: data, model, objective and trainer, in PyTorch. Its result is a run directory with checkpoints."""
