@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from partedvae.v1.manifest_pb2 import Manifest
 
 FloatArray = NDArray[np.float32]
 ImageArray = NDArray[np.uint8]
@@ -30,7 +34,8 @@ class FactorResult:
     @property
     def class_indices(self) -> NDArray[np.int64]:
         """Index of the most probable class, [images]."""
-        return np.argmax(_asked_for(self.probs, "probs"), axis=1)
+        indices: NDArray[np.int64] = np.argmax(_asked_for(self.probs, "probs"), axis=1)
+        return indices
 
     @property
     def classes(self) -> NDArray[np.str_]:
@@ -82,8 +87,56 @@ class Features:
     def _only_factor(self, attribute: str) -> FactorResult:
         if len(self.factors) != 1:
             names = [f.name for f in self.factors]
-            raise ValueError(f"the model has {len(names)} factors: take features[name].{attribute} with a name of {names}")
+            raise ValueError(
+                f"the model has {len(names)} factors: take features[name].{attribute} with a name of {names}"
+            )
         return self.factors[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generated:
+    """New images with the class of each."""
+
+    images: ImageArray
+    """uint8 [images, height, width, channels], at the model's size."""
+    classes: Mapping[str, NDArray[np.str_]]
+    """For each factor by name, in the model's order, the class name of every image, [images]."""
+    seed: int
+    """The seed that was used: the same seed gives the same images from the same model."""
+    model: str = ""
+    """Name of the model that answered."""
+    version: int = 0
+    """Its version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One version of one model on a server."""
+
+    name: str
+    """Name of the model."""
+    version: int
+    """Its version."""
+    ready: bool
+    """Whether it answers."""
+    reason: str = ""
+    """Why it does not answer; empty otherwise."""
+    is_default: bool = False
+    """Whether a call without a version means this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDetails:
+    """What is known of one model."""
+
+    name: str
+    """Name of the model."""
+    version: int
+    """Its version."""
+    manifest: Manifest
+    """What export wrote: image size, factors with their classes and priors, training, scores, checksums."""
+    execution_provider: str
+    """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
 
 
 def concatenate(parts: Sequence[Features]) -> Features:

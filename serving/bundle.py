@@ -1,4 +1,4 @@
-"""The bundle: a version folder `<models>/<name>/<version>/` with two ONNX graphs and a manifest. Serving owns the format.
+"""The bundle: a version folder `<models>/<name>/<version>/`, two ONNX graphs and a manifest. Serving owns the format.
 
 Export writes through `write_bundle`; the server reads through `load_bundle`. The manifest is the message
 `partedvae.v1.Manifest` as JSON, so that GetModel returns what export wrote.
@@ -36,7 +36,7 @@ DECODER_OUTPUT = "images"
 
 
 def factor_output(factor: str, kind: str) -> str:
-    """Name the encoder's output for a factor; `kind` is "probs", "u_mean" or "u_logvar". All are float32 [batch, ...]."""
+    """Name an encoder output of a factor; `kind` is "probs", "u_mean" or "u_logvar". All are float32 [batch, ...]."""
     return f"{factor}.{kind}"
 
 
@@ -90,7 +90,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BundleError(f"{folder} is no bundle: {MANIFEST_FILE} is missing; export a run with 'partedvae export'") from None
+        raise BundleError(
+            f"{folder} is no bundle: {MANIFEST_FILE} is missing; export a run with 'partedvae export'"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     try:

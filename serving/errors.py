@@ -36,6 +36,10 @@ class DeviceError(ServingError):
     """The device asked for is not to be had here."""
 
 
+class AddressError(ServingError):
+    """The address to listen on is malformed, taken, or not this machine's."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)

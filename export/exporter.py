@@ -1,0 +1,83 @@
+"""From a run to a bundle: load the checkpoint, write the graphs, prove parity, describe, publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from export.graphs import OPSET, write_decoder, write_encoder
+from export.parity import BATCHES, prove_parity
+from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
+from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, write_bundle
+from training.config import TrainConfig
+from training.data.registry import load_dataset
+from training.evaluation import evaluate
+from training.model import PartedVAE
+from training.run import RunDirectory
+
+
+def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
+    """Export a run's newest checkpoint as the next version of a model.
+
+    Args:
+        run_dir: a run directory of `partedvae train`.
+        model_folder: `<models>/<name>`.
+        data_dir: folder of the data sets: parity is proved, and the accuracy measured, on the test images.
+
+    Raises:
+        ValueError: the run, its data or its checkpoint cannot be had, or parity fails. No version appears then.
+    """
+    run = RunDirectory(run_dir)
+    config = run.load_config()
+    model, state = run.load_model(torch.device("cpu"))
+    test = load_dataset(config.dataset, data_dir).test
+    evaluation = evaluate(model, test, config)
+    manifest = _describe(model, config, run.load_provenance(), state["epoch"])
+    for name, accuracy in evaluation.accuracies.items():
+        manifest.scores[f"accuracy/{name}"] = accuracy
+    manifest.scores["reconstruction"] = evaluation.reconstruction
+
+    def write_graphs(folder: Path) -> None:
+        write_encoder(folder / ENCODER_FILE, model, config)
+        write_decoder(folder / DECODER_FILE, model, config)
+        manifest.parity_max_difference = prove_parity(folder, model, config, test.images[: max(BATCHES)])
+
+    return write_bundle(model_folder, manifest, write_graphs)
+
+
+def _describe(model: PartedVAE, config: TrainConfig, provenance: dict[str, object], epochs: int) -> Manifest:
+    height, width, channels = config.model.image_size
+    versions, labelled = provenance["versions"], provenance["labelled_images"]
+    assert isinstance(versions, dict)
+    assert isinstance(labelled, list)
+    created = Timestamp()
+    created.GetCurrentTime()
+    return Manifest(
+        created=created,
+        image=ImageSpec(height=height, width=width, channels=channels),
+        factors=[
+            Factor(
+                name=module.config.name,
+                class_names=module.config.classes,
+                prior_probs=module.config.prior,
+                u_dim=module.config.u_dim,
+                prior_means=module.prior_modes().mean.flatten().tolist(),
+                prior_logvars=module.prior_modes().logvar.flatten().tolist(),
+            )
+            for module in model.class_factors()
+        ],
+        z_dim=config.model.z_dim,
+        training=TrainingRecord(
+            dataset=config.dataset,
+            recipe=config.recipe,
+            seed=config.seed,
+            labels_used=len(labelled),
+            epochs=epochs,
+            partedvae_version=versions["partedvae"],
+            torch_version=versions["torch"],
+            commit=str(provenance["commit"]),
+        ),
+        opset=OPSET,
+    )

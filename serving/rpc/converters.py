@@ -1,0 +1,145 @@
+"""Between messages and the domain: names, arrays and images, in both directions. No decisions are taken here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partedvae.results import FactorResult, Features, FloatArray, ImageArray
+from partedvae.v1 import manifest_pb2, service_pb2, tensors_pb2
+from serving.errors import InvalidInputError
+from serving.images import ImageLimits, decode, encode_png, from_packed
+from serving.inference import CLASS_RELATED, Generated, Output
+from serving.repository import VersionStatus
+from serving.runtime import Runtime
+
+_OUTPUTS: dict[int, Output] = {
+    service_pb2.FEATURE_OUTPUT_PROBS: "probs",
+    service_pb2.FEATURE_OUTPUT_U_MEAN: "u_mean",
+    service_pb2.FEATURE_OUTPUT_U_LOGVAR: "u_logvar",
+    service_pb2.FEATURE_OUTPUT_Z_MEAN: "z_mean",
+    service_pb2.FEATURE_OUTPUT_Z_LOGVAR: "z_logvar",
+}
+
+
+def images_from(message: tensors_pb2.Images, spec: manifest_pb2.ImageSpec, limits: ImageLimits) -> ImageArray:
+    """Return uint8 [images, height, width, channels] at the model's size.
+
+    Raises:
+        InvalidInputError: nothing is set, or the images cannot be used; see `serving.images`.
+    """
+    match message.WhichOneof("source"):
+        case "packed":
+            return from_packed(message.packed.data, message.packed.shape, spec, limits)
+        case "encoded":
+            return decode(message.encoded.items, spec, limits)
+        case _:
+            raise InvalidInputError("no images: set images.packed or images.encoded")
+
+
+def include_from(values: Iterable[int]) -> tuple[Output, ...]:
+    """Return the names of the outputs asked for; the class-related ones when none is.
+
+    Raises:
+        InvalidInputError: an unspecified or unknown value.
+    """
+    names = []
+    for value in values:
+        if value not in _OUTPUTS:
+            known = [service_pb2.FeatureOutput.Name(service_pb2.FeatureOutput.ValueType(v)) for v in _OUTPUTS]
+            raise InvalidInputError(f"include has the value {value}: choose some of {known}")
+        names.append(_OUTPUTS[value])
+    return tuple(names) or CLASS_RELATED
+
+
+def png_asked_for(value: int) -> bool:
+    """Tell whether images are to be returned as PNG files rather than raw.
+
+    Raises:
+        InvalidInputError: an unknown value.
+    """
+    if value not in service_pb2.ImageFormat.values():
+        raise InvalidInputError(f"format has the value {value}: choose one of {service_pb2.ImageFormat.keys()[1:]}")
+    return value == service_pb2.IMAGE_FORMAT_PNG
+
+
+def images_message(images: ImageArray, png: bool) -> tensors_pb2.Images:
+    """Pack uint8 [images, height, width, channels], raw or as PNG files."""
+    if png:
+        return tensors_pb2.Images(encoded=tensors_pb2.EncodedImages(items=encode_png(images)))
+    return tensors_pb2.Images(packed=tensors_pb2.PackedImages(data=images.tobytes(), shape=images.shape))
+
+
+def float_tensor(array: FloatArray | None) -> tensors_pb2.FloatTensor | None:
+    """Pack an array as little-endian float32; None stays None."""
+    if array is None:
+        return None
+    return tensors_pb2.FloatTensor(shape=array.shape, data=array.astype("<f4", copy=False).tobytes())
+
+
+def model_version(runtime: Runtime) -> service_pb2.ModelVersion:
+    """Name the model that answered."""
+    return service_pb2.ModelVersion(name=runtime.name, version=runtime.version)
+
+
+def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
+    """Convert the state of one version."""
+    return service_pb2.ModelStatus(
+        model=service_pb2.ModelVersion(name=status.name, version=status.version),
+        state=service_pb2.MODEL_STATE_BROKEN if status.reason else service_pb2.MODEL_STATE_READY,
+        reason=status.reason,
+        is_default=status.is_default,
+    )
+
+
+def features_reply(runtime: Runtime, features: Features) -> service_pb2.ExtractFeaturesResponse:
+    """Convert features; what is None is absent."""
+    return service_pb2.ExtractFeaturesResponse(
+        model=model_version(runtime),
+        factors=[
+            service_pb2.FactorFeatures(
+                name=factor.name,
+                class_names=factor.class_names,
+                probs=float_tensor(factor.probs),
+                u_mean=float_tensor(factor.u_mean),
+                u_logvar=float_tensor(factor.u_logvar),
+            )
+            for factor in features
+        ],
+        z_mean=float_tensor(features.z),
+        z_logvar=float_tensor(features.z_logvar),
+    )
+
+
+def classify_reply(runtime: Runtime, features: Features) -> service_pb2.ClassifyResponse:
+    """Convert class probabilities, with the most probable class of each image."""
+    return service_pb2.ClassifyResponse(
+        model=model_version(runtime),
+        factors=[_factor_classes(f.name, f.class_names, f.class_indices, f) for f in features],
+    )
+
+
+def generate_reply(runtime: Runtime, generated: Generated, png: bool) -> service_pb2.GenerateResponse:
+    """Convert new images with the classes that they were drawn from."""
+    return service_pb2.GenerateResponse(
+        model=model_version(runtime),
+        images=images_message(generated.images, png),
+        factors=[
+            _factor_classes(factor.name, factor.class_names, indices)
+            for factor, indices in zip(runtime.manifest.factors, generated.class_indices, strict=True)
+        ],
+        seed=generated.seed,
+    )
+
+
+def _factor_classes(
+    name: str, class_names: Sequence[str], indices: NDArray[np.int64], result: FactorResult | None = None
+) -> service_pb2.FactorClasses:
+    return service_pb2.FactorClasses(
+        name=name,
+        class_names=class_names,
+        class_indices=indices.tolist(),
+        probs=float_tensor(result.probs) if result else None,
+    )

@@ -1,0 +1,199 @@
+"""Tiny real bundles, made without torch: linear graphs with fixed weights, written through `serving.bundle`.
+
+The graphs can be computed again in NumPy (see `TinyModel`), so that tests know every number that a server must give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from partedvae.results import FloatArray, ImageArray
+from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
+from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, factor_output, write_bundle
+
+OPSET = 21
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyFactor:
+    """A factor of a tiny model."""
+
+    name: str
+    class_names: tuple[str, ...]
+    u_dim: int
+
+
+DIGIT = TinyFactor(name="digit", class_names=tuple("0123456789"), u_dim=3)
+SHAPE = TinyFactor(name="shape", class_names=("square", "ellipse", "heart"), u_dim=2)
+COLOUR = TinyFactor(name="colour", class_names=("red", "blue"), u_dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """A model whose outputs are linear maps (then a softmax or a sigmoid) of its inputs, with weights from a seed."""
+
+    factors: tuple[TinyFactor, ...] = (DIGIT,)
+    height: int = 8
+    width: int = 6
+    channels: int = 1
+    z_dim: int = 4
+    seed: int = 0
+    weights: dict[str, FloatArray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Draw the weights: "<factor>.<kind>", "z_mean", "z_logvar" of the encoder, "decoder"."""
+        random = np.random.Generator(np.random.PCG64(self.seed))
+        dims = {factor_output(f.name, kind): dim for f in self.factors for kind, dim in _head_dims(f)}
+        dims |= {"z_mean": self.z_dim, "z_logvar": self.z_dim}
+        shapes = {name: (self.pixels, dim) for name, dim in dims.items()}
+        shapes["decoder"] = (self.u_dim + self.z_dim, self.pixels)
+        weights = {
+            name: random.normal(scale=rows**-0.5, size=(rows, columns)).astype(np.float32)
+            for name, (rows, columns) in shapes.items()
+        }
+        object.__setattr__(self, "weights", weights)
+
+    @property
+    def pixels(self) -> int:
+        """Values of one image."""
+        return self.height * self.width * self.channels
+
+    @property
+    def u_dim(self) -> int:
+        """Dimensions of u of all factors together."""
+        return sum(f.u_dim for f in self.factors)
+
+    def manifest(self) -> Manifest:
+        """Describe the model, with priors that differ from class to class."""
+        return Manifest(
+            image=ImageSpec(height=self.height, width=self.width, channels=self.channels),
+            factors=[_factor(f) for f in self.factors],
+            z_dim=self.z_dim,
+            training=TrainingRecord(dataset="tiny", recipe="default", seed=self.seed, labels_used=256),
+            scores={"accuracy": 0.5},
+            opset=OPSET,
+        )
+
+    def random_images(self, count: int, seed: int = 0) -> ImageArray:
+        """Return uint8 noise [count, height, width, channels]."""
+        random = np.random.Generator(np.random.PCG64(seed))
+        return random.integers(0, 256, (count, self.height, self.width, self.channels), dtype=np.uint8)
+
+    def encode(self, images: ImageArray) -> dict[str, FloatArray]:
+        """Compute in NumPy what the encoder graph computes."""
+        flat: FloatArray = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+        outputs: dict[str, FloatArray] = {
+            name: flat @ weight for name, weight in self.weights.items() if name != "decoder"
+        }
+        for f in self.factors:
+            name = factor_output(f.name, "probs")
+            exponentials = np.exp(outputs[name] - outputs[name].max(axis=1, keepdims=True))
+            outputs[name] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return outputs
+
+    def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
+        """Compute in NumPy what the decoder graph computes; one grey level apart where rounding differs."""
+        logits = np.concatenate([u, z], axis=1) @ self.weights["decoder"]
+        pixels = np.round(255 / (1 + np.exp(-logits)))
+        return pixels.astype(np.uint8).reshape(-1, self.height, self.width, self.channels)
+
+    def encoder_graph(self) -> onnx.ModelProto:
+        """Build encoder.onnx."""
+        nodes = [
+            helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["float", "scale"], ["unit"]),
+            helper.make_node("Flatten", ["unit"], ["flat"], axis=1),
+        ]
+        constants: dict[str, NDArray[Any]] = {"scale": np.array(255, dtype=np.float32)}
+        outputs = []
+        for name, weight in self.weights.items():
+            if name == "decoder":
+                continue
+            constants[f"{name}.weight"] = weight
+            probs = name.endswith(".probs")
+            nodes.append(helper.make_node("MatMul", ["flat", f"{name}.weight"], [f"{name}.logits" if probs else name]))
+            if probs:
+                nodes.append(helper.make_node("Softmax", [f"{name}.logits"], [name], axis=1))
+            outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", weight.shape[1]]))
+        return _model(nodes, [self._image_info()], outputs, constants)
+
+    def decoder_graph(self) -> onnx.ModelProto:
+        """Build decoder.onnx."""
+        nodes = [
+            helper.make_node("Concat", ["u", "z"], ["latents"], axis=1),
+            helper.make_node("MatMul", ["latents", "weight"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["unit"]),
+            helper.make_node("Mul", ["unit", "scale"], ["levels"]),
+            helper.make_node("Round", ["levels"], ["rounded"]),
+            helper.make_node("Cast", ["rounded"], ["bytes"], to=TensorProto.UINT8),
+            helper.make_node("Reshape", ["bytes", "shape"], ["images"]),
+        ]
+        constants: dict[str, NDArray[Any]] = {
+            "weight": self.weights["decoder"],
+            "scale": np.array(255, dtype=np.float32),
+            "shape": np.array([-1, self.height, self.width, self.channels], dtype=np.int64),
+        }
+        inputs = [
+            helper.make_tensor_value_info("u", TensorProto.FLOAT, ["batch", self.u_dim]),
+            helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", self.z_dim]),
+        ]
+        return _model(nodes, inputs, [self._image_info()], constants)
+
+    def write(self, model_folder: Path) -> Bundle:
+        """Write the next version into `<models>/<name>`."""
+
+        def write_graphs(folder: Path) -> None:
+            (folder / ENCODER_FILE).write_bytes(self.encoder_graph().SerializeToString())
+            (folder / DECODER_FILE).write_bytes(self.decoder_graph().SerializeToString())
+
+        return write_bundle(model_folder, self.manifest(), write_graphs)
+
+    def _image_info(self) -> onnx.ValueInfoProto:
+        shape: list[str | int | None] = ["batch", self.height, self.width, self.channels]
+        return helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
+
+
+def _head_dims(f: TinyFactor) -> list[tuple[str, int]]:
+    return [("probs", len(f.class_names)), ("u_mean", f.u_dim), ("u_logvar", f.u_dim)]
+
+
+def _factor(f: TinyFactor) -> Factor:
+    classes = len(f.class_names)
+    weights = np.arange(1, classes + 1, dtype=np.float32)
+    means = np.arange(classes * f.u_dim, dtype=np.float32) / 4 - 1
+    return Factor(
+        name=f.name,
+        class_names=f.class_names,
+        prior_probs=(weights / weights.sum()).tolist(),
+        u_dim=f.u_dim,
+        prior_means=means.tolist(),
+        prior_logvars=(-2 - means / 4).tolist(),
+    )
+
+
+def _model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    constants: dict[str, NDArray[Any]],
+) -> onnx.ModelProto:
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
+    # An old IR version: every onnxruntime that the project allows reads it.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+GREY = TinyModel()
+"""One factor with ten classes, grey 8x6 images."""
+COLOURED = TinyModel(factors=(SHAPE, COLOUR), height=10, width=12, channels=3, z_dim=5, seed=1)
+"""Two factors, RGB 10x12 images."""

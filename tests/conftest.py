@@ -1,0 +1,43 @@
+"""Fixtures that all rooms share: folders with tiny real models, and a real server over one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import COLOURED, GREY
+from tests.processes import ServerProcess, running_server
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with one model, `tiny` version 1, which is `tests.bundles.GREY`. Not to be written to."""
+    folder = tmp_path_factory.mktemp("tiny-models")
+    GREY.write(folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `tiny` versions 1 and 2 (GREY) and `shapes` version 1 (COLOURED). Not to be written to."""
+    folder = tmp_path_factory.mktemp("two-models")
+    GREY.write(folder / "tiny")
+    GREY.write(folder / "tiny")
+    COLOURED.write(folder / "shapes")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tiny_models: Path) -> Iterator[ServerProcess]:
+    """Run a server over `tiny_models`; it must end with exit code 0."""
+    with running_server(tiny_models) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def two_model_server(two_models: Path) -> Iterator[ServerProcess]:
+    """Run a server over `two_models`, at most 100 images a request; it must end with exit code 0."""
+    with running_server(two_models, "--max-images", "100") as process:
+        yield process

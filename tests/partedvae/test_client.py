@@ -1,0 +1,290 @@
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partedvae import (
+    AsyncClient,
+    Client,
+    DeadlineError,
+    Features,
+    InvalidRequestError,
+    NotFoundError,
+    PartedVAEError,
+    UnavailableError,
+)
+from serving import inference
+from serving.repository import load_model
+from serving.runtime import Runtime
+from tests.bundles import COLOURED, GREY
+from tests.processes import ServerProcess
+
+ALL = ("probs", "u_mean", "u_logvar", "z_mean", "z_logvar")
+NOWHERE = "127.0.0.1:1"
+
+
+def synchronous(address: str, method: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+    with Client(address, **(settings or {})) as client:
+        return getattr(client, method)(*args, **kwargs)
+
+
+def asynchronous(address: str, method: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+    async def call() -> Any:
+        async with AsyncClient(address, **(settings or {})) as client:
+            return await getattr(client, method)(*args, **kwargs)
+
+    return asyncio.run(call())
+
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(params=[synchronous, asynchronous], ids=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Call:
+    """Call one method of a client, of either kind."""
+    chosen: Call = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def runtime(tiny_models: Path) -> Runtime:
+    """Return the model that `server` serves, in this process."""
+    return load_model(tiny_models / "tiny", "cpu")
+
+
+def assert_same(served: Features, local: Features) -> None:
+    assert (served.model, served.version) == (local.model, local.version)
+    assert [factor.name for factor in served] == [factor.name for factor in local]
+    for ours, theirs in zip([*served, served], [*local, local], strict=True):
+        for name in ("probs", "u_mean", "u_logvar") if ours is not served else ("z", "z_logvar"):
+            a, b = getattr(ours, name), getattr(theirs, name)
+            if b is None:
+                assert a is None
+            else:
+                assert a.dtype == np.float32
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_features_are_those_of_inference_in_process(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+    """What the client returns is what inference gives without a server, every output of it."""
+    images = GREY.random_images(7)
+
+    assert_same(call(server.address, "features", images, include=ALL), inference.extract_features(runtime, images, ALL))
+
+
+def test_the_class_related_part_is_the_default(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+    """Without `include`, u and the probabilities come, and z does not."""
+    images = GREY.random_images(3)
+    features = call(server.address, "features", images)
+
+    assert_same(features, inference.extract_features(runtime, images))
+    assert features.u.shape == (3, 3)
+    assert features.z is None
+    assert features.u.flags.writeable
+
+
+def test_a_large_call_is_split_and_keeps_its_order(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+    """6,000 images travel in six messages, four at a time, and come back in order."""
+    images = GREY.random_images(6000)
+
+    assert_same(call(server.address, "features", images), inference.extract_features(runtime, images))
+
+
+def test_every_kind_of_input_gives_the_same(call: Call, server: ServerProcess, tmp_path: Path) -> None:
+    """An array, paths, bytes and PIL images of the same pixels have the same features."""
+    images = GREY.random_images(4)[..., 0]
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path, pixels in zip(paths, images, strict=True):
+        Image.fromarray(pixels).save(path)
+    expected = call(server.address, "features", images)
+
+    for same in (
+        images[..., np.newaxis],
+        list(images),
+        paths,
+        [str(path) for path in paths],
+        [path.read_bytes() for path in paths],
+        [Image.fromarray(pixels) for pixels in images],
+        [paths[0], images[1], paths[2].read_bytes(), Image.fromarray(images[3])],
+        iter(paths),
+    ):
+        assert_same(call(server.address, "features", same), expected)
+
+
+def test_classify_returns_probabilities_alone(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+    """The classes are those of inference; features were not asked for, and say so."""
+    images = GREY.random_images(50)
+    result = call(server.address, "classify", images)
+
+    assert_same(result, inference.classify(runtime, images))
+    assert result.classes.tolist() == inference.classify(runtime, images).classes.tolist()
+    with pytest.raises(ValueError, match="u_mean was not asked for"):
+        _ = result.u
+
+
+def test_generate_is_seeded(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+    """A seed gives the images that inference gives for it, with the class of each."""
+    drawn = call(server.address, "generate", 20, seed=7)
+    local = inference.generate(runtime, 20, {}, 7)
+
+    np.testing.assert_array_equal(drawn.images, local.images)
+    assert drawn.images.shape == (20, 8, 6, 1)
+    assert drawn.classes["digit"].tolist() == [str(k) for k in local.class_indices[0]]
+    assert (drawn.seed, drawn.model, drawn.version) == (7, "tiny", 1)
+
+
+def test_generate_without_a_seed_tells_which_it_was(call: Call, server: ServerProcess) -> None:
+    """The seed that the server drew gives the same images again."""
+    first = call(server.address, "generate", 3)
+    again = call(server.address, "generate", 3, seed=first.seed)
+
+    np.testing.assert_array_equal(first.images, again.images)
+
+
+@pytest.mark.parametrize("classes", ["7", "digit=7", {"digit": "7"}])
+def test_generate_takes_a_class(call: Call, server: ServerProcess, classes: Any) -> None:
+    """A class may be named alone, with its factor, or in a mapping."""
+    drawn = call(server.address, "generate", 3, classes=classes, seed=1)
+
+    assert drawn.classes["digit"].tolist() == ["7", "7", "7"]
+
+
+def test_reconstruct_returns_images_of_the_models_size(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+    """Reconstructions are those of inference, also over several messages."""
+    images = GREY.random_images(1500)
+
+    np.testing.assert_array_equal(call(server.address, "reconstruct", images), inference.reconstruct(runtime, images))
+
+
+def test_models_and_their_details(call: Call, two_model_server: ServerProcess) -> None:
+    """All versions are listed, and each tells its manifest."""
+    models = call(two_model_server.address, "models")
+    details = call(two_model_server.address, "model_info", "shapes")
+
+    assert [(m.name, m.version, m.ready, m.is_default) for m in models] == [
+        ("shapes", 1, True, True),
+        ("tiny", 1, True, False),
+        ("tiny", 2, True, True),
+    ]
+    assert [factor.name for factor in details.manifest.factors] == ["shape", "colour"]
+    assert (details.name, details.version, details.execution_provider) == ("shapes", 1, "CPUExecutionProvider")
+
+
+def test_a_client_asks_its_model_and_version(call: Call, two_model_server: ServerProcess) -> None:
+    """`model` and `version` choose; features of two factors are found by name."""
+    settings = {"model": "shapes", "version": 1}
+    features = call(two_model_server.address, "features", COLOURED.random_images(5), settings=settings)
+
+    assert (features.model, features.version) == ("shapes", 1)
+    assert features["colour"].u_mean.shape == (5, 1)
+    assert features.u.shape == (5, 3)
+    with pytest.raises(ValueError, match=re.escape("the model has 2 factors: take features[name].classes")):
+        _ = features.classes
+
+
+def test_large_replies_arrive(call: Call, two_model_server: ServerProcess) -> None:
+    """A reply may be larger than gRPC's usual limit of 4 MiB for what is received."""
+    settings = {"model": "shapes"}
+    images = call(two_model_server.address, "generate", 100, settings=settings).images
+
+    assert images.shape == (100, 10, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "kind", "message"),
+    [
+        ("features", (b"nonsense",), InvalidRequestError, "image 0: not an image"),
+        ("features", ([],), InvalidRequestError, "there are no images in the call"),
+        ("classify", (np.zeros((2, 8, 6)),), InvalidRequestError, "images are uint8"),
+        ("classify", ("nowhere.png",), FileNotFoundError, "nowhere.png"),
+        ("generate", (0,), InvalidRequestError, "a count of 0 images is out of range"),
+        ("model_info", ("tinny",), NotFoundError, "no model is named 'tinny'"),
+        ("model_info", ("tiny", 9), NotFoundError, "model 'tiny' has no version 9: there are [1]"),
+    ],
+)
+def test_errors_have_a_type_and_the_servers_words(
+    call: Call, server: ServerProcess, method: str, args: tuple[Any, ...], kind: type[Exception], message: str
+) -> None:
+    """What goes wrong is raised as the error that its reason has, with what to do."""
+    with pytest.raises(kind, match=re.escape(message)):
+        call(server.address, method, *args)
+
+
+@pytest.mark.parametrize("classes", ["seven", {"digit": "seven"}])
+def test_a_class_that_does_not_exist(call: Call, server: ServerProcess, classes: Any) -> None:
+    """The client and the server both tell which classes there are."""
+    with pytest.raises(InvalidRequestError, match=r"'seven': .*0'?, '?1'?, '?2"):
+        call(server.address, "generate", classes=classes)
+
+
+def test_a_bad_image_of_a_later_message_has_the_callers_number(
+    call: Call, server: ServerProcess, tmp_path: Path
+) -> None:
+    """Image 2,000 of a call is image 976 of its message; the error says 2,000, and the file."""
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(GREY.random_images(1)[0, ..., 0]).save(good)
+    bad.write_bytes(b"GIF89a")
+
+    with pytest.raises(InvalidRequestError, match=re.escape(f"image 2000 ({bad}): GIF is not supported")):
+        call(server.address, "classify", [good] * 2000 + [bad] + [good] * 3000)
+
+
+@pytest.mark.parametrize("method", ["features", "generate", "models"])
+def test_a_server_that_is_not_there(call: Call, method: str) -> None:
+    """The error names the address and how to start a server; it is a ConnectionError as well."""
+    args = (GREY.random_images(5000),) if method == "features" else ()
+    message = "no server answers at 127.0.0.1:1 (Connection refused); start one with 'partedvae serve MODELS_DIR'"
+    with pytest.raises(UnavailableError, match=re.escape(message)) as caught:
+        call(NOWHERE, method, *args)
+    assert isinstance(caught.value, ConnectionError)
+    assert isinstance(caught.value, PartedVAEError)
+
+
+def test_a_deadline_is_kept(call: Call) -> None:
+    """A server that takes a connection and never answers is given up."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        message = f"the server at {address} did not answer in time; ask again with a longer timeout="
+        with pytest.raises(DeadlineError, match=re.escape(message)):
+            call(address, "features", GREY.random_images(2), settings={"timeout": 0.1})
+
+
+def test_many_async_calls_share_a_client(server: ServerProcess, runtime: Runtime) -> None:
+    """Calls under way at once do not mix up their answers."""
+    batches = [GREY.random_images(5, seed=seed) for seed in range(50)]
+
+    async def ask() -> list[Features]:
+        async with AsyncClient(server.address) as client:
+            return await asyncio.gather(*(client.features(batch) for batch in batches))
+
+    for batch, features in zip(batches, asyncio.run(ask()), strict=True):
+        assert_same(features, inference.extract_features(runtime, batch))
+
+
+def test_a_cancelled_async_call_ends(server: ServerProcess) -> None:
+    """Cancelling a large call stops it, and the client goes on to work."""
+
+    async def cancel() -> Features:
+        async with AsyncClient(server.address) as client:
+            task = asyncio.create_task(client.features(GREY.random_images(50_000)))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return await client.features(GREY.random_images(2))
+
+    assert asyncio.run(cancel()).u.shape == (2, 3)
+
+
+def test_features_of_two_versions_do_not_mix() -> None:
+    """Chunks that two versions answered are refused rather than joined."""
+    from partedvae.replies import joined
+
+    with pytest.raises(PartedVAEError, match=re.escape("went from version 1 to 2 during the call")):
+        joined([Features(factors=(), model="tiny", version=version) for version in (1, 2)])

@@ -1,0 +1,87 @@
+import grpc
+import pytest
+
+from partedvae import errors
+from partedvae.errors import PartedVAEError, from_rpc, plain
+
+
+class FailedCall(grpc.RpcError):
+    """What a failed call raises."""
+
+    def __init__(self, status: grpc.StatusCode, details: str) -> None:
+        self._status, self._details = status, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._status
+
+    def details(self) -> str:
+        return self._details
+
+
+@pytest.mark.parametrize(
+    ("status", "details", "kind", "builtin", "message"),
+    [
+        ("INVALID_ARGUMENT", "image 3: GIF", errors.InvalidRequestError, ValueError, "image 3: GIF"),
+        ("NOT_FOUND", "no model 'x'", errors.NotFoundError, LookupError, "no model 'x'"),
+        ("RESOURCE_EXHAUSTED", "the queue is full", errors.OverloadedError, PartedVAEError, "the queue is full"),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused",
+            errors.UnavailableError,
+            ConnectionError,
+            "no server answers at here:1 (Connection refused); start one with 'partedvae serve MODELS_DIR'",
+        ),
+        (
+            "UNAVAILABLE",
+            "errors resolving nowhere: [field:hostname lookup error:address lookup failed: Domain name not found]",
+            errors.UnavailableError,
+            ConnectionError,
+            "no server answers at here:1 (Domain name not found); start one with 'partedvae serve MODELS_DIR'",
+        ),
+        (
+            "UNAVAILABLE",
+            "the server is stopping",
+            errors.UnavailableError,
+            ConnectionError,
+            "the server at here:1 is not available: the server is stopping; try again",
+        ),
+        (
+            "DEADLINE_EXCEEDED",
+            "Deadline Exceeded",
+            errors.DeadlineError,
+            TimeoutError,
+            "the server at here:1 did not answer in time; ask again with a longer timeout=",
+        ),
+        (
+            "INTERNAL",
+            "see the log",
+            errors.InternalError,
+            PartedVAEError,
+            "the server at here:1 failed with INTERNAL: see the log",
+        ),
+        (
+            "UNIMPLEMENTED",
+            "Method not found!",
+            errors.InternalError,
+            PartedVAEError,
+            "the server at here:1 failed with UNIMPLEMENTED: Method not found!",
+        ),
+    ],
+)
+def test_every_status_has_its_error(
+    status: str, details: str, kind: type[Exception], builtin: type[Exception], message: str
+) -> None:
+    """A failed call becomes our error, which is also the builtin one that a caller may catch."""
+    error = from_rpc(FailedCall(grpc.StatusCode[status], details), "here:1")
+
+    assert type(error) is kind
+    assert isinstance(error, PartedVAEError)
+    assert isinstance(error, builtin)
+    assert str(error) == message
+
+
+def test_errors_of_the_system_are_said_without_numbers() -> None:
+    """A user reads which file, and why."""
+    assert plain(FileNotFoundError(2, "No such file or directory", "a.png")) == "a.png: No such file or directory"
+    assert plain(OSError(28, "No space left on device")) == "No space left on device"
+    assert plain(errors.UnavailableError("no server")) == "no server"

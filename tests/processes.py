@@ -1,0 +1,76 @@
+"""A real server in a process of its own: started, waited for, ended with SIGTERM."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVE = ("-m", "partedvae", "serve")
+PATIENCE = 60.0
+"""Seconds after which something that should happen is given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerProcess:
+    """A server that answers."""
+
+    process: subprocess.Popen[str]
+    address: str
+    """HOST:PORT."""
+    log_file: Path
+    """Its stderr."""
+
+    def stop(self) -> int:
+        """Send SIGTERM, wait and return the exit code."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def running_server(
+    models_dir: Path, *options: str, program: Sequence[str] = SERVE, must_end_well: bool = True
+) -> Iterator[ServerProcess]:
+    """Start `partedvae serve` on a free port of the loopback interface; leave no process behind.
+
+    Args:
+        models_dir: the folder of models.
+        options: more options of the command.
+        program: arguments of Python that start the command.
+        must_end_well: whether an exit code other than 0 is an error.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log_file = Path(folder) / "stderr"
+        with log_file.open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, *program, str(models_dir), "--address", "127.0.0.1:0", *options],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        with process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                assert line.startswith("serving on "), f"the server did not start:\n{log_file.read_text()}"
+                server = ServerProcess(process=process, address=line.split()[-1], log_file=log_file)
+                yield server
+                code = server.stop()
+                assert not must_end_well or code == 0, f"exit code {code}:\n{log_file.read_text()}"
+                rest = process.stdout.read()
+                assert rest == "", f"more than one line on stdout: {rest!r}"
+            finally:
+                process.kill()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is true; fail when it takes unreasonably long."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)

@@ -1,0 +1,38 @@
+"""`partedvae serve` with a gate in front of the encoder, for tests of what happens while a large request is in hand.
+
+Usage: python -m tests.serving.gated_server FOLDER MODELS_DIR [OPTIONS]
+
+A batch of ten or more images says that it arrived with the file FOLDER/entered, and waits for the file FOLDER/open.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from partedvae.results import FloatArray, ImageArray
+from serving.cli import serve
+from serving.runtime import Runtime
+from tests.processes import wait_until
+
+LARGE = 10
+
+
+def main() -> None:
+    """Put the gate up and serve."""
+    folder = Path(sys.argv.pop(1))
+    encode = Runtime.encode
+
+    def gated(self: Runtime, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+        if len(images) >= LARGE:
+            (folder / "entered").touch()
+            wait_until((folder / "open").exists)
+        return encode(self, images, outputs)
+
+    Runtime.encode = gated  # type: ignore[method-assign]
+    serve()
+
+
+if __name__ == "__main__":
+    main()

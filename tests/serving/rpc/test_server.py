@@ -1,0 +1,163 @@
+"""Tests of the server's life: health, reflection, stopping, and callers that do not disturb each other."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
+from partedvae.v1.tensors_pb2 import Images, PackedImages
+from tests.bundles import GREY
+from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
+from tests.serving.gated_server import LARGE
+
+SERVICE = "partedvae.v1.PartedVAEService"
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+
+def classify_request(count: int, seed: int = 0) -> pb.ClassifyRequest:
+    images = GREY.random_images(count, seed)
+    return pb.ClassifyRequest(images=Images(packed=PackedImages(data=images.tobytes(), shape=images.shape)))
+
+
+def assert_answer(reply: pb.ClassifyResponse, count: int, seed: int = 0) -> None:
+    """Check that an answer is that of `classify_request(count, seed)`."""
+    expected = GREY.encode(GREY.random_images(count, seed))["digit.probs"].argmax(axis=1)
+    np.testing.assert_array_equal(reply.factors[0].class_indices, expected)
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+def test_health(server: ServerProcess, service: str) -> None:
+    """The server as a whole and its service are healthy, asked once or watched."""
+    with grpc.insecure_channel(server.address) as channel:
+        stub = HealthStub(channel)
+        assert stub.Check(HealthCheckRequest(service=service)).status == SERVING
+        watch = stub.Watch(HealthCheckRequest(service=service))
+        assert next(watch).status == SERVING
+        watch.cancel()
+
+
+def test_health_of_an_unknown_service(server: ServerProcess) -> None:
+    """As the protocol says: Check answers NOT_FOUND, Watch answers SERVICE_UNKNOWN and stays."""
+    with grpc.insecure_channel(server.address) as channel:
+        stub = HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(HealthCheckRequest(service="other"))
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        assert "no service 'other'" in (caught.value.details() or "")
+        watch = stub.Watch(HealthCheckRequest(service="other"))
+        assert next(watch).status == HealthCheckResponse.SERVICE_UNKNOWN
+        watch.cancel()
+
+
+def test_reflection(server: ServerProcess) -> None:
+    """Tools such as grpcurl can list the services and describe ours."""
+    with grpc.insecure_channel(server.address) as channel:
+        requests = [
+            ServerReflectionRequest(list_services=""),
+            ServerReflectionRequest(file_containing_symbol=SERVICE),
+        ]
+        listed, described = ServerReflectionStub(channel).ServerReflectionInfo(iter(requests))
+    names = {service.name for service in listed.list_services_response.service}
+    assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert any(b"ExtractFeatures" in proto for proto in described.file_descriptor_response.file_descriptor_proto)
+
+
+def test_idle_watchers_do_not_delay_the_end(tiny_models: Path) -> None:
+    """Watchers are told NOT_SERVING and their streams end; those that left before do not matter."""
+    with running_server(tiny_models) as server, grpc.insecure_channel(server.address) as channel:
+        stub = HealthStub(channel)
+        watches = [stub.Watch(HealthCheckRequest(service=name)) for name in ("", "", SERVICE, SERVICE)]
+        for watch in watches:
+            assert next(watch).status == SERVING
+        watches[0].cancel()
+        assert server.stop() == 0
+        for watch in watches[1:]:
+            assert [reply.status for reply in watch] == [NOT_SERVING]
+
+
+class TestWhileALargeRequestIsInHand:
+    """A request of `LARGE` images waits at a gate in front of the encoder until the test opens it."""
+
+    @pytest.fixture
+    def gated(self, tiny_models: Path, tmp_path: Path) -> Iterator[ServerProcess]:
+        program = ("-m", "tests.serving.gated_server", str(tmp_path))
+        with running_server(tiny_models, program=program) as server:
+            yield server
+
+    @pytest.fixture
+    def channel(self, gated: ServerProcess) -> Iterator[grpc.Channel]:
+        with grpc.insecure_channel(gated.address) as channel:
+            yield channel
+
+    def test_small_requests_are_answered(self, channel: grpc.Channel, tmp_path: Path) -> None:
+        """The event loop is free: what comes later is answered first, and each caller gets its own answer."""
+        stub = PartedVAEServiceStub(channel)
+        large = stub.Classify.future(classify_request(LARGE, seed=1))
+        wait_until((tmp_path / "entered").exists)
+        for seed in range(5):
+            assert_answer(stub.Classify(classify_request(3, seed)), 3, seed)
+        assert HealthStub(channel).Check(HealthCheckRequest()).status == SERVING
+        assert not large.done()
+        (tmp_path / "open").touch()
+        assert_answer(large.result(), LARGE, seed=1)
+
+    def test_a_deadline_hurts_nobody_else(self, channel: grpc.Channel, tmp_path: Path) -> None:
+        """One caller's deadline and another's cancellation leave a third one's request in hand as it is."""
+        stub = PartedVAEServiceStub(channel)
+        patient = stub.Classify.future(classify_request(LARGE, seed=1))
+        cancelled = stub.Classify.future(classify_request(LARGE, seed=2))
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Classify(classify_request(LARGE, seed=3), timeout=0.3)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        cancelled.cancel()
+        assert not patient.done()
+        (tmp_path / "open").touch()
+        assert_answer(patient.result(), LARGE, seed=1)
+        assert_answer(stub.Classify(classify_request(LARGE, seed=4)), LARGE, seed=4)
+
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    def test_second_signal_ends_it(self, tiny_models: Path, tmp_path: Path, signum: signal.Signals) -> None:
+        """Who does not want to wait for the work in hand sends the signal again."""
+        program = ("-m", "tests.serving.gated_server", str(tmp_path))
+        with (
+            running_server(tiny_models, program=program, must_end_well=False) as server,
+            grpc.insecure_channel(server.address) as channel,
+        ):
+            watch = HealthStub(channel).Watch(HealthCheckRequest())
+            assert next(watch).status == SERVING
+            in_hand = PartedVAEServiceStub(channel).Classify.future(classify_request(LARGE))
+            wait_until((tmp_path / "entered").exists)
+            server.process.send_signal(signum)
+            assert [reply.status for reply in watch] == [NOT_SERVING]
+            server.process.send_signal(signum)
+            assert server.process.wait(PATIENCE) == -signum
+            assert in_hand.exception() is not None
+
+    def test_sigterm_finishes_it(self, gated: ServerProcess, channel: grpc.Channel, tmp_path: Path) -> None:
+        """SIGTERM: health says NOT_SERVING, new work is refused, work in hand is finished, and the exit code is 0."""
+        stub = PartedVAEServiceStub(channel)
+        watch = HealthStub(channel).Watch(HealthCheckRequest(service=SERVICE))
+        assert next(watch).status == SERVING
+        in_hand = stub.Classify.future(classify_request(LARGE))
+        wait_until((tmp_path / "entered").exists)
+        gated.process.terminate()
+        assert [reply.status for reply in watch] == [NOT_SERVING]
+        with grpc.insecure_channel(gated.address) as late, pytest.raises(grpc.RpcError) as caught:
+            PartedVAEServiceStub(late).Classify(classify_request(1))
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert not in_hand.done()
+        (tmp_path / "open").touch()
+        assert_answer(in_hand.result(), LARGE)
+        assert gated.process.wait(PATIENCE) == 0
+        assert "Traceback" not in gated.log_file.read_text()

@@ -1,0 +1,251 @@
+"""The configuration of a run: frozen dataclasses, checked when they are made, stored as JSON in the run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+PRIOR_TOLERANCE = 1e-4
+"""How far the sum of a class prior may be from one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorConfig:
+    """One class variable c_k (paper section 4.6)."""
+
+    name: str
+    """Name of the factor, "digit" for MNIST."""
+    classes: tuple[str, ...]
+    """Names of its classes."""
+    prior: tuple[float, ...]
+    """p(c_k), one value a class."""
+    u_dim: int
+    """Dimensions of u_k."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        if len(self.classes) < 2:
+            raise ValueError(f"factor {self.name!r} has {len(self.classes)} classes; it needs at least two")
+        if len(self.prior) != len(self.classes):
+            raise ValueError(
+                f"factor {self.name!r}: {len(self.prior)} prior probabilities for {len(self.classes)} classes"
+            )
+        if min(self.prior) <= 0 or abs(sum(self.prior) - 1) > PRIOR_TOLERANCE:
+            raise ValueError(f"factor {self.name!r}: prior {self.prior} must be positive and sum to 1")
+        _require(self.u_dim >= 1, f"factor {self.name!r}: u_dim", self.u_dim, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Architecture: one column of the paper's Tables 3 to 5."""
+
+    image_size: tuple[int, int, int]
+    """Height, width and channels of the data set's images."""
+    network_size: tuple[int, int]
+    """Height and width at which the networks work; images are resized to it bilinearly."""
+    encoder_channels: tuple[int, ...]
+    """Filters of the encoder's 4x4 stride-2 convolutions."""
+    decoder_channels: tuple[int, ...]
+    """Filters of the decoder's transposed convolutions but the last, whose filters are the image's channels."""
+    hidden_dim: int = 256
+    """Units of h, the encoder's feature vector."""
+    z_dim: int
+    """Dimensions of the class-independent latent z."""
+    factors: tuple[FactorConfig, ...]
+    """The class variables."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        names = [factor.name for factor in self.factors]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"factors must be there and have different names, not {names}")
+        _require(self.z_dim >= 1, "model.z_dim", self.z_dim, "at least 1")
+        _require(self.hidden_dim >= 1, "model.hidden_dim", self.hidden_dim, "at least 1")
+        _require(self.image_size[2] in (1, 3), "model.image_size", self.image_size, "grey (1 channel) or RGB (3)")
+        if len(self.decoder_channels) != len(self.encoder_channels):
+            raise ValueError("model.encoder_channels and model.decoder_channels must have the same length")
+
+    @property
+    def u_dim(self) -> int:
+        """Dimensions of all u_k together."""
+        return sum(factor.u_dim for factor in self.factors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of Eq. 6 and A.5; the values are Table 6's."""
+
+    reconstruction: Literal["bce", "l1"] = "bce"
+    """Reconstruction error, summed over pixels: binary cross-entropy, or absolute difference (Table 6's MAE)."""
+    gamma_z: float
+    """Weight of the z capacity term."""
+    gamma_u: float
+    """Weight of the u capacity term."""
+    gamma_c: float
+    """Weight of KL(q(c) || p(c))."""
+    gamma_h: float
+    """Weight of the entropy of q(c | x)."""
+    gamma_bc: float
+    """Weight of the overlap of the mixture prior's modes; 0 is the paper's ablation without BC."""
+    overlap_tolerance: float
+    """delta: the Bhattacharyya coefficient that costs nothing."""
+    capacity_z: float
+    """C_z at the end of its ramp, in nats."""
+    capacity_u: float
+    """C_u at the end of its ramp, in nats."""
+    capacity_of: Literal["batch", "image"] = "batch"
+    """|C - KL| of the batch's mean KL (the authors' code), or the mean over images of |C - KL| (as Eq. 6 has it)."""
+    kl_u: Literal["sampled", "matched"] = "sampled"
+    """KL of u with the one sampled c' against every mode (the authors' code), or each mode with its own c (Eq. 2)."""
+    temperature: float = 0.67
+    """Of the Gumbel-softmax."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        _require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
+        _require_choice(self, "objective", kl_u=("sampled", "matched"))
+        for field in ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "capacity_z", "capacity_u"):
+            _require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
+        _require(0 <= self.overlap_tolerance <= 1, "objective.overlap_tolerance", self.overlap_tolerance, "in [0, 1]")
+        _require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """What changes while training goes on. All of it is a function of the step."""
+
+    unit: Literal["steps", "run"]
+    """Whether ramps are counted in ELBO steps (the paper) or as a share of the run (so that a shorter run shrinks all)."""
+    capacity_ramp: float
+    """How long C_z and C_u rise from 0."""
+    attention_ramp: float
+    """How long the attention slope rises from 1."""
+    attention_slope: float = 8.0
+    """Steepness of the attention's sigmoid at the end of the ramp, in evaluation and in the export."""
+    learning_rate: Literal["plateau", "cosine"]
+    """Halve the rates when an epoch's loss stops falling (the paper), or let them fall to zero as a cosine."""
+    plateau_patience: int = 2
+    """Epochs without a gain before a rate is halved."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        _require_choice(self, "schedule", unit=("steps", "run"), learning_rate=("plateau", "cosine"))
+        for field in ("capacity_ramp", "attention_ramp"):
+            _require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """Two Adam optimisers (appendix D): one for the ELBO step, one for the supervised step."""
+
+    learning_rate: float
+    """Of the ELBO step (Table 6)."""
+    supervised_learning_rate: float
+    """Of the supervised step. With less than the ELBO step's the entropy term can win and q(c) collapses."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        for field in ("learning_rate", "supervised_learning_rate"):
+            _require(getattr(self, field) > 0, f"optimiser.{field}", getattr(self, field), "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisionConfig:
+    """How the few labels are used beyond Eq. 7. All of it is off in the paper's recipe."""
+
+    batch_size: int = 64
+    """Labelled images of one supervised step."""
+    warm_start_steps: int = 0
+    """Supervised steps before the first ELBO step."""
+    augment: bool = False
+    """Small random rotations, shifts and scales of the labelled images."""
+    consistency_weight: float = 0.0
+    """Weight of the cross-entropy of an augmented copy against the confident class of the clean image; 0 is off."""
+    consistency_threshold: float = 0.95
+    """Probability above which the averaged model's class counts as a label."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of the weights, which teaches, is evaluated and is exported; 0 is off."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        _require(self.batch_size >= 1, "supervision.batch_size", self.batch_size, "at least 1")
+        _require(0 <= self.ema_decay < 1, "supervision.ema_decay", self.ema_decay, "in [0, 1)")
+        _require(
+            0 < self.consistency_threshold < 1,
+            "supervision.consistency_threshold",
+            self.consistency_threshold,
+            "in (0, 1)",
+        )
+        for field in ("warm_start_steps", "consistency_weight"):
+            _require(getattr(self, field) >= 0, f"supervision.{field}", getattr(self, field), "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides a run. Two runs of one configuration on one machine give the same weights."""
+
+    dataset: str
+    """Name of the data set."""
+    recipe: str
+    """Name of the recipe that this configuration started from."""
+    seed: int = 0
+    """Of weights, batches, noise and augmentation."""
+    labels: int
+    """Labelled images; 0 trains without any."""
+    epochs: int
+    """Passes over the training images."""
+    batch_size: int
+    """Images of one ELBO step."""
+    train_images: int = 0
+    """Use only the first so many training images; 0 uses all."""
+    model: ModelConfig
+    """Architecture."""
+    objective: ObjectiveConfig
+    """Loss weights."""
+    schedule: ScheduleConfig
+    """Ramps and learning-rate schedule."""
+    optimiser: OptimiserConfig
+    """Learning rates."""
+    supervision: SupervisionConfig
+    """Use of the labels."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        for field in ("seed", "labels", "train_images"):
+            _require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Rebuild a configuration from `to_dict`, as read from JSON."""
+        model = dict(values["model"])
+        model["factors"] = tuple(FactorConfig(**_tuples(factor)) for factor in model["factors"])
+        sections: dict[str, Any] = {
+            "model": ModelConfig(**_tuples(model)),
+            "objective": ObjectiveConfig(**values["objective"]),
+            "schedule": ScheduleConfig(**values["schedule"]),
+            "optimiser": OptimiserConfig(**values["optimiser"]),
+            "supervision": SupervisionConfig(**values["supervision"]),
+        }
+        return cls(**{**values, **sections})
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def _require(condition: bool, name: str, value: object, what: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {value!r}; it must be {what}")
+
+
+def _require_choice(section: object, prefix: str, **choices: tuple[str, ...]) -> None:
+    for name, allowed in choices.items():
+        value = getattr(section, name)
+        _require(value in allowed, f"{prefix}.{name}", value, f"one of {', '.join(allowed)}")

@@ -1,0 +1,91 @@
+"""A recipe as the paper prints it: architecture (Tables 3 to 5) and hyperparameters (Table 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from training.config import TrainConfig
+from training.data.registry import TRAIN_IMAGES
+from training.model import PartedVAE
+from training.networks import feature_map_sizes
+from training.schedules import schedule_at
+
+COLUMN = 34
+"""Width of the first column of the hyperparameters."""
+
+
+def describe_config(config: TrainConfig) -> str:
+    """Return layers with shapes, hyperparameters, and the values that the schedules reach at the end of the run."""
+    lines = [
+        f"{config.dataset}, recipe {config.recipe}",
+        "",
+        "Encoder",
+        *_encoder(config),
+        "",
+        "Decoder",
+        *_decoder(config),
+    ]
+    parameters = sum(p.numel() for p in PartedVAE(config.model).parameters())
+    lines += ["", f"{parameters:,} parameters", "", "Hyperparameters"]
+    lines += [f"  {name:<{COLUMN}}{value}" for name, value in _hyperparameters(config)]
+    return "\n".join(lines)
+
+
+def _encoder(config: TrainConfig) -> Iterator[str]:
+    model = config.model
+    sizes = feature_map_sizes(model.network_size, len(model.encoder_channels))
+    height, width, channels = model.image_size
+    yield f"  input: {height} x {width} x {channels} uint8, resized to {sizes[0][0]} x {sizes[0][1]}"
+    for filters, size in zip(model.encoder_channels, sizes[1:], strict=True):
+        yield f"  {filters} conv. 4 x 4, stride 2 -> {filters} x {size[0]} x {size[1]}"
+    yield f"  FC {model.hidden_dim} (h)"
+    for factor in model.factors:
+        yield f"  FC {len(factor.classes)} (c of {factor.name})"
+    yield f"  FC 2 x {model.z_dim} (z)"
+    for factor in model.factors:
+        yield f"  FC {model.hidden_dim} (a from c of {factor.name}), FC 2 x {factor.u_dim} (u from h.a)"
+
+
+def _decoder(config: TrainConfig) -> Iterator[str]:
+    model = config.model
+    sizes = feature_map_sizes(model.network_size, len(model.decoder_channels))[::-1]
+    yield f"  input: z and u, {model.z_dim} + {model.u_dim}"
+    yield f"  FC {model.hidden_dim}"
+    filters, (height, width) = model.decoder_channels[0], sizes[0]
+    yield f"  FC {filters * height * width} -> {filters} x {height} x {width}"
+    for filters, size in zip((*model.decoder_channels[1:], model.image_size[2]), sizes[1:], strict=True):
+        yield f"  {filters} conv. transpose 4 x 4, stride 2 -> {filters} x {size[0]} x {size[1]}"
+
+
+def _hyperparameters(config: TrainConfig) -> Iterator[tuple[str, object]]:
+    model, objective, schedule = config.model, config.objective, config.schedule
+    steps = config.epochs * -(-(config.train_images or TRAIN_IMAGES[config.dataset]) // config.batch_size)
+    final = schedule_at(steps, steps, schedule, objective)
+    unit = "steps" if schedule.unit == "steps" else "of the run"
+    yield "number of discrete variables", len(model.factors)
+    yield "classes of each", [len(factor.classes) for factor in model.factors]
+    yield "dimension of u of each", [factor.u_dim for factor in model.factors]
+    yield "dimension of z", model.z_dim
+    yield "learning rate, ELBO step", config.optimiser.learning_rate
+    yield "learning rate, supervised step", config.optimiser.supervised_learning_rate
+    yield "learning rate schedule", schedule.learning_rate
+    yield "gamma c, h", f"{objective.gamma_c:g}, {objective.gamma_h:g}"
+    yield "gamma z, u", f"{objective.gamma_z:g}, {objective.gamma_u:g}"
+    yield "gamma bc", f"{objective.gamma_bc:g}"
+    yield "capacity of z", f"0 to {objective.capacity_z:g} in {schedule.capacity_ramp:g} {unit}"
+    yield "capacity of u", f"0 to {objective.capacity_u:g} in {schedule.capacity_ramp:g} {unit}"
+    yield "final capacities of z, u", f"{final.capacity_z:.2f}, {final.capacity_u:.2f} after {steps:,} steps"
+    yield "attention slope", f"1 to {schedule.attention_slope:g} in {schedule.attention_ramp:g} {unit}"
+    yield "final attention slope", f"{final.attention_slope:.2f}"
+    yield "overlap tolerance (delta)", objective.overlap_tolerance
+    yield "temperature", objective.temperature
+    yield "reconstruction error", objective.reconstruction.upper()
+    yield "epochs", config.epochs
+    yield "batch size", config.batch_size
+    yield "labelled images", config.labels
+    supervision = config.supervision
+    yield "supervised batch size", supervision.batch_size
+    yield "supervised warm start", f"{supervision.warm_start_steps} steps"
+    yield "augmentation of labelled images", "on" if supervision.augment else "off"
+    yield "consistency weight", f"{supervision.consistency_weight:g}"
+    yield "moving average of weights", supervision.ema_decay or "off"

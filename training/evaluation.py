@@ -1,0 +1,125 @@
+"""What a model is worth on a split: accuracy and confusion by factor, and the numbers that show a collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from training.config import TrainConfig
+from training.data.dataset import UNLABELLED, Split
+from training.distributions import categorical_kl, kl_to_standard
+from training.model import PartedVAE, Posterior
+from training.networks import preprocess
+from training.objective import reconstruction_error
+
+BATCH = 500
+"""Images at a time; it changes nothing but memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorEvaluation:
+    """How well one class variable is known."""
+
+    name: str
+    """Name of the factor."""
+    predictions: Int[Tensor, " images"]
+    """Index of the most probable class of each image."""
+    confusion: Int[Tensor, "classes classes"]
+    """Labelled images by true class (rows) and predicted class (columns)."""
+    information: float
+    """I(x; c) under q in nats: H(q(c)) minus the mean H(q(c | x)). Near zero when q(c | x) says nothing of x."""
+    prior_entropy: float
+    """H(p(c)) in nats: the most that a healthy q(c) would know."""
+    prior_mismatch: float
+    """KL(q(c) || p(c)) in nats, over the whole split."""
+    largest_share: tuple[str, float]
+    """The class that q(c) prefers, and its share."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the labelled images whose most probable class is the true one."""
+        return (self.confusion.diagonal().sum() / self.confusion.sum().clamp(min=1)).item()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A model on a split."""
+
+    images: int
+    """How many."""
+    factors: tuple[FactorEvaluation, ...]
+    """One entry a class variable."""
+    reconstruction: float
+    """Error of the reconstruction from the posterior means, summed over pixels, mean over images."""
+    kl_z: float
+    """Mean KL(q(z | x) || p(z)) in nats."""
+    z_spread: float
+    """Largest standard deviation over images of a dimension of z's mean. Near zero: z knows nothing."""
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy by factor name."""
+        return {factor.name: factor.accuracy for factor in self.factors}
+
+
+@torch.no_grad()
+def posteriors(model: PartedVAE, images: Tensor, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:
+    """Yield the pixels and the posterior (most probable classes, final slope) of consecutive batches."""
+    device = next(model.parameters()).device
+    for batch in images.split(BATCH):
+        pixels = preprocess(batch.to(device), config.model.network_size)
+        yield pixels, model.encode(pixels, slope=config.schedule.attention_slope)
+
+
+@torch.no_grad()
+def evaluate(model: PartedVAE, split: Split, config: TrainConfig) -> Evaluation:
+    """Evaluate a model on a split: accuracy is that of argmax q(c | x)."""
+    probs: list[list[Tensor]] = [[] for _ in config.model.factors]
+    errors, kls, z_means = [], [], []
+    for pixels, posterior in posteriors(model, split.images, config):
+        for kept, factor in zip(probs, posterior.factors, strict=True):
+            kept.append(factor.probs.cpu())
+        logits = model.decoder.logits(posterior.u_mean, posterior.z.mean)
+        errors.append(reconstruction_error(logits, pixels, config.objective.reconstruction))
+        kls.append(kl_to_standard(posterior.z))
+        z_means.append(posterior.z.mean)
+    factors = [
+        _evaluate_factor(factor.name, factor.classes, torch.tensor(factor.prior), torch.cat(kept), split.labels[:, k])
+        for k, (factor, kept) in enumerate(zip(config.model.factors, probs, strict=True))
+    ]
+    return Evaluation(
+        images=len(split),
+        factors=tuple(factors),
+        reconstruction=torch.cat(errors).mean().item(),
+        kl_z=torch.cat(kls).mean().item(),
+        z_spread=torch.cat(z_means).std(dim=0).max().item(),
+    )
+
+
+def _evaluate_factor(
+    name: str,
+    classes: tuple[str, ...],
+    prior: Float[Tensor, " classes"],
+    probs: Float[Tensor, "images classes"],
+    labels: Int[Tensor, " images"],
+) -> FactorEvaluation:
+    predictions = probs.argmax(dim=1)
+    known = labels != UNLABELLED
+    pairs = labels[known] * len(classes) + predictions[known]
+    confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
+    aggregate = probs.mean(dim=0)
+    share, largest = aggregate.max(dim=0)
+    mean_entropy = -torch.xlogy(probs, probs).sum(dim=1).mean()
+    return FactorEvaluation(
+        name=name,
+        predictions=predictions,
+        confusion=confusion,
+        information=(-torch.xlogy(aggregate, aggregate).sum() - mean_entropy).item(),
+        prior_entropy=-torch.xlogy(prior, prior).sum().item(),
+        prior_mismatch=categorical_kl(aggregate, prior).item(),
+        largest_share=(classes[int(largest)], share.item()),
+    )
