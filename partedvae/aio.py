@@ -16,7 +16,8 @@ from google.protobuf.message import Message
 from partedvae import replies
 from partedvae.client import CHANNEL_OPTIONS, DEFAULT_ADDRESS, DEFAULT_INCLUDE, DEFAULT_TIMEOUT, IN_FLIGHT
 from partedvae.errors import from_rpc
-from partedvae.requests import Chunk, FeatureName, ImageInput, chunks, class_by_factor, feature_outputs
+from partedvae.names import FeatureName, class_by_factor, feature_outputs
+from partedvae.requests import Chunk, ImageInput, chunks
 from partedvae.results import Features, Generated, ImageArray, ModelDetails, ModelInfo
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub

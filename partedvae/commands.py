@@ -55,7 +55,7 @@ def models(server: str, as_json: bool) -> None:
                 "reason": info.reason,
                 "is_default": info.is_default,
             }
-            if info.ready:
+            if info.is_default:  # asking for another would make the server load it
                 details = client.model_info(info.name, info.version)
                 training = details.manifest.training
                 entry |= {
@@ -75,7 +75,7 @@ def models(server: str, as_json: bool) -> None:
             (
                 entry["name"],
                 f"{entry['version']}{' (default)' if entry['is_default'] else ''}",
-                "ready" if entry["ready"] else f"broken: {entry['reason']}",
+                "ready" if entry["ready"] else "broken",
                 entry.get("dataset", ""),
                 entry.get("labels_used", ""),
                 ", ".join(f"{name} ({len(classes)})" for name, classes in entry.get("factors", {}).items()),
@@ -83,6 +83,9 @@ def models(server: str, as_json: bool) -> None:
             for entry in entries
         ]
         click.echo(_table(("MODEL", "VERSION", "STATE", "DATA SET", "LABELS", "FACTORS (CLASSES)"), rows))
+        for entry in entries:
+            if entry["reason"]:
+                click.echo(f"\n{entry['name']} version {entry['version']} is broken: {entry['reason']}")
 
 
 @click.command()
@@ -136,7 +139,7 @@ def generate(
     A row for each --class, or for each class with --each-class; a column shares its z, so that one style runs down
     the column. Without either, --count images with classes from p(c).
     """
-    from partedvae.requests import class_by_factor
+    from partedvae.names import class_by_factor
 
     if classes and each_class:
         raise click.UsageError("--class and --each-class do not go together; take one")

@@ -9,15 +9,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, TypeAlias, TypeGuard, cast, get_args
+from typing import IO, Any, Protocol, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
 from partedvae.errors import InvalidRequestError
-from partedvae.nearest import did_you_mean
 from partedvae.results import ImageArray
-from partedvae.v1.manifest_pb2 import Manifest
-from partedvae.v1.service_pb2 import FeatureOutput
 from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
 
 MAX_BYTES = 3_584 * 1024
@@ -47,12 +44,11 @@ class PILImage(Protocol):
 ImageItem: TypeAlias = ImageArray | str | os.PathLike[str] | bytes | PILImage
 ImageInput: TypeAlias = ImageItem | Iterable[ImageItem]
 """One image or many. Arrays are uint8: [height, width], [count, height, width] or [count, height, width, channels]
-with 1 or 3 channels; in a list [height, width] or [height, width, channels]. A str is a path; bytes are a file's."""
+with 1 or 3 channels; in a list [height, width] or [height, width, channels]. A str is a path; bytes are a file's.
+Of a file the server applies the EXIF orientation; a PIL image is taken as its pixels are."""
 
 _PNG_MODES = ("1", "LA", "P", "RGBA", "I", "I;16", "I;16B")
 """Pillow's modes beside L and RGB that a PNG can hold."""
-
-FeatureName: TypeAlias = Literal["probs", "u_mean", "u_logvar", "z_mean", "z_logvar"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,47 +208,3 @@ def _message(contents: Sequence[bytes | ImageArray]) -> Images:
 
 def _packed(array: ImageArray) -> Images:
     return Images(packed=PackedImages(data=array.tobytes(), shape=array.shape))
-
-
-def feature_outputs(include: Iterable[FeatureName]) -> list[FeatureOutput.ValueType]:
-    """Return the wire's names of what to return.
-
-    Raises:
-        InvalidRequestError: a name is unknown, or there is none.
-    """
-    known = get_args(FeatureName)
-    names = list(include)
-    if not names:
-        raise InvalidRequestError(f"include names nothing to return; it takes some of {', '.join(known)}")
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"; it takes some of {', '.join(known)}"
-            raise InvalidRequestError(f"include has {name!r}, which is no feature output{hint}")
-    return [FeatureOutput.Value(f"FEATURE_OUTPUT_{name.upper()}") for name in names]
-
-
-def class_by_factor(manifest: Manifest, text: str) -> Mapping[str, str]:
-    """Read "NAME" or "factor=NAME" as a class of one factor, {factor: class name}.
-
-    Raises:
-        InvalidRequestError: no factor has such a class, or several have it.
-    """
-    classes = {factor.name: list(factor.class_names) for factor in manifest.factors}
-    factor, equals, name = text.partition("=")
-    if equals and factor in classes:
-        if name in classes[factor]:
-            return {factor: name}
-        raise InvalidRequestError(_no_class(name, f"factor {factor!r}", classes[factor]))
-    owners = [factor for factor, names in classes.items() if text in names]
-    if len(owners) == 1:
-        return {owners[0]: text}
-    if owners:
-        examples = " or ".join(f"'{owner}={text}'" for owner in owners[:2])
-        raise InvalidRequestError(f"{text!r} is a class of {len(owners)} factors; write {examples}")
-    known = [name for names in classes.values() for name in names]
-    raise InvalidRequestError(_no_class(text, "the model", known))
-
-
-def _no_class(name: str, owner: str, known: Sequence[str]) -> str:
-    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return f"{owner} has no class {name!r}: it has {shown}{did_you_mean(name, known)}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess, running_server
+
+if TYPE_CHECKING:
+    from training.data.dataset import ImageDataset
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,17 @@ def two_model_server(two_models: Path) -> Iterator[ServerProcess]:
     """Run a server over `two_models`, at most 100 images a request; it must end with exit code 0."""
     with running_server(two_models, "--max-images", "100") as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Return the folder of the data sets: the checkout's own, so that MNIST is fetched only once."""
+    return Path(__file__).parent.parent / "data"
+
+
+@pytest.fixture(scope="session")
+def mnist(data_dir: Path) -> ImageDataset:
+    """Return the real MNIST, fetched the first time."""
+    from training.data.registry import load_dataset
+
+    return load_dataset("mnist", data_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 PRIOR_TOLERANCE = 1e-4
 """How far the sum of a class prior may be from one."""
@@ -116,7 +116,7 @@ class ScheduleConfig:
     """What changes while training goes on. All of it is a function of the step."""
 
     unit: Literal["steps", "run"]
-    """Whether ramps are counted in ELBO steps (the paper) or as a share of the run (so that a shorter run shrinks all)."""
+    """Whether ramps count ELBO steps (the paper) or shares of the run (so that a shorter run shrinks them all)."""
     capacity_ramp: float
     """How long C_z and C_u rise from 0."""
     attention_ramp: float
@@ -222,7 +222,7 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Rebuild a configuration from `to_dict`, as read from JSON."""
         model = dict(values["model"])
         model["factors"] = tuple(FactorConfig(**_tuples(factor)) for factor in model["factors"])

@@ -72,10 +72,10 @@ def _hyperparameters(config: TrainConfig) -> Iterator[tuple[str, object]]:
     yield "gamma c, h", f"{objective.gamma_c:g}, {objective.gamma_h:g}"
     yield "gamma z, u", f"{objective.gamma_z:g}, {objective.gamma_u:g}"
     yield "gamma bc", f"{objective.gamma_bc:g}"
-    yield "capacity of z", f"0 to {objective.capacity_z:g} in {schedule.capacity_ramp:g} {unit}"
-    yield "capacity of u", f"0 to {objective.capacity_u:g} in {schedule.capacity_ramp:g} {unit}"
+    yield "capacity of z", f"0 to {objective.capacity_z:g} in {schedule.capacity_ramp:,g} {unit}"
+    yield "capacity of u", f"0 to {objective.capacity_u:g} in {schedule.capacity_ramp:,g} {unit}"
     yield "final capacities of z, u", f"{final.capacity_z:.2f}, {final.capacity_u:.2f} after {steps:,} steps"
-    yield "attention slope", f"1 to {schedule.attention_slope:g} in {schedule.attention_ramp:g} {unit}"
+    yield "attention slope", f"1 to {schedule.attention_slope:g} in {schedule.attention_ramp:,g} {unit}"
     yield "final attention slope", f"{final.attention_slope:.2f}"
     yield "overlap tolerance (delta)", objective.overlap_tolerance
     yield "temperature", objective.temperature

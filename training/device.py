@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def prepare(seed: int) -> None:
-    """Seed all random numbers, keep memory, flush denormals (without it sparse images make some steps ten times slower)."""
+    """Seed all random numbers, keep memory, flush denormals (or sparse images make some steps ten times slower)."""
     torch.set_flush_denormal(True)
     _keep_freed_memory()
     torch.manual_seed(seed)

@@ -126,7 +126,8 @@ class _Loop:
         accuracies = ", ".join(f"{name} {value:.2%}" for name, value in evaluation.accuracies.items())
         click.echo(
             f"epoch {self.epochs_done}/{self.config.epochs}: loss {losses['loss']:.1f}, "
-            f"reconstruction {losses['reconstruction']:.1f}, KL z {losses['kl_z']:.2f} u {losses['kl_u']:.2f}, test accuracy {accuracies}, {self.seconds:.0f} s",
+            f"reconstruction {losses['reconstruction']:.1f}, "
+            f"KL z {losses['kl_z']:.2f} u {losses['kl_u']:.2f}, test accuracy {accuracies}, {self.seconds:.0f} s",
             err=True,
         )
         for warning in warnings(evaluation):

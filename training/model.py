@@ -66,7 +66,7 @@ class PartedVAE(nn.Module):
 
     def class_logits(
         self, pixels: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch classes"], ...]:
+    ) -> tuple[Float[Tensor, "batch _"], ...]:
         """Return the logits of every q(c_k | x): all that the supervised step needs."""
         hidden = self.trunk(pixels)
         return tuple(factor.logits(hidden) for factor in self.class_factors())

@@ -88,12 +88,12 @@ class ClassFactor(nn.Module):
         return Gaussian(self.prior_mean, 2 * torch.tanh(self.prior_raw_logvar) - 1)
 
     def u_posterior(
-        self, hidden: Float[Tensor, "batch hidden"], class_weights: Float[Tensor, "batch classes"], slope: float
+        self, hidden: Float[Tensor, "*batch hidden"], class_weights: Float[Tensor, "*any classes"], slope: float
     ) -> Gaussian:
         """Return q(u | c, x) for classes given as one-hot or relaxed vectors (section 4.4).
 
         Args:
-            hidden: h.
+            hidden: h; its leading dimensions and those of class_weights broadcast.
             class_weights: c', rows that sum to one.
             slope: the attention's steepness.
         """

@@ -106,7 +106,7 @@ def capacity_gap(kl: Float[Tensor, " batch"], capacity: float, of: str) -> Float
 
 
 def supervised_loss(
-    logits: Sequence[Float[Tensor, "batch classes"]], labels: Int[Tensor, "batch factors"]
+    logits: Sequence[Float[Tensor, "batch _"]], labels: Int[Tensor, "batch factors"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of Eq. 7 over the labels that are there (-1 is none), summed over the class variables.
 
@@ -121,8 +121,8 @@ def supervised_loss(
 
 
 def consistency_loss(
-    teacher_logits: Sequence[Float[Tensor, "batch classes"]],
-    student_logits: Sequence[Float[Tensor, "batch classes"]],
+    teacher_logits: Sequence[Float[Tensor, "batch _"]],
+    student_logits: Sequence[Float[Tensor, "batch _"]],
     threshold: float,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the student on augmented images against the teacher's confident classes on the clean ones.

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -128,7 +127,6 @@ def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "partedvae", "extract", str(pipe), "--output", "x.npz", "--model", "."]
     with subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         with pipe.open("wb"):  # opens when the command has opened it to read
-            time.sleep(0.1)
             process.send_signal(signal.SIGINT)
             wait_until(lambda: process.poll() is not None)
         assert process.stderr is not None

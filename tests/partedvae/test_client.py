@@ -1,7 +1,5 @@
 import asyncio
 import re
-import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,47 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partedvae import (
-    AsyncClient,
-    Client,
-    DeadlineError,
-    Features,
-    InvalidRequestError,
-    NotFoundError,
-    PartedVAEError,
-    UnavailableError,
-)
+from partedvae import AsyncClient, Features
 from serving import inference
 from serving.repository import load_model
 from serving.runtime import Runtime
 from tests.bundles import COLOURED, GREY
+from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess
 
 ALL = ("probs", "u_mean", "u_logvar", "z_mean", "z_logvar")
-NOWHERE = "127.0.0.1:1"
-
-
-def synchronous(address: str, method: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-    with Client(address, **(settings or {})) as client:
-        return getattr(client, method)(*args, **kwargs)
-
-
-def asynchronous(address: str, method: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-    async def call() -> Any:
-        async with AsyncClient(address, **(settings or {})) as client:
-            return await getattr(client, method)(*args, **kwargs)
-
-    return asyncio.run(call())
-
-
-Call = Callable[..., Any]
-
-
-@pytest.fixture(params=[synchronous, asynchronous], ids=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Call one method of a client, of either kind."""
-    chosen: Call = request.param
-    return chosen
 
 
 @pytest.fixture(scope="module")
@@ -196,65 +162,6 @@ def test_large_replies_arrive(call: Call, two_model_server: ServerProcess) -> No
     assert images.shape == (100, 10, 12, 3)
 
 
-@pytest.mark.parametrize(
-    ("method", "args", "kind", "message"),
-    [
-        ("features", (b"nonsense",), InvalidRequestError, "image 0: not an image"),
-        ("features", ([],), InvalidRequestError, "there are no images in the call"),
-        ("classify", (np.zeros((2, 8, 6)),), InvalidRequestError, "images are uint8"),
-        ("classify", ("nowhere.png",), FileNotFoundError, "nowhere.png"),
-        ("generate", (0,), InvalidRequestError, "a count of 0 images is out of range"),
-        ("model_info", ("tinny",), NotFoundError, "no model is named 'tinny'"),
-        ("model_info", ("tiny", 9), NotFoundError, "model 'tiny' has no version 9: there are [1]"),
-    ],
-)
-def test_errors_have_a_type_and_the_servers_words(
-    call: Call, server: ServerProcess, method: str, args: tuple[Any, ...], kind: type[Exception], message: str
-) -> None:
-    """What goes wrong is raised as the error that its reason has, with what to do."""
-    with pytest.raises(kind, match=re.escape(message)):
-        call(server.address, method, *args)
-
-
-@pytest.mark.parametrize("classes", ["seven", {"digit": "seven"}])
-def test_a_class_that_does_not_exist(call: Call, server: ServerProcess, classes: Any) -> None:
-    """The client and the server both tell which classes there are."""
-    with pytest.raises(InvalidRequestError, match=r"'seven': .*0'?, '?1'?, '?2"):
-        call(server.address, "generate", classes=classes)
-
-
-def test_a_bad_image_of_a_later_message_has_the_callers_number(
-    call: Call, server: ServerProcess, tmp_path: Path
-) -> None:
-    """Image 2,000 of a call is image 976 of its message; the error says 2,000, and the file."""
-    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    Image.fromarray(GREY.random_images(1)[0, ..., 0]).save(good)
-    bad.write_bytes(b"GIF89a")
-
-    with pytest.raises(InvalidRequestError, match=re.escape(f"image 2000 ({bad}): GIF is not supported")):
-        call(server.address, "classify", [good] * 2000 + [bad] + [good] * 3000)
-
-
-@pytest.mark.parametrize("method", ["features", "generate", "models"])
-def test_a_server_that_is_not_there(call: Call, method: str) -> None:
-    """The error names the address and how to start a server; it is a ConnectionError as well."""
-    args = (GREY.random_images(5000),) if method == "features" else ()
-    message = "no server answers at 127.0.0.1:1 (Connection refused); start one with 'partedvae serve MODELS_DIR'"
-    with pytest.raises(UnavailableError, match=re.escape(message)) as caught:
-        call(NOWHERE, method, *args)
-    assert isinstance(caught.value, ConnectionError)
-    assert isinstance(caught.value, PartedVAEError)
-
-
-def test_a_deadline_is_kept(call: Call) -> None:
-    """A server that takes a connection and never answers is given up."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        message = f"the server at {address} did not answer in time; ask again with a longer timeout="
-        with pytest.raises(DeadlineError, match=re.escape(message)):
-            call(address, "features", GREY.random_images(2), settings={"timeout": 0.1})
-
-
 def test_many_async_calls_share_a_client(server: ServerProcess, runtime: Runtime) -> None:
     """Calls under way at once do not mix up their answers."""
     batches = [GREY.random_images(5, seed=seed) for seed in range(50)]
@@ -280,11 +187,3 @@ def test_a_cancelled_async_call_ends(server: ServerProcess) -> None:
             return await client.features(GREY.random_images(2))
 
     assert asyncio.run(cancel()).u.shape == (2, 3)
-
-
-def test_features_of_two_versions_do_not_mix() -> None:
-    """Chunks that two versions answered are refused rather than joined."""
-    from partedvae.replies import joined
-
-    with pytest.raises(PartedVAEError, match=re.escape("went from version 1 to 2 during the call")):
-        joined([Features(factors=(), model="tiny", version=version) for version in (1, 2)])

@@ -9,7 +9,7 @@ from PIL import Image
 from partedvae import Client
 from partedvae.cli import main
 from tests.bundles import GREY
-from tests.processes import ServerProcess
+from tests.processes import ServerProcess, running_server
 
 
 def run(*arguments: object) -> Result:
@@ -33,9 +33,24 @@ def test_models_are_listed_in_a_table(two_model_server: ServerProcess) -> None:
     assert result.output.splitlines() == [
         "MODEL   VERSION      STATE  DATA SET  LABELS  FACTORS (CLASSES)",
         "shapes  1 (default)  ready  tiny      256     shape (3), colour (2)",
-        "tiny    1            ready  tiny      256     digit (10)",
+        "tiny    1            ready",
         "tiny    2 (default)  ready  tiny      256     digit (10)",
     ]
+
+
+def test_a_broken_version_is_listed_with_the_reason(tmp_path: Path) -> None:
+    """The newest version is damaged: the one before it answers, and the table says why."""
+    GREY.write(tmp_path / "tiny")
+    graph = GREY.write(tmp_path / "tiny").decoder_path
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with running_server(tmp_path) as server:
+        result = run("models", "--server", server.address)
+
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert [line.split()[:4] for line in lines[1:3]] == [["tiny", "1", "(default)", "ready"], ["tiny", "2", "broken"]]
+    assert lines[4].startswith("tiny version 2 is broken: ")
+    assert "decoder.onnx is damaged" in lines[4]
 
 
 def test_models_as_json(two_model_server: ServerProcess) -> None:

@@ -1,0 +1,151 @@
+import gzip
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from partedvae.results import ImageArray
+from tests.bundles import GREY
+from tests.processes import ServerProcess, wait_until
+from tests.serving.extraction import extract, idx
+
+
+def test_nothing_readable_is_an_error(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """When every image fails, the command fails, and an earlier file stays."""
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    output = tmp_path / "features.parquet"
+    output.write_text("from before")
+    result = extract(folder, output, "--model", tiny_models / "tiny")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        f"Error: none of the 2 images could be read, {output} was not written; the first: 05-bad.PNG: not an image"
+    )
+    assert output.read_text() == "from before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.parquet", "images"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty", None, "empty holds no images (.png, .jpg, .jpeg, .webp)"),
+        ("list.txt", b"\n\n", "list.txt holds no images"),
+        ("floats.npy", np.zeros((2, 8, 6), np.float32), "floats.npy holds float32, images are uint8; convert it"),
+        ("flat.npy", np.zeros((2, 48), np.uint8), "flat.npy has shape [2, 48]; images are [images, height, width]"),
+        ("rgba.npy", np.zeros((2, 8, 6, 4), np.uint8), "rgba.npy has shape [2, 8, 6, 4]; images are"),
+        ("none.npy", np.zeros((0, 8, 6), np.uint8), "none.npy holds no images"),
+        ("bad.npy", b"\x93NUMPY and no more", "bad.npy cannot be read as a NumPy file"),
+        ("bad.npz", b"PK\x03\x04 and no more", "bad.npz cannot be read as a NumPy file: File is not a zip file"),
+        ("text", b"some text", "text is nothing that can be read: give a folder of images, an IDX file, .npy"),
+        ("short", b"\0", "short is shorter than its header says: the file is cut off"),
+        ("labels", b"\0\0\x08\x01\0\0\0\x02\x05\x07", "labels is an IDX file of type 0x08 and rank 1; images have"),
+        ("cut", idx(np.zeros((5, 8, 6), np.uint8))[:-1], "cut is shorter than its header says: the file is cut off"),
+        ("cut.gz", gzip.compress(idx(GREY.random_images(99)[..., 0]))[:-99], "cut.gz cannot be unpacked"),
+        ("text.gz", b"some text", "text.gz cannot be unpacked: Not a gzipped file"),
+    ],
+)
+def test_bad_input_is_answered(
+    name: str, content: Any, message: str, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be read ends with exit code 1 and the reason, and writes nothing."""
+    monkeypatch.chdir(tmp_path)
+    source = Path(name)
+    if content is None:
+        source.mkdir()
+    elif isinstance(content, bytes):
+        source.write_bytes(content)
+    else:
+        np.save(source, content)
+    result = extract(source, Path("features.parquet"), "--model", tiny_models / "tiny")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {message}")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_npz_of_several_arrays_must_name_the_images(tiny_models: Path, tmp_path: Path) -> None:
+    """Which array holds the images is not guessed."""
+    np.savez(tmp_path / "two.npz", a=np.zeros(1), b=np.zeros(1))
+    result = extract(tmp_path / "two.npz", tmp_path / "x.npz", "--model", tiny_models / "tiny")
+
+    assert result.exit_code == 1
+    assert "cannot be read as a NumPy file: it holds ['a', 'b'], name the array of the images 'images'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ((), 2, "give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT"),
+        (("--model", "m", "--server", "s:1"), 2, "give one of --model MODELS_DIR/NAME (compute here) and --server"),
+        (("--server", "127.0.0.1:1"), 1, "no server answers at 127.0.0.1:1 (Connection refused); start one with"),
+        (("--model", "no/such"), 1, "no/such holds no version of a model; export a run with 'partedvae export'"),
+        (("--model", "m", "--batch-size", "0"), 2, "0 is not in the range 1<=x<=4096"),
+    ],
+)
+def test_a_model_is_needed(options: tuple[str, ...], code: int, message: str, folder: Path, tmp_path: Path) -> None:
+    """--model and --server exclude each other, and must lead to a model."""
+    output = tmp_path / "features.parquet"
+    result = extract(folder, output, *options)
+
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not output.exists()
+
+
+def test_the_output_must_be_of_a_known_kind(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """Another suffix is refused before any work."""
+    result = extract(folder, tmp_path / "features.csv", "--model", tiny_models / "tiny")
+
+    assert result.exit_code == 1
+    assert "features.csv' has to end in .parquet or .npz" in result.stderr
+
+
+def test_a_server_of_several_models_is_asked_by_name(
+    two_model_server: ServerProcess, folder: Path, tmp_path: Path
+) -> None:
+    """--model-name chooses; without it the server's answer names the models."""
+    output = tmp_path / "features.parquet"
+    unnamed = extract(folder, output, "--server", two_model_server.address)
+    named = extract(folder, output, "--server", two_model_server.address, "--model-name", "shapes", "--batch-size", 50)
+
+    assert unnamed.exit_code == 1
+    assert "there are several models, name one of ['shapes', 'tiny']" in unnamed.stderr
+    assert named.exit_code == 0
+    assert "shape" in pq.read_schema(output).names
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_an_interrupted_run_leaves_nothing(
+    signum: signal.Signals, code: int, suffix: str, tiny_models: Path, images: ImageArray, tmp_path: Path
+) -> None:
+    """A run that is stopped in the middle leaves no file, whole or half, and what was there before stays."""
+    for i in range(4):
+        Image.fromarray(images[i, ..., 0]).save(tmp_path / f"{i}.png")
+    # The last file is a pipe that nobody writes into: the run waits in the middle of its work.
+    os.mkfifo(tmp_path / "waits.png")
+    names = ["0.png"] * 1000 + ["waits.png"]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    output = tmp_path / "out" / f"features{suffix}"
+    output.parent.mkdir()
+    output.write_text("from before")
+    program = [sys.executable, "-m", "partedvae", "extract", str(tmp_path / "list.txt"), "--output", str(output)]
+    program += ["--model", str(tiny_models / "tiny"), "--batch-size", "10"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        # Opening waits until the run has opened it to read: it is in the middle then.
+        with (tmp_path / "waits.png").open("wb"):
+            process.send_signal(signum)
+        wait_until(lambda: process.poll() is not None)
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == ""
+    assert process.returncode == code
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert output.read_text() == "from before"

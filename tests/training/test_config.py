@@ -1,0 +1,84 @@
+"""Configurations: Table 6's values, what is refused, and `--set`."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from training.config import TrainConfig
+from training.overrides import apply_overrides, settable_keys
+from training.presets import recipe
+
+
+def test_the_paper_recipe_has_table_6s_values() -> None:
+    config = recipe("mnist", "paper")
+    objective = config.objective
+    assert (objective.gamma_c, objective.gamma_h) == (15, 30)
+    assert (objective.gamma_z, objective.gamma_u, objective.gamma_bc) == (15, 15, 30)
+    assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (7, 7, 100_000)
+    assert (objective.overlap_tolerance, objective.reconstruction) == (0.15, "bce")
+    assert (config.epochs, config.batch_size, config.optimiser.learning_rate) == (60, 64, 0.0015)
+    assert (config.model.z_dim, config.model.factors[0].u_dim) == (6, 10)
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_a_configuration_survives_json(name: str) -> None:
+    config = recipe("mnist", name)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_set_changes_one_field_of_each_type() -> None:
+    settings = [
+        "objective.gamma_bc=0",
+        "supervision.augment=no",
+        "model.network_size=64, 64",
+        "objective.kl_u=matched",
+        "batch_size=32",
+    ]
+    config = apply_overrides(recipe("mnist", "default"), settings)
+    assert config.objective.gamma_bc == 0.0
+    assert config.supervision.augment is False
+    assert config.model.network_size == (64, 64)
+    assert config.objective.kl_u == "matched"
+    assert config.batch_size == 32
+    assert config.objective.gamma_z == 15
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("gamma_bc=0", "--set knows no key 'gamma_bc'; did you mean 'objective.gamma_bc'?"),
+        ("objective.gama_z=1", "did you mean 'objective.gamma_z'?"),
+        ("epochs", "--set 'epochs' is not KEY=VALUE"),
+        ("epochs=few", "--set epochs='few': expected a whole number"),
+        ("objective.kl_u=both", "expected one of sampled, matched"),
+        ("supervision.augment=perhaps", "expected true or false"),
+        ("epochs=0", "epochs is 0; it must be at least 1"),
+        ("objective.gamma_z=-1", "objective.gamma_z is -1.0; it must be 0 or more"),
+        ("supervision.ema_decay=1", "supervision.ema_decay is 1.0; it must be in [0, 1)"),
+        ("model.encoder_channels=32", "must have the same length"),
+    ],
+)
+def test_set_refuses_what_makes_no_sense(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        apply_overrides(recipe("mnist", "default"), [setting])
+
+
+def test_names_that_do_not_exist_are_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no data set is called 'mnits'; did you mean 'mnist'\?"):
+        recipe("mnits", "default")
+    with pytest.raises(ValueError, match=r"no recipe for 'mnist' is called 'papr'; did you mean 'paper'\?"):
+        recipe("mnist", "papr")
+
+
+def test_every_key_is_settable_to_its_own_value() -> None:
+    """So that no field has a type that `--set` cannot parse."""
+    config = recipe("mnist", "default")
+    for key in settable_keys():
+        value: object = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert apply_overrides(config, [f"{key}={text}"]) == config

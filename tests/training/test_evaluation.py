@@ -1,0 +1,58 @@
+"""Scores and warnings on a model that was made to give known answers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.training.toys import TOY_MODEL, tiny_config, toy_split
+from training.evaluation import _evaluate_factor, evaluate
+from training.health import warnings
+from training.model import PartedVAE
+from training.report import render_evaluation
+
+UNIFORM = torch.full((4,), 0.25)
+NAMES = ("a", "b", "c", "d")
+
+
+def test_accuracy_and_confusion_count_labelled_images_only() -> None:
+    probs = torch.eye(4)[[0, 1, 1, 3, 2]]
+    result = _evaluate_factor("f", NAMES, UNIFORM, probs, torch.tensor([0, 1, 2, 3, -1]))
+    assert result.accuracy == pytest.approx(3 / 4)
+    assert result.confusion.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    assert result.predictions.tolist() == [0, 1, 1, 3, 2]
+
+
+def test_a_certain_and_balanced_posterior_knows_all_of_the_prior() -> None:
+    result = _evaluate_factor("f", NAMES, UNIFORM, torch.eye(4), torch.arange(4))
+    assert result.information == pytest.approx(result.prior_entropy)
+    assert result.prior_mismatch == pytest.approx(0.0, abs=1e-6)
+
+
+def collapsed_model(weight: float) -> PartedVAE:
+    """Return a model whose q(c | x) is the same for every image: one class, or all alike."""
+    model = PartedVAE(TOY_MODEL)
+    with torch.no_grad():
+        for factor in model.class_factors():
+            factor.logits.weight.zero_()
+            factor.logits.bias.zero_()
+            factor.logits.bias[0] = weight
+        model.z_head.weight.zero_()
+    return model
+
+
+@pytest.mark.parametrize(("weight", "share"), [(50.0, "100%"), (0.0, "25%")])
+def test_both_ways_to_collapse_are_noticed_and_named(weight: float, share: str) -> None:
+    evaluation = evaluate(collapsed_model(weight), toy_split(64, 2), tiny_config())
+    found = warnings(evaluation)
+    assert found[0].startswith("q(c) of 'corner' has collapsed: it knows ")
+    assert f"class 'top left' has {share} of the images" in found[0]
+    assert "z is dead" in found[-1]
+    assert "warning: z is dead" in render_evaluation(evaluation, tiny_config())
+
+
+def test_evaluation_counts_images_and_names_every_factor() -> None:
+    evaluation = evaluate(PartedVAE(TOY_MODEL), toy_split(64, 2), tiny_config())
+    assert evaluation.images == 64
+    assert [f.name for f in evaluation.factors] == ["corner", "shade"]
+    assert sum(map(sum, evaluation.factors[0].confusion.tolist())) == 64
