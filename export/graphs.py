@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, Z_LOGVAR, Z_MEAN, factor_output
+from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, encoder_outputs
 from training.config import TrainConfig
 from training.model import PartedVAE
 from training.networks import postprocess, preprocess
@@ -60,8 +60,7 @@ class DecoderGraph(nn.Module):
 
 def encoder_output_names(config: TrainConfig) -> list[str]:
     """Return the names of the encoder's outputs, in the graph's order."""
-    kinds = ("probs", "u_mean", "u_logvar")
-    return [factor_output(f.name, kind) for f in config.model.factors for kind in kinds] + [Z_MEAN, Z_LOGVAR]
+    return encoder_outputs(factor.name for factor in config.model.factors)
 
 
 def write_encoder(path: Path, model: PartedVAE, config: TrainConfig) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +40,10 @@ def factor_output(factor: str, kind: str) -> str:
     return f"{factor}.{kind}"
 
 
-def encoder_outputs(manifest: Manifest) -> list[str]:
-    """Return the names of all encoder outputs in the graph's order."""
+def encoder_outputs(factors: Iterable[str]) -> list[str]:
+    """Return the names of all encoder outputs in the graph's order, for factors in the manifest's order."""
     kinds = ("probs", "u_mean", "u_logvar")
-    return [factor_output(f.name, kind) for f in manifest.factors for kind in kinds] + [Z_MEAN, Z_LOGVAR]
+    return [factor_output(factor, kind) for factor in factors for kind in kinds] + [Z_MEAN, Z_LOGVAR]
 
 
 @dataclass(frozen=True, kw_only=True)

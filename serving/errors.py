@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 
 class ServingError(Exception):
     """Base of all errors that a caller or an operator can do something about."""
@@ -38,9 +35,3 @@ class DeviceError(ServingError):
 
 class AddressError(ServingError):
     """The address to listen on is malformed, taken, or not this machine's."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

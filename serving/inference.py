@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from partedvae.nearest import did_you_mean
 from partedvae.results import FactorResult, Features, ImageArray
 from partedvae.v1.manifest_pb2 import Manifest
 from serving.bundle import Z_LOGVAR, Z_MEAN, factor_output
-from serving.errors import InvalidInputError, did_you_mean
+from serving.errors import InvalidInputError
 from serving.images import DEFAULT_LIMITS
 from serving.runtime import Runtime
 from serving.sampling import draw

@@ -7,8 +7,9 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from partedvae.nearest import did_you_mean
 from serving.bundle import MANIFEST_FILE, Bundle, load_bundle, versions_of
-from serving.errors import BundleError, InvalidInputError, ModelNotFoundError, did_you_mean
+from serving.errors import BundleError, InvalidInputError, ModelNotFoundError
 from serving.runtime import Runtime
 from serving.sessions import Device
 

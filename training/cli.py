@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,9 @@ def train(
     data_dir: Path,
 ) -> None:
     """Train on a data set, into a run directory."""
+    # Threads of GNU OpenMP that wait spin by default; beside any other busy program that makes steps ten times slower.
+    # Read when PyTorch is loaded, which happens with the next import.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from training.loop import train_run
     from training.run import RunDirectory
 

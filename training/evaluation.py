@@ -66,13 +66,14 @@ class Evaluation:
         return {factor.name: factor.accuracy for factor in self.factors}
 
 
-@torch.no_grad()
 def posteriors(model: PartedVAE, images: Tensor, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:
     """Yield the pixels and the posterior (most probable classes, final slope) of consecutive batches."""
     device = next(model.parameters()).device
     for batch in images.split(BATCH):
         pixels = preprocess(batch.to(device), config.model.network_size)
-        yield pixels, model.encode(pixels, slope=config.schedule.attention_slope)
+        with torch.no_grad():
+            posterior = model.encode(pixels, slope=config.schedule.attention_slope)
+        yield pixels, posterior
 
 
 @torch.no_grad()

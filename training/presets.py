@@ -47,7 +47,9 @@ def mnist_paper() -> TrainConfig:
             capacity_u=7.0,
         ),
         # 60 epochs are 56,280 steps: the run ends at capacity 3.9 of 7. The attention's slope gains 2e-4 a step.
-        schedule=ScheduleConfig(unit="steps", capacity_ramp=100_000.0, attention_ramp=35_000.0, learning_rate="plateau"),
+        schedule=ScheduleConfig(
+            unit="steps", capacity_ramp=100_000.0, attention_ramp=35_000.0, learning_rate="plateau"
+        ),
         # Table 6 gives one rate. Equal rates, since with a third of it for the labels the classifier collapses.
         optimiser=OptimiserConfig(learning_rate=1.5e-3, supervised_learning_rate=1.5e-3),
         supervision=SupervisionConfig(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import pytest
 import torch
@@ -158,9 +159,7 @@ def test_the_average_follows_the_weights_and_is_what_is_exported() -> None:
     assert plain.final_model is plain.model
 
 
-def _saved(state: dict[str, object]) -> object:
-    import io
-
+def _saved(state: dict[str, object]) -> io.BytesIO:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)

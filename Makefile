@@ -1,0 +1,96 @@
+# Everything that is done here, as one word each. `make help` lists them.
+# Each target that needs Python makes .venv first and installs what it needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PARTEDVAE := $(BIN)/partedvae
+
+DATASET ?= mnist
+RECIPE ?= default
+SEED ?= 0
+MODELS ?= models
+ADDRESS ?= 127.0.0.1:50051
+# The model that `make extract` uses when no SERVER is given.
+MODEL ?= $(MODELS)/$(DATASET)
+# `make export` names the model after the run's data set.
+NAME ?= $(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo train export serve extract test test-serving check protos check-protos format bench clean
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: .venv/installed ## Make .venv with everything for development.
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Serving and the client must work where torch is not installed, so their tests run in such an environment too.
+.venv-serving/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-serving
+	.venv-serving/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test-serving]'
+	@touch $@
+
+demo: install ## The whole way on MNIST: train, export, serve, extract; results in demo/.
+	$(PARTEDVAE) demo
+
+train: install ## Train: DATASET=mnist [RECIPE=default|paper] [LABELS=256] [SEED=0] [EPOCHS=8] [RESUME=1] [ARGS=...].
+	$(PARTEDVAE) train $(DATASET) --recipe $(RECIPE) --seed $(SEED) $(if $(LABELS),--labels $(LABELS)) \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RESUME),--resume) $(ARGS)
+
+export: install ## Export a run as the next version of a model: RUN=runs/... [MODELS=models] [NAME=...].
+	$(if $(RUN),,$(error give the run: make export RUN=runs/mnist-default-0))
+	$(PARTEDVAE) export $(RUN) $(MODELS)/$(or $(NAME),$(DATASET))
+
+serve: install ## Serve models over gRPC until Ctrl-C: [MODELS=models] [ADDRESS=127.0.0.1:50051] [ARGS=...].
+	exec $(PARTEDVAE) serve $(MODELS) --address $(ADDRESS) $(ARGS)
+
+extract: install ## Features of many images: INPUT=folder OUTPUT=file.parquet [MODEL=models/mnist | SERVER=HOST:PORT] [ARGS=...].
+	$(if $(and $(INPUT),$(OUTPUT)),,$(error give both: make extract INPUT=images/ OUTPUT=features.parquet))
+	$(PARTEDVAE) extract $(INPUT) --output $(OUTPUT) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) $(ARGS)
+
+test: install test-serving ## Run all tests, and those of serving and client once more without torch.
+	$(BIN)/python -m pytest
+
+test-serving: .venv-serving/installed ## Run the tests of serving and client where torch is not installed.
+	.venv-serving/bin/python -m pytest tests/serving tests/partedvae
+
+check: install check-protos ## Lint, types, import rules, contract; changes nothing.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint
+
+format: install ## Format the code and mend what the linter can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# $(1) is the folder to write to.
+define generate
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --mypy_out=quiet:$(1) \
+		protos/partedvae/v1/*.proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
+		protos/partedvae/v1/service.proto
+endef
+
+protos: install ## Generate the stubs in partedvae/v1 from protos/.
+	$(call generate,.)
+
+check-protos: install
+	@rm -rf build/protos && mkdir -p build/protos
+	@$(call generate,build/protos)
+	@for file in build/protos/partedvae/v1/*; do \
+		cmp -s "$$file" "partedvae/v1/$${file##*/}" || { echo "$${file##*/} is not what protos/ gives: run 'make protos'"; exit 1; }; \
+	done
+
+bench: install ## Measure training and serving; writes build/bench.json.
+	$(BIN)/python -m training.benchmark --output build/bench-training.json
+	$(BIN)/python -m serving.benchmark --output build/bench.json
+
+clean: ## Delete environments, caches and build results; keeps data, runs, models and demo.
+	rm -rf .venv .venv-serving build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

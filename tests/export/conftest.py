@@ -1,0 +1,21 @@
+"""A small run on a part of the real MNIST, for every test of export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from training.cli import train
+from training.data.dataset import ImageDataset
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, data_dir: Path) -> Path:
+    """Return a run of one epoch on 640 images. Not to be written to."""
+    path = tmp_path_factory.mktemp("runs") / "small"
+    arguments = ["mnist", "--epochs", "1", "--set", "train_images=640", "--output", str(path), "--data", str(data_dir)]
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 0, result.output
+    return path

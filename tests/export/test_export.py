@@ -1,0 +1,159 @@
+"""Real exports: the graphs compute what PyTorch computes, and what does not leaves no bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+import export.exporter
+from export.cli import export as export_command
+from export.errors import ExportError
+from export.exporter import export_run
+from export.graphs import write_decoder, write_encoder
+from export.parity import prove_parity
+from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, encoder_outputs
+from training.config import FactorConfig
+from training.data.dataset import ImageDataset
+from training.evaluation import posteriors
+from training.model import PartedVAE
+from training.presets import recipe
+from training.run import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Bundle:
+    """Return the small run's bundle."""
+    return export_run(small_run, tmp_path_factory.mktemp("models") / "mnist", data_dir)
+
+
+def test_the_manifest_tells_what_was_trained(bundle: Bundle, small_run: Path) -> None:
+    manifest = bundle.manifest
+    assert (bundle.name, bundle.version) == ("mnist", 1)
+    assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (28, 28, 1)
+    assert (manifest.training.dataset, manifest.training.recipe, manifest.training.labels_used) == (
+        "mnist",
+        "default",
+        256,
+    )
+    assert manifest.training.epochs == 1
+    assert (
+        manifest.scores["accuracy/digit"] == json.loads((small_run / "summary.json").read_text())["accuracy"]["digit"]
+    )
+    (factor,) = manifest.factors
+    assert list(factor.class_names) == list("0123456789")
+    model, _ = RunDirectory(small_run).load_model(torch.device("cpu"))
+    modes = next(model.class_factors()).prior_modes()
+    np.testing.assert_allclose(factor.prior_means, modes.mean.detach().flatten(), rtol=1e-6)
+    np.testing.assert_allclose(factor.prior_logvars, modes.logvar.detach().flatten(), rtol=1e-6)
+    assert manifest.parity_max_difference < 1e-4
+
+
+def test_the_graphs_are_single_files_with_a_dynamic_batch_and_uint8_images(bundle: Bundle) -> None:
+    assert sorted(path.name for path in bundle.folder.iterdir()) == ["decoder.onnx", "encoder.onnx", "manifest.json"]
+    encoder = onnxruntime.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
+    decoder = onnxruntime.InferenceSession(str(bundle.decoder_path), providers=["CPUExecutionProvider"])
+    (images,) = encoder.get_inputs()
+    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [28, 28, 1])
+    assert [output.name for output in encoder.get_outputs()] == encoder_outputs(["digit"])
+    assert [(i.name, i.shape[1]) for i in decoder.get_inputs()] == [("u", 10), ("z", 6)]
+    assert decoder.get_outputs()[0].type == "tensor(uint8)"
+    for path in (bundle.encoder_path, bundle.decoder_path):
+        assert [(o.domain, o.version) for o in onnx.load(str(path)).opset_import] == [("", bundle.manifest.opset)]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 500])
+def test_onnx_runtime_gives_pytorchs_features_on_real_images(
+    bundle: Bundle, small_run: Path, mnist: ImageDataset, batch: int
+) -> None:
+    run = RunDirectory(small_run)
+    model, _ = run.load_model(torch.device("cpu"))
+    images = mnist.test.images[:batch]
+    ((_, posterior),) = posteriors(model, images, run.load_config())
+    encoder = onnxruntime.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
+    probs, u_mean, u_logvar, z_mean, z_logvar = encoder.run(None, {"images": images.numpy()})
+    (factor,) = posterior.factors
+    np.testing.assert_allclose(probs, factor.probs, atol=1e-4)
+    np.testing.assert_allclose(u_mean, factor.u.mean, atol=1e-4)
+    np.testing.assert_allclose(u_logvar, factor.u.logvar, atol=1e-4)
+    np.testing.assert_allclose(z_mean, posterior.z.mean, atol=1e-4)
+    np.testing.assert_allclose(z_logvar, posterior.z.logvar, atol=1e-4)
+
+
+def test_a_second_export_is_the_next_version(small_run: Path, tmp_path: Path, data_dir: Path) -> None:
+    model_folder = tmp_path / "models" / "mnist"
+    for version in (1, 2):
+        arguments = [str(small_run), str(model_folder), "--data", str(data_dir)]
+        result = CliRunner().invoke(export_command, arguments)
+        assert result.exit_code == 0, result.output
+        assert f"{model_folder / str(version)}: accuracy/digit" in result.output
+        assert f"next: partedvae serve {model_folder.parent}" in result.output
+    assert sorted(path.name for path in model_folder.iterdir()) == ["1", "2"]
+
+
+def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> None:
+    """Sizes that are odd, three channels, two factors of different sizes."""
+    base = recipe("mnist", "paper")
+    factors = (
+        FactorConfig(name="hair", classes=("dark", "fair", "red"), prior=(0.5, 0.3, 0.2), u_dim=1),
+        FactorConfig(name="hat", classes=("no", "yes"), prior=(0.9, 0.1), u_dim=2),
+    )
+    model_config = dataclasses.replace(base.model, image_size=(54, 44, 3), network_size=(54, 44), factors=factors)
+    config = dataclasses.replace(base, model=model_config)
+    model = PartedVAE(model_config).eval()
+    write_encoder(tmp_path / ENCODER_FILE, model, config)
+    write_decoder(tmp_path / DECODER_FILE, model, config)
+    images = torch.randint(256, (64, 54, 44, 3), dtype=torch.uint8)
+    assert prove_parity(tmp_path, model, config, images) < 1e-4
+
+
+@pytest.mark.parametrize("part", ["trunk", "decoder"])
+def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears(
+    small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The graphs are written from a model whose weights have moved a little."""
+
+    def write_other(path: Path, model: PartedVAE, config: object) -> None:
+        moved = PartedVAE(model.config)
+        moved.load_state_dict(model.state_dict())
+        layer = moved.trunk.hidden if part == "trunk" else moved.decoder.hidden
+        assert isinstance(layer, nn.Linear)
+        with torch.no_grad():
+            layer.bias.add_(0.5)
+        {ENCODER_FILE: write_encoder, DECODER_FILE: write_decoder}[path.name](path, moved, config)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(export.exporter, "write_encoder", write_other)
+    monkeypatch.setattr(export.exporter, "write_decoder", write_other)
+    with pytest.raises(ExportError, match=r"parity: (digit\.\w+ differs by|decoded pixels differ by)"):
+        export_run(small_run, tmp_path / "mnist", data_dir)
+    assert list((tmp_path / "mnist").iterdir()) == []
+
+
+def test_a_missing_run_and_a_damaged_checkpoint_are_refused(small_run: Path, tmp_path: Path, data_dir: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(small_run, damaged)
+    checkpoint = damaged / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(small_run, unfinished)
+    (unfinished / "checkpoint.pt").unlink()
+    cases = {
+        tmp_path / "none": "is no run directory: config.json is missing",
+        damaged: "checkpoint.pt is damaged",
+        unfinished: "has no checkpoint yet",
+    }
+    for run, message in cases.items():
+        arguments = [str(run), str(tmp_path / "models" / "mnist"), "--data", str(data_dir)]
+        result = CliRunner().invoke(export_command, arguments)
+        assert result.exit_code == 1
+        assert message in result.output
+        assert not (tmp_path / "models").exists()

@@ -1,0 +1,62 @@
+"""Bad input at the doors of train, evaluate and describe: a clear message, exit code 1, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from training.cli import describe, evaluate, train
+from training.data.dataset import ImageDataset
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnits"], "no data set is called 'mnits'; did you mean 'mnist'? (there are: mnist"),
+        (["mnist", "--recipe", "papr"], "no recipe for 'mnist' is called 'papr'; did you mean 'paper'?"),
+        (
+            ["mnist", "--set", "objective.gamma=1"],
+            "--set knows no key 'objective.gamma'; did you mean 'objective.gamma_",
+        ),
+        (["mnist", "--set", "epochs=x"], "--set epochs='x': expected a whole number"),
+        (["mnist", "--labels", "-1"], "labels is -1; it must be 0 or more"),
+        (["mnist", "--labels", "60001"], "--labels 60001 is more than the 60000 labelled training images"),
+        (["mnist", "--epochs", "0"], "epochs is 0; it must be at least 1"),
+        (["mnist", "--device", "cuda"], "--device cuda: this PyTorch"),
+        (["mnist", "--resume"], "is no run directory: config.json is missing"),
+    ],
+)
+def test_train_refuses_what_cannot_be_and_writes_nothing(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset, arguments: list[str], message: str
+) -> None:
+    output = tmp_path / "run"
+    result = CliRunner().invoke(train, [*arguments, "--output", str(output), "--data", str(data_dir)])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not output.exists()
+
+
+def test_evaluate_refuses_a_run_that_is_not_there(tmp_path: Path) -> None:
+    result = CliRunner().invoke(evaluate, [str(tmp_path / "none")])
+    assert result.exit_code == 1
+    assert "is no run directory: config.json is missing; train one with 'partedvae train'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "config.json cannot be read"), ('{"model": {}}', "config.json cannot be read")],
+)
+def test_evaluate_refuses_a_damaged_configuration(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    result = CliRunner().invoke(evaluate, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_describe_shows_the_default_recipe_and_refuses_an_unknown_one() -> None:
+    assert "consistency weight" in CliRunner().invoke(describe, ["mnist"]).output
+    result = CliRunner().invoke(describe, ["mnist", "--recipe", "best"])
+    assert result.exit_code == 1
+    assert "no recipe for 'mnist' is called 'best' (there are: default, paper)" in result.output
