@@ -1,0 +1,103 @@
+"""The main job by its commands, small: train on a part of the real MNIST, evaluate, export, serve, ask, extract."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from partedvae import Client
+from tests.processes import ServerProcess, running_server
+from training.data.dataset import ImageDataset
+
+TEST_IMAGES = 2000
+"""How many of the 10,000 test images go through the server."""
+
+
+def partedvae(*arguments: object) -> str:
+    """Run a command that must succeed and return its stdout."""
+    command = [sys.executable, "-m", "partedvae", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, data_dir: Path) -> Path:
+    """Return a folder with a trained run, its evaluation and its bundle."""
+    path = tmp_path_factory.mktemp("main-job")
+    run = path / "run"
+    partedvae("train", "mnist", "--epochs", 5, "--set", "train_images=6400", "--output", run, "--data", data_dir)
+    report = partedvae("evaluate", run, "--json", "--predictions", path / "predictions.npz", "--data", data_dir)
+    (path / "report.json").write_text(report)
+    partedvae("export", run, path / "models" / "mnist", "--data", data_dir)
+    np.save(path / "images.npy", mnist.test.images[:TEST_IMAGES, :, :, 0].numpy())
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> object:
+    """Serve the bundle."""
+    with running_server(folder / "models") as process:
+        yield process
+
+
+def test_evaluation_export_and_summary_agree_on_the_accuracy(folder: Path) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    manifest = json.loads((folder / "models" / "mnist" / "1" / "manifest.json").read_text())
+    accuracy = report["factors"]["digit"]["accuracy"]
+    assert accuracy == summary["accuracy"]["digit"] == manifest["scores"]["accuracy/digit"]
+    assert accuracy > 0.6
+    assert report["images"] == 10_000
+    assert sum(map(sum, report["factors"]["digit"]["confusion"])) == 10_000
+
+
+def test_classes_served_are_those_of_pytorch(folder: Path, server: ServerProcess) -> None:
+    images = np.load(folder / "images.npy")
+    with np.load(folder / "predictions.npz") as predictions:
+        offline = predictions["digit"][:TEST_IMAGES]
+    with Client(server.address) as client:
+        features = client.features(images, include=["probs", "u_mean", "z_mean"])
+    assert features.classes.astype(int).tolist() == offline.tolist()
+    assert features.u.shape == (TEST_IMAGES, 10)
+    assert features.z is not None
+    assert features.z.shape == (TEST_IMAGES, 6)
+    # The features tell images apart: a dead encoder would give every image the same.
+    assert features.u.std(axis=0).max() > 0.1
+
+
+def test_extraction_in_process_and_through_the_server_give_what_the_client_gives(
+    folder: Path, server: ServerProcess
+) -> None:
+    partedvae("extract", folder / "images.npy", "--output", folder / "a.npz", "--model", folder / "models" / "mnist")
+    partedvae("extract", folder / "images.npy", "--output", folder / "b.npz", "--server", server.address)
+    with Client(server.address) as client:
+        features = client.features(np.load(folder / "images.npy"))
+    for name in ("a.npz", "b.npz"):
+        with np.load(folder / name) as rows:
+            assert rows["digit"].tolist() == features.classes.tolist()
+            np.testing.assert_allclose(rows["digit_u"], features.u, atol=1e-5)
+
+
+def test_digits_drawn_by_class_are_mostly_classified_as_that_class(server: ServerProcess) -> None:
+    """Chance is 0.1; even after a few seconds of training, generation by class means something."""
+    with Client(server.address) as client:
+        right = [
+            (client.classify(client.generate(50, classes=str(digit), seed=1).images).classes == str(digit)).mean()
+            for digit in range(10)
+        ]
+        assert np.mean(right) > 0.3
+
+
+def test_reconstructions_look_more_like_their_image_than_like_another(folder: Path, server: ServerProcess) -> None:
+    images = np.load(folder / "images.npy")[:200]
+    with Client(server.address) as client:
+        reconstructed = client.reconstruct(images)[..., 0].astype(float)
+    own = np.abs(reconstructed - images).mean()
+    other = np.abs(reconstructed - np.roll(images, 1, axis=0)).mean()
+    assert own < other
