@@ -42,7 +42,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     def write_graphs(folder: Path) -> None:
         write_encoder(folder / ENCODER_FILE, model, config)
         write_decoder(folder / DECODER_FILE, model, config)
-        manifest.parity_max_difference = prove_parity(folder, model, config, test.images[: max(BATCHES)])
+        manifest.parity_max_difference = prove_parity(folder, model, config, test.images[torch.arange(max(BATCHES))])
 
     return write_bundle(model_folder, manifest, write_graphs)
 

@@ -100,15 +100,18 @@ def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, data_dir: P
 @click.argument("dataset")
 @recipe_option
 @set_option
-def describe(dataset: str, recipe: str, settings: tuple[str, ...]) -> None:
+@data_option
+def describe(dataset: str, recipe: str, settings: tuple[str, ...], data_dir: Path) -> None:
     """Show a recipe: layers with shapes, and hyperparameters (the paper's Tables 3 and 6)."""
+    from training.data.registry import entry
     from training.describe import describe_config
 
     try:
         config = _configure(dataset, recipe, settings)
+        info = entry(dataset).describe(data_dir)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(describe_config(config))
+    click.echo(describe_config(config, info.train_images))
 
 
 def _configure(dataset: str, recipe_name: str, settings: tuple[str, ...], **options: Any) -> TrainConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training.config import TrainConfig
-from training.data.registry import TRAIN_IMAGES
 from training.model import PartedVAE
 from training.networks import feature_map_sizes
 from training.schedules import schedule_at
@@ -14,8 +13,13 @@ COLUMN = 34
 """Width of the first column of the hyperparameters."""
 
 
-def describe_config(config: TrainConfig) -> str:
-    """Return layers with shapes, hyperparameters, and the values that the schedules reach at the end of the run."""
+def describe_config(config: TrainConfig, train_images: int) -> str:
+    """Return layers with shapes, hyperparameters, and the values that the schedules reach at the end of the run.
+
+    Args:
+        config: the recipe.
+        train_images: training images of its data set, which with the epochs make the steps of the run.
+    """
     lines = [
         f"{config.dataset}, recipe {config.recipe}",
         "",
@@ -27,7 +31,7 @@ def describe_config(config: TrainConfig) -> str:
     ]
     parameters = sum(p.numel() for p in PartedVAE(config.model).parameters())
     lines += ["", f"{parameters:,} parameters", "", "Hyperparameters"]
-    lines += [f"  {name:<{COLUMN}}{value}" for name, value in _hyperparameters(config)]
+    lines += [f"  {name:<{COLUMN}}{value}" for name, value in _hyperparameters(config, train_images)]
     return "\n".join(lines)
 
 
@@ -57,9 +61,9 @@ def _decoder(config: TrainConfig) -> Iterator[str]:
         yield f"  {filters} conv. transpose 4 x 4, stride 2 -> {filters} x {size[0]} x {size[1]}"
 
 
-def _hyperparameters(config: TrainConfig) -> Iterator[tuple[str, object]]:
+def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[str, object]]:
     model, objective, schedule = config.model, config.objective, config.schedule
-    steps = config.epochs * -(-(config.train_images or TRAIN_IMAGES[config.dataset]) // config.batch_size)
+    steps = config.epochs * -(-(config.train_images or train_images) // config.batch_size)
     final = schedule_at(steps, steps, schedule, objective)
     unit = "steps" if schedule.unit == "steps" else "of the run"
     yield "number of discrete variables", len(model.factors)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from training.config import TrainConfig
-from training.data.dataset import UNLABELLED, Split
+from training.data.dataset import UNLABELLED, Images, Split
 from training.distributions import categorical_kl, kl_to_standard
 from training.model import PartedVAE, Posterior
 from training.networks import preprocess
@@ -66,11 +66,11 @@ class Evaluation:
         return {factor.name: factor.accuracy for factor in self.factors}
 
 
-def posteriors(model: PartedVAE, images: Tensor, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:
+def posteriors(model: PartedVAE, images: Images, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:
     """Yield the pixels and the posterior (most probable classes, final slope) of consecutive batches."""
     device = next(model.parameters()).device
-    for batch in images.split(BATCH):
-        pixels = preprocess(batch.to(device), config.model.network_size)
+    for indices in torch.arange(len(images)).split(BATCH):
+        pixels = preprocess(images[indices].to(device), config.model.network_size)
         with torch.no_grad():
             posterior = model.encode(pixels, slope=config.schedule.attention_slope)
         yield pixels, posterior

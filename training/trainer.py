@@ -14,7 +14,7 @@ from training.augment import random_affine
 from training.averaging import averaged
 from training.batches import Batches
 from training.config import TrainConfig
-from training.data.dataset import Split
+from training.data.dataset import Images, Split
 from training.model import PartedVAE
 from training.networks import preprocess
 from training.objective import consistency_loss, elbo_terms, supervised_loss, total_loss
@@ -60,7 +60,8 @@ class Trainer:
         """
         self.config = config
         self.device = device
-        self.images = train.images.to(device)
+        # In memory, images go to the device once; others come when a step asks for them.
+        self.images = train.images.to(device) if isinstance(train.images, Tensor) else train.images
         self.labelled_images = train.images[labelled].to(device)
         self.labels = train.labels[labelled].to(device)
         self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
@@ -200,8 +201,9 @@ class Trainer:
         student = self.model.class_logits(random_affine(pixels))
         return consistency_loss(teacher, student, supervision.consistency_threshold)
 
-    def _pixels(self, images: Tensor, chosen: Tensor) -> Tensor:
-        return preprocess(images[chosen.to(self.device)], self.config.model.network_size)
+    def _pixels(self, images: Images, chosen: Tensor) -> Tensor:
+        chosen = chosen.to(self.device) if isinstance(images, Tensor) else chosen
+        return preprocess(images[chosen].to(self.device), self.config.model.network_size)
 
 
 def _set_rate(optimiser: Adam, rate: float) -> None:

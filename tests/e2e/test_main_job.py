@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from partedvae import Client
 from tests.processes import ServerProcess, running_server
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, data_d
     report = partedvae("evaluate", run, "--json", "--predictions", path / "predictions.npz", "--data", data_dir)
     (path / "report.json").write_text(report)
     partedvae("export", run, path / "models" / "mnist", "--data", data_dir)
-    np.save(path / "images.npy", mnist.test.images[:TEST_IMAGES, :, :, 0].numpy())
+    np.save(path / "images.npy", mnist.test.images[torch.arange(TEST_IMAGES)][..., 0].numpy())
     return path
 
 

@@ -77,7 +77,7 @@ def test_onnx_runtime_gives_pytorchs_features_on_real_images(
 ) -> None:
     run = RunDirectory(small_run)
     model, _ = run.load_model(torch.device("cpu"))
-    images = mnist.test.images[:batch]
+    images = mnist.test.images[torch.arange(batch)]
     ((_, posterior),) = posteriors(model, images, run.load_config())
     encoder = onnxruntime.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
     probs, u_mean, u_logvar, z_mean, z_logvar = encoder.run(None, {"images": images.numpy()})

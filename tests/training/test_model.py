@@ -86,7 +86,7 @@ def test_pixels_survive_the_way_in_and_out() -> None:
 
 
 def test_describe_prints_tables_3_and_6() -> None:
-    text = describe_config(recipe("mnist", "paper"))
+    text = describe_config(recipe("mnist", "paper"), 60_000)
     for line in (
         "32 conv. 4 x 4, stride 2 -> 32 x 16 x 16",
         "FC 1024 -> 64 x 4 x 4",

@@ -7,11 +7,18 @@ import dataclasses
 import torch
 
 from training.config import FactorConfig, ModelConfig, SupervisionConfig, TrainConfig
-from training.data.dataset import ImageDataset, Split
+from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
 from training.presets import recipe
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 SHADES = ("dim", "bright")
+
+TOY_INFO = DatasetInfo(
+    name="toys",
+    image_size=(16, 16, 1),
+    factors=(FactorInfo(name="corner", classes=CORNERS), FactorInfo(name="shade", classes=SHADES)),
+    train_images=320,
+)
 
 
 def toy_split(count: int, seed: int) -> Split:
@@ -30,7 +37,7 @@ def toy_split(count: int, seed: int) -> Split:
 
 def toy_dataset() -> ImageDataset:
     """Return 320 training and 64 test images."""
-    return ImageDataset(name="toys", train=toy_split(320, 1), test=toy_split(64, 2), source={"toys": "drawn"})
+    return ImageDataset(info=TOY_INFO, train=toy_split(320, 1), test=toy_split(64, 2), source={"toys": "drawn"})
 
 
 TOY_MODEL = ModelConfig(
