@@ -1,4 +1,4 @@
-"""The moving average of the weights: the consistency term's teacher, and the model that is evaluated and exported."""
+"""The moving average of the weights: the model that is evaluated and exported."""
 
 from __future__ import annotations
 

@@ -11,10 +11,12 @@ from typing import Any
 import click
 import torch
 
+from training.data import mnist
 from training.data.dataset import first_labelled
 from training.data.registry import load_dataset
 from training.device import choose_device, prepare
 from training.files import write_json
+from training.parallel import Ranks, launch
 from training.presets import RECIPES, recipe
 from training.trainer import Trainer
 
@@ -28,25 +30,25 @@ MEASURED_STEPS = 200
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 def main(output: Path, data_dir: Path, device: str) -> None:
     """Measure training steps of every MNIST recipe, one after the other."""
-    where = choose_device(device)
+    ranks = Ranks(launch(choose_device(device), "32-true"))
     prepare(seed=0)
     dataset = load_dataset("mnist", data_dir)
     result: dict[str, Any] = {
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
-        "device": str(where),
+        "device": str(ranks.fabric.device),
         "recipes": {},
     }
     for name in RECIPES["mnist"]:
-        config = recipe("mnist", name)
-        trainer = Trainer(config, dataset.train, first_labelled(dataset.train, config.labels), where)
+        config = recipe(mnist.INFO, name)
+        trainer = Trainer(config, dataset.train, first_labelled(dataset.train, config.labels), ranks)
         for _ in range(WARM_UP_STEPS):
             trainer.train_step()
         started = time.perf_counter()
         for _ in range(MEASURED_STEPS):
             losses = trainer.train_step()
         # Reading a value waits for a GPU that is still at work.
-        losses.loss.item()
+        losses["loss"].item()
         seconds = time.perf_counter() - started
         result["recipes"][name] = {
             "batch_size": config.batch_size,

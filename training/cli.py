@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from training.config import TrainConfig
+    from training.data.dataset import DatasetInfo
 
 data_option = click.option(
     "--data",
@@ -22,6 +23,12 @@ data_option = click.option(
 recipe_option = click.option(
     "--recipe", default="default", show_default=True, help="Named configuration: default or paper."
 )
+method_option = click.option(
+    "--method",
+    default="partedvae",
+    show_default=True,
+    help="partedvae, a baseline (vae, beta-vae, beta-tcvae, factor-vae), or classifier (labels alone).",
+)
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one field, like objective.gamma_bc=0."
 )
@@ -30,48 +37,78 @@ set_option = click.option(
 @click.command()
 @click.argument("dataset")
 @recipe_option
+@method_option
 @click.option("--labels", type=int, help="Labelled images to use; 0 trains without labels.  [default: the recipe's]")
+@click.option(
+    "--labelled", help="Which images are labelled: first, stratified, balanced, file:PATH.  [default: the recipe's]"
+)
+@click.option(
+    "--priors",
+    type=click.Choice(["given", "uniform", "estimated"]),
+    help="p(c): the data set's own, uniform, or from the labels.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batches and noise.")
 @click.option("--epochs", type=int, help="Passes over the training images.  [default: the recipe's]")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Run directory.  [default: runs/DATASET-RECIPE-SEED]",
+    help="Run directory.  [default: runs/DATASET-RECIPE[-METHOD]-SEED]",
 )
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
 )
+@click.option("--precision", type=click.Choice(["32-true", "bf16-mixed"]), help="Arithmetic; bf16-mixed is for GPUs.")
 @click.option("--resume", is_flag=True, help="Go on where this run stopped.")
 @set_option
 @data_option
 def train(
     dataset: str,
     recipe: str,
+    method: str,
     labels: int | None,
+    labelled: str | None,
+    priors: str | None,
     seed: int,
     epochs: int | None,
     output: Path | None,
     device: str,
+    precision: str | None,
     resume: bool,
     settings: tuple[str, ...],
     data_dir: Path,
 ) -> None:
-    """Train on a data set, into a run directory."""
+    """Train on a data set, into a run directory.
+
+    DATASET is one of 'partedvae data list', or folder:PATH for images of your own. Several processes train together
+    when torchrun starts this command.
+    """
     # Threads of GNU OpenMP that wait spin by default; beside any other busy program that makes steps ten times slower.
     # Read when PyTorch is loaded, which happens with the next import.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from training.loop import train_run
     from training.run import RunDirectory
 
-    run = RunDirectory(output or Path("runs") / f"{dataset}-{recipe}-{seed}")
+    run = RunDirectory(output or _run_path(dataset, recipe, method, seed))
     try:
-        config = _configure(dataset, recipe, settings, labels=labels, seed=seed, epochs=epochs)
+        options = {
+            "labels": labels,
+            "labelled": labelled,
+            "priors": priors,
+            "seed": seed,
+            "epochs": epochs,
+            "precision": precision,
+        }
+        config, _ = _configure(dataset, recipe, method, settings, data_dir, **options)
         summary = train_run(config, run, data_dir, device, resume=resume)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+    if not summary:
+        return  # not the first of several processes
     accuracies = ", ".join(f"{name} {value:.2%}" for name, value in summary["accuracy"].items())
-    click.echo(f"{run.path}: test accuracy {accuracies} from {config.labels} labels, {summary['train_seconds']:.0f} s")
-    click.echo(f"next: partedvae export {run.path} models/{dataset}")
+    result = f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"method {method}"
+    click.echo(f"{run.path}: {result}, {summary['train_seconds']:.0f} s")
+    follow_up = f"export {run.path} models/{model_name(dataset)}" if accuracies else f"evaluate {run.path}"
+    click.echo(f"next: partedvae {follow_up}")
 
 
 @click.command()
@@ -99,27 +136,45 @@ def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, data_dir: P
 @click.command()
 @click.argument("dataset")
 @recipe_option
+@method_option
 @set_option
 @data_option
-def describe(dataset: str, recipe: str, settings: tuple[str, ...], data_dir: Path) -> None:
+def describe(dataset: str, recipe: str, method: str, settings: tuple[str, ...], data_dir: Path) -> None:
     """Show a recipe: layers with shapes, and hyperparameters (the paper's Tables 3 and 6)."""
-    from training.data.registry import entry
     from training.describe import describe_config
 
     try:
-        config = _configure(dataset, recipe, settings)
-        info = entry(dataset).describe(data_dir)
+        config, info = _configure(dataset, recipe, method, settings, data_dir)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     click.echo(describe_config(config, info.train_images))
 
 
-def _configure(dataset: str, recipe_name: str, settings: tuple[str, ...], **options: Any) -> TrainConfig:
+def model_name(dataset: str) -> str:
+    """Return a data set's name as a folder's: "folder:my/photos" becomes "photos"."""
+    return Path(dataset.removeprefix("folder:")).name
+
+
+def _run_path(dataset: str, recipe: str, method: str, seed: int) -> Path:
+    parts = [model_name(dataset), recipe, *([] if method == "partedvae" else [method]), str(seed)]
+    return Path("runs") / "-".join(parts)
+
+
+def _configure(
+    dataset: str, recipe_name: str, method: str, settings: tuple[str, ...], data_dir: Path, **options: Any
+) -> tuple[TrainConfig, DatasetInfo]:
     """Build the configuration: the recipe, then the options that were given, then --set."""
     import dataclasses
+    from typing import cast
 
+    from training.config import METHODS, MethodName
+    from training.data.registry import entry
+    from training.names import lookup
     from training.overrides import apply_overrides
     from training.presets import recipe
 
+    info = entry(dataset).describe(data_dir)
+    lookup("method", method, dict.fromkeys(METHODS))
+    config = recipe(info, recipe_name, cast("MethodName", method))
     given = {name: value for name, value in options.items() if value is not None}
-    return apply_overrides(dataclasses.replace(recipe(dataset, recipe_name), **given), settings)
+    return apply_overrides(dataclasses.replace(config, **given), settings), info

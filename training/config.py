@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from training.checks import require, require_choice
+
+MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae"]
+METHODS = get_args(MethodName)
+NEED_FACTORS = ("partedvae", "classifier")
+"""Methods that work with classes; the others have z alone."""
 
 PRIOR_TOLERANCE = 1e-4
 """How far the sum of a class prior may be from one."""
@@ -33,7 +40,7 @@ class FactorConfig:
             )
         if min(self.prior) <= 0 or abs(sum(self.prior) - 1) > PRIOR_TOLERANCE:
             raise ValueError(f"factor {self.name!r}: prior {self.prior} must be positive and sum to 1")
-        _require(self.u_dim >= 1, f"factor {self.name!r}: u_dim", self.u_dim, "at least 1")
+        require(self.u_dim >= 1, f"factor {self.name!r}: u_dim", self.u_dim, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +60,16 @@ class ModelConfig:
     z_dim: int
     """Dimensions of the class-independent latent z."""
     factors: tuple[FactorConfig, ...]
-    """The class variables."""
+    """The class variables; none for a baseline that has z alone."""
 
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
         names = [factor.name for factor in self.factors]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"factors must be there and have different names, not {names}")
-        _require(self.z_dim >= 1, "model.z_dim", self.z_dim, "at least 1")
-        _require(self.hidden_dim >= 1, "model.hidden_dim", self.hidden_dim, "at least 1")
-        _require(self.image_size[2] in (1, 3), "model.image_size", self.image_size, "grey (1 channel) or RGB (3)")
+        if len(set(names)) != len(names):
+            raise ValueError(f"factors must have different names, not {names}")
+        require(self.z_dim >= 1, "model.z_dim", self.z_dim, "at least 1")
+        require(self.hidden_dim >= 1, "model.hidden_dim", self.hidden_dim, "at least 1")
+        require(self.image_size[2] in (1, 3), "model.image_size", self.image_size, "grey (1 channel) or RGB (3)")
         if len(self.decoder_channels) != len(self.encoder_channels):
             raise ValueError("model.encoder_channels and model.decoder_channels must have the same length")
 
@@ -103,12 +110,12 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
-        _require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
-        _require_choice(self, "objective", kl_u=("sampled", "matched"))
+        require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
+        require_choice(self, "objective", kl_u=("sampled", "matched"))
         for field in ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "capacity_z", "capacity_u"):
-            _require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
-        _require(0 <= self.overlap_tolerance <= 1, "objective.overlap_tolerance", self.overlap_tolerance, "in [0, 1]")
-        _require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
+            require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
+        require(0 <= self.overlap_tolerance <= 1, "objective.overlap_tolerance", self.overlap_tolerance, "in [0, 1]")
+        require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +134,14 @@ class ScheduleConfig:
     """Halve the rates when an epoch's loss stops falling (the paper), or let them fall to zero as a cosine."""
     plateau_patience: int = 2
     """Epochs without a gain before a rate is halved."""
+    supervised_cooldown: int = 3
+    """Epochs that the supervised rate rests after it was halved."""
 
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
-        _require_choice(self, "schedule", unit=("steps", "run"), learning_rate=("plateau", "cosine"))
+        require_choice(self, "schedule", unit=("steps", "run"), learning_rate=("plateau", "cosine"))
         for field in ("capacity_ramp", "attention_ramp"):
-            _require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
+            require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +156,7 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
         for field in ("learning_rate", "supervised_learning_rate"):
-            _require(getattr(self, field) > 0, f"optimiser.{field}", getattr(self, field), "above 0")
+            require(getattr(self, field) > 0, f"optimiser.{field}", getattr(self, field), "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,22 +172,34 @@ class SupervisionConfig:
     consistency_weight: float = 0.0
     """Weight of the cross-entropy of an augmented copy against the confident class of the clean image; 0 is off."""
     consistency_threshold: float = 0.95
-    """Probability above which the averaged model's class counts as a label."""
+    """Probability above which the clean image's class counts as a label."""
     ema_decay: float = 0.0
-    """Decay of the moving average of the weights, which teaches, is evaluated and is exported; 0 is off."""
+    """Decay of the moving average of the weights, which is evaluated and exported; 0 is off."""
 
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
-        _require(self.batch_size >= 1, "supervision.batch_size", self.batch_size, "at least 1")
-        _require(0 <= self.ema_decay < 1, "supervision.ema_decay", self.ema_decay, "in [0, 1)")
-        _require(
+        require(self.batch_size >= 1, "supervision.batch_size", self.batch_size, "at least 1")
+        require(0 <= self.ema_decay < 1, "supervision.ema_decay", self.ema_decay, "in [0, 1)")
+        require(
             0 < self.consistency_threshold < 1,
             "supervision.consistency_threshold",
             self.consistency_threshold,
             "in (0, 1)",
         )
         for field in ("warm_start_steps", "consistency_weight"):
-            _require(getattr(self, field) >= 0, f"supervision.{field}", getattr(self, field), "0 or more")
+            require(getattr(self, field) >= 0, f"supervision.{field}", getattr(self, field), "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """What the baselines of Table 1 need beside the networks."""
+
+    weight: float = 1.0
+    """beta of beta-VAE and beta-TCVAE, gamma of FactorVAE."""
+
+    def __post_init__(self) -> None:
+        """Check what the dataclass cannot say."""
+        require(self.weight >= 0, "baseline.weight", self.weight, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,12 +212,22 @@ class TrainConfig:
     """Name of the recipe that this configuration started from."""
     seed: int = 0
     """Of weights, batches, noise and augmentation."""
+    method: MethodName = "partedvae"
+    """What is minimised: PartedVAE's objective, a baseline's, or the labels' cross-entropy alone ("classifier")."""
     labels: int
     """Labelled images; 0 trains without any."""
+    labelled: str = "first"
+    """Which images are the labelled ones: first, stratified, balanced, or file:PATH with their indices."""
+    priors: Literal["given", "uniform", "estimated"] = "given"
+    """p(c_k): the data set's own where it has one (else uniform), uniform, or estimated from the labels."""
     epochs: int
-    """Passes over the training images."""
+    """Epochs: passes over the training images, or over `epoch_images` of them."""
+    epoch_images: int = 0
+    """Images of an epoch, for data sets whose pass takes an hour; 0 is all of them."""
     batch_size: int
-    """Images of one ELBO step."""
+    """Images of one ELBO step, of all processes together."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Arithmetic of the networks; bf16-mixed is for GPUs."""
     train_images: int = 0
     """Use only the first so many training images; 0 uses all."""
     model: ModelConfig
@@ -209,13 +240,21 @@ class TrainConfig:
     """Learning rates."""
     supervision: SupervisionConfig
     """Use of the labels."""
+    baseline: BaselineConfig = BaselineConfig()
+    """Weights of the baselines; unused by PartedVAE."""
 
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
-        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
-        for field in ("seed", "labels", "train_images"):
-            _require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        require_choice(self, "", method=METHODS, priors=("given", "uniform", "estimated"))
+        require_choice(self, "", precision=("32-true", "bf16-mixed"))
+        if self.method in NEED_FACTORS and not self.model.factors:
+            raise ValueError(f"method {self.method!r} needs a labelled factor, and {self.dataset!r} has none")
+        if self.method == "classifier" and not self.labels:
+            raise ValueError("method 'classifier' learns from labels alone; give it some with --labels")
+        for field in ("seed", "labels", "train_images", "epoch_images"):
+            require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -232,20 +271,10 @@ class TrainConfig:
             "schedule": ScheduleConfig(**values["schedule"]),
             "optimiser": OptimiserConfig(**values["optimiser"]),
             "supervision": SupervisionConfig(**values["supervision"]),
+            "baseline": BaselineConfig(**values["baseline"]),
         }
         return cls(**{**values, **sections})
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
-def _require(condition: bool, name: str, value: object, what: str) -> None:
-    if not condition:
-        raise ValueError(f"{name} is {value!r}; it must be {what}")
-
-
-def _require_choice(section: object, prefix: str, **choices: tuple[str, ...]) -> None:
-    for name, allowed in choices.items():
-        value = getattr(section, name)
-        _require(value in allowed, f"{prefix}.{name}", value, f"one of {', '.join(allowed)}")

@@ -63,7 +63,7 @@ def _decoder(config: TrainConfig) -> Iterator[str]:
 
 def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[str, object]]:
     model, objective, schedule = config.model, config.objective, config.schedule
-    steps = config.epochs * -(-(config.train_images or train_images) // config.batch_size)
+    steps = config.epochs * -(-(config.epoch_images or config.train_images or train_images) // config.batch_size)
     final = schedule_at(steps, steps, schedule, objective)
     unit = "steps" if schedule.unit == "steps" else "of the run"
     yield "number of discrete variables", len(model.factors)

@@ -12,8 +12,8 @@ KEEP_BELOW = 1 << 30
 """Bytes that the allocator keeps for the next step."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device for "auto" (CUDA where there is one), "cpu" or "cuda".
+def choose_device(name: str) -> str:
+    """Return "cpu" or "cuda" for "auto" (CUDA where there is one), "cpu" or "cuda".
 
     Raises:
         ValueError: "cuda" where PyTorch has none.
@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(
             f"--device cuda: this PyTorch {torch.__version__} {built}; use --device cpu or install a CUDA build"
         )
-    return torch.device(name)
+    return name
 
 
 def prepare(seed: int) -> None:

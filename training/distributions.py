@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from training.parallel import ALONE, Noise
+
 
 class Gaussian(NamedTuple):
     """A diagonal Gaussian, or a batch of them."""
@@ -17,9 +19,9 @@ class Gaussian(NamedTuple):
     logvar: Float[Tensor, "*batch dim"]
     """Logarithms of the variances, in nats."""
 
-    def sample(self) -> Float[Tensor, "*batch dim"]:
+    def sample(self, noise: Noise = ALONE) -> Float[Tensor, "*batch dim"]:
         """Draw by the reparameterisation trick (section 4.4); consumes torch's global random state."""
-        return self.mean + torch.exp(0.5 * self.logvar) * torch.randn_like(self.mean)
+        return self.mean + torch.exp(0.5 * self.logvar) * noise.normal(self.mean)
 
 
 def kl_to_standard(q: Gaussian) -> Float[Tensor, "*batch"]:

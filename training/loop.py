@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from dataclasses import asdict, fields
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +19,64 @@ from training.evaluation import Evaluation, evaluate
 from training.files import write_json
 from training.health import warnings
 from training.interrupts import Interrupts, noticing_interrupts
+from training.parallel import Ranks, launch
 from training.progress import progress_bar
 from training.run import RunDirectory, RunError
 from training.trainer import Trainer
 
 POSTFIX_EVERY = 20
 """Steps between two updates of the losses beside the bar."""
+TEST_IMAGES_ON_THE_WAY = 10_000
+"""Test images that are evaluated after each epoch but the last, which takes all."""
 
 
 def train_run(
     config: TrainConfig, run: RunDirectory, data_dir: Path, device_name: str, *, resume: bool
 ) -> dict[str, Any]:
-    """Train a run to its end and return its summary.
+    """Train a run to its end and return its summary; empty on all ranks but the first.
 
     Raises:
         ValueError: the configuration does not fit the data, the data cannot be had, or the run directory does not fit.
         KeyboardInterrupt: a signal asked to stop; the state was saved first.
     """
-    device = choose_device(device_name)
+    ranks = Ranks(launch(choose_device(device_name), config.precision))
     if resume:
         _require_same(config, run.load_config())
         if run.summary_file.exists():
             raise RunError(f"{run.path} has ended already; raise --epochs in a new --output to train longer")
+    elif ranks.is_first:
+        run.require_new()
     dataset = load_dataset(config.dataset, data_dir)
     train = dataset.train.first(config.train_images) if config.train_images else dataset.train
     labelled = first_labelled(train, config.labels)
     prepare(config.seed)
-    trainer = Trainer(config, train, labelled, device)
+    trainer = Trainer(config, train, labelled, ranks)
     seconds = 0.0
-    if not resume:
+    if not resume and ranks.is_first:
         run.start(config, dataset, labelled)
     if resume and run.checkpoint_file.exists():
-        state = run.load_checkpoint(device)
+        state = run.load_checkpoint(trainer.device)
         trainer.load_state_dict(state["trainer"])
         seconds = state["seconds"]
     else:
         trainer.warm_start()
-    return _Loop(config, run, trainer, dataset, train, seconds).run_all()
+    return _Loop(run, trainer, dataset, train, seconds).run_all()
 
 
 class _Loop:
     """The loop over steps, with what happens at the end of each epoch."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        run: RunDirectory,
-        trainer: Trainer,
-        dataset: ImageDataset,
-        train: Split,
-        seconds: float,
+        self, run: RunDirectory, trainer: Trainer, dataset: ImageDataset, train: Split, seconds: float
     ) -> None:
-        self.config, self.run, self.trainer, self.dataset, self.train = config, run, trainer, dataset, train
+        self.run, self.trainer, self.dataset, self.train = run, trainer, dataset, train
+        self.config, self.ranks = trainer.config, trainer.ranks
         self.seconds_before = seconds
         self.started = time.perf_counter()
-        self.epochs_done = trainer.step // trainer.batches.per_pass
-        run.keep_metrics_until(self.epochs_done)
+        self.epochs_done = trainer.step // trainer.steps_per_epoch
+        self.writer: SummaryWriter | None = None
+        if self.ranks.is_first:
+            run.keep_metrics_until(self.epochs_done)
 
     @property
     def seconds(self) -> float:
@@ -83,76 +86,96 @@ class _Loop:
     def run_all(self) -> dict[str, Any]:
         """Train to the end; save and raise KeyboardInterrupt when a signal asks to stop."""
         trainer, summary = self.trainer, {}
-        with SummaryWriter(str(self.run.path), purge_step=trainer.step) as writer, noticing_interrupts() as interrupts:
+        with ExitStack() as stack:
+            if self.ranks.is_first:
+                self.writer = stack.enter_context(SummaryWriter(str(self.run.path), purge_step=trainer.step))
+            interrupts = stack.enter_context(noticing_interrupts())
             while trainer.step < trainer.total_steps:
-                self._train_epoch(interrupts)
-                if interrupts.requested:
+                if self._train_epoch(interrupts):
                     self._save()
-                    click.echo(f"stopped at step {trainer.step}; continue with the same command and --resume", err=True)
+                    self._say(f"stopped at step {trainer.step}; continue with the same command and --resume")
                     raise KeyboardInterrupt
-                summary = self._end_epoch(writer)
-        write_json(self.run.summary_file, summary)
+                summary = self._end_epoch()
+        if self.ranks.is_first:
+            write_json(self.run.summary_file, summary)
         return summary
 
-    def _train_epoch(self, interrupts: Interrupts) -> None:
-        trainer, per_pass = self.trainer, self.trainer.batches.per_pass
-        done = trainer.step % per_pass
-        images, batch = len(self.train), trainer.batches.batch_size
+    def _train_epoch(self, interrupts: Interrupts) -> bool:
+        """Train to the end of the epoch; return whether a signal asked to stop before it."""
+        trainer, per_epoch = self.trainer, self.trainer.steps_per_epoch
+        done = trainer.step % per_epoch
+        images, batch = self.config.epoch_images or len(self.train), trainer.batches.batch_size
         title = f"epoch {self.epochs_done + 1}/{self.config.epochs}"
-        with progress_bar(images, done=done * batch, unit="img", title=title) as bar:
-            for position in range(done, per_pass):
+        with progress_bar(images, done=done * batch, unit="img", title=title, shown=self.ranks.is_first) as bar:
+            for position in range(done, per_epoch):
                 losses = trainer.train_step()
                 if position % POSTFIX_EVERY == 0:
-                    bar.set_postfix(
-                        loss=f"{losses.loss.item():.1f}",
-                        rec=f"{losses.reconstruction.item():.1f}",
-                        sup=f"{losses.supervised.item():.3f}",
-                        refresh=False,
-                    )
+                    shown = {
+                        name: losses[name].item() for name in ("loss", "reconstruction", "supervised") if name in losses
+                    }
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
                 bar.update(min(batch, images - position * batch))
-                if interrupts.requested and position + 1 < per_pass:
-                    return
+                if position + 1 < per_epoch and self.ranks.any(interrupts.requested):
+                    return True
+        return False
 
-    def _end_epoch(self, writer: SummaryWriter) -> dict[str, Any]:
+    def _end_epoch(self) -> dict[str, Any]:
         """Evaluate, report, warn and save; return the summary so far."""
         losses = self.trainer.end_epoch()
         self.epochs_done += 1
-        evaluation = evaluate(self.trainer.final_model, self.dataset.test, self.config)
+        if not self.ranks.is_first:
+            return {}
+        last = self.epochs_done == self.config.epochs
+        test = self.dataset.test
+        if not last and len(test) > TEST_IMAGES_ON_THE_WAY:
+            test = test.first(TEST_IMAGES_ON_THE_WAY)
+        evaluation = evaluate(self.trainer.final_model, test, self.config)
         row = {"epoch": self.epochs_done, "step": self.trainer.step, **losses, **_test_scores(evaluation)}
+        assert self.writer is not None
         for name, value in row.items():
-            writer.add_scalar(name, value, self.trainer.step)
+            self.writer.add_scalar(name, value, self.trainer.step)
         self._save()
         self.run.append_metrics(row)
-        accuracies = ", ".join(f"{name} {value:.2%}" for name, value in evaluation.accuracies.items())
-        click.echo(
-            f"epoch {self.epochs_done}/{self.config.epochs}: loss {losses['loss']:.1f}, "
-            f"reconstruction {losses['reconstruction']:.1f}, "
-            f"KL z {losses['kl_z']:.2f} u {losses['kl_u']:.2f}, test accuracy {accuracies}, {self.seconds:.0f} s",
-            err=True,
-        )
-        for warning in warnings(evaluation):
+        found = warnings(evaluation)
+        self._say(f"epoch {self.epochs_done}/{self.config.epochs}: {self._described(losses, evaluation)}")
+        for warning in found:
             click.secho(f"warning: {warning}", fg="yellow", err=True)
         return {
             "dataset": self.config.dataset,
             "recipe": self.config.recipe,
+            "method": self.config.method,
             "seed": self.config.seed,
             "labels": self.config.labels,
             "epochs": self.epochs_done,
             "accuracy": evaluation.accuracies,
             "train_seconds": round(self.seconds, 1),
-            "train_images_per_second": round(self.epochs_done * len(self.train) / self.seconds, 1),
-            "warnings": warnings(evaluation),
+            "train_images_per_second": round(self.trainer.step * self.trainer.batches.batch_size / self.seconds, 1),
+            "warnings": found,
         }
 
+    def _described(self, losses: dict[str, float], evaluation: Evaluation) -> str:
+        parts = [
+            f"{name.replace('_', ' ')} {losses[name]:.4g}"
+            for name in ("loss", "reconstruction", "kl_z", "kl_u")
+            if name in losses
+        ]
+        parts += [f"test accuracy {name} {value:.2%}" for name, value in evaluation.accuracies.items()]
+        return ", ".join([*parts, f"{self.seconds:.0f} s"])
+
+    def _say(self, text: str) -> None:
+        if self.ranks.is_first:
+            click.echo(text, err=True)
+
     def _save(self) -> None:
-        self.run.save_checkpoint(
-            {
-                "trainer": self.trainer.state_dict(),
-                "final_model": self.trainer.final_model.state_dict(),
-                "epoch": self.epochs_done,
-                "seconds": self.seconds,
-            }
-        )
+        if self.ranks.is_first:
+            self.run.save_checkpoint(
+                {
+                    "trainer": self.trainer.state_dict(),
+                    "final_model": self.trainer.final_model.state_dict(),
+                    "epoch": self.epochs_done,
+                    "seconds": self.seconds,
+                }
+            )
 
 
 def _test_scores(evaluation: Evaluation) -> dict[str, float]:
@@ -163,7 +186,10 @@ def _test_scores(evaluation: Evaluation) -> dict[str, float]:
 
 def _require_same(asked: TrainConfig, stored: TrainConfig) -> None:
     """Refuse to continue a run under another configuration."""
-    differing = [f.name for f in fields(TrainConfig) if getattr(asked, f.name) != getattr(stored, f.name)]
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    differing = [name for name in names if getattr(asked, name) != getattr(stored, name)]
     if differing:
-        told = {name: asdict(stored)[name] for name in differing if name != "model"}
+        told = {
+            name: value for name, value in dataclasses.asdict(stored).items() if name in differing and name != "model"
+        }
         raise RunError(f"--resume continues a run as it began, but {', '.join(differing)} differ; the run has {told}")

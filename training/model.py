@@ -13,6 +13,7 @@ from torch.nn import functional
 from training.config import ModelConfig
 from training.distributions import Gaussian
 from training.networks import ClassFactor, Decoder, EncoderTrunk
+from training.parallel import ALONE, Noise
 
 
 class FactorPosterior(NamedTuple):
@@ -44,7 +45,11 @@ class Posterior(NamedTuple):
     @property
     def u_mean(self) -> Float[Tensor, "batch u_dim"]:
         """The class-related features: the means of all u_k side by side."""
-        return torch.cat([factor.u.mean for factor in self.factors], dim=-1)
+        return torch.cat([self.hidden[:, :0], *(factor.u.mean for factor in self.factors)], dim=-1)
+
+    def sample_u(self, noise: Noise = ALONE) -> Float[Tensor, "batch u_dim"]:
+        """Draw all u_k, side by side."""
+        return torch.cat([self.hidden[:, :0], *(factor.u.sample(noise) for factor in self.factors)], dim=-1)
 
 
 class PartedVAE(nn.Module):
@@ -72,7 +77,12 @@ class PartedVAE(nn.Module):
         return tuple(factor.logits(hidden) for factor in self.class_factors())
 
     def encode(
-        self, pixels: Float[Tensor, "batch channels height width"], *, slope: float, temperature: float | None = None
+        self,
+        pixels: Float[Tensor, "batch channels height width"],
+        *,
+        slope: float,
+        temperature: float | None = None,
+        noise: Noise = ALONE,
     ) -> Posterior:
         """Return the posterior.
 
@@ -80,6 +90,7 @@ class PartedVAE(nn.Module):
             pixels: images in [0, 1] at the network's size.
             slope: the attention's steepness.
             temperature: of the Gumbel-softmax that draws c' (training, Figure 2); None takes the most probable class.
+            noise: where the Gumbel noise comes from.
         """
         hidden = self.trunk(pixels)
         posteriors = []
@@ -88,7 +99,7 @@ class PartedVAE(nn.Module):
             if temperature is None:
                 weights = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
             else:
-                weights = functional.gumbel_softmax(logits, tau=temperature)
+                weights = torch.softmax((logits + noise.gumbel(logits)) / temperature, dim=-1)
             posteriors.append(FactorPosterior(logits, weights, factor.u_posterior(hidden, weights, slope)))
         mean, logvar = self.z_head(hidden).chunk(2, dim=-1)
         return Posterior(hidden, tuple(posteriors), Gaussian(mean, logvar))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from training.data.dataset import UNLABELLED
 from training.distributions import categorical_kl, entropy, kl_between, kl_to_modes, kl_to_standard, overlap
 from training.model import FactorPosterior, PartedVAE, Posterior
 from training.networks import ClassFactor
+from training.parallel import ALONE, Ranks
 
 
 class Terms(NamedTuple):
@@ -40,12 +41,22 @@ def elbo_terms(
     posterior: Posterior,
     config: ObjectiveConfig,
     slope: float,
+    ranks: Ranks | None = None,
 ) -> Terms:
-    """Draw u and z, decode, and return every term."""
-    u = torch.cat([factor.u.sample() for factor in posterior.factors], dim=-1)
-    logits = model.decoder.logits(u, posterior.z.sample())
+    """Draw u and z, decode, and return every term.
+
+    Args:
+        model: the networks and the mixture prior.
+        pixels: the images that were encoded.
+        posterior: what they were encoded to, with relaxed classes.
+        config: tolerance, kind of reconstruction error, kind of KL.
+        slope: the attention's steepness.
+        ranks: the processes that share the batch: q(c) and the KLs are means over all of it; None where there is one.
+    """
+    noise, mean = (ranks.noise, ranks.mean) if ranks else (ALONE, _same)
+    logits = model.decoder.logits(posterior.sample_u(noise), posterior.z.sample(noise))
     pairs = list(zip(model.class_factors(), posterior.factors, strict=True))
-    mismatches = [categorical_kl(q.probs.mean(dim=0), module.prior_probs) for module, q in pairs]
+    mismatches = [categorical_kl(mean(q.probs.mean(dim=0)), module.prior_probs) for module, q in pairs]
     return Terms(
         reconstruction=reconstruction_error(logits, pixels, config.reconstruction).mean(),
         kl_z=kl_to_standard(posterior.z),
@@ -86,22 +97,34 @@ def kl_of_u(
     return (q.probs * divergences).sum(dim=-1)
 
 
-def total_loss(terms: Terms, config: ObjectiveConfig, capacity_z: float, capacity_u: float) -> Float[Tensor, ""]:
-    """Weigh the terms: the negative of Eq. 6."""
+def total_loss(
+    terms: Terms, config: ObjectiveConfig, capacity_z: float, capacity_u: float, ranks: Ranks | None = None
+) -> Float[Tensor, ""]:
+    """Weigh the terms: the negative of Eq. 6. With `ranks`, the mean KLs are those of the whole batch."""
+    mean = ranks.mean if ranks else _same
     return (
         terms.reconstruction
-        + config.gamma_z * capacity_gap(terms.kl_z, capacity_z, config.capacity_of)
-        + config.gamma_u * capacity_gap(terms.kl_u, capacity_u, config.capacity_of)
+        + config.gamma_z * capacity_gap(terms.kl_z, capacity_z, config.capacity_of, mean)
+        + config.gamma_u * capacity_gap(terms.kl_u, capacity_u, config.capacity_of, mean)
         + config.gamma_h * terms.entropy
         + config.gamma_c * terms.prior_mismatch
         + config.gamma_bc * terms.overlap
     )
 
 
-def capacity_gap(kl: Float[Tensor, " batch"], capacity: float, of: str) -> Float[Tensor, ""]:
-    """|KL - C| of the batch's mean KL ("batch"), or the mean over images of |KL - C| ("image", as in section 4.3)."""
+def capacity_gap(
+    kl: Float[Tensor, " batch"], capacity: float, of: str, mean: Callable[[Tensor], Tensor]
+) -> Float[Tensor, ""]:
+    """|KL - C| of the batch's mean KL ("batch"), or the mean over images of |KL - C| ("image", as in section 4.3).
+
+    Args:
+        kl: of each image of this rank.
+        capacity: C, in nats.
+        of: "batch" or "image".
+        mean: takes a mean over ranks.
+    """
     if of == "batch":
-        return (kl.mean() - capacity).abs()
+        return (mean(kl.mean()) - capacity).abs()
     return (kl - capacity).abs().mean()
 
 
@@ -136,6 +159,11 @@ def consistency_loss(
         error = functional.cross_entropy(student, pseudo_labels, reduction="none")
         losses.append((error * (confidence > threshold)).mean())
     return _sum(losses)
+
+
+def _same(value: Tensor) -> Tensor:
+    """Take the mean over one rank."""
+    return value
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:

@@ -42,8 +42,8 @@ def _fields_of(section: type, prefix: str) -> Iterator[tuple[str, Any]]:
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _fields_of(kind, f"{prefix}{field.name}.")
-        elif field.name not in ("factors", "dataset", "recipe", "image_size"):
-            # Those four follow from the data set and the recipe.
+        elif field.name not in ("factors", "dataset", "recipe", "method", "image_size"):
+            # Those follow from the data set, the recipe and the method.
             yield prefix + field.name, kind
 
 

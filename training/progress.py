@@ -26,11 +26,21 @@ class _Lines:
         self._stream.flush()
 
 
-def progress_bar(total: int, *, done: int, unit: str, title: str) -> tqdm[NoReturn]:
-    """Return a tqdm bar on standard error: amount, rate and time left."""
+def progress_bar(total: int, *, done: int, unit: str, title: str, shown: bool = True) -> tqdm[NoReturn]:
+    """Return a tqdm bar on standard error: amount, rate and time left; nothing is drawn unless `shown`."""
     if sys.stderr.isatty():
-        return tqdm(total=total, initial=done, unit=unit, desc=title, unit_scale=True, dynamic_ncols=True, leave=False)
+        return tqdm(
+            disable=not shown,
+            total=total,
+            initial=done,
+            unit=unit,
+            desc=title,
+            unit_scale=True,
+            dynamic_ncols=True,
+            leave=False,
+        )
     return tqdm(
+        disable=not shown,
         total=total,
         initial=done,
         unit=unit,

@@ -55,14 +55,17 @@ class RunDirectory:
         """The result; there only when the run has ended."""
         return self.path / "summary.json"
 
-    def start(self, config: TrainConfig, dataset: ImageDataset, labelled: Tensor) -> None:
-        """Make the directory and write what the run is told.
+    def require_new(self) -> None:
+        """Refuse to write over a run.
 
         Raises:
-            RunError: there is a run already.
+            RunError: there is one already.
         """
         if self.config_file.exists():
             raise RunError(f"{self.path} holds a run already; continue it with --resume, or choose another --output")
+
+    def start(self, config: TrainConfig, dataset: ImageDataset, labelled: Tensor) -> None:
+        """Make the directory and write what the run is told."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "provenance.json", _provenance(dataset, labelled))
         write_json(self.config_file, config.to_dict())

@@ -11,6 +11,10 @@ FIRST_SLOPE = 1.0
 """The attention's steepness at step 0."""
 
 
+RATE_HOLD = 0.5
+"""Share of a cosine run at the full rate: short runs need it longer than a cosine from the start would give."""
+
+
 class Schedule(NamedTuple):
     """The values at one step."""
 
@@ -43,5 +47,6 @@ def schedule_at(step: int, total_steps: int, schedule: ScheduleConfig, objective
 
 
 def cosine(step: int, total_steps: int) -> float:
-    """Fall from 1 to 0 as half a cosine."""
-    return 0.5 * (1 + math.cos(math.pi * step / total_steps))
+    """Stay at 1 for the first half of the run, then fall to 0 as half a cosine."""
+    falling = max(step / total_steps - RATE_HOLD, 0.0) / (1 - RATE_HOLD)
+    return 0.5 * (1 + math.cos(math.pi * falling))

@@ -1,11 +1,11 @@
-"""One step of training: the supervised step (Eq. 7), then the ELBO step (Eq. 6), and the state they change."""
+"""One step of training: the supervised step (Eq. 7), then the method's own, and the state that they change."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -15,77 +15,59 @@ from training.averaging import averaged
 from training.batches import Batches
 from training.config import TrainConfig
 from training.data.dataset import Images, Split
+from training.methods.registry import make_method
 from training.model import PartedVAE
 from training.networks import preprocess
-from training.objective import consistency_loss, elbo_terms, supervised_loss, total_loss
+from training.objective import supervised_loss
+from training.parallel import Ranks
 from training.schedules import schedule_at
 
 
-class StepLosses(NamedTuple):
-    """What one step reports; means over its batch, in nats."""
-
-    loss: Tensor
-    """What the ELBO step minimises, without the consistency term."""
-    reconstruction: Tensor
-    """Reconstruction error summed over pixels."""
-    kl_z: Tensor
-    """KL of z."""
-    kl_u: Tensor
-    """KL of u, all class variables."""
-    entropy: Tensor
-    """H(q(c | x)), all class variables."""
-    prior_mismatch: Tensor
-    """KL(q(c) || p(c)), all class variables."""
-    overlap: Tensor
-    """Overlap of the prior's modes."""
-    supervised: Tensor
-    """Cross-entropy of the labelled batch; 0 without labels."""
-    consistency: Tensor
-    """Consistency loss before its weight; 0 where it is off."""
-
-
 class Trainer:
-    """Model, optimisers, schedulers and step counter of a run."""
+    """Model, method, optimisers, schedulers and step counter of a run."""
 
-    def __init__(
-        self, config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], device: torch.device
-    ) -> None:
+    def __init__(self, config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], ranks: Ranks) -> None:
         """Build the model and plan the batches.
 
         Args:
-            config: the run's configuration; torch must be seeded already.
+            config: the run's configuration; torch must be seeded already, on all ranks alike.
             train: the training images; labels other than those of `labelled` are never read.
             labelled: indices of the images whose labels may be used; they stay in the unlabelled stream as well.
-            device: where to train.
+            ranks: the processes that train together.
         """
         self.config = config
-        self.device = device
+        self.ranks = ranks
+        self.device = ranks.fabric.device
         # In memory, images go to the device once; others come when a step asks for them.
-        self.images = train.images.to(device) if isinstance(train.images, Tensor) else train.images
-        self.labelled_images = train.images[labelled].to(device)
-        self.labels = train.labels[labelled].to(device)
+        self.images = train.images.to(self.device) if isinstance(train.images, Tensor) else train.images
+        self.labelled_images = train.images[labelled].to(self.device)
+        self.labels = train.labels[labelled].to(self.device)
         self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
-        self.model = PartedVAE(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
+        self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
+        self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = make_method(config, ranks, self.device, len(train))
         self.average = averaged(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
-        rates = config.optimiser
-        self.elbo_optimiser = Adam(self.model.parameters(), rates.learning_rate, fused=True)
-        classifier = self.model.classifier_parameters()
-        self.supervised_optimiser = Adam(classifier, rates.supervised_learning_rate, fused=True)
-        patience = config.schedule.plateau_patience
+        rates, patience = config.optimiser, config.schedule.plateau_patience
+        self.optimiser = Adam(self.model.parameters(), rates.learning_rate, fused=True)
+        self.supervised_optimiser = Adam(self.model.classifier_parameters(), rates.supervised_learning_rate, fused=True)
         # Relative thresholds and cooldowns of the authors' code; the paper names only the scheduler (appendix D).
-        self.elbo_plateau = ReduceLROnPlateau(
-            self.elbo_optimiser, factor=0.5, patience=patience, threshold=0.01, cooldown=4
-        )
+        self.plateau = ReduceLROnPlateau(self.optimiser, factor=0.5, patience=patience, threshold=0.01, cooldown=4)
         self.supervised_plateau = ReduceLROnPlateau(
-            self.supervised_optimiser, factor=0.5, patience=patience, threshold=0.1, cooldown=3
+            self.supervised_optimiser,
+            factor=0.5,
+            patience=patience,
+            threshold=0.1,
+            cooldown=config.schedule.supervised_cooldown,
         )
         self.step = 0
-        self.epoch_sums = torch.zeros(len(StepLosses._fields), dtype=torch.float64, device=device)
+        self.loss_names = ("loss", *(self.method.term_names if self.method else ()), "supervised")
+        self.epoch_sums = torch.zeros(len(self.loss_names), dtype=torch.float64, device=self.device)
 
     @property
     def total_steps(self) -> int:
-        """ELBO steps of the whole run."""
-        return self.config.epochs * self.batches.per_pass
+        """Steps of the whole run."""
+        return self.config.epochs * self.steps_per_epoch
 
     @property
     def final_model(self) -> PartedVAE:
@@ -94,57 +76,47 @@ class Trainer:
 
     def warm_start(self) -> None:
         """Do the supervised steps that come before everything else."""
-        if len(self.labels):
-            batches = self._labelled_batches(2 * self.config.seed + 2**32)
+        if self.labelled_batches is not None:
+            batches = cast(Batches, self._labelled_batches(2 * self.config.seed + 2**32))
             for step in range(self.config.supervision.warm_start_steps):
                 self._supervised_step(batches[step])
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def train_step(self) -> StepLosses:
-        """Do one supervised and one ELBO step, and count them."""
+    def train_step(self) -> dict[str, Tensor]:
+        """Do one supervised step and one of the method's, count them, and return the losses by name, in nats."""
         schedule = schedule_at(self.step, self.total_steps, self.config.schedule, self.config.objective)
         if self.config.schedule.learning_rate == "cosine":
             rates = self.config.optimiser
-            _set_rate(self.elbo_optimiser, rates.learning_rate * schedule.rate_scale)
+            _set_rate(self.optimiser, rates.learning_rate * schedule.rate_scale)
             _set_rate(self.supervised_optimiser, rates.supervised_learning_rate * schedule.rate_scale)
         supervised = torch.zeros((), device=self.device)
-        if len(self.labels):
-            supervised = self._supervised_step(self._labelled_batches(2 * self.config.seed + 1)[self.step])
-        pixels = self._pixels(self.images, self.batches[self.step])
-        objective = self.config.objective
-        posterior = self.model.encode(pixels, slope=schedule.attention_slope, temperature=objective.temperature)
-        terms = elbo_terms(self.model, pixels, posterior, objective, schedule.attention_slope)
-        loss = total_loss(terms, objective, schedule.capacity_z, schedule.capacity_u)
-        consistency = self._consistency(pixels)
-        self.elbo_optimiser.zero_grad()
-        (loss + self.config.supervision.consistency_weight * consistency).backward()
-        self.elbo_optimiser.step()
+        if self.labelled_batches is not None:
+            supervised = self._supervised_step(self.labelled_batches[self.step])
+        if self.method is None:
+            losses = {"loss": supervised, "supervised": supervised}
+        else:
+            pixels = self._pixels(self.images, self.ranks.share(self.batches[self.step]))
+            with self.ranks.fabric.autocast():
+                total, terms = self.method.losses(self.model, pixels, schedule)
+            self._update(self.optimiser, total)
+            self.method.after_step()
+            losses = {"loss": total, **terms, "supervised": supervised}
         if self.average is not None:
             self.average.update_parameters(self.model)
-        losses = StepLosses(
-            loss=loss,
-            reconstruction=terms.reconstruction,
-            kl_z=terms.kl_z.mean(),
-            kl_u=terms.kl_u.mean(),
-            entropy=terms.entropy,
-            prior_mismatch=terms.prior_mismatch,
-            overlap=terms.overlap,
-            supervised=supervised,
-            consistency=consistency,
-        )
-        self.epoch_sums += torch.stack(list(losses)).detach()
+        losses = {name: losses[name].detach() for name in self.loss_names}
+        self.epoch_sums += torch.stack(list(losses.values()))
         self.step += 1
         return losses
 
     def end_epoch(self) -> dict[str, float]:
-        """Return the epoch's mean losses by name, and let the plateau schedulers look at them."""
-        means = (self.epoch_sums / self.batches.per_pass).tolist()
+        """Return the epoch's mean losses by name, over all ranks, and let the plateau schedulers look at them."""
+        means = self.ranks.mean(self.epoch_sums / self.steps_per_epoch).tolist()
         self.epoch_sums.zero_()
-        losses = dict(zip(StepLosses._fields, means, strict=True))
+        losses = dict(zip(self.loss_names, means, strict=True))
         if self.config.schedule.learning_rate == "plateau":
-            self.elbo_plateau.step(losses["loss"])
-            if len(self.labels):
+            self.plateau.step(losses["loss"])
+            if self.labelled_batches is not None:
                 self.supervised_plateau.step(losses["supervised"])
         return losses
 
@@ -169,37 +141,37 @@ class Trainer:
     def _parts(self) -> dict[str, Any]:
         parts = {
             "model": self.model,
+            "method": self.method,
             "average": self.average,
-            "elbo_optimiser": self.elbo_optimiser,
+            "optimiser": self.optimiser,
             "supervised_optimiser": self.supervised_optimiser,
-            "elbo_plateau": self.elbo_plateau,
+            "plateau": self.plateau,
             "supervised_plateau": self.supervised_plateau,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _labelled_batches(self, seed: int) -> Batches:
+    def _labelled_batches(self, seed: int) -> Batches | None:
+        """Plan the labelled batches; None where there are no labels or the method has no classes to use them."""
+        if not (len(self.labels) and self.config.model.factors):
+            return None
         return Batches(len(self.labels), self.config.supervision.batch_size, seed)
 
     def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
-        """Update the trunk and the heads of c on labelled images (section 4.5)."""
+        """Update the trunk and the heads of c on labelled images (section 4.5). Few labels go to every rank whole."""
+        chosen = self.ranks.share(chosen) if len(chosen) % self.ranks.world == 0 else chosen
         pixels = self._pixels(self.labelled_images, chosen)
         if self.config.supervision.augment:
-            pixels = random_affine(pixels)
-        loss = supervised_loss(self.model.class_logits(pixels), self.labels[chosen])
-        self.supervised_optimiser.zero_grad()
-        loss.backward()
-        self.supervised_optimiser.step()
+            pixels = random_affine(pixels, self.ranks.noise)
+        with self.ranks.fabric.autocast():
+            loss = supervised_loss(self.model.class_logits(pixels), self.labels[chosen.to(self.device)])
+        self._update(self.supervised_optimiser, loss)
         return loss.detach()
 
-    def _consistency(self, pixels: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Teach the class of an augmented copy; without labels there is no class to be consistent with."""
-        supervision = self.config.supervision
-        if not (supervision.consistency_weight and len(self.labels)):
-            return torch.zeros((), device=self.device)
-        with torch.no_grad():
-            teacher = self.final_model.class_logits(pixels)
-        student = self.model.class_logits(random_affine(pixels))
-        return consistency_loss(teacher, student, supervision.consistency_threshold)
+    def _update(self, optimiser: Adam, loss: Tensor) -> None:
+        optimiser.zero_grad()
+        loss.backward()
+        self.ranks.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
+        optimiser.step()
 
     def _pixels(self, images: Images, chosen: Tensor) -> Tensor:
         chosen = chosen.to(self.device) if isinstance(images, Tensor) else chosen

@@ -24,6 +24,7 @@ from export.parity import prove_parity
 from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, encoder_outputs
 from training.config import FactorConfig
 from training.data.dataset import ImageDataset
+from training.data.mnist import INFO
 from training.evaluation import posteriors
 from training.model import PartedVAE
 from training.presets import recipe
@@ -102,7 +103,7 @@ def test_a_second_export_is_the_next_version(small_run: Path, tmp_path: Path, da
 
 def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> None:
     """Sizes that are odd, three channels, two factors of different sizes."""
-    base = recipe("mnist", "paper")
+    base = recipe(INFO, "paper")
     factors = (
         FactorConfig(name="hair", classes=("dark", "fair", "red"), prior=(0.5, 0.3, 0.2), u_dim=1),
         FactorConfig(name="hat", classes=("no", "yes"), prior=(0.9, 0.1), u_dim=2),

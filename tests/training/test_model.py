@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.training.toys import TOY_MODEL
+from training.data.mnist import INFO
 from training.describe import describe_config
 from training.model import PartedVAE
 from training.networks import feature_map_sizes, postprocess, preprocess
@@ -16,7 +17,7 @@ from training.presets import recipe
 
 
 def test_table_3_as_layers() -> None:
-    model = PartedVAE(recipe("mnist", "paper").model)
+    model = PartedVAE(recipe(INFO, "paper").model)
     convolutions = [c for c in model.trunk.convolutions if isinstance(c, nn.Conv2d)]
     assert [list(c.weight.shape) for c in convolutions] == [[32, 1, 4, 4], [64, 32, 4, 4], [64, 64, 4, 4]]
     assert tuple(model.trunk.hidden.weight.shape) == (256, 1024)
@@ -86,7 +87,7 @@ def test_pixels_survive_the_way_in_and_out() -> None:
 
 
 def test_describe_prints_tables_3_and_6() -> None:
-    text = describe_config(recipe("mnist", "paper"), 60_000)
+    text = describe_config(recipe(INFO, "paper"), 60_000)
     for line in (
         "32 conv. 4 x 4, stride 2 -> 32 x 16 x 16",
         "FC 1024 -> 64 x 4 x 4",

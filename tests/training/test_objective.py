@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.training.toys import TOY_MODEL, tiny_config
+from training.data.mnist import INFO
 from training.distributions import Gaussian, kl_between, kl_to_standard
 from training.model import PartedVAE
 from training.objective import (
@@ -40,12 +41,12 @@ def test_l1_is_summed_over_pixels() -> None:
 
 def test_capacity_gap_of_the_batch_lets_images_make_up_for_each_other_and_that_of_images_does_not() -> None:
     kl = torch.tensor([1.0, 5.0])
-    assert capacity_gap(kl, 3.0, "batch").item() == 0.0
-    assert capacity_gap(kl, 3.0, "image").item() == 2.0
+    assert capacity_gap(kl, 3.0, "batch", torch.clone).item() == 0.0
+    assert capacity_gap(kl, 3.0, "image", torch.clone).item() == 2.0
 
 
 def test_total_loss_weighs_every_term_with_its_gamma() -> None:
-    objective = recipe("mnist", "paper").objective
+    objective = recipe(INFO, "paper").objective
     terms = Terms(*map(torch.tensor, (100.0, [3.0, 5.0], [1.0, 1.0], 0.5, 0.25, 0.1)))
     expected = 100 + 15 * abs(4 - 1.5) + 15 * abs(1 - 2.5) + 30 * 0.5 + 15 * 0.25 + 30 * 0.1
     assert total_loss(terms, objective, 1.5, 2.5).item() == pytest.approx(expected)

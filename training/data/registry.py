@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from training.data import mnist
+from training.data import celeba, dsprites, faces, fashion_mnist, folder, mnist
 from training.data.dataset import DatasetInfo, ImageDataset
-from training.names import lookup
+from training.names import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,24 +20,89 @@ class Entry:
     """Data folder in, description out; reads no images."""
     load: Callable[[Path], ImageDataset]
     """Data folder in, data set out; fetches or draws it the first time."""
+    state: Callable[[Path], str]
+    """Data folder in, a few words out: whether it is there. Reads no images and fetches nothing."""
     summary: str
     """One line for `partedvae data list`."""
 
 
+def _state_of_files(name: str, files: tuple[str, ...], data_dir: Path) -> str:
+    there = all((data_dir / name / file).is_file() or (data_dir / name / f"{file}.gz").is_file() for file in files)
+    return "there" if there else "not fetched yet"
+
+
+def _state_of_faces(size: tuple[int, int], data_dir: Path) -> str:
+    return "there" if faces.faces_are_there(data_dir, size) else "not drawn yet"
+
+
+def _state_of_dsprites(data_dir: Path) -> str:
+    return "the original" if (data_dir / "dsprites" / dsprites.FILE).is_file() else "drawn when asked for"
+
+
+def _state_of_celeba(data_dir: Path) -> str:
+    return "there" if celeba.celeba_is_there(data_dir) else "needs your files"
+
+
 ENTRIES: dict[str, Entry] = {
     "mnist": Entry(
-        describe=lambda _: mnist.INFO, load=mnist.load_mnist, summary="handwritten digits, 28x28 grey, 60,000 + 10,000"
+        describe=lambda _: mnist.INFO,
+        load=mnist.load_mnist,
+        state=partial(_state_of_files, "mnist", tuple(mnist.SOURCE.files)),
+        summary="handwritten digits, 60,000 + 10,000",
+    ),
+    "fashion-mnist": Entry(
+        describe=lambda _: fashion_mnist.INFO,
+        load=fashion_mnist.load_fashion_mnist,
+        state=partial(_state_of_files, "fashion-mnist", tuple(fashion_mnist.SOURCE.files)),
+        summary="clothes, 60,000 + 10,000",
+    ),
+    "dsprites": Entry(
+        describe=lambda _: dsprites.INFO,
+        load=dsprites.load_dsprites,
+        state=_state_of_dsprites,
+        summary="shapes in every size and place, 737,280; your copy of the original, else drawn",
+    ),
+    "faces": Entry(
+        describe=lambda _: faces.faces_info(faces.SMALL),
+        load=faces.load_faces,
+        state=partial(_state_of_faces, faces.SMALL),
+        summary="drawn faces, 20,000 + 2,000",
+    ),
+    "faces-large": Entry(
+        describe=lambda _: faces.faces_info(faces.LARGE),
+        load=partial(faces.load_faces, size=faces.LARGE),
+        state=partial(_state_of_faces, faces.LARGE),
+        summary="drawn faces at CelebA's size, 20,000 + 2,000",
+    ),
+    "celeba": Entry(
+        describe=lambda _: celeba.INFO,
+        load=celeba.load_celeba,
+        state=_state_of_celeba,
+        summary="photographed faces, 162,770 + 19,962; your copy",
     ),
 }
 
 
 def entry(name: str) -> Entry:
-    """Return how a data set is described and loaded.
+    """Return how a data set is described and loaded; `folder:PATH` is a folder of the user's own images.
 
     Raises:
         ValueError: no data set has that name; the message has the nearest.
     """
-    return lookup("data set", name, ENTRIES)
+    if name.startswith(folder.PREFIX):
+        path = Path(name.removeprefix(folder.PREFIX))
+        return Entry(
+            describe=lambda _: folder.describe_folder(path),
+            load=lambda _: folder.load_folder(path),
+            state=lambda _: "there" if path.is_dir() else "no such folder",
+            summary="your own images",
+        )
+    if name not in ENTRIES:
+        raise ValueError(
+            f"no data set is called {name!r}{nearest(name, ENTRIES)} "
+            f"(there are: {', '.join(ENTRIES)}, and {folder.PREFIX}PATH for your own images)"
+        )
+    return ENTRIES[name]
 
 
 def load_dataset(name: str, data_dir: Path) -> ImageDataset:

@@ -1,0 +1,43 @@
+"""A program for torchrun: a few training steps on the toys; the first rank saves losses and weights.
+
+Usage: parallel_steps.py OUTPUT METHOD
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from tests.training.test_methods import config_of
+from tests.training.toys import tiny_config, toy_dataset
+from training.config import MethodName
+from training.data.dataset import first_labelled
+from training.device import prepare
+from training.parallel import Ranks, launch
+from training.trainer import Trainer
+
+STEPS = 6
+
+
+def main(output: Path, method: str) -> None:
+    """Train and save."""
+    torch.set_num_threads(1)
+    config = tiny_config() if method == "default" else config_of(cast(MethodName, method))
+    train = toy_dataset().train
+    ranks = Ranks(launch("cpu", "32-true"))
+    prepare(config.seed)
+    trainer = Trainer(config, train, first_labelled(train, config.labels), ranks)
+    trainer.warm_start()
+    losses = [trainer.train_step() for _ in range(STEPS)]
+    # A mean over images is one rank's; averaged over ranks it is the batch's.
+    means = torch.stack([ranks.mean(torch.stack(list(step.values()))) for step in losses])
+    if ranks.is_first:
+        weights = torch.cat([p.detach().flatten() for p in trainer.final_model.parameters()])
+        torch.save({"world": ranks.world, "losses": means, "names": list(losses[0]), "weights": weights}, output)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

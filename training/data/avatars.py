@@ -1,0 +1,167 @@
+"""Drawing one face: a table of its attributes, and the avatar that a row of attribute values describes.
+
+Needs the packages of the extra `faces`, and only when it draws. Imports no PyTorch: drawing processes start fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Something that differs between faces."""
+
+    values: tuple[str, ...]
+    """Class names where it is a labelled factor, else part names or colours."""
+    probabilities: tuple[float, ...] = ()
+    """Of the values; none means that all are equally probable."""
+
+
+LABELLED: dict[str, Attribute] = {
+    "hair_color": Attribute(("black", "brown", "blond", "red", "gray"), (0.30, 0.25, 0.20, 0.13, 0.12)),
+    "hair": Attribute(("bald", "short", "long"), (0.15, 0.45, 0.40)),
+    "skin_tone": Attribute(("light", "medium", "dark"), (0.5, 0.3, 0.2)),
+    "facial_hair": Attribute(("none", "mustache", "beard"), (0.55, 0.20, 0.25)),
+    "glasses": Attribute(("none", "eyeglasses", "sunglasses"), (0.65, 0.20, 0.15)),
+    "smiling": Attribute(("not smiling", "smiling"), (0.47, 0.53)),
+    "hat": Attribute(("no hat", "hat"), (0.85, 0.15)),
+}
+"""The labelled factors in CelebA's terms, with their classes and p(c)."""
+
+VISIBLE: dict[str, Attribute] = {
+    "background": Attribute(("#B4D8E7", "#F2E3C6", "#CFE5C2", "#E6CFE2", "#9AA7B8", "#F7F7F7")),
+    "clothing": Attribute(("SHIRT_CREW_NECK", "SHIRT_V_NECK", "SHIRT_SCOOP_NECK", "HOODIE", "BLAZER_SHIRT")),
+    "clothing_color": Attribute(
+        ("#262E33", "#5199E4", "#25557C", "#929598", "#3FA66B", "#E2574C", "#F2F2F2", "#E8B84A")
+    ),
+    "eyebrows": Attribute(
+        ("DEFAULT_NATURAL", "RAISED_EXCITED_NATURAL", "FLAT_NATURAL", "SAD_CONCERNED_NATURAL", "ANGRY_NATURAL")
+    ),
+    "nose": Attribute(("DEFAULT", "SMALL", "WIDE")),
+}
+"""What differs without a label and is seen in (nearly) every image."""
+
+VARIANTS: dict[str, Attribute] = {
+    "skin_shade": Attribute(("0", "1")),
+    "short_hair": Attribute(
+        ("SHORT_FLAT", "SHORT_ROUND", "SHORT_WAVED", "SHORT_CURLY", "CAESAR", "CAESAR_SIDE_PART", "QUIFF", "PIXIE")
+    ),
+    "long_hair": Attribute(
+        ("BIG_HAIR", "BOB", "CURVY", "LONG_NOT_TOO_LONG", "MIA_WALLACE", "STRAIGHT_1", "STRAIGHT_STRAND", "DREADS")
+    ),
+    "hat_style": Attribute(("HAT", "TURBAN", "WINTER_HAT_1", "WINTER_HAT_2", "WINTER_HAT_3", "WINTER_HAT_4")),
+    "hat_color": Attribute(("#3C4F5C", "#5199E4", "#E2574C", "#3FA66B", "#8E6BBF", "#E8B84A")),
+    "beard": Attribute(("BEARD_LIGHT", "BEARD_MEDIUM", "BEARD_MAGESTIC")),
+    # Of the mustaches the others hide the mouth, and with it whether it smiles.
+    "mustache": Attribute(("MOUSTACHE_FANCY",)),
+    "eyeglasses": Attribute(("PRESCRIPTION_2", "ROUND")),
+    "sunglasses": Attribute(("SUNGLASSES", "WAYFARERS", "SUNGLASSES_2", "WAYFARERS_2")),
+    "smile": Attribute(("SMILE", "BIG_SMILE")),
+    "no_smile": Attribute(("SERIOUS", "SAD", "DISBELIEF")),
+    "eyes": Attribute(("DEFAULT", "HAPPY", "SIDE", "SQUINT", "SURPRISED", "CLOSED")),
+}
+"""What differs within a class, and is seen only in images of that class."""
+
+ATTRIBUTES: dict[str, Attribute] = {**LABELLED, **VISIBLE, **VARIANTS}
+"""All of them: the columns of a table of faces."""
+
+HAIR_COLORS = {"black": "#211815", "brown": "#6B3A1E", "blond": "#E0BC68", "red": "#C5401A", "gray": "#DAD7D7"}
+BEARD_COLORS = {"black": "#17110F", "brown": "#4F2A15", "blond": "#B58B3C", "red": "#97300F", "gray": "#B4B0B0"}
+"""A shade darker than the hair: else a blond beard on light skin is not seen."""
+SKIN_COLORS = {
+    "light": ("#FFDBB4", "#F3C79D"),
+    "medium": ("#D08B5B", "#C9925F"),
+    "dark": ("#8F5A3C", "#7A4A30"),
+}
+VIEWS = {(64, 64): (24, 10, 216, 216), (218, 178): (34, 8, 196, 240)}
+"""The part of the avatar's 264 x 280 canvas that is shown, by height and width of the image: x, y, width, height."""
+
+_HEADER = 'width="264px" height="280px" viewBox="0 0 264 280"'
+"""In every avatar's first line; replaced to show a part of the canvas."""
+
+
+def sample_faces(count: int, seed: int) -> NDArray[np.int64]:
+    """Draw the attribute values of some faces, each attribute independently: [count, attributes].
+
+    Row i is the same whatever the count, and depends on nothing but the seed and the table.
+    """
+    uniform = np.random.Generator(np.random.PCG64(seed)).random((count, len(ATTRIBUTES)))
+    columns = []
+    for column, attribute in enumerate(ATTRIBUTES.values()):
+        size = len(attribute.values)
+        edges = np.cumsum(attribute.probabilities or (1 / size,) * size)[:-1]
+        columns.append(np.searchsorted(edges, uniform[:, column], side="right"))
+    return np.stack(columns, axis=1)
+
+
+def table_digest(values: NDArray[np.int64], size: tuple[int, int]) -> str:
+    """Return 12 hexadecimal digits that change with anything that changes the images of these faces."""
+    tables = [repr(ATTRIBUTES), json.dumps([HAIR_COLORS, BEARD_COLORS, SKIN_COLORS]), repr(VIEWS[size])]
+    return hashlib.sha256("\n".join(tables).encode() + values.astype("<i8").tobytes()).hexdigest()[:12]
+
+
+def draw_faces(task: tuple[NDArray[np.int64], tuple[int, int]]) -> NDArray[np.uint8]:
+    """Draw faces: attribute values [count, attributes] and (height, width) in, uint8 [count, height, width, 3] out."""
+    values, size = task
+    return np.stack([_draw({name: int(v) for name, v in zip(ATTRIBUTES, row, strict=True)}, size) for row in values])
+
+
+def _draw(face: Mapping[str, int], size: tuple[int, int]) -> NDArray[np.uint8]:
+    import resvg_py
+
+    height, width = size
+    view = " ".join(str(edge) for edge in VIEWS[size])
+    svg = _svg(face)
+    assert _HEADER in svg, "python-avatars has another canvas than version 1.4.1"
+    svg = svg.replace(_HEADER, f'width="{width}" height="{height}" viewBox="{view}"', 1)
+    background = VISIBLE["background"].values[face["background"]]
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg, width=width, height=height, background=background, skip_system_fonts=True
+    )
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def _svg(face: Mapping[str, int]) -> str:
+    """Return the avatar as SVG. Every argument is set: the library's defaults include choices made at import."""
+    import python_avatars as pa
+
+    def value(name: str) -> str:
+        return ATTRIBUTES[name].values[face[name]]
+
+    def part(parts: Mapping[str, str], kind: str) -> str:
+        return value(parts[value(kind)]) if value(kind) in parts else "NONE"
+
+    if value("hat") == "hat":
+        top = pa.HatType[value("hat_style")]
+    else:
+        top = pa.HairType[part({"short": "short_hair", "long": "long_hair"}, "hair")]
+    svg: str = pa.Avatar(
+        style=pa.AvatarStyle.TRANSPARENT,
+        background_color="#FFFFFF",  # not shown: the rasteriser fills the background
+        top=top,
+        hat_color=value("hat_color"),
+        eyebrows=pa.EyebrowType[value("eyebrows")],
+        eyes=pa.EyeType[value("eyes")],
+        nose=pa.NoseType[value("nose")],
+        mouth=pa.MouthType[part({"smiling": "smile", "not smiling": "no_smile"}, "smiling")],
+        facial_hair=pa.FacialHairType[part({"mustache": "mustache", "beard": "beard"}, "facial_hair")],
+        skin_color=SKIN_COLORS[value("skin_tone")][face["skin_shade"]],
+        hair_color=HAIR_COLORS[value("hair_color")],
+        facial_hair_color=BEARD_COLORS[value("hair_color")],
+        accessory=pa.AccessoryType[part({"eyeglasses": "eyeglasses", "sunglasses": "sunglasses"}, "glasses")],
+        clothing=pa.ClothingType[value("clothing")],
+        clothing_color=value("clothing_color"),
+        shirt_graphic=pa.ClothingGraphic.NONE,
+        shirt_text="",
+        title=None,
+    ).render()
+    return svg

@@ -1,0 +1,215 @@
+"""CelebA: the user's own copy in the official layout, 202,599 faces of 218x178, RGB, eight factors (paper appendix B).
+
+`<data>/celeba` holds, as they are downloaded (aligned and cropped images):
+
+    img_align_celeba/ or img_align_celeba.zip   000001.jpg to 202599.jpg
+    list_attr_celeba.txt                        40 attributes of each image, 1 or -1
+    list_eval_partition.txt                     0 training, 1 validation, 2 test
+    skin_tone.csv                               optional: image_id,skin_tone with white, brown or black
+
+Memory: labels only (13 MB); images are decoded in threads when asked for, since decoded they are 23 GB.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from training.data.dataset import UNLABELLED, DataError, DatasetInfo, FactorInfo, ImageDataset, Split
+from training.data.pictures import PictureFiles
+
+SIZE = (218, 178, 3)
+IMAGES = "img_align_celeba"
+ATTRIBUTES = "list_attr_celeba.txt"
+PARTITION = "list_eval_partition.txt"
+SKIN_TONE = "skin_tone.csv"
+HOME = "mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+TRAIN, TEST = 0, 2
+"""Parts of the official partition; 1, validation, is not used."""
+
+# p(c_k) is the authors'; that of the hair colour sums to 0.99 there, and is normalised here.
+HAIR_COLOR_SHARES = (0.42, 0.33, 0.18, 0.06)
+FACTORS = (
+    FactorInfo(
+        name="hair_color",
+        classes=("black", "brown", "blond", "gray"),
+        prior=tuple(share / sum(HAIR_COLOR_SHARES) for share in HAIR_COLOR_SHARES),
+    ),
+    FactorInfo(name="skin_tone", classes=("white", "brown", "black"), prior=(0.9, 0.07, 0.03)),
+    FactorInfo(name="beard", classes=("no beard", "beard"), prior=(0.85, 0.15)),
+    FactorInfo(name="forehead", classes=("neither", "bangs", "receding hairline"), prior=(0.74, 0.15, 0.11)),
+    FactorInfo(name="eyeglasses", classes=("no eyeglasses", "eyeglasses"), prior=(0.93, 0.07)),
+    FactorInfo(name="smiling", classes=("not smiling", "smiling"), prior=(0.47, 0.53)),
+    FactorInfo(name="hat", classes=("no hat", "hat"), prior=(0.95, 0.05)),
+    FactorInfo(name="gender", classes=("female", "male"), prior=(0.57, 0.43)),
+)
+"""The paper's factors in the authors' order."""
+
+INFO = DatasetInfo(name="celeba", image_size=SIZE, factors=FACTORS, train_images=162_770)
+
+HAIR_COLORS = ("Black_Hair", "Brown_Hair", "Blond_Hair", "Gray_Hair")
+NEEDED = (*HAIR_COLORS, "No_Beard", "Bangs", "Receding_Hairline", "Eyeglasses", "Smiling", "Wearing_Hat", "Male")
+
+
+def load_celeba(data_dir: Path) -> ImageDataset:
+    """Load CelebA from `<data_dir>/celeba`, in the official split.
+
+    A label is -1 where the attributes do not tell: several hair colours or none, bangs beside a receding hairline, and
+    every skin tone that skin_tone.csv does not give (the authors' own labels of it were never published).
+
+    Raises:
+        DataError: a file is missing or not in its official form; says which, and where to get it.
+    """
+    folder = data_dir / "celeba"
+    _require_files(folder)
+    labels = _read_labels(folder / ATTRIBUTES)
+    tones = _read_skin_tones(folder / SKIN_TONE, labels)
+    for name, tone in tones.items():
+        labels[name][1] = tone
+    parts = _read_partition(folder / PARTITION, labels)
+    read = _reader(folder, next(iter(labels)))
+    splits = {}
+    for part in (TRAIN, TEST):
+        names = [name for name, its_part in parts.items() if its_part == part]
+        if not names:
+            raise DataError(f"{folder / PARTITION} has no image of part {part}; download it again from {HOME}")
+        splits[part] = Split(
+            images=PictureFiles(names, read, SIZE), labels=torch.tensor([labels[name] for name in names])
+        )
+    listed = [name for name in (ATTRIBUTES, PARTITION, SKIN_TONE) if (folder / name).is_file()]
+    return ImageDataset(
+        info=dataclasses.replace(INFO, train_images=len(splits[TRAIN])),
+        train=splits[TRAIN],
+        test=splits[TEST],
+        source={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in listed},
+    )
+
+
+def celeba_is_there(data_dir: Path) -> bool:
+    """Say whether the files are there; nothing of them is read."""
+    return not _missing(data_dir / "celeba")
+
+
+def _missing(folder: Path) -> list[str]:
+    missing = [name for name in (ATTRIBUTES, PARTITION) if not (folder / name).is_file()]
+    if not (folder / IMAGES).is_dir() and not (folder / f"{IMAGES}.zip").is_file():
+        missing.insert(0, f"{IMAGES}.zip (or the folder {IMAGES})")
+    return missing
+
+
+def _require_files(folder: Path) -> None:
+    missing = _missing(folder)
+    if missing:
+        raise DataError(
+            f"CelebA is not complete: {', '.join(missing)} missing in {folder}; download the aligned and cropped images, "
+            f"the attributes and the partition from {HOME} and put them there (CelebA may not be passed on, so it cannot "
+            "be fetched for you)"
+        )
+
+
+def _read_labels(path: Path) -> dict[str, list[int]]:
+    """Read list_attr_celeba.txt (a count, 40 names, then a row an image) as the labels of the eight factors."""
+    lines = path.read_text(encoding="ascii").splitlines()
+    columns = {name: column for column, name in enumerate(lines[1].split())} if len(lines) > 2 else {}
+    absent = [name for name in NEEDED if name not in columns]
+    if absent:
+        raise DataError(f"{path} has no attribute {absent[0]} in its second line; download it again from {HOME}")
+    labels = {}
+    for number, line in enumerate(lines[2:], start=3):
+        name, *values = line.split()
+        if len(values) != len(columns) or not set(values) <= {"1", "-1"}:
+            raise DataError(f"{path}, line {number}: expected a file name and {len(columns)} values of 1 or -1")
+        labels[name] = _labels_of({attribute: values[columns[attribute]] == "1" for attribute in NEEDED})
+    if lines[0].strip() != str(len(labels)):
+        raise DataError(
+            f"{path} holds {len(labels)} images, its first line says {lines[0].strip()}; download it again from {HOME}"
+        )
+    return labels
+
+
+def _labels_of(has: Mapping[str, bool]) -> list[int]:
+    """Map attributes to the labels of the factors, in the order of FACTORS; skin tone is not among the attributes."""
+    colors = [index for index, name in enumerate(HAIR_COLORS) if has[name]]
+    forehead = UNLABELLED if has["Bangs"] and has["Receding_Hairline"] else has["Bangs"] + 2 * has["Receding_Hairline"]
+    return [
+        colors[0] if len(colors) == 1 else UNLABELLED,
+        UNLABELLED,
+        int(not has["No_Beard"]),
+        forehead,
+        int(has["Eyeglasses"]),
+        int(has["Smiling"]),
+        int(has["Wearing_Hat"]),
+        int(has["Male"]),
+    ]
+
+
+def _read_partition(path: Path, labels: Mapping[str, list[int]]) -> dict[str, int]:
+    """Read list_eval_partition.txt: a file name and its part a row."""
+    parts = {}
+    for number, line in enumerate(path.read_text(encoding="ascii").splitlines(), start=1):
+        fields = line.split()
+        if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
+            raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, not {line!r}")
+        if fields[0] not in labels:
+            raise DataError(f"{path}, line {number}: {fields[0]!r} is not in {ATTRIBUTES}")
+        parts[fields[0]] = int(fields[1])
+    return parts
+
+
+def _read_skin_tones(path: Path, labels: Mapping[str, list[int]]) -> dict[str, int]:
+    """Read the optional skin_tone.csv; an image that it does not have has no label."""
+    if not path.is_file():
+        return {}
+    classes = FACTORS[1].classes
+    tones: dict[str, int] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        if header != ["image_id", "skin_tone"]:
+            raise DataError(f"{path}: its first line must be image_id,skin_tone, not {','.join(header)!r}")
+        for row in rows:
+            if len(row) != 2 or row[0] not in labels or row[1] not in classes:
+                raise DataError(
+                    f"{path}, line {rows.line_num}: expected an image of {ATTRIBUTES} and one of {', '.join(classes)}, "
+                    f"not {','.join(row)!r}"
+                )
+            tones[row[0]] = classes.index(row[1])
+    return tones
+
+
+def _reader(folder: Path, sample: str) -> Callable[[str], bytes]:
+    """Return how an image's bytes are had: from the folder where there is one, else from the archive."""
+    images = folder / IMAGES
+    if images.is_dir():
+        # Unpacking the archive into a folder of its own name leaves one folder inside the other.
+        inner = images / IMAGES
+        images = inner if inner.is_dir() else images
+        if not (images / sample).is_file():
+            raise DataError(f"{images} has no {sample}, which {ATTRIBUTES} names; unpack {IMAGES}.zip again")
+        return lambda name: _read_from_folder(images, name)
+    packed = images.with_suffix(".zip")
+    try:
+        archive = zipfile.ZipFile(packed)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{packed} is damaged: {error}; download it again from {HOME}") from error
+    return lambda name: _read_from_archive(archive, name)
+
+
+def _read_from_folder(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{folder / name} is missing; unpack {IMAGES}.zip again") from None
+
+
+def _read_from_archive(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(f"{IMAGES}/{name}")
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{archive.filename} does not give {IMAGES}/{name}: {error}; download it again") from error

@@ -1,0 +1,176 @@
+"""`folder:PATH`: the user's own images, PNG, JPEG or WebP, a few of them labelled in PATH/labels.csv.
+
+All images under the folder are used; those without a row in labels.csv are unlabelled. They are grey if every file is
+stored as grey, else RGB. They are resized to 64x64, or to 32x32 if the median of their longer sides is at most 48; if
+all are 218x178 (CelebA's size), they stay so. All are in memory; more than 4 GB are refused.
+
+Test images are those whose `split` is test. Without that column a fifth of the labelled images of each class of each
+factor, at least one where it has two, is set aside by a fixed seed. Test images are never trained on, not even without
+their labels; each class keeps at least one labelled image to train on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split
+from training.data.pictures import PictureFiles, read_header
+from training.data.table import TABLE, LabelTable, read_table
+
+PREFIX = "folder:"
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+LARGE = (218, 178)
+SMALL_SIDE = 48
+"""A median longer side up to this gives 32x32, a larger one 64x64."""
+LIMIT = 4_000_000_000
+"""Bytes of pixels that are taken into memory."""
+HELD_OUT = 0.2
+HOLD_OUT_SEED = 0
+CHUNK = 256
+"""Images decoded at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Contents:
+    """What a folder holds, pixels apart."""
+
+    folder: Path
+    files: tuple[str, ...]
+    """Paths relative to the folder, sorted."""
+    table: LabelTable
+    size: tuple[int, int, int]
+    labels: Int[Tensor, "count factors"]
+    is_test: tuple[bool, ...]
+    """For each file."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The description."""
+        return DatasetInfo(
+            name=f"{PREFIX}{self.folder}",
+            image_size=self.size,
+            factors=self.table.factors,
+            train_images=self.is_test.count(False),
+        )
+
+
+def describe_folder(folder: Path) -> DatasetInfo:
+    """Describe a folder of images by its labels.csv and the headers of its files.
+
+    Raises:
+        DataError: the folder, labels.csv or a file is missing or wrong.
+    """
+    return _survey(folder).info
+
+
+def load_folder(folder: Path) -> ImageDataset:
+    """Load a folder of images.
+
+    Raises:
+        DataError: the folder, labels.csv or a file is missing or wrong, or the images are too many for memory.
+    """
+    contents = _survey(folder)
+    digest = hashlib.sha256()
+
+    def read(name: str) -> bytes:
+        return (folder / name).read_bytes()
+
+    for name in contents.files:
+        digest.update(name.encode() + hashlib.sha256(read(name)).digest())
+    pictures = PictureFiles(contents.files, read, contents.size)
+    pixels = torch.cat([pictures[indices] for indices in torch.arange(len(pictures)).split(CHUNK)])
+    test = torch.tensor(contents.is_test)
+    return ImageDataset(
+        info=contents.info,
+        train=Split(images=pixels[~test], labels=contents.labels[~test]),
+        test=Split(images=pixels[test], labels=contents.labels[test]),
+        source={
+            TABLE: hashlib.sha256((folder / TABLE).read_bytes()).hexdigest(),
+            f"{len(contents.files)} images": digest.hexdigest(),
+        },
+    )
+
+
+def _survey(folder: Path) -> _Contents:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; give the folder of your images as folder:PATH")
+    table = read_table(folder)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    # A labelled file with another ending is kept, so that decoding it tells what is wrong with it.
+    files = tuple(sorted({path.relative_to(folder).as_posix() for path in found} | set(table.labels)))
+    size = _image_size(folder, files)
+    _check_memory(folder, len(files), size)
+    blank = (UNLABELLED,) * len(table.factors)
+    rows = [table.labels.get(file, blank) for file in files]
+    labels = torch.tensor(rows, dtype=torch.int64)
+    if table.tests is not None:
+        is_test = [file in table.tests for file in files]
+    else:
+        held_out = hold_out(rows)
+        is_test = [index in held_out for index in range(len(files))]
+    if all(is_test):
+        raise DataError(f"{folder}: every image is for testing; leave some for training")
+    return _Contents(folder=folder, files=files, table=table, size=size, labels=labels, is_test=tuple(is_test))
+
+
+def _image_size(folder: Path, files: Sequence[str]) -> tuple[int, int, int]:
+    """Choose the height, width and channels of all images from the headers of their files."""
+    sizes, greys = [], []
+    for name in files:
+        with (folder / name).open("rb") as file:
+            height, width, grey = read_header(str(folder / name), file)
+        sizes.append((height, width))
+        greys.append(grey)
+    channels = 1 if all(greys) else 3
+    if set(sizes) == {LARGE}:
+        return (*LARGE, channels)
+    side = 32 if statistics.median(max(size) for size in sizes) <= SMALL_SIDE else 64
+    return (side, side, channels)
+
+
+def _check_memory(folder: Path, count: int, size: tuple[int, int, int]) -> None:
+    needed = count * size[0] * size[1] * size[2]
+    if needed > LIMIT:
+        raise DataError(
+            f"{folder}: {count} images of {size[0]}x{size[1]} need {needed / 1e9:.1f} GB of memory, more than the "
+            f"{LIMIT / 1e9:.0f} GB that are taken; use fewer images"
+        )
+
+
+def hold_out(labels: Sequence[tuple[int, ...]]) -> set[int]:
+    """Choose the test images among the labelled: a fifth of every class of every factor, at least one of two.
+
+    An image that was chosen for one factor counts for the others too. The last training image of a class is never taken.
+
+    Args:
+        labels: of each image, one a factor.
+    """
+    members: dict[tuple[int, int], list[int]] = {}
+    for image in torch.randperm(len(labels), generator=torch.Generator().manual_seed(HOLD_OUT_SEED)).tolist():
+        for known in _known(labels[image]):
+            members.setdefault(known, []).append(image)
+    left = {known: len(images) for known, images in members.items()}
+    chosen: set[int] = set()
+    for known, images in sorted(members.items()):
+        keep = len(images) - max(1, round(HELD_OUT * len(images)))
+        for image in images:
+            if left[known] <= keep:
+                break
+            if image not in chosen and all(left[other] > 1 for other in _known(labels[image])):
+                chosen.add(image)
+                for other in _known(labels[image]):
+                    left[other] -= 1
+    return chosen
+
+
+def _known(labels: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return factor and class of every label that an image has."""
+    return [(factor, label) for factor, label in enumerate(labels) if label != UNLABELLED]

@@ -1,0 +1,20 @@
+"""p(c_k) estimated from labels."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from training.data.dataset import UNLABELLED
+
+
+def estimated_prior(labels: Int[Tensor, " count"], classes: int) -> tuple[float, ...]:
+    """Return each class's share of the labels with add-one smoothing: no class is impossible, no labels give a uniform prior.
+
+    Args:
+        labels: of one factor; -1 is left out.
+        classes: number of its classes.
+    """
+    counts = torch.bincount(labels[labels != UNLABELLED], minlength=classes) + 1
+    return tuple((counts.double() / counts.sum()).tolist())

@@ -1,0 +1,86 @@
+"""A data set in a few lines of text: counts, sizes, classes, memory and where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.data.dataset import UNLABELLED, Chosen, ImageDataset, Images, Split
+from training.data.registry import ENTRIES
+
+SAMPLE = 64
+"""Images of each split whose pixels are looked at."""
+
+
+def list_datasets(data_dir: Path) -> str:
+    """Return a table of all data sets: name, image size, factors, whether it is there, summary."""
+    rows = [("name", "image", "factors", "state", "")]
+    for name, entry in ENTRIES.items():
+        info = entry.describe(data_dir)
+        factors = f"{info.factors[0].name} ({len(info.factors[0].classes)})"
+        if len(info.factors) > 1:
+            factors = f"{len(info.factors)} factors"
+        rows.append((name, _size(info.image_size), factors, entry.state(data_dir), entry.summary))
+    rows.append(("folder:PATH", "32, 64 or 218x178", "yours", "", "your own images, some labelled in PATH/labels.csv"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def summarise(dataset: ImageDataset) -> str:
+    """Return what a data set holds; a sample of its images is looked at.
+
+    Raises:
+        DataError: a sampled image cannot be read.
+    """
+    info = dataset.info
+    lines = [f"{info.name}: {_size(info.image_size)}, {'grey' if info.image_size[2] == 1 else 'RGB'}"]
+    for title, split in (("train", dataset.train), ("test", dataset.test)):
+        mean, deviation = _statistics(split.images)
+        lines.append(
+            f"{title}: {len(split):,} images, {_memory(split.images)}; pixels {mean:.3f} ± {deviation:.3f} of 1"
+        )
+    for column, factor in enumerate(info.factors):
+        prior = "" if factor.prior is None else ", p(c) " + " ".join(f"{p:.2f}" for p in factor.prior)
+        lines.append(f"factor {factor.name}: {len(factor.classes)} classes{prior}")
+        counts = [_class_counts(split, column, len(factor.classes)) for split in (dataset.train, dataset.test)]
+        names = (*factor.classes, "(not labelled)")
+        width = max(len(name) for name in names)
+        lines += [
+            f"  {name.ljust(width)}  train {train:>7,}  test {test:>7,}"
+            for name, train, test in zip(names, *counts, strict=True)
+        ]
+    if dataset.truth is not None:
+        sizes = dataset.truth.values.max(dim=0).values + 1
+        pairs = zip(dataset.truth.names, sizes.tolist(), strict=True)
+        lines.append("true factors: " + ", ".join(f"{name} {size}" for name, size in pairs))
+    lines += [f"source: {name}: {origin}" for name, origin in dataset.source.items()]
+    return "\n".join(lines)
+
+
+def _size(image_size: tuple[int, int, int]) -> str:
+    return "x".join(str(side) for side in image_size)
+
+
+def _class_counts(split: Split, column: int, classes: int) -> list[int]:
+    """Count the images of each class; the last entry counts those without a label."""
+    labels = split.labels[:, column]
+    counts: list[int] = torch.bincount(labels[labels != UNLABELLED], minlength=classes).tolist()
+    return [*counts, int((labels == UNLABELLED).sum())]
+
+
+def _statistics(images: Images) -> tuple[float, float]:
+    """Return mean and deviation of the pixels, as shares of 255, of images evenly spread over a split."""
+    if not len(images):
+        return 0.0, 0.0
+    sample = images[torch.linspace(0, len(images) - 1, min(SAMPLE, len(images))).long()].float() / 255
+    return sample.mean().item(), sample.std().item()
+
+
+def _memory(images: Images) -> str:
+    if isinstance(images, Tensor):
+        return f"{images.nbytes / 1e6:,.1f} MB in memory"
+    if isinstance(images, Chosen):
+        return _memory(images.source)
+    return str(getattr(images, "memory", "made when asked for"))

@@ -1,0 +1,169 @@
+"""A factor's mixture prior along one axis of its u: densities with images below (Figures 7, 10), traversals (6b, 8)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from training.config import FactorConfig
+from training.distributions import Gaussian
+from training.figures.latents import REACH, Latents, decode, replace_u, u_slice
+from training.figures.layout import Panel, balanced, draw_panels
+from training.figures.subject import Subject
+
+COLUMNS = 11
+"""Images along an axis."""
+BASES = 2
+"""Test images whose z, and u of the other factors, the images have."""
+POINTS = 600
+"""Points of a density's curve."""
+LEGEND_CHARACTERS = 60
+"""About how many characters of class names fit side by side above the densities."""
+
+
+class FactorAxis(NamedTuple):
+    """One axis of u_k, from the lowest mode's lower end to the highest mode's upper end."""
+
+    dim: int
+    """Which dimension of u_k: the one in which the modes differ most."""
+    mean: Float[Tensor, " classes"]
+    """The modes' means along it."""
+    deviation: Float[Tensor, " classes"]
+    """The modes' standard deviations along it."""
+
+    def values(self, count: int) -> Float[Tensor, " count"]:
+        """Return evenly spaced values over REACH standard deviations of all modes."""
+        low = (self.mean - REACH * self.deviation).min().item()
+        high = (self.mean + REACH * self.deviation).max().item()
+        return torch.linspace(low, high, count)
+
+    def densities(
+        self, prior: tuple[float, ...], values: Float[Tensor, " points"]
+    ) -> Float[Tensor, "classes points"]:
+        """Return p(c) p(u | c) of every class along the axis: together they integrate to one."""
+        modes = torch.distributions.Normal(self.mean[:, None], self.deviation[:, None])
+        return torch.tensor(prior)[:, None] * modes.log_prob(values).exp()
+
+
+def separating_axis(modes: Gaussian) -> FactorAxis:
+    """Return the axis along which the means differ most, measured in the modes' own standard deviations."""
+    variance = modes.logvar.exp()
+    dim = int((modes.mean.var(dim=0, correction=0) / variance.mean(dim=0)).argmax())
+    return FactorAxis(dim, modes.mean[:, dim], variance[:, dim].sqrt())
+
+
+def along(
+    axis: FactorAxis, modes: Gaussian, prior: tuple[float, ...], values: Float[Tensor, " columns"]
+) -> Float[Tensor, "columns u_k_dim"]:
+    """Return a u_k for each value; the dimensions off the axis have the mean of the class that is likeliest there."""
+    likeliest = axis.densities(prior, values).argmax(dim=0)
+    u = modes.mean[likeliest]
+    u[:, axis.dim] = values
+    return u
+
+
+def prior_density(subject: Subject) -> Figure:
+    """Figures 7 and 10: each factor's modes scaled by p(c), and images along the axis."""
+    panels = []
+    for k, factor in enumerate(subject.factors):
+        axis = separating_axis(subject.modes(k))
+        values = axis.values(COLUMNS)
+        name = f"{factor.name}: p(c) p(u | c)" + (f", u{axis.dim} of {factor.u_dim}" if factor.u_dim > 1 else "")
+        panels.append(
+            Panel(
+                images=_images_along(subject, k, axis, values),
+                title=name,
+                column_labels=[f"{value:.1f}".replace("-", "−") for value in values.tolist()],
+                plot=_DensityPlot(axis, factor),
+            )
+        )
+    several = any(factor.u_dim > 1 for factor in subject.factors)
+    return draw_panels(
+        panels,
+        title="The mixture prior of u",
+        note="Above, the density of each class's mode times p(c); below, images with the u of the dotted line above them, "
+        "and all else of a test image, one a row."
+        + (" Dimensions of u that are not shown are those of the class that is likeliest there." if several else "")
+        + " (The paper's Figures 7 and 10.)",
+        across=balanced(len(panels), 2),
+    )
+
+
+def factors(subject: Subject) -> Figure:
+    """Figures 6b and 8: for each factor, test images whose u_k goes over the whole range of its prior."""
+    panels = []
+    for k, factor in enumerate(subject.factors):
+        axis = separating_axis(subject.modes(k))
+        values = axis.values(COLUMNS)
+        panels.append(
+            Panel(
+                images=_images_along(subject, k, axis, values),
+                title=factor.name,
+                column_labels=class_labels(axis, factor.classes, values),
+            )
+        )
+    return draw_panels(
+        panels,
+        title="Traversals of the u of each factor",
+        note="For each factor, its u goes over the range of its prior; all else stays as in a test image, one a row. "
+        "Classes are named where the mode of their prior is. (The paper's Figures 6b and 8.)",
+        across=balanced(len(panels), 2),
+    )
+
+
+def class_labels(axis: FactorAxis, classes: tuple[str, ...], values: Float[Tensor, " columns"]) -> list[str]:
+    """Return for each column the names of the classes whose mean is nearest to its value."""
+    nearest = (values[None] - axis.mean[:, None]).abs().argmin(dim=1).tolist()
+    names: list[list[str]] = [[] for _ in values]
+    for column, name in zip(nearest, classes, strict=True):
+        names[column].append(name)
+    return [" / ".join(found) for found in names]
+
+
+def _images_along(subject: Subject, k: int, axis: FactorAxis, values: Float[Tensor, " columns"]) -> Tensor:
+    u = along(axis, subject.modes(k), subject.factors[k].prior, values)
+    bases = [replace_u(base.latents, u_slice(subject.config.model, k), u) for base in subject.bases(BASES)]
+    latents = Latents(torch.stack([base.u for base in bases]), torch.stack([base.z for base in bases]))
+    return decode(subject.model, latents)
+
+
+class _DensityPlot(NamedTuple):
+    """Draws the densities of a factor so that values stand above their images."""
+
+    axis: FactorAxis
+    factor: FactorConfig
+
+    def __call__(self, axes: Axes) -> None:
+        """Draw, over an x axis that counts columns."""
+        columns = torch.linspace(-0.5, COLUMNS - 0.5, POINTS)
+        first, last = self.axis.values(2).tolist()
+        values = first + (last - first) * columns / (COLUMNS - 1)
+        densities = self.axis.densities(self.factor.prior, values)
+        for i, (name, density) in enumerate(zip(self.factor.classes, densities, strict=True)):
+            colour = class_colour(i, len(self.factor.classes))
+            axes.plot(columns.numpy(), density.numpy(), color=colour, linewidth=1.6, label=name)
+            axes.fill_between(columns.numpy(), density.numpy(), color=colour, alpha=0.2, linewidth=0)
+        for column in range(COLUMNS):
+            axes.axvline(column, color="0.5", linestyle=":", linewidth=1, zorder=0)
+        # Room for the legend above the highest peak.
+        axes.set_ylim(0, 1.45 * densities.max().item())
+        axes.set_yticks([])
+        axes.set_xticks([])
+        for side in ("left", "right", "top"):
+            axes.spines[side].set_visible(False)
+        longest = max(len(name) for name in self.factor.classes) + 4
+        side_by_side = max(1, LEGEND_CHARACTERS // longest)
+        axes.legend(
+            loc="upper center", ncols=min(len(self.factor.classes), side_by_side), fontsize=10, handlelength=1.2
+        )
+
+
+def class_colour(index: int, count: int) -> tuple[float, float, float, float]:
+    """Return a colour for a class: easily told apart up to ten, then along the rainbow."""
+    return colormaps["tab10"](index) if count <= 10 else colormaps["turbo"](index / (count - 1))

@@ -1,0 +1,109 @@
+"""Training curves out of metrics.jsonl, in small panels."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from training.config import TrainConfig
+from training.figures.layout import DPI, TEXT, TITLE
+from training.figures.subject import Subject
+from training.run import RunDirectory
+from training.schedules import schedule_at
+
+PANELS_ACROSS = 3
+PANEL_SIZE = (4.5, 3.2)
+"""Width and height in inches."""
+ACCURACY = "test/accuracy/"
+"""How metrics.jsonl begins the names of accuracies; the factor's name follows."""
+
+
+class Curve(NamedTuple):
+    """One line of a panel."""
+
+    label: str
+    """Its name in the legend."""
+    values: list[float]
+    """One an epoch."""
+    dashed: bool = False
+    """Whether it is a target rather than a measurement."""
+
+
+def read_metrics(run: RunDirectory) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl, one an epoch; none where no epoch has ended yet."""
+    path = run.path / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def losses(subject: Subject) -> Figure:
+    """Reconstruction, KL of z and u with their capacities, accuracies and the terms of q(c), by epoch."""
+    config = subject.config
+    rows = read_metrics(subject.run)
+    panels = {title: curves for title, curves in curves_of(rows, config).items() if curves}
+    lines = -(-len(panels) // PANELS_ACROSS)
+    size = (PANEL_SIZE[0] * PANELS_ACROSS, PANEL_SIZE[1] * lines + 0.5)
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    figure.suptitle(
+        f"{config.dataset}, {config.method}, recipe {config.recipe}, {config.labels} labels, seed {config.seed}",
+        fontsize=TITLE,
+        fontweight="bold",
+        parse_math=False,
+    )
+    epochs = [row["epoch"] for row in rows]
+    grid = figure.subplots(lines, PANELS_ACROSS, squeeze=False).flatten()
+    for axes, (title, curves) in zip(grid, panels.items(), strict=False):
+        _draw(axes, title, epochs, curves)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list[Curve]]:
+    """Return the curves by their panel's title; what a run did not measure is left out."""
+
+    def measured(**keys: str) -> list[Curve]:
+        return [
+            Curve(label.replace("_", " "), [row[key] for row in rows])
+            for label, key in keys.items()
+            if all(key in row for row in rows)
+        ]
+
+    total_steps = round(rows[-1]["step"] / rows[-1]["epoch"] * config.epochs)
+    schedules = [schedule_at(row["step"], total_steps, config.schedule, config.objective) for row in rows]
+    kl_z = measured(training="kl_z", test="test/kl_z")
+    kl_u = measured(training="kl_u")
+    has_capacity = config.method == "partedvae"
+    if kl_z and has_capacity:
+        kl_z.append(Curve("capacity", [schedule.capacity_z for schedule in schedules], dashed=True))
+    if kl_u and has_capacity:
+        kl_u.append(Curve("capacity", [schedule.capacity_u for schedule in schedules], dashed=True))
+    accuracies = {key.removeprefix(ACCURACY): key for key in rows[0] if key.startswith(ACCURACY)}
+    return {
+        "test accuracy": measured(**accuracies),
+        "reconstruction error": measured(training="reconstruction", test="test/reconstruction"),
+        "KL of z in nats": kl_z,
+        "KL of u in nats": kl_u,
+        "q(c) in nats": measured(entropy="entropy", mismatch_with_the_prior="prior_mismatch"),
+        "cross-entropy in nats": measured(labelled_images="supervised", consistency="consistency"),
+    }
+
+
+def _draw(axes: Axes, title: str, epochs: list[int], curves: list[Curve]) -> None:
+    for curve in curves:
+        style = {"linestyle": "--", "color": "0.4"} if curve.dashed else {"marker": "o", "markersize": 3}
+        axes.plot(epochs, curve.values, label=curve.label, **style)  # type: ignore[arg-type]
+    axes.set_title(title, fontsize=TEXT + 1)
+    axes.set_xlabel("epoch", fontsize=TEXT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    if title == "test accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.tick_params(labelsize=TEXT - 1)
+    axes.grid(color="0.9")
+    axes.legend(fontsize=TEXT - 2)

@@ -1,0 +1,108 @@
+"""All figures by name, and drawing those of a run that fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from training.figures import embedding, factor_axes, losses, samples, traversals
+from training.figures.subject import Subject
+from training.files import write_aside
+from training.names import lookup
+from training.run import RunDirectory
+
+
+Misfit = Callable[[Subject], str | None]
+"""Tells why a run has no such figure; None where it has."""
+
+
+def images(subject: Subject) -> str | None:
+    """Figures of decoded images and of latents: not for a method that trains neither."""
+    return "method 'classifier' trains no decoder and no latents" if subject.config.method == "classifier" else None
+
+
+def classes(subject: Subject) -> str | None:
+    """Figures of classes: not for the baselines that have z alone."""
+    without = None if subject.factors else f"method {subject.config.method!r} has no classes"
+    return images(subject) or without
+
+
+def axes_of_u(subject: Subject) -> str | None:
+    """Figures with a row for each factor: not for one factor with many dimensions, of which a row would show one."""
+    if classes(subject) or len(subject.factors) > 1 or subject.factors[0].u_dim == 1:
+        return classes(subject)
+    return (
+        "it shows several factors, or a u of one dimension, and this run has one factor with a u of "
+        f"{subject.factors[0].u_dim}; traversal_u shows its classes"
+    )
+
+
+def epochs(subject: Subject) -> str | None:
+    """Figures of the training: not before an epoch has ended."""
+    return None if losses.read_metrics(subject.run) else "no epoch of it has ended: there is no metrics.jsonl"
+
+
+class FigureKind(NamedTuple):
+    """One figure."""
+
+    draw: Callable[[Subject], Figure]
+    """Computes and draws it."""
+    misfit: Misfit
+    """Whether a run can have it."""
+
+
+FIGURES: dict[str, FigureKind] = {
+    "traversal_z": FigureKind(traversals.traversal_z, images),
+    "traversal_u": FigureKind(traversals.traversal_u, classes),
+    "transfer": FigureKind(samples.attribute_transfer, classes),
+    "factors": FigureKind(factor_axes.factors, axes_of_u),
+    "prior_density": FigureKind(factor_axes.prior_density, classes),
+    "class_traversals": FigureKind(traversals.class_traversals, classes),
+    "reconstructions": FigureKind(samples.reconstructions, images),
+    "prior_samples": FigureKind(samples.prior_samples, classes),
+    "losses": FigureKind(losses.losses, epochs),
+    "embedding": FigureKind(embedding.embedding, classes),
+}
+
+
+def draw_figures(
+    run_dir: Path, data_dir: Path, output: Path | None, *, seed: int, only: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Draw a run's figures, yielding each file when it is there.
+
+    Args:
+        run_dir: a run directory with a checkpoint.
+        data_dir: folder of the data sets.
+        output: folder to write to; None is `figures` in the run directory.
+        seed: decides which test images are shown, and what is drawn from the priors.
+        only: names of figures to draw; empty draws all that fit.
+
+    Raises:
+        ValueError: the run or its data set cannot be had, no figure has such a name, or one does not fit the run.
+    """
+    subject = Subject(run=RunDirectory(run_dir), data_dir=data_dir, seed=seed)
+    chosen = {name: lookup("figure", name, FIGURES) for name in only or FIGURES}
+    misfits = {name: kind.misfit(subject) for name, kind in chosen.items()}
+    for name, reason in misfits.items():
+        if reason and only:
+            raise ValueError(f"--only {name} does not fit {run_dir}: {reason}")
+    folder = output or run_dir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, kind in chosen.items():
+        if misfits[name] is None:
+            yield _draw(subject, kind, folder / f"{name}.png")
+
+
+def _draw(subject: Subject, kind: FigureKind, path: Path) -> Path:
+    # A user's own matplotlibrc must not change the figures; and no class name is a formula.
+    with style.context(["default", {"text.parse_math": False}]):
+        figure = kind.draw(subject)
+        FigureCanvasAgg(figure)
+        # The file's name while it is written does not end in .png.
+        write_aside(path, lambda aside: figure.savefig(aside, format="png", pil_kwargs={"optimize": True}))
+    return path
