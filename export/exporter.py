@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from export.errors import ExportError
 from export.graphs import OPSET, write_decoder, write_encoder
 from export.parity import BATCHES, prove_parity
 from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
@@ -31,6 +32,10 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     """
     run = RunDirectory(run_dir)
     config = run.load_config()
+    if not config.model.factors:
+        raise ExportError(
+            f"{run_dir} was trained by {config.method!r}, which has no classes to serve; export a partedvae run"
+        )
     model, state = run.load_model(torch.device("cpu"))
     test = load_dataset(config.dataset, data_dir).test
     evaluation = evaluate(model, test, config)

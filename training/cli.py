@@ -113,24 +113,34 @@ def train(
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write every test image's class, as .npz.",
 )
+@click.option(
+    "--truth-images",
+    type=click.IntRange(min=0),
+    default=40_000,
+    show_default=True,
+    help="Images for disentanglement scores, where the true factors are known; 0 takes all.",
+)
 @data_option
-def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, data_dir: Path) -> None:
-    """Score a run's model on the test images."""
-    from training.report import evaluate_run, render_evaluation, report_as_json, write_predictions
+def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, truth_images: int, data_dir: Path) -> None:
+    """Measure a run: accuracy, probes of u and z, disentanglement scores.
+
+    Accuracy and probes are on the test images; the scores need a data set whose true factors are known.
+    """
+    from training.report import evaluate_run, write_predictions
 
     try:
-        evaluation, config = evaluate_run(run_dir, data_dir)
+        report = evaluate_run(run_dir, data_dir, truth_images)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     if predictions is not None:
-        write_predictions(predictions, evaluation)
-    click.echo(report_as_json(evaluation) if as_json else render_evaluation(evaluation, config))
+        write_predictions(predictions, report.evaluation)
+    click.echo(report.to_json() if as_json else report.to_text())
 
 
 @click.command()

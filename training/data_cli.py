@@ -13,7 +13,7 @@ from training.cli import data_option
 
 @click.group()
 def data() -> None:
-    """Data sets: list them, get them, check them."""
+    """List data sets, get them, check them."""
 
 
 @data.command("list")

@@ -22,7 +22,9 @@ import click
     show_default=True,
     help="Folder of the data sets.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the test images shown and of the samples drawn.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the test images shown and of the samples drawn."
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Draw only this figure; may be given several times.")
 def figures(run_dir: Path, output: Path | None, data_dir: Path, seed: int, only: tuple[str, ...]) -> None:
     """Draw the paper's figures from a run: one PNG each.

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from jaxtyping import Int
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from training.config import TrainConfig
-from training.data.dataset import ImageDataset, Split, first_labelled
+from training.data.dataset import ImageDataset, Split
+from training.data.labelled import check_way, choose_labelled
+from training.data.priors import estimated_prior
 from training.data.registry import load_dataset
 from training.device import choose_device, prepare
 from training.evaluation import Evaluation, evaluate
@@ -39,16 +43,18 @@ def train_run(
         ValueError: the configuration does not fit the data, the data cannot be had, or the run directory does not fit.
         KeyboardInterrupt: a signal asked to stop; the state was saved first.
     """
+    check_way(config.labelled)
     ranks = Ranks(launch(choose_device(device_name), config.precision))
+    if not resume and ranks.is_first:
+        run.require_new()
+    dataset = load_dataset(config.dataset, data_dir)
+    train = dataset.train.first(config.train_images) if config.train_images else dataset.train
+    labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
+    config = with_priors(config, train.labels[labelled])
     if resume:
         _require_same(config, run.load_config())
         if run.summary_file.exists():
             raise RunError(f"{run.path} has ended already; raise --epochs in a new --output to train longer")
-    elif ranks.is_first:
-        run.require_new()
-    dataset = load_dataset(config.dataset, data_dir)
-    train = dataset.train.first(config.train_images) if config.train_images else dataset.train
-    labelled = first_labelled(train, config.labels)
     prepare(config.seed)
     trainer = Trainer(config, train, labelled, ranks)
     seconds = 0.0
@@ -61,6 +67,19 @@ def train_run(
     else:
         trainer.warm_start()
     return _Loop(run, trainer, dataset, train, seconds).run_all()
+
+
+def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) -> TrainConfig:
+    """Return the configuration with the p(c_k) that `config.priors` asks for; "given" leaves the recipe's."""
+    if config.priors == "given" or not config.model.factors:
+        return config
+    factors = []
+    for k, factor in enumerate(config.model.factors):
+        classes = len(factor.classes)
+        estimated = config.priors == "estimated"
+        prior = estimated_prior(labels[:, k], classes) if estimated else (1 / classes,) * classes
+        factors.append(dataclasses.replace(factor, prior=prior))
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, factors=tuple(factors)))
 
 
 class _Loop:

@@ -1,23 +1,122 @@
-"""Evaluating a stored run, and showing the result to a person or a program."""
+"""Evaluating a stored run in full, and showing the result to a person or a program."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from training.config import TrainConfig
+from training.data.dataset import Chosen, Truth
 from training.data.registry import load_dataset
 from training.evaluation import Evaluation, evaluate
 from training.files import write_aside
 from training.health import warnings
+from training.metrics.probes import Separation, separation
+from training.metrics.representation import represent
+from training.metrics.scores import DisentanglementScores, disentanglement_scores
+from training.model import PartedVAE
+from training.progress import progress_bar
 from training.run import RunDirectory
 
+SCORE_SEED = 0
+"""Of what scores draw: the same run has the same scores."""
+TRUTH_IMAGES = 40_000
+"""Images that disentanglement scores are computed on unless more are asked for: a quarter of a minute, not five."""
 
-def evaluate_run(run_dir: Path, data_dir: Path) -> tuple[Evaluation, TrainConfig]:
-    """Load a run's model and evaluate it on its data set's test images.
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that is measured of a run."""
+
+    config: TrainConfig
+    """What it was told."""
+    evaluation: Evaluation
+    """Accuracy and what shows a collapse, on the test images."""
+    separations: tuple[Separation, ...]
+    """Probes of u and z, a factor each, on the test images."""
+    scores: DisentanglementScores | None
+    """Disentanglement scores, where the true factors are known."""
+    source: dict[str, str]
+    """Where the data came from: a drawn data set says so."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in JSON's types."""
+        evaluation = self.evaluation
+        factors = {
+            factor.name: {
+                "accuracy": factor.accuracy,
+                "confusion": factor.confusion.tolist(),
+                "information": factor.information,
+                "prior_mismatch": factor.prior_mismatch,
+            }
+            for factor in evaluation.factors
+        }
+        probes = {
+            s.factor: {"u": s.u._asdict(), "z": s.z._asdict(), "chance": s.chance, "rows": s.rows}
+            for s in self.separations
+        }
+        return {
+            "images": evaluation.images,
+            "factors": factors,
+            "probes": probes,
+            "disentanglement": self.scores.report() if self.scores else None,
+            "reconstruction": evaluation.reconstruction,
+            "kl_z": evaluation.kl_z,
+            "z_spread": evaluation.z_spread,
+            "warnings": warnings(evaluation),
+            "data": self.source,
+        }
+
+    def to_json(self) -> str:
+        """Return everything as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_text(self) -> str:
+        """Return everything for a person to read."""
+        config, evaluation = self.config, self.evaluation
+        lines = [f"{config.dataset}, recipe {config.recipe}, {config.labels} labels, {evaluation.images:,} test images"]
+        lines += [f"data: {name}: {origin}" for name, origin in self.source.items() if "drawn" in origin]
+        for factor, spec in zip(evaluation.factors, config.model.factors, strict=True):
+            lines += ["", f"{factor.name}: accuracy {factor.accuracy:.2%}; true classes down, predicted across"]
+            lines += _confusion(spec.classes, factor.confusion)
+        lines += ["", *self._separation_lines()] if self.separations else []
+        lines += ["", *self._score_lines()] if self.scores else []
+        lines += [
+            "",
+            f"reconstruction error {evaluation.reconstruction:.2f} an image, KL of z {evaluation.kl_z:.2f} nats",
+        ]
+        lines += [f"warning: {warning}" for warning in warnings(evaluation)]
+        return "\n".join(lines)
+
+    def _separation_lines(self) -> Iterator[str]:
+        width = max(6, *(len(s.factor) for s in self.separations))
+        yield "how well a probe reads the class (linear, MLP): off u it should, off z it should not"
+        yield f"{'factor':<{width}}  u linear  u MLP  z linear  z MLP  chance"
+        for s in self.separations:
+            numbers = f"{s.u.linear:>8.1%} {s.u.mlp:>6.1%} {s.z.linear:>9.1%} {s.z.mlp:>6.1%} {s.chance:>7.1%}"
+            yield f"{s.factor:<{width}}  {numbers}"
+
+    def _score_lines(self) -> Iterator[str]:
+        assert self.scores is not None
+        yield f"disentanglement of {', '.join(self.scores.factors)} on {self.scores.images:,} images"
+        for name, value in self.scores.summary().items():
+            yield f"  {name:<20} {value:.3f}"
+
+
+def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES) -> Report:
+    """Load a run's model and measure it on its data set.
+
+    Args:
+        run_dir: the run directory.
+        data_dir: folder of the data sets.
+        truth_images: images to compute disentanglement scores on, where the true factors are known; 0 is all.
 
     Raises:
         ValueError: the run or the data set cannot be had.
@@ -25,43 +124,37 @@ def evaluate_run(run_dir: Path, data_dir: Path) -> tuple[Evaluation, TrainConfig
     run = RunDirectory(run_dir)
     config = run.load_config()
     model, _ = run.load_model(torch.device("cpu"))
-    return evaluate(model, load_dataset(config.dataset, data_dir).test, config), config
+    dataset = load_dataset(config.dataset, data_dir)
+    evaluation = evaluate(model, dataset.test, config)
+    separations: tuple[Separation, ...] = ()
+    if config.model.factors:
+        latents = represent(model, dataset.test.images, config)
+        names = tuple(factor.name for factor in config.model.factors)
+        separations = separation(latents.u_mean, latents.z_mean, dataset.test.labels.numpy(), names, SCORE_SEED)
+    return Report(
+        config=config,
+        evaluation=evaluation,
+        separations=separations,
+        scores=_scores(model, dataset.truth, config, truth_images) if dataset.truth else None,
+        source=dataset.source,
+    )
 
 
-def report_as_json(evaluation: Evaluation) -> str:
-    """Return the scores as JSON."""
-    factors = {
-        factor.name: {
-            "accuracy": factor.accuracy,
-            "confusion": factor.confusion.tolist(),
-            "information": factor.information,
-            "prior_mismatch": factor.prior_mismatch,
-        }
-        for factor in evaluation.factors
-    }
-    scores = {
-        "images": evaluation.images,
-        "factors": factors,
-        "reconstruction": evaluation.reconstruction,
-        "kl_z": evaluation.kl_z,
-        "z_spread": evaluation.z_spread,
-        "warnings": warnings(evaluation),
-    }
-    return json.dumps(scores, indent=2)
+def _scores(model: PartedVAE, truth: Truth, config: TrainConfig, count: int) -> DisentanglementScores:
+    values, images = truth.values, truth.images
+    if 0 < count < len(values):
+        chosen = torch.randperm(len(values), generator=torch.Generator().manual_seed(SCORE_SEED))[:count].sort().values
+        images, values = Chosen(images, chosen), values[chosen]
+    with progress_bar(len(values), done=0, unit="img", title="encoding") as bar:
+        latents = represent(model, images, config, bar.update)
+    return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED)
 
 
-def render_evaluation(evaluation: Evaluation, config: TrainConfig) -> str:
-    """Return the scores as text: a line and a confusion matrix for each factor."""
-    lines = [f"{config.dataset}, recipe {config.recipe}, {config.labels} labels, {evaluation.images} test images"]
-    for factor, spec in zip(evaluation.factors, config.model.factors, strict=True):
-        width = max(5, *(len(name) + 1 for name in spec.classes))
-        lines.append(f"{factor.name}: accuracy {factor.accuracy:.2%}; true classes down, predicted across")
-        lines.append(" " * width + "".join(f"{name:>{width}}" for name in spec.classes))
-        for name, row in zip(spec.classes, factor.confusion.tolist(), strict=True):
-            lines.append(f"{name:>{width}}" + "".join(f"{count:>{width}}" for count in row))
-    lines.append(f"reconstruction error {evaluation.reconstruction:.2f} an image, KL of z {evaluation.kl_z:.2f} nats")
-    lines += [f"warning: {warning}" for warning in warnings(evaluation)]
-    return "\n".join(lines)
+def _confusion(classes: tuple[str, ...], confusion: Tensor) -> Iterator[str]:
+    width = max(5, *(len(name) + 1 for name in classes))
+    yield " " * width + "".join(f"{name:>{width}}" for name in classes)
+    for name, row in zip(classes, confusion.tolist(), strict=True):
+        yield f"{name:>{width}}" + "".join(f"{count:>{width}}" for count in row)
 
 
 def write_predictions(path: Path, evaluation: Evaluation) -> None:

@@ -90,6 +90,11 @@ class RunDirectory:
         values: dict[str, Any] = json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))
         return values
 
+    def load_summary(self) -> dict[str, Any]:
+        """Read the result of a run that has ended."""
+        values: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
+        return values
+
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint, all or nothing."""
         write_aside(self.checkpoint_file, lambda aside: torch.save(state, aside))

@@ -158,3 +158,14 @@ def test_a_missing_run_and_a_damaged_checkpoint_are_refused(small_run: Path, tmp
         assert result.exit_code == 1
         assert message in result.output
         assert not (tmp_path / "models").exists()
+
+
+def test_a_baseline_has_nothing_to_serve(tmp_path: Path, data_dir: Path, mnist: ImageDataset) -> None:
+    config = recipe(INFO, "default", "vae")
+    run = RunDirectory(tmp_path / "vae")
+    run.start(config, mnist, torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(
+        ExportError, match="was trained by 'vae', which has no classes to serve; export a partedvae run"
+    ):
+        export_run(run.path, tmp_path / "models" / "vae", data_dir)
+    assert not (tmp_path / "models").exists()

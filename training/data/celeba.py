@@ -107,9 +107,9 @@ def _require_files(folder: Path) -> None:
     missing = _missing(folder)
     if missing:
         raise DataError(
-            f"CelebA is not complete: {', '.join(missing)} missing in {folder}; download the aligned and cropped images, "
-            f"the attributes and the partition from {HOME} and put them there (CelebA may not be passed on, so it cannot "
-            "be fetched for you)"
+            f"CelebA is not complete: {', '.join(missing)} missing in {folder}; download the aligned and cropped "
+            f"images, the attributes and the partition from {HOME} and put them there (CelebA may not be passed on, so "
+            "that it cannot be fetched for you)"
         )
 
 

@@ -104,7 +104,7 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """The true factors of variation of some images, for disentanglement scores; labelled or not, classes or positions."""
+    """The true factors of variation of some images, for disentanglement scores: labelled or not, classes or places."""
 
     images: Images
     """The images that scores are computed on."""

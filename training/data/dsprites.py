@@ -66,8 +66,8 @@ class PackedSprites:
 def load_dsprites(data_dir: Path) -> ImageDataset:
     """Load dSprites: the original from `<data_dir>/dsprites`, or else drawn.
 
-    All images are for training. The test images are a fixed sample of 40,000 of them, so they are in the training stream
-    too: as in the paper, nothing is held out, and what is tested is whether the labels reach the images without.
+    All images are for training. The test images are a fixed sample of 40,000 of them, so they are in the training
+    stream too: as in the paper, nothing is held out, and what is tested is whether the labels reach the images without.
 
     Raises:
         DataError: the original file is there but damaged, or not in its order.
@@ -80,9 +80,7 @@ def load_dsprites(data_dir: Path) -> ImageDataset:
         source = {FILE: digest}
     else:
         images = DrawnSprites()
-        source = {
-            "dsprites": f"drawn, an approximation of the original; for the original put {FILE} into {original.parent}"
-        }
+        source = {"dsprites": f"drawn, an approximation of the original, which would be {original}"}
     values = true_values()
     train = Split(images=images, labels=values[:, :1].clone())
     sample = torch.randperm(COUNT, generator=torch.Generator().manual_seed(TEST_SEED))[:TEST_IMAGES]

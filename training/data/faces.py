@@ -61,7 +61,8 @@ def load_faces(
 ) -> ImageDataset:
     """Load the faces from `<data_dir>/faces`, drawing them the first time.
 
-    A label is missing where its attribute is not seen: the colour and length of hair under a hat, the colour of no hair.
+    A label is missing where its attribute is not seen: the colour and length of hair under a hat, the colour of no hair
+    (though a beard, of nearly the same colour, may tell it).
     The truth has the values all the same, and those of the unlabelled attributes that every image shows.
 
     Args:

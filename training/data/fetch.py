@@ -1,4 +1,4 @@
-"""Getting the files of a data set: from the data folder, else from a system package, npm or a mirror; always verified."""
+"""Getting the files of a data set: from the data folder, else a system package, npm or a mirror; always verified."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _check_memory(folder: Path, count: int, size: tuple[int, int, int]) -> None:
 def hold_out(labels: Sequence[tuple[int, ...]]) -> set[int]:
     """Choose the test images among the labelled: a fifth of every class of every factor, at least one of two.
 
-    An image that was chosen for one factor counts for the others too. The last training image of a class is never taken.
+    An image chosen for one factor counts for the others too. The last training image of a class is never taken.
 
     Args:
         labels: of each image, one a factor.

@@ -1,4 +1,4 @@
-"""The IDX file format of MNIST and its kin (a big-endian header, then unsigned bytes), and data sets of four such files."""
+"""The IDX files of MNIST and its kin (a big-endian header, then unsigned bytes), and data sets of four of them."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ def _balanced(train: Split, count: int, generator: torch.Generator) -> Int[Tenso
         share = count // classes + (c < count % classes)
         if share > len(members):
             raise DataError(
-                f"--labels {count} balanced over {classes} classes needs {share} images of class {c} of the first factor, "
-                f"and there are {len(members)}; use at most {classes * len(members)} labels"
+                f"--labels {count} balanced over {classes} classes needs {share} images of class {c} of the first "
+                f"factor, and there are {len(members)}; use at most {classes * len(members)} labels"
             )
         chosen.append(members[torch.randperm(len(members), generator=generator)[:share]])
     return torch.cat(chosen).sort().values

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class MappedImages:
-    """The images of a file, uint8 [count, height, width, channels]; the system may keep them in memory, and drop them."""
+    """The images of a file, uint8 [count, height, width, channels]; the system keeps in memory what it has room for."""
 
     def __init__(self, path: Path) -> None:
         """Open the file."""

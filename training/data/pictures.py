@@ -1,7 +1,7 @@
 """Image files as pixels, by the same rules as serving: what is trained on is what will be asked for.
 
-EXIF orientation is applied, 16-bit grey is scaled to 8 bits, transparent pixels are laid over black, and another size is
-resized without keeping the aspect ratio, bilinearly over all source pixels.
+EXIF orientation is applied, 16-bit grey is scaled to 8 bits, transparent pixels are laid over black, and another size
+is resized without keeping the aspect ratio, bilinearly over all source pixels.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class PictureFiles:
         return torch.from_numpy(pixels)
 
 
-def read_header(name: str, content: io.BufferedIOBase) -> tuple[int, int, bool]:
+def read_header(name: str, content: IO[bytes]) -> tuple[int, int, bool]:
     """Return height, width and whether it is stored as grey, from an image file's header.
 
     Raises:

@@ -10,7 +10,9 @@ from training.data.dataset import UNLABELLED
 
 
 def estimated_prior(labels: Int[Tensor, " count"], classes: int) -> tuple[float, ...]:
-    """Return each class's share of the labels with add-one smoothing: no class is impossible, no labels give a uniform prior.
+    """Return each class's share of the labels with add-one smoothing.
+
+    So no class is impossible, and without labels all are equally probable.
 
     Args:
         labels: of one factor; -1 is left out.

@@ -102,8 +102,9 @@ def _turn() -> NDArray[np.float64]:
 
 
 def _rotated(points: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    x, y = points.T
     sine, cosine = math.sin(angle), math.cos(angle)
-    return points @ np.array([[cosine, sine], [-sine, cosine]])
+    return np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=1)
 
 
 def _fill(outline: NDArray[np.float64]) -> NDArray[np.uint8]:

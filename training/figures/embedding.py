@@ -18,6 +18,8 @@ from training.figures.subject import Subject
 
 PAIR_SIZE = (13.5, 5.8)
 """Inches of u and z of one factor side by side; smaller where there are many factors."""
+BINS = 50
+"""Bins of a histogram, over all classes."""
 
 
 class Plane(NamedTuple):
@@ -38,46 +40,56 @@ def embedding(subject: Subject) -> Figure:
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
     figure.suptitle("Class-related u and class-independent z of test images", fontsize=TITLE, fontweight="bold")
     figure.supxlabel(
-        "Each point is the posterior mean of a test image, in the plane of the two principal components (their share of the "
-        "variance in brackets).\nNothing was fitted to the classes; those that overlap here may be apart in other dimensions.",
+        "Each point is the posterior mean of a test image, in the plane of its two principal components (in brackets, their "
+        "share of the variance).\nNothing was fitted to the classes; those that overlap here may be apart in other dimensions.",
         fontsize=TEXT,
         color="0.3",
     )
     grid = figure.subplots(lines, 2 * pairs_across, squeeze=False).flatten()
-    z_plane = principal_plane(encoded.z.mean.numpy(), subject.seed)
     for k, factor in enumerate(subject.factors):
-        u = encoded.u[:, u_slice(subject.config.model, k)].numpy()
         labels = encoded.classes(k).numpy()
         left, right = grid[2 * k], grid[2 * k + 1]
-        _scatter(left, f"u of {factor.name}", principal_plane(u, subject.seed), labels, factor)
-        _scatter(right, f"z, by {factor.name}", z_plane, labels, factor)
+        u = encoded.u[:, u_slice(subject.config.model, k)].numpy()
+        _draw(left, f"u of {factor.name}", u, labels, factor)
+        _draw(right, f"z, by {factor.name}", encoded.z.mean.numpy(), labels, factor)
         handles, names = left.get_legend_handles_labels()
-        right.legend(handles, names, fontsize=TEXT - 1, markerscale=3, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        large = 3 if factor.u_dim > 1 else 1
+        right.legend(handles, names, fontsize=TEXT - 1, markerscale=large, loc="center left", bbox_to_anchor=(1.0, 0.5))
     for axes in grid[2 * count :]:
         axes.set_axis_off()
     return figure
 
 
-def principal_plane(features: Float[np.ndarray, "images dims"], seed: int) -> Plane:
-    """Project features to their two principal components; one feature alone is spread out by noise to be seen."""
-    if features.shape[1] == 1:
-        noise = np.random.default_rng(seed).uniform(-1, 1, len(features)).astype(features.dtype)
-        return Plane(np.stack([features[:, 0], noise], axis=1), ("its one dimension", "(noise, to be seen)"))
-    pca = PCA(n_components=2, svd_solver="full")
-    points = pca.fit_transform(features)
+def principal_plane(features: Float[np.ndarray, "images dims"]) -> Plane:
+    """Project features of two dimensions or more to their two principal components."""
+    points = PCA(n_components=2, svd_solver="full").fit_transform(features)
     # Where all features are constant there is no variance to have a share of.
-    total = features.var(axis=0, ddof=1).sum()
-    shares = pca.explained_variance_ / total if total > 0 else np.zeros(2)
+    total = features.var(axis=0).sum()
+    shares = points.var(axis=0) / total if total > 0 else np.zeros(2)
     return Plane(points, (f"component 1 ({shares[0]:.0%})", f"component 2 ({shares[1]:.0%})"))
 
 
-def _scatter(axes: Axes, title: str, plane: Plane, labels: Int[np.ndarray, " images"], factor: FactorConfig) -> None:
-    for i, name in enumerate(factor.classes):
-        points = plane.points[labels == i]
-        axes.scatter(
-            points[:, 0], points[:, 1], s=5, color=class_colour(i, len(factor.classes)), label=name, linewidths=0
-        )
+def _draw(
+    axes: Axes,
+    title: str,
+    features: Float[np.ndarray, "images dims"],
+    labels: Int[np.ndarray, " images"],
+    factor: FactorConfig,
+) -> None:
+    """Draw a scatter plot, or histograms of features that have one dimension."""
+    count = len(factor.classes)
+    if features.shape[1] == 1:
+        edges = np.histogram_bin_edges(features, BINS)
+        for i, name in enumerate(factor.classes):
+            axes.hist(features[labels == i, 0], edges, color=class_colour(i, count), alpha=0.6, label=name)
+        names = ("its one dimension", "images")
+    else:
+        points, names = principal_plane(features)
+        for i, name in enumerate(factor.classes):
+            x, y = points[labels == i].T
+            axes.scatter(x, y, s=5, color=class_colour(i, count), label=name, linewidths=0)
     axes.set_title(title, fontsize=TEXT + 1, parse_math=False)
-    axes.set_xlabel(plane.axis_names[0], fontsize=TEXT)
-    axes.set_ylabel(plane.axis_names[1], fontsize=TEXT)
+    axes.set_xlabel(names[0], fontsize=TEXT)
+    axes.set_ylabel(names[1], fontsize=TEXT)
+    axes.locator_params(nbins=5)
     axes.tick_params(labelsize=TEXT - 2)

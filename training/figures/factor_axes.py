@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,16 +15,18 @@ from torch import Tensor
 from training.config import FactorConfig
 from training.distributions import Gaussian
 from training.figures.latents import REACH, Latents, decode, replace_u, u_slice
-from training.figures.layout import Panel, balanced, draw_panels
+from training.figures.layout import LINE, TEXT, Panel, balanced, draw_panels
 from training.figures.subject import Subject
 
 COLUMNS = 11
 """Images along an axis."""
 BASES = 2
 """Test images whose z, and u of the other factors, the images have."""
+DENSITY_HEIGHT = 190
+"""Pixels of a plot of densities."""
 POINTS = 600
 """Points of a density's curve."""
-LEGEND_CHARACTERS = 60
+LEGEND_CHARACTERS = 80
 """About how many characters of class names fit side by side above the densities."""
 
 
@@ -43,9 +46,7 @@ class FactorAxis(NamedTuple):
         high = (self.mean + REACH * self.deviation).max().item()
         return torch.linspace(low, high, count)
 
-    def densities(
-        self, prior: tuple[float, ...], values: Float[Tensor, " points"]
-    ) -> Float[Tensor, "classes points"]:
+    def densities(self, prior: tuple[float, ...], values: Float[Tensor, " points"]) -> Float[Tensor, "classes points"]:
         """Return p(c) p(u | c) of every class along the axis: together they integrate to one."""
         modes = torch.distributions.Normal(self.mean[:, None], self.deviation[:, None])
         return torch.tensor(prior)[:, None] * modes.log_prob(values).exp()
@@ -79,8 +80,9 @@ def prior_density(subject: Subject) -> Figure:
             Panel(
                 images=_images_along(subject, k, axis, values),
                 title=name,
-                column_labels=[f"{value:.1f}".replace("-", "−") for value in values.tolist()],
+                column_labels=[signed(value) for value in values.tolist()],
                 plot=_DensityPlot(axis, factor),
+                plot_height=DENSITY_HEIGHT,
             )
         )
     several = any(factor.u_dim > 1 for factor in subject.factors)
@@ -105,25 +107,22 @@ def factors(subject: Subject) -> Figure:
             Panel(
                 images=_images_along(subject, k, axis, values),
                 title=factor.name,
-                column_labels=class_labels(axis, factor.classes, values),
+                plot=_ModesPlot(axis, factor),
+                plot_height=LINE * len(factor.classes) + 8,
             )
         )
     return draw_panels(
         panels,
         title="Traversals of the u of each factor",
         note="For each factor, its u goes over the range of its prior; all else stays as in a test image, one a row. "
-        "Classes are named where the mode of their prior is. (The paper's Figures 6b and 8.)",
+        "The bars are the modes of the prior: mean and standard deviation of each class. (The paper's Figures 6b and 8.)",
         across=balanced(len(panels), 2),
     )
 
 
-def class_labels(axis: FactorAxis, classes: tuple[str, ...], values: Float[Tensor, " columns"]) -> list[str]:
-    """Return for each column the names of the classes whose mean is nearest to its value."""
-    nearest = (values[None] - axis.mean[:, None]).abs().argmin(dim=1).tolist()
-    names: list[list[str]] = [[] for _ in values]
-    for column, name in zip(nearest, classes, strict=True):
-        names[column].append(name)
-    return [" / ".join(found) for found in names]
+def signed(value: float) -> str:
+    """Return a number with one decimal, with a true minus, and without one where it rounds to 0."""
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def _images_along(subject: Subject, k: int, axis: FactorAxis, values: Float[Tensor, " columns"]) -> Tensor:
@@ -145,23 +144,49 @@ class _DensityPlot(NamedTuple):
         first, last = self.axis.values(2).tolist()
         values = first + (last - first) * columns / (COLUMNS - 1)
         densities = self.axis.densities(self.factor.prior, values)
+        count = len(self.factor.classes)
         for i, (name, density) in enumerate(zip(self.factor.classes, densities, strict=True)):
-            colour = class_colour(i, len(self.factor.classes))
-            axes.plot(columns.numpy(), density.numpy(), color=colour, linewidth=1.6, label=name)
-            axes.fill_between(columns.numpy(), density.numpy(), color=colour, alpha=0.2, linewidth=0)
+            axes.plot(columns.numpy(), density.numpy(), color=class_colour(i, count), linewidth=1.6, label=name)
+            axes.fill_between(columns.numpy(), density.numpy(), color=class_colour(i, count), alpha=0.2, linewidth=0)
         for column in range(COLUMNS):
             axes.axvline(column, color="0.5", linestyle=":", linewidth=1, zorder=0)
-        # Room for the legend above the highest peak.
-        axes.set_ylim(0, 1.45 * densities.max().item())
-        axes.set_yticks([])
-        axes.set_xticks([])
-        for side in ("left", "right", "top"):
-            axes.spines[side].set_visible(False)
-        longest = max(len(name) for name in self.factor.classes) + 4
-        side_by_side = max(1, LEGEND_CHARACTERS // longest)
-        axes.legend(
-            loc="upper center", ncols=min(len(self.factor.classes), side_by_side), fontsize=10, handlelength=1.2
-        )
+        across = balanced(count, max(1, LEGEND_CHARACTERS // (max(map(len, self.factor.classes)) + 5)))
+        # Room for each line of the legend above the highest peak.
+        axes.set_ylim(0, (1.2 + 0.2 * math.ceil(count / across)) * densities.max().item())
+        _bare(axes, "left", "right", "top")
+        axes.legend(loc="upper center", ncols=across, fontsize=10, handlelength=1.2)
+
+
+class _ModesPlot(NamedTuple):
+    """Draws a bar for each class, one a line so that their names cannot collide."""
+
+    axis: FactorAxis
+    factor: FactorConfig
+
+    def __call__(self, axes: Axes) -> None:
+        """Draw, over an x axis that counts columns."""
+        first, last = self.axis.values(2).tolist()
+        count = len(self.factor.classes)
+        for i, name in enumerate(self.factor.classes):
+            colour = class_colour(i, count)
+            centre = (self.axis.mean[i].item() - first) / (last - first) * (COLUMNS - 1)
+            half = self.axis.deviation[i].item() / (last - first) * (COLUMNS - 1)
+            axes.plot([centre - half, centre + half], [i, i], color=colour, linewidth=3, solid_capstyle="butt")
+            axes.plot([centre], [i], color=colour, marker="o", markersize=6)
+            # On the side that has more room.
+            right = centre < COLUMNS / 2
+            x = centre + half + 0.15 if right else centre - half - 0.15
+            axes.text(x, i, name, ha="left" if right else "right", va="center", fontsize=TEXT)
+        axes.set_ylim(count - 0.4, -0.6)
+        _bare(axes, "left", "right", "top", "bottom")
+
+
+def _bare(axes: Axes, *sides: str) -> None:
+    """Take ticks, and the lines of some sides, away."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in sides:
+        axes.spines[side].set_visible(False)
 
 
 def class_colour(index: int, count: int) -> tuple[float, float, float, float]:

@@ -29,8 +29,6 @@ TITLE, TEXT = 15, 11
 """Font sizes in points."""
 LINE, CHARACTER = 20, 8.6
 """Pixels of a line of text and, about, of a character in it."""
-PLOT = 190
-"""Pixels of height of a plot above a panel's images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +47,8 @@ class Panel:
     """So many rows and columns at the beginning are set apart from the others."""
     plot: Callable[[Axes], None] | None = None
     """Draws above the images, where column i spans i - 0.5 to i + 0.5 of the x axis."""
+    plot_height: int = 0
+    """Pixels that it gets."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ class _Page:
         self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
     def text(self, x: float, y: float, text: str, **options: Any) -> None:
-        self.figure.text(x / self.width, 1 - y / self.height, text, **{"fontsize": TEXT, "parse_math": False, **options})
+        self.figure.text(
+            x / self.width, 1 - y / self.height, text, **{"fontsize": TEXT, "parse_math": False, **options}
+        )
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         return self.figure.add_axes(
@@ -134,7 +136,7 @@ def _measure(panels: Sequence[Panel], across: int) -> _Grid:
         cell=cell,
         lefts=lefts,
         title=LINE + 6 if any(panel.title for panel in panels) else 0,
-        plot=PLOT if any(panel.plot for panel in panels) else 0,
+        plot=max(panel.plot_height for panel in panels),
         columns=LINE * max(_label_lines(panel, cell[1]) for panel in panels),
     )
 
@@ -156,13 +158,14 @@ def _draw_panel(page: _Page, panel: Panel, grid: _Grid, left: int, y: int) -> No
     page.text(left, y + grid.title - 8, title, fontweight="bold", va="baseline")
     y += grid.title
     if panel.plot is not None:
-        axes = page.axes(left - GAP / 2, y, width + GAP, grid.plot - 8)
+        height = panel.plot_height
+        axes = page.axes(left - GAP / 2, y + grid.plot - height, width + GAP, height - 8)
         axes.set_xlim(-0.5, columns - 0.5)
         panel.plot(axes)
     y += grid.plot + grid.columns
     for column, text in _column_labels(panel, grid.cell[1]):
         centre = left + grid.offset(column, 1, panel.lead) + grid.cell[1] / 2
-        page.text(centre, y - 4, text, ha="center", va="bottom", linespacing=1.1)
+        page.text(centre, y - 7, text, ha="center", va="baseline", linespacing=1.1)
     for row, text in enumerate(panel.row_labels):
         page.text(left - 8, y + grid.offset(row, 0, panel.lead) + grid.cell[0] / 2, text, ha="right", va="center")
     axes = page.axes(left, y, width, grid.extent(rows, 0, panel.lead))
@@ -206,12 +209,14 @@ def cell_size(image_size: Sequence[int], room: int) -> tuple[int, int]:
     Small images stay crisp when each of their pixels is a square; a broken multiple would make some squares larger.
     """
     height, width = image_size
-    shown = max(8, min(room, max(LARGEST, width)))
+    shown = max(8, min(room, LARGEST))
     scale = shown // width if shown >= 2 * width else shown / width
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def resized(images: UInt8[Tensor, "count height width channels"], size: tuple[int, int]) -> UInt8[Tensor, "count h w c"]:
+def resized(
+    images: UInt8[Tensor, "count height width channels"], size: tuple[int, int]
+) -> UInt8[Tensor, "count h w c"]:
     """Resize images: pixels become squares at whole multiples, and are interpolated otherwise."""
     height, width = images.shape[1:3]
     if size[0] % height == 0 and size[1] % width == 0:

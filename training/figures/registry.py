@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from training.figures import embedding, factor_axes, losses, samples, traversals
 from training.figures.subject import Subject
@@ -101,8 +103,10 @@ def draw_figures(
 def _draw(subject: Subject, kind: FigureKind, path: Path) -> Path:
     # A user's own matplotlibrc must not change the figures; and no class name is a formula.
     with style.context(["default", {"text.parse_math": False}]):
-        figure = kind.draw(subject)
-        FigureCanvasAgg(figure)
-        # The file's name while it is written does not end in .png.
-        write_aside(path, lambda aside: figure.savefig(aside, format="png", pil_kwargs={"optimize": True}))
+        canvas = FigureCanvasAgg(kind.draw(subject))
+        canvas.draw()
+    page = np.asarray(canvas.buffer_rgba())[..., :3]
+    is_grey = bool((page == page[..., :1]).all())
+    picture = Image.fromarray(np.ascontiguousarray(page[..., 0] if is_grey else page))
+    write_aside(path, lambda aside: picture.save(aside, format="PNG", optimize=True))
     return path

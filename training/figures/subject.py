@@ -144,9 +144,7 @@ class Subject:
         firsts = {found: classes.index(found) for found in dict.fromkeys(classes) if found != UNLABELLED}
         factor = self.factors[k]
         return [
-            Base(
-                class_index=found, name=f"{factor.name} {factor.classes[found]}", latents=encoded.latents_of(index)
-            )
+            Base(class_index=found, name=f"{factor.name} {factor.classes[found]}", latents=encoded.latents_of(index))
             for found, index in list(firsts.items())[:count]
         ]
 
@@ -155,7 +153,9 @@ def encode_sample(model: PartedVAE, test: Split, config: TrainConfig, generator:
     """Encode at most SAMPLE images of a split, in random order: files are often sorted by class."""
     split = test.take(torch.randperm(len(test), generator=generator)[:SAMPLE])
     found = [posterior for _, posterior in posteriors(model, split.images, config)]
-    columns = [torch.cat([one.factors[k].logits for one in found]).argmax(dim=1) for k in range(len(config.model.factors))]
+    columns = [
+        torch.cat([one.factors[k].logits for one in found]).argmax(dim=1) for k in range(len(config.model.factors))
+    ]
     predictions = torch.stack(columns, dim=1) if columns else torch.empty(len(split), 0, dtype=torch.int64)
     return Encoded(
         split=split,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
@@ -45,24 +47,25 @@ def traversal_z(subject: Subject) -> Figure:
 
 
 def traversal_u(subject: Subject) -> Figure:
-    """Figure 4c: for each class, those dimensions of its u that change the image most, around the mode of its prior."""
+    """Figure 4c: for each class, those dimensions of its u that change the image most, around the mode of its prior.
+
+    The classes of a factor whose u has one dimension share a panel, a row each.
+    """
     deviations = centred(COLUMNS)
-    panels = []
+    base, panels = subject.prior_base(), []
     for k, factor in enumerate(subject.factors):
         modes, where = subject.modes(k), u_slice(subject.config.model, k)
-        for i, name in enumerate(factor.classes):
-            mode = Gaussian(modes.mean[i], modes.logvar[i])
-            images = decode(subject.model, traverse_u(subject.prior_base(), where, mode, deviations))
-            chosen = most_active(images)[:U_ROWS]
+        images = [
+            decode(subject.model, traverse_u(base, where, Gaussian(mean, logvar), deviations))
+            for mean, logvar in zip(modes.mean, modes.logvar, strict=True)
+        ]
+        if factor.u_dim == 1:
+            panels.append(_u_panel(torch.cat(images), factor.name, factor.classes, deviations))
+            continue
+        for name, each in zip(factor.classes, images, strict=True):
+            chosen = most_active(each)[:U_ROWS]
             rows = [f"u{dim}" for dim in chosen.tolist()]
-            panels.append(
-                Panel(
-                    images=images[chosen],
-                    title=f"{factor.name} {name}",
-                    row_labels=rows,
-                    column_labels=_ends(deviations),
-                )
-            )
+            panels.append(_u_panel(each[chosen], f"{factor.name} {name}", rows, deviations))
     return draw_panels(
         panels,
         title="Traversals of u, the class-related features",
@@ -70,6 +73,10 @@ def traversal_u(subject: Subject) -> Figure:
         "of the class's prior; z is 0. (The paper's Figure 4c.)",
         across=balanced(len(panels), 2),
     )
+
+
+def _u_panel(images: Tensor, title: str, rows: Sequence[str], deviations: Float[Tensor, " columns"]) -> Panel:
+    return Panel(images=images, title=title, row_labels=rows, column_labels=_ends(deviations))
 
 
 def class_traversals(subject: Subject) -> Figure:

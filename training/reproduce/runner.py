@@ -1,0 +1,106 @@
+"""Running an experiment: train, measure, keep, and draw, run by run; what is there already is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from training.config import TrainConfig
+from training.data.registry import entry
+from training.loop import train_run
+from training.overrides import apply_overrides
+from training.presets import recipe
+from training.report import evaluate_run
+from training.reproduce.experiments import FULL_RECIPE, SHORT_RECIPE, Experiment, Row
+from training.reproduce.results import Result, keep_result, load_results, table, write_page
+from training.run import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to run experiments."""
+
+    budget: str
+    """short or full."""
+    seeds: tuple[int, ...]
+    """A run for each."""
+    data_dir: Path
+    """Folder of the data sets."""
+    runs_dir: Path
+    """Folder for the runs."""
+    results_file: Path
+    """The JSON file that keeps results; the page is written beside it, as RESULTS.md."""
+    device: str
+    """Where to train."""
+
+
+def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
+    """Run what is missing of an experiment and return its table.
+
+    Raises:
+        ValueError: a data set cannot be had, or a run directory does not fit.
+    """
+    for row in experiment.rows:
+        for seed in plan.seeds:
+            done = {result.key for result in load_results(plan.results_file)}
+            run = RunDirectory(plan.runs_dir / name / plan.budget / f"{row.slug}-{seed}")
+            if (name, row.name, plan.budget, seed) in done:
+                click.echo(f"{row.name}, seed {seed}: done before, see {plan.results_file}", err=True)
+                continue
+            click.echo(f"{row.name}, seed {seed}: {run.path}", err=True)
+            _train(row, seed, run, plan)
+            result = _measure(name, experiment, row, seed, run, plan)
+            write_page(plan.results_file.with_name("RESULTS.md"), keep_result(plan.results_file, result))
+            if experiment.figures:
+                _draw(run, plan)
+    kept = [r for r in load_results(plan.results_file) if r.experiment == name and r.budget == plan.budget]
+    return table(experiment, kept)
+
+
+def configure(row: Row, seed: int, budget: str, data_dir: Path) -> TrainConfig:
+    """Return the configuration of one run."""
+    info = entry(row.dataset).describe(data_dir)
+    config = recipe(info, FULL_RECIPE if budget == "full" else SHORT_RECIPE, row.method)
+    labels = row.labels if config.model.factors else 0
+    return apply_overrides(dataclasses.replace(config, labels=labels, seed=seed), row.settings)
+
+
+def _train(row: Row, seed: int, run: RunDirectory, plan: Plan) -> None:
+    if run.summary_file.exists():
+        return
+    config = configure(row, seed, plan.budget, plan.data_dir)
+    resume = run.config_file.exists()
+    train_run(config, run, plan.data_dir, plan.device, resume=resume)
+
+
+def _measure(name: str, experiment: Experiment, row: Row, seed: int, run: RunDirectory, plan: Plan) -> Result:
+    report = evaluate_run(run.path, plan.data_dir)
+    summary, provenance = run.load_summary(), run.load_provenance()
+    words = ["partedvae", "reproduce", name, "--budget", plan.budget, "--seeds", str(seed)]
+    click.echo(report.to_text())
+    return Result(
+        experiment=name,
+        row=row.name,
+        budget=plan.budget,
+        seed=seed,
+        labels=report.config.labels,
+        epochs=summary["epochs"],
+        train_seconds=summary["train_seconds"],
+        data="drawn" if any("drawn" in origin for origin in report.source.values()) else "original",
+        measures={key: round(value, 4) for key, value in experiment.measure(report).items()},
+        command=shlex.join(words),
+        commit=provenance["commit"],
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _draw(run: RunDirectory, plan: Plan) -> None:
+    """Draw every figure that fits, into the run's own folder."""
+    from training.figures.registry import draw_run
+
+    for path in draw_run(run.path, run.path / "figures", plan.data_dir):
+        click.echo(f"  {path}", err=True)
