@@ -40,7 +40,7 @@ def figures(run_dir: Path, output: Path | None, data_dir: Path, seed: int, only:
     prior_samples     images drawn from the priors, for each class
     losses            training curves
     embedding         u and z of the test images, coloured by class
-    """
+    """  # noqa: D301 - the escape tells click to keep the lines as they are
     from training.figures.registry import draw_figures
 
     try:

@@ -11,7 +11,6 @@ import hashlib
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -99,32 +98,32 @@ def _packed(original: Path, digest: str) -> Path:
     if not path.exists():
         try:
             with zipfile.ZipFile(original) as archive:
-                _check_order(archive, original)
-                with archive.open("imgs.npy") as member:
-                    write_aside(path, lambda aside: _pack(member, aside))
+                _check_order(archive)
+                write_aside(path, lambda aside: _pack(archive, aside))
         except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
             raise DataError(f"{original} is not the dSprites file: {error}; download it again") from error
     return path
 
 
-def _check_order(archive: zipfile.ZipFile, original: Path) -> None:
+def _check_order(archive: zipfile.ZipFile) -> None:
     with archive.open("latents_classes.npy") as member:
-        classes = np.lib.format.read_array(member)
+        classes = npy.read_array(member)
     expected = np.pad(true_values().numpy(), ((0, 0), (1, 0)))  # the first of the six is the colour, always 0
     if not np.array_equal(classes, expected):
-        raise DataError(f"{original} does not hold every combination of the factors in the original's order")
+        raise DataError("it does not hold every combination of the factors in the original's order")
 
 
-def _pack(member: IO[bytes], path: Path) -> None:
-    """Pack uint8 images of 0 and 1, as they come out of the archive: the whole, 3 GB, is never in memory."""
-    version = npy.read_magic(member)
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(member)
-    if shape != (COUNT, SIDE, SIDE) or fortran or dtype != np.uint8:
-        raise DataError(f"imgs is {dtype} {shape}, not uint8 {(COUNT, SIDE, SIDE)}")
-    packed = npy.open_memmap(path, mode="w+", dtype=np.uint8, shape=(COUNT, PIXELS // 8))
-    for start in range(0, COUNT, CHUNK):
-        rows = min(CHUNK, COUNT - start)
-        content = member.read(rows * PIXELS)
-        packed[start : start + rows] = np.packbits(np.frombuffer(content, np.uint8).reshape(rows, PIXELS), axis=1)
-    packed.flush()
+def _pack(archive: zipfile.ZipFile, path: Path) -> None:
+    """Pack images of 0 and 1 as they come out of the archive: the whole, 3 GB, is never in memory."""
+    with archive.open("imgs.npy") as member:
+        version = npy.read_magic(member)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read_header(member)
+        if shape != (COUNT, SIDE, SIDE) or fortran or dtype != np.uint8:
+            raise DataError(f"imgs is {dtype} {shape}, not uint8 {(COUNT, SIDE, SIDE)}")
+        packed = npy.open_memmap(path, mode="w+", dtype=np.uint8, shape=(COUNT, PIXELS // 8))
+        for start in range(0, COUNT, CHUNK):
+            rows = min(CHUNK, COUNT - start)
+            content = member.read(rows * PIXELS)
+            packed[start : start + rows] = np.packbits(np.frombuffer(content, np.uint8).reshape(rows, PIXELS), axis=1)
+        packed.flush()

@@ -23,7 +23,7 @@ SIZES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 """Number of values of each factor, in the order of the original: y changes fastest."""
 COUNT = math.prod(SIZES.values())
 
-RADIUS = 10.3
+RADIUS = 10.24
 """Pixels of one unit of the outlines at scale 1; gives the original's mean."""
 SMALLEST = 0.5
 """Scales are evenly spaced from this to 1."""

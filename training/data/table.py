@@ -75,7 +75,7 @@ def read_table(folder: Path) -> LabelTable:
 def _check_header(path: Path, header: Sequence[str]) -> None:
     if FILE_COLUMN not in header:
         raise DataError(
-            f"{path}, line 1: no column is called 'file'{nearest(FILE_COLUMN, header)} (there are: {header})"
+            f"{path}, line 1: no column is called 'file'{nearest(FILE_COLUMN, header)} (there are: {', '.join(header)})"
         )
     for number, name in enumerate(header, start=1):
         if not name:

@@ -40,8 +40,9 @@ def embedding(subject: Subject) -> Figure:
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
     figure.suptitle("Class-related u and class-independent z of test images", fontsize=TITLE, fontweight="bold")
     figure.supxlabel(
-        "Each point is the posterior mean of a test image, in the plane of its two principal components (in brackets, their "
-        "share of the variance).\nNothing was fitted to the classes; those that overlap here may be apart in other dimensions.",
+        "Each point is the posterior mean of a test image, in the plane of the two principal components (in brackets, "
+        "their share of the variance).\n"
+        "Nothing was fitted to the classes; those that overlap here may be apart in other dimensions.",
         fontsize=TEXT,
         color="0.3",
     )
@@ -62,10 +63,13 @@ def embedding(subject: Subject) -> Figure:
 
 def principal_plane(features: Float[np.ndarray, "images dims"]) -> Plane:
     """Project features of two dimensions or more to their two principal components."""
-    points = PCA(n_components=2, svd_solver="full").fit_transform(features)
-    # Where all features are constant there is no variance to have a share of.
-    total = features.var(axis=0).sum()
-    shares = points.var(axis=0) / total if total > 0 else np.zeros(2)
+    if (features == features[0]).all():
+        # A dead encoder, or a single image: no direction has any variance to have a share of.
+        points, shares = np.zeros_like(features[:, :2]), np.zeros(2)
+    else:
+        pca = PCA(n_components=2, svd_solver="full")
+        points = pca.fit_transform(features)
+        shares = pca.explained_variance_ratio_
     return Plane(points, (f"component 1 ({shares[0]:.0%})", f"component 2 ({shares[1]:.0%})"))
 
 
@@ -81,7 +85,7 @@ def _draw(
     if features.shape[1] == 1:
         edges = np.histogram_bin_edges(features, BINS)
         for i, name in enumerate(factor.classes):
-            axes.hist(features[labels == i, 0], edges, color=class_colour(i, count), alpha=0.6, label=name)
+            axes.hist(features[labels == i, 0], edges.tolist(), color=class_colour(i, count), alpha=0.6, label=name)
         names = ("its one dimension", "images")
     else:
         points, names = principal_plane(features)

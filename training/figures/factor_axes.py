@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -48,8 +49,9 @@ class FactorAxis(NamedTuple):
 
     def densities(self, prior: tuple[float, ...], values: Float[Tensor, " points"]) -> Float[Tensor, "classes points"]:
         """Return p(c) p(u | c) of every class along the axis: together they integrate to one."""
-        modes = torch.distributions.Normal(self.mean[:, None], self.deviation[:, None])
-        return torch.tensor(prior)[:, None] * modes.log_prob(values).exp()
+        distance = (values - self.mean[:, None]) / self.deviation[:, None]
+        scale = torch.tensor(prior) / (self.deviation * math.sqrt(2 * math.pi))
+        return scale[:, None] * torch.exp(-0.5 * distance.square())
 
 
 def separating_axis(modes: Gaussian) -> FactorAxis:
@@ -89,8 +91,8 @@ def prior_density(subject: Subject) -> Figure:
     return draw_panels(
         panels,
         title="The mixture prior of u",
-        note="Above, the density of each class's mode times p(c); below, images with the u of the dotted line above them, "
-        "and all else of a test image, one a row."
+        note="Above, the density of each class's mode times p(c); below, images with the u of the dotted line above "
+        "them, and all else of a test image, one a row."
         + (" Dimensions of u that are not shown are those of the class that is likeliest there." if several else "")
         + " (The paper's Figures 7 and 10.)",
         across=balanced(len(panels), 2),
@@ -115,7 +117,8 @@ def factors(subject: Subject) -> Figure:
         panels,
         title="Traversals of the u of each factor",
         note="For each factor, its u goes over the range of its prior; all else stays as in a test image, one a row. "
-        "The bars are the modes of the prior: mean and standard deviation of each class. (The paper's Figures 6b and 8.)",
+        "The bars are the modes of the prior: mean and standard deviation of each class. "
+        "(The paper's Figures 6b and 8.)",
         across=balanced(len(panels), 2),
     )
 
@@ -132,7 +135,8 @@ def _images_along(subject: Subject, k: int, axis: FactorAxis, values: Float[Tens
     return decode(subject.model, latents)
 
 
-class _DensityPlot(NamedTuple):
+@dataclass(frozen=True)
+class _DensityPlot:
     """Draws the densities of a factor so that values stand above their images."""
 
     axis: FactorAxis
@@ -157,7 +161,8 @@ class _DensityPlot(NamedTuple):
         axes.legend(loc="upper center", ncols=across, fontsize=10, handlelength=1.2)
 
 
-class _ModesPlot(NamedTuple):
+@dataclass(frozen=True)
+class _ModesPlot:
     """Draws a bar for each class, one a line so that their names cannot collide."""
 
     axis: FactorAxis

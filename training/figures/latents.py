@@ -93,9 +93,6 @@ def transfer(keep: Latents, give: Latents) -> Latents:
 @torch.no_grad()
 def decode(model: PartedVAE, latents: Latents) -> UInt8[Tensor, "*batch height width channels"]:
     """Return the mean images at the data set's size."""
-    batch = latents.u.shape[:-1]
-    pairs = zip(
-        latents.u.flatten(0, -2).split(DECODED_AT_ONCE), latents.z.flatten(0, -2).split(DECODED_AT_ONCE), strict=True
-    )
-    images = [postprocess(model.decoder(u, z), model.config.image_size[:2]) for u, z in pairs]
-    return torch.cat(images).unflatten(0, batch)
+    us, zs = (part.flatten(0, -2).split(DECODED_AT_ONCE) for part in latents)
+    images = [postprocess(model.decoder(u, z), model.config.image_size[:2]) for u, z in zip(us, zs, strict=True)]
+    return torch.cat(images).reshape(*latents.z.shape[:-1], *model.config.image_size)

@@ -116,12 +116,12 @@ class _Page:
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
-    def text(self, x: float, y: float, text: str, **options: Any) -> None:
+    def text(self, x: int, y: int, text: str, **options: Any) -> None:
         self.figure.text(
             x / self.width, 1 - y / self.height, text, **{"fontsize": TEXT, "parse_math": False, **options}
         )
 
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+    def axes(self, x: int, y: int, width: int, height: int) -> Axes:
         return self.figure.add_axes(
             (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
         )
@@ -159,15 +159,15 @@ def _draw_panel(page: _Page, panel: Panel, grid: _Grid, left: int, y: int) -> No
     y += grid.title
     if panel.plot is not None:
         height = panel.plot_height
-        axes = page.axes(left - GAP / 2, y + grid.plot - height, width + GAP, height - 8)
+        axes = page.axes(left - GAP // 2, y + grid.plot - height, width + GAP, height - 8)
         axes.set_xlim(-0.5, columns - 0.5)
         panel.plot(axes)
     y += grid.plot + grid.columns
     for column, text in _column_labels(panel, grid.cell[1]):
-        centre = left + grid.offset(column, 1, panel.lead) + grid.cell[1] / 2
+        centre = left + grid.offset(column, 1, panel.lead) + grid.cell[1] // 2
         page.text(centre, y - 7, text, ha="center", va="baseline", linespacing=1.1)
     for row, text in enumerate(panel.row_labels):
-        page.text(left - 8, y + grid.offset(row, 0, panel.lead) + grid.cell[0] / 2, text, ha="right", va="center")
+        page.text(left - 8, y + grid.offset(row, 0, panel.lead) + grid.cell[0] // 2, text, ha="right", va="center")
     axes = page.axes(left, y, width, grid.extent(rows, 0, panel.lead))
     axes.imshow(_mosaic(panel, grid), interpolation="none", aspect="auto")
     axes.set_axis_off()

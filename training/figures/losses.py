@@ -98,7 +98,7 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
 def _draw(axes: Axes, title: str, epochs: list[int], curves: list[Curve]) -> None:
     for curve in curves:
         style = {"linestyle": "--", "color": "0.4"} if curve.dashed else {"marker": "o", "markersize": 3}
-        axes.plot(epochs, curve.values, label=curve.label, **style)  # type: ignore[arg-type]
+        axes.plot(epochs, curve.values, label=curve.label, **style)
     axes.set_title(title, fontsize=TEXT + 1)
     axes.set_xlabel("epoch", fontsize=TEXT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

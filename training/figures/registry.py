@@ -18,7 +18,6 @@ from training.files import write_aside
 from training.names import lookup
 from training.run import RunDirectory
 
-
 Misfit = Callable[[Subject], str | None]
 """Tells why a run has no such figure; None where it has."""
 

@@ -22,22 +22,22 @@ SAMPLES = 10
 
 
 def reconstructions(subject: Subject) -> Figure:
-    """Some test images of every class over their reconstructions from the posterior means."""
+    """Put some test images of every class over their reconstructions from the posterior means."""
     encoded = subject.encoded
     groups = {
         f"{factor.name} {name}": torch.nonzero(encoded.classes(k) == i).flatten()
         for k, factor in enumerate(subject.factors)
         for i, name in enumerate(factor.classes)
     }
-    if not groups:
-        groups = {"": torch.arange(len(encoded.split))}
-    across = balanced(len(groups), 5)
+    there = {title: indices for title, indices in groups.items() if len(indices)}
+    if not there:
+        there = {"": torch.arange(len(encoded.split))}
+    across = balanced(len(there), 5)
     panels = []
-    for title, indices in groups.items():
-        if len(indices):
-            chosen = indices[: RECONSTRUCTED // across]
-            images = torch.stack([encoded.split.images[chosen], decode(subject.model, encoded.latents(chosen))])
-            panels.append(Panel(images=images, title=title))
+    for title, indices in there.items():
+        chosen = indices[: RECONSTRUCTED // across]
+        images = torch.stack([encoded.split.images[chosen], decode(subject.model, encoded.latents(chosen))])
+        panels.append(Panel(images=images, title=title))
     return draw_panels(
         panels,
         title="Reconstructions",
@@ -59,7 +59,7 @@ def attribute_transfer(subject: Subject) -> Figure:
     return draw_panels(
         [Panel(images=images, lead=1)],
         title="Attribute transfer",
-        note="The leftmost test images keep their class and u; the test images of the first row give their z: everything "
+        note="The leftmost test images keep their class and u; the test images of the first row give their z: all "
         "but the class. (The paper's Figure 5.)",
     )
 

@@ -100,6 +100,8 @@ class Subject:
     def encoded(self) -> Encoded:
         """At most SAMPLE random test images as the model sees them."""
         test = load_dataset(self.config.dataset, self.data_dir).test
+        if not len(test):
+            raise ValueError(f"{self.config.dataset} has no test images, and the figures show test images; add some")
         return encode_sample(self.model, test, self.config, self.generator())
 
     @property

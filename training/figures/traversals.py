@@ -40,8 +40,8 @@ def traversal_z(subject: Subject) -> Figure:
     return draw_panels(
         panels,
         title="Traversals of z, the class-independent features",
-        note="Each row changes one dimension of z; all else stays as in a test image of the class. In brackets, the nats "
-        "that the dimension carries: one near 0 is not in use. (The paper's Figures 4a, 4b and 6a.)",
+        note="Each row changes one dimension of z; all else stays as in a test image of the class. In brackets, the "
+        "nats that the dimension carries: one near 0 is not in use. (The paper's Figures 4a, 4b and 6a.)",
         across=len(panels),
     )
 
@@ -69,8 +69,8 @@ def traversal_u(subject: Subject) -> Figure:
     return draw_panels(
         panels,
         title="Traversals of u, the class-related features",
-        note="For each class, those dimensions of its u that change the image most, in standard deviations around the mode "
-        "of the class's prior; z is 0. (The paper's Figure 4c.)",
+        note="For each class, those dimensions of its u that change the image most, in standard deviations around the "
+        "mode of the class's prior; z is 0. (The paper's Figure 4c.)",
         across=balanced(len(panels), 2),
     )
 
@@ -96,8 +96,8 @@ def class_traversals(subject: Subject) -> Figure:
     return draw_panels(
         panels,
         title="Traversals of z in each class",
-        note="Each row changes one dimension of z; all else stays as in a test image of the class. A dimension should do "
-        "the same to every class. (The paper's Figure 9.)",
+        note="Each row changes one dimension of z; all else stays as in a test image of the class. A dimension should "
+        "do the same to every class. (The paper's Figure 9.)",
         across=balanced(len(panels), 3 if len(panels) <= 6 else 4),
     )
 

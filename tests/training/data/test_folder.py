@@ -1,0 +1,168 @@
+"""folder:PATH: the user's own images, and what is said when something is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training.data import folder as folder_module
+from training.data.dataset import DataError
+from training.data.folder import describe_folder, hold_out, load_folder
+
+
+def save(path: Path, shade: int = 0, size: tuple[int, int] = (40, 40), mode: str = "L") -> None:
+    """Save an image of one shade; the size is width and height."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, shade if mode in ("L", "I;16") else (shade, 0, 0)).save(path)
+
+
+def make_folder(path: Path, rows: str, count: int = 10, header: str = "file,animal,colour") -> Path:
+    """Make grey images 0.png, 1.png, … whose shade is ten times their number, and a labels.csv."""
+    for number in range(count):
+        save(path / f"{number}.png", 10 * number)
+    (path / "labels.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
+    return path
+
+
+ROWS = "0.png,cat,black\n1.png,cat,\n2.png,dog,white\n3.png,dog,black\n4.png,,white\n"
+
+
+def test_labels_may_be_blank_and_images_without_a_row_are_unlabelled(tmp_path: Path) -> None:
+    dataset = load_folder(make_folder(tmp_path, ROWS))
+    assert dataset.info.name == f"folder:{tmp_path}"
+    assert dataset.info.image_size == (32, 32, 1)
+    assert [(f.name, f.classes, f.prior) for f in dataset.info.factors] == [
+        ("animal", ("cat", "dog"), None),
+        ("colour", ("black", "white"), None),
+    ]
+    labels = {}
+    for split in (dataset.train, dataset.test):
+        assert isinstance(split.images, Tensor)
+        for pixels, row in zip(split.images, split.labels.tolist(), strict=True):
+            labels[int(pixels[0, 0, 0]) // 10] = row
+    assert labels == {
+        **{number: [-1, -1] for number in range(5, 10)},
+        **{0: [0, 0], 1: [0, -1], 2: [1, 1], 3: [1, 0], 4: [-1, 1]},
+    }
+    assert dataset.info.train_images == len(dataset.train) == 10 - len(dataset.test)
+    # One of each class is for testing, and one of each is left to train on.
+    for column in range(2):
+        assert set(dataset.test.labels[:, column].tolist()) >= {0, 1}
+        assert set(dataset.train.labels[:, column].tolist()) >= {0, 1}
+    assert torch.equal(load_folder(tmp_path).test.labels, dataset.test.labels)
+    assert describe_folder(tmp_path) == dataset.info
+
+
+def test_a_column_split_says_which_images_are_for_testing(tmp_path: Path) -> None:
+    rows = "0.png,a,test\n1.png,b,test\n2.png,a,train\n3.png,b,\n4.png,,test\n"
+    dataset = load_folder(make_folder(tmp_path, rows, header="file,kind,split"))
+    assert [factor.name for factor in dataset.info.factors] == ["kind"]
+    assert dataset.test.labels[:, 0].tolist() == [0, 1, -1]
+    assert len(dataset.train) == 7
+
+
+def test_a_fifth_of_each_class_is_held_out_and_the_last_of_a_class_never() -> None:
+    labels = [(0,)] * 30 + [(1,)] * 10 + [(2,)] * 2 + [(3,)] + [(-1,)] * 50
+    chosen = hold_out(labels)
+    assert [sum(labels[image] == (c,) for image in chosen) for c in range(-1, 4)] == [0, 6, 2, 1, 0]
+    crossed = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    left = [crossed[image] for image in range(4) if image not in hold_out(crossed)]
+    assert {first for first, _ in left} == {second for _, second in left} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(20, 48), (10, 10)], (32, 32, 1)),
+        ([(49, 20), (60, 20), (8, 8)], (64, 64, 1)),
+        ([(178, 218), (178, 218)], (218, 178, 1)),
+        ([(178, 218), (218, 178)], (64, 64, 1)),
+    ],
+)
+def test_the_size_follows_the_median_of_the_longer_sides(
+    tmp_path: Path, sizes: list[tuple[int, int]], expected: tuple[int, int, int]
+) -> None:
+    make_folder(tmp_path, "0.png,a\n1.png,b\n", count=0, header="file,kind")
+    for number, size in enumerate(sizes):
+        save(tmp_path / f"{number}.png", size=size)
+    assert describe_folder(tmp_path).image_size == expected
+
+
+def test_formats_and_modes_are_mixed_in_subfolders_and_one_in_colour_makes_all_rgb(tmp_path: Path) -> None:
+    make_folder(tmp_path, "a/0.png,x,test\nb/c/1.WEBP,y,test\n", count=0, header="file,kind,split")
+    save(tmp_path / "a/0.png", 200, mode="RGB")
+    save(tmp_path / "b/c/1.WEBP", 100)
+    save(tmp_path / "2.jpg", 50)
+    Image.new("RGBA", (40, 40), (255, 255, 255, 0)).save(tmp_path / "3.png")
+    save(tmp_path / "4.png", 32768, mode="I;16")
+    (tmp_path / "notes.txt").write_text("not an image")
+    dataset = load_folder(tmp_path)
+    assert dataset.info.image_size == (32, 32, 3)
+    assert isinstance(dataset.train.images, Tensor)
+    assert dataset.train.images[:, 5, 5].tolist() == [[50] * 3, [0] * 3, [128] * 3]
+    assert isinstance(dataset.test.images, Tensor)
+    assert dataset.test.images[0, 5, 5].tolist() == [200, 0, 0]
+
+
+def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    rows = "0.png,10\n1.png,9\n2.png,2\n"
+    assert describe_folder(make_folder(tmp_path, rows, header="file,age")).factors[0].classes == ("2", "9", "10")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        ("file,animal", "0.png,cat\n99.png,dog\n", "line 3: .*99.png does not exist; paths are relative to the folder"),
+        ("file,animal", "0.png,cat\n1.png,dog\n0.png,dog\n", "line 4: '0.png' is in line 2 already; keep one of them"),
+        ("file,animal", "0.png,cat\n./0.png,dog\n", "line 3: '0.png' is in line 2 already"),
+        ("file,animal", "0.png,cat\n1.png,cat\n", "factor 'animal' has only the class 'cat'; it needs at least two"),
+        ("file,animal", "0.png,\n1.png,\n", "factor 'animal' has no class"),
+        ("file,animal", "", "has no rows; add a line 'IMAGE,CLASS'"),
+        ("file,animal", "0.png\n", "line 2: 1 values for 2 columns"),
+        ("file,animal", ",cat\n", "line 2: the file is blank"),
+        ("file,animal,split", "0.png,cat,val\n", "line 2: split is 'val'; it must be train, test or blank"),
+        ("file,animal,split", "0.png,cat,\n1.png,dog,train\n", "has a column 'split' but no row with 'test'"),
+        ("fil,animal", "0.png,cat\n", "line 1: no column is called 'file'; did you mean 'fil'.*there are: fil, animal"),
+        ("file,animal,Split", "0.png,cat,test\n", "line 1: unknown column 'Split'; did you mean 'split'"),
+        ("file,animal,", "0.png,cat,x\n", "line 1: column 3 has no name"),
+        ("file,animal,animal", "0.png,cat,cat\n", "line 1: two columns are called 'animal'"),
+        ("file,split", "0.png,test\n", "line 1: no factor; add a column"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_file_and_line(tmp_path: Path, header: str, rows: str, message: str) -> None:
+    make_folder(tmp_path, rows, header=header)
+    with pytest.raises(DataError, match=message) as caught:
+        load_folder(tmp_path)
+    assert "labels.csv" in str(caught.value)
+
+
+def test_a_missing_folder_a_missing_table_and_an_unreadable_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere is no folder; give the folder of your images as folder:PATH"):
+        load_folder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"labels.csv is missing; write one with the first line 'file,FACTOR'"):
+        load_folder(tmp_path)
+    (tmp_path / "labels.csv").write_bytes(b"file,animal\n0.png,\xff\xfe\n")
+    with pytest.raises(DataError, match=r"labels.csv cannot be read as CSV in UTF-8"):
+        load_folder(tmp_path)
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path, ROWS)
+    (tmp_path / "7.png").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"7.png cannot be read as a PNG, JPEG or WebP image"):
+        describe_folder(tmp_path)
+    save(tmp_path / "7.png", size=(200, 200))
+    content = (tmp_path / "7.png").read_bytes()
+    (tmp_path / "7.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"7.png cannot be read as a PNG, JPEG or WebP image: .*truncated"):
+        load_folder(tmp_path)
+
+
+def test_more_than_memory_should_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "LIMIT", 10_000)
+    with pytest.raises(DataError, match=r"10 images of 32x32 need 0.0 GB of memory, more than the 0 GB"):
+        load_folder(make_folder(tmp_path, ROWS))

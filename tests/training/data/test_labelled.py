@@ -1,0 +1,102 @@
+"""Choosing the labelled images: every way, its shares, and its errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.data.dataset import DataError, Split, Truth
+from training.data.dsprites import true_values
+from training.data.labelled import check_way, choose_labelled
+from training.data.priors import estimated_prior
+
+
+def split_of(labels: list[list[int]]) -> Split:
+    return Split(images=torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels=torch.tensor(labels))
+
+
+SIX = split_of([[0, 1], [-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
+
+
+def test_first_takes_the_first_images_with_any_label() -> None:
+    assert choose_labelled(SIX, None, 4, "first", 0).tolist() == [0, 2, 3, 4]
+    for how in ("first", "stratified", "balanced"):
+        assert choose_labelled(SIX, None, 0, how, 0).tolist() == []
+
+
+def test_stratified_takes_the_papers_strata_of_dsprites_equally_often() -> None:
+    values = true_values()
+    images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(len(values), 1, 1, 1)
+    train = Split(images=images, labels=values[:, :1])
+    truth = Truth(images=images, names=("shape", "scale", "orientation", "x", "y"), values=values)
+    chosen = choose_labelled(train, truth, 3686, "stratified", 0)
+    assert len(chosen.unique()) == 3686
+    shape, scale, orientation, x, y = values[chosen].T
+    strata = (((shape * 6 + scale) * 2 + (orientation >= 20)) * 2 + (x >= 16)) * 2 + (y >= 16)
+    counts = strata.bincount(minlength=144)
+    assert (counts.min(), counts.max()) == (25, 26)
+    # Within a stratum any image may be chosen.
+    assert len(orientation.unique()) == 40
+    assert len(x.unique()) == len(y.unique()) == 32
+    assert torch.equal(chosen, choose_labelled(train, truth, 3686, "stratified", 0))
+    assert not torch.equal(chosen, choose_labelled(train, truth, 3686, "stratified", 1))
+    few = choose_labelled(train, truth, 100, "stratified", 0)
+    assert set(values[few, 0].bincount().tolist()) <= {33, 34}
+
+
+def test_stratified_without_truth_keeps_the_shares_of_the_joint_classes() -> None:
+    train = split_of([[0, 0]] * 60 + [[0, 1]] * 20 + [[1, -1]] * 20 + [[-1, -1]] * 50)
+    chosen = choose_labelled(train, None, 10, "stratified", 3)
+    assert len(chosen.unique()) == 10
+    assert [sum(low <= i < high for i in chosen.tolist()) for low, high in ((0, 60), (60, 80), (80, 100))] == [6, 2, 2]
+
+
+def test_balanced_takes_each_class_of_the_first_factor_equally_often() -> None:
+    train = split_of([[0]] * 50 + [[1]] * 5 + [[-1]] * 9 + [[2]] * 6)
+    chosen = choose_labelled(train, None, 14, "balanced", 0)
+    assert train.labels[chosen, 0].bincount().tolist() == [5, 5, 4]
+    assert not torch.equal(chosen, choose_labelled(train, None, 14, "balanced", 1))
+    with pytest.raises(DataError, match=r"needs 6 images of class 1 .* there are 5; use at most 15 labels"):
+        choose_labelled(train, None, 18, "balanced", 0)
+
+
+def test_the_users_list_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("5\n\n0\n 3 \n")
+    assert choose_labelled(SIX, None, 3, f"file:{path}", 0).tolist() == [5, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0\nx\n", "line 2: 'x' is no index of a training image .0 to 5."),
+        ("6\n", "line 1: '6' is no index"),
+        ("-1\n", "line 1: '-1' is no index"),
+        ("0\n2\n0\n", "line 3: 0 is in line 1 already"),
+        ("1\n", "line 1: training image 1 has no label"),
+        ("0\n2\n3\n", "lists 3 images and --labels says 2; use --labels 3"),
+    ],
+)
+def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        choose_labelled(SIX, None, 2, f"file:{path}", 0)
+    assert str(path) in str(caught.value)
+
+
+def test_too_many_labels_an_unknown_way_and_a_missing_list_are_refused(tmp_path: Path) -> None:
+    for how in ("first", "stratified"):
+        with pytest.raises(DataError, match="--labels 6 is more than the 5 labelled training images"):
+            choose_labelled(SIX, None, 6, how, 0)
+    with pytest.raises(ValueError, match=r"called 'stratfied'; did you mean 'stratified'.*file:PATH"):
+        check_way("stratfied")
+    with pytest.raises(DataError, match=r"the list of labelled images .*none.txt cannot be read"):
+        choose_labelled(SIX, None, 6, f"file:{tmp_path}/none.txt", 0)
+
+
+def test_an_estimated_prior_is_smoothed_and_ignores_missing_labels() -> None:
+    assert estimated_prior(torch.tensor([0, 0, 0, -1, 2]), 3) == pytest.approx((4 / 7, 1 / 7, 2 / 7))
+    assert estimated_prior(torch.tensor([-1, -1]), 4) == pytest.approx((0.25,) * 4)

@@ -1,0 +1,95 @@
+"""All data sets are registered, described without their images, and listed and checked by the `data` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from training.config import FactorConfig
+from training.data.dataset import Images
+from training.data.registry import ENTRIES, entry, load_dataset
+from training.data.sprites import DrawnSprites
+from training.data_cli import data
+
+NAMES = ["mnist", "fashion-mnist", "dsprites", "faces", "faces-large", "celeba"]
+
+
+def test_every_data_set_is_described_under_its_own_name_with_usable_factors(tmp_path: Path) -> None:
+    assert list(ENTRIES) == NAMES
+    for name in NAMES:
+        info = entry(name).describe(tmp_path)
+        assert info.name == name
+        for factor in info.factors:
+            assert factor.prior is not None
+            FactorConfig(name=factor.name, classes=factor.classes, prior=factor.prior, u_dim=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_are_not_in_memory_are_images_too() -> None:
+    assert isinstance(DrawnSprites(), Images)
+    assert isinstance(torch.zeros(1, 2, 2, 1, dtype=torch.uint8), Images)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'face'; did you mean 'faces'\? .*celeba, and folder:PATH"):
+        load_dataset("face", Path())
+
+
+def own_images(path: Path) -> Path:
+    path.mkdir()
+    for number in range(4):
+        Image.new("L", (28, 28), 60 * number).save(path / f"{number}.png")
+    (path / "labels.csv").write_text("file,kind\n0.png,a\n1.png,a\n2.png,b\n3.png,b\n")
+    return path
+
+
+def test_the_list_shows_size_factors_and_what_is_there(tmp_path: Path) -> None:
+    result = CliRunner().invoke(data, ["list", "--data", str(tmp_path)])
+    assert result.exit_code == 0
+    rows = {line.split()[0]: line for line in result.output.splitlines()}
+    assert list(rows) == ["name", *NAMES, "folder:PATH"]
+    assert "28x28x1" in rows["mnist"]
+    assert "digit (10)" in rows["mnist"]
+    assert "not fetched yet" in rows["mnist"]
+    assert "218x178x3" in rows["celeba"]
+    assert "8 factors" in rows["celeba"]
+    assert "needs your files" in rows["celeba"]
+    assert "not drawn yet" in rows["faces"]
+    assert "drawn when asked for" in rows["dsprites"]
+
+
+def test_a_check_shows_counts_memory_classes_and_source(tmp_path: Path) -> None:
+    path = own_images(tmp_path / "own")
+    result = CliRunner().invoke(data, ["check", f"folder:{path}"])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0] == f"folder:{path}: 32x32x1, grey"
+    assert lines[1].startswith("train: 2 images, 0.0 MB in memory; pixels ")
+    assert lines[3] == "factor kind: 2 classes"
+    assert [line.split() for line in lines[4:7]] == [
+        ["a", "train", "1", "test", "1"],
+        ["b", "train", "1", "test", "1"],
+        ["(not", "labelled)", "train", "0", "test", "0"],
+    ]
+    assert lines[7].startswith("source: labels.csv: ")
+
+
+def test_a_check_of_dsprites_says_that_it_is_drawn(tmp_path: Path) -> None:
+    result = CliRunner().invoke(data, ["check", "dsprites", "--data", str(tmp_path)])
+    assert result.exit_code == 0
+    assert "train: 737,280 images, 7 MB of masks" in result.output
+    assert "true factors: shape 3, scale 6, orientation 40, x 32, y 32" in result.output
+    assert "source: dsprites: drawn, an approximation of the original" in result.output
+
+
+def test_get_says_that_it_is_ready_or_what_to_do(tmp_path: Path) -> None:
+    path = own_images(tmp_path / "own")
+    result = CliRunner().invoke(data, ["get", f"folder:{path}"])
+    assert result.output == f"folder:{path} is ready: 2 training and 2 test images\n"
+    result = CliRunner().invoke(data, ["get", "celeba", "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "Error: CelebA is not complete" in result.output

@@ -1,0 +1,105 @@
+"""Run directories of toy models, as training leaves them, and the data sets that they are of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
+from training.config import FactorConfig, ModelConfig, TrainConfig
+from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
+from training.figures.subject import Subject
+from training.model import PartedVAE
+from training.run import RunDirectory
+
+COLOURS = ("red", "green", "$blue_")
+"""The last one is no formula, although Matplotlib could take it for the beginning of one."""
+COLOURED_MODEL = ModelConfig(
+    image_size=(22, 18, 3),
+    network_size=(24, 16),
+    encoder_channels=(8, 8),
+    decoder_channels=(8, 8),
+    hidden_dim=16,
+    z_dim=2,
+    factors=(FactorConfig(name="colour", classes=COLOURS, prior=(0.6, 0.3, 0.1), u_dim=1),),
+)
+CONFIGS: dict[str, TrainConfig] = {
+    "toys": tiny_config(),
+    "coloured": tiny_config(dataset="coloured", model=COLOURED_MODEL),
+    "one-factor": tiny_config(model=dataclasses.replace(TOY_MODEL, factors=TOY_MODEL.factors[:1])),
+    "unlabelled": tiny_config(labels=0),
+    "no-test": tiny_config(dataset="no-test"),
+    "vae": tiny_config(method="vae", labels=0, model=dataclasses.replace(TOY_MODEL, factors=())),
+    "classifier": tiny_config(method="classifier"),
+}
+"""A configuration of each kind that figures tell apart."""
+
+
+def coloured_dataset() -> ImageDataset:
+    """Return 60 RGB images of 22x18, each all in one of three colours; some have no label."""
+    labels = torch.arange(60).remainder(3)[:, None]
+    images = (255 * torch.eye(3)[labels[:, 0]]).to(torch.uint8)[:, None, None].expand(-1, 22, 18, -1)
+    split = Split(images=images.contiguous(), labels=torch.where(torch.arange(60)[:, None] % 7 == 0, -1, labels))
+    info = DatasetInfo(
+        name="coloured",
+        image_size=(22, 18, 3),
+        factors=(FactorInfo(name="colour", classes=COLOURS),),
+        train_images=len(split),
+    )
+    return ImageDataset(info=info, train=split, test=split, source={"coloured": "drawn"})
+
+
+def untested_dataset() -> ImageDataset:
+    """Return the toys without test images."""
+    dataset = toy_dataset()
+    return dataclasses.replace(dataset, test=dataset.test.first(0))
+
+
+def load(name: str, data_dir: Path) -> ImageDataset:
+    """Stand in for the registry's `load_dataset`."""
+    return {"toys": toy_dataset, "coloured": coloured_dataset, "no-test": untested_dataset}[name]()
+
+
+def metrics(config: TrainConfig) -> list[dict[str, float]]:
+    """Return rows as training writes them, three of four epochs."""
+    rows = []
+    for epoch in range(1, 4):
+        row = {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "loss": 9.0 / epoch,
+            "reconstruction": 8.0 / epoch,
+            "kl_z": 0.5 * epoch,
+        }
+        if config.method == "partedvae":
+            row |= {
+                "kl_u": 0.4 * epoch,
+                "entropy": 1 / epoch,
+                "prior_mismatch": 0.1,
+                "supervised": 0.2,
+                "consistency": 0.0,
+            }
+        row |= {f"test/accuracy/{factor.name}": 0.3 * epoch for factor in config.model.factors}
+        rows.append(row | {"test/reconstruction": 9.0 / epoch, "test/kl_z": 0.6 * epoch})
+    return rows
+
+
+def write_run(path: Path, name: str) -> Path:
+    """Write an untrained run of one of the configurations."""
+    config = CONFIGS[name]
+    path.mkdir(parents=True)
+    run = RunDirectory(path)
+    run.config_file.write_text(json.dumps(config.to_dict()))
+    torch.manual_seed(0)
+    run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
+    for row in metrics(config):
+        run.append_metrics(row)
+    return path
+
+
+def subject(path: Path, seed: int = 0) -> Subject:
+    """Return what figures of a run are drawn from."""
+    return Subject(run=RunDirectory(path), data_dir=Path("data"), seed=seed)

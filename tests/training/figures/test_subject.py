@@ -1,0 +1,81 @@
+"""Which test images are shown, and what their classes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.figures import runs
+from tests.training.toys import CORNERS
+from training.data.dataset import Split
+from training.distributions import Gaussian
+from training.figures import subject as module
+from training.figures.subject import Encoded, encode_sample
+
+RunOf = Callable[[str], Path]
+
+
+def encoded(predictions: list[int], labels: list[int], *, use_labels: bool = True) -> Encoded:
+    """Return images of which only the classes matter."""
+    count = len(predictions)
+    return Encoded(
+        split=Split(images=torch.zeros(count, 1, 1, 1, dtype=torch.uint8), labels=torch.tensor(labels)[:, None]),
+        predictions=torch.tensor(predictions)[:, None],
+        u=torch.zeros(count, 1),
+        z=Gaussian(torch.zeros(count, 1), torch.zeros(count, 1)),
+        use_labels=use_labels,
+    )
+
+
+def test_the_class_of_an_image_is_its_label_or_else_what_the_model_says() -> None:
+    assert encoded([0, 1, 2], [0, 2, -1]).classes(0).tolist() == [0, 2, 2]
+    assert encoded([0, 1, 2], [0, 2, -1], use_labels=False).classes(0).tolist() == [0, 1, 2]
+
+
+def test_only_recognised_images_are_examples_unless_there_is_none() -> None:
+    assert encoded([0, 1, 2], [0, 2, -1]).recognised(0).tolist() == [0, -1, 2]
+    assert encoded([0, 1], [1, 0]).recognised(0).tolist() == [0, 1]
+
+
+def test_the_sample_is_random_encoded_once_and_of_limited_size(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAMPLE", 20)
+    path = run_of("toys")
+    first, again, other = (runs.subject(path, seed).encoded for seed in (0, 0, 1))
+    assert len(first.split) == len(first.u) == len(first.z.mean) == len(first.predictions) == 20
+    assert torch.equal(first.split.labels, again.split.labels)
+    assert not torch.equal(first.split.labels, other.split.labels)
+
+
+def test_the_encoded_images_are_those_of_the_split(run_of: RunOf) -> None:
+    subject = runs.subject(run_of("toys"))
+    test = runs.load("toys", Path("data")).test
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(5))
+    found = encode_sample(subject.model, test, subject.config, torch.Generator().manual_seed(5))
+    assert torch.equal(found.split.labels, test.labels[order])
+    assert torch.equal(found.split.images[torch.arange(3)], test.images[order[:3]])
+
+
+def test_bases_are_images_of_different_classes(run_of: RunOf) -> None:
+    subject = runs.subject(run_of("toys"))
+    subject.__dict__["encoded"] = encoded([3, 3, 1, 0], [3, 3, 1, 2])
+    bases = subject.bases(3)
+    assert [(base.class_index, base.name) for base in bases] == [
+        (3, f"corner {CORNERS[3]}"),
+        (1, f"corner {CORNERS[1]}"),
+    ]
+
+
+def test_without_labels_in_training_classes_are_numbered(run_of: RunOf) -> None:
+    subject = runs.subject(run_of("unlabelled"))
+    assert subject.factors[1].classes == ("cluster 1", "cluster 2")
+    assert runs.subject(run_of("toys")).factors[0].classes == CORNERS
+
+
+def test_the_prior_base_is_the_mean_of_the_most_probable_class(run_of: RunOf) -> None:
+    subject = runs.subject(run_of("coloured"))
+    base = subject.prior_base()
+    assert torch.equal(base.u, subject.modes(0).mean[0])
+    assert base.z.tolist() == [0, 0]
