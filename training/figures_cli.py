@@ -41,10 +41,10 @@ def figures(run_dir: Path, output: Path | None, data_dir: Path, seed: int, only:
     losses            training curves
     embedding         u and z of the test images, coloured by class
     """  # noqa: D301 - the escape tells click to keep the lines as they are
-    from training.figures.registry import draw_figures
+    from training.figures.registry import draw_run
 
     try:
-        for path in draw_figures(run_dir, data_dir, output, seed=seed, only=only):
+        for path in draw_run(run_dir, output, data_dir, seed=seed, only=only):
             click.echo(path)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -179,7 +179,8 @@ def _folder(info: DatasetInfo) -> TrainConfig:
     base = _digits_default(info) if info.image_size[:2] == (32, 32) else _faces_default(info)
     # A few hundred images are a few steps an epoch: as many epochs as make a thousand steps or so.
     epochs = max(base.epochs, round(1500 * 64 / max(info.train_images, 64)))
-    return dataclasses.replace(base, epochs=min(epochs, 300), batch_size=64, labels=0)
+    labels = info.labelled_images or 0
+    return dataclasses.replace(base, epochs=min(epochs, 300), batch_size=64, labels=labels, priors="estimated")
 
 
 RECIPES: dict[str, dict[str, Callable[[DatasetInfo], TrainConfig]]] = {

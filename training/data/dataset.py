@@ -41,6 +41,8 @@ class DatasetInfo:
     """Its labelled factors."""
     train_images: int
     """Training images."""
+    labelled_images: int | None = None
+    """Training images with a label, where not all have one and a recipe should use all that there are."""
 
 
 @runtime_checkable

@@ -59,6 +59,7 @@ class _Contents:
             image_size=self.size,
             factors=self.table.factors,
             train_images=self.is_test.count(False),
+            labelled_images=int((self.labels[~torch.tensor(self.is_test)] != UNLABELLED).any(dim=1).sum()),
         )
 
 

@@ -104,6 +104,8 @@ def _draw(axes: Axes, title: str, epochs: list[int], curves: list[Curve]) -> Non
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     if title == "test accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        # The margin above a perfect score would promise more than 100%.
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))
     axes.tick_params(labelsize=TEXT - 1)
     axes.grid(color="0.9")
     axes.legend(fontsize=TEXT - 2)

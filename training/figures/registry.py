@@ -23,18 +23,18 @@ Misfit = Callable[[Subject], str | None]
 
 
 def images(subject: Subject) -> str | None:
-    """Figures of decoded images and of latents: not for a method that trains neither."""
+    """Refuse figures of decoded images and latents where the method trains neither."""
     return "method 'classifier' trains no decoder and no latents" if subject.config.method == "classifier" else None
 
 
 def classes(subject: Subject) -> str | None:
-    """Figures of classes: not for the baselines that have z alone."""
+    """Refuse figures of classes to the baselines, which have z alone."""
     without = None if subject.factors else f"method {subject.config.method!r} has no classes"
     return images(subject) or without
 
 
 def axes_of_u(subject: Subject) -> str | None:
-    """Figures with a row for each factor: not for one factor with many dimensions, of which a row would show one."""
+    """Refuse an axis for each factor where there is one factor, with many dimensions: one axis would not show it."""
     if classes(subject) or len(subject.factors) > 1 or subject.factors[0].u_dim == 1:
         return classes(subject)
     return (
@@ -44,7 +44,7 @@ def axes_of_u(subject: Subject) -> str | None:
 
 
 def epochs(subject: Subject) -> str | None:
-    """Figures of the training: not before an epoch has ended."""
+    """Refuse figures of the training before an epoch has ended."""
     return None if losses.read_metrics(subject.run) else "no epoch of it has ended: there is no metrics.jsonl"
 
 
@@ -54,7 +54,7 @@ class FigureKind(NamedTuple):
     draw: Callable[[Subject], Figure]
     """Computes and draws it."""
     misfit: Misfit
-    """Whether a run can have it."""
+    """Tells why a run cannot have it."""
 
 
 FIGURES: dict[str, FigureKind] = {
@@ -71,15 +71,15 @@ FIGURES: dict[str, FigureKind] = {
 }
 
 
-def draw_figures(
-    run_dir: Path, data_dir: Path, output: Path | None, *, seed: int, only: Sequence[str] = ()
+def draw_run(
+    run_dir: Path, output: Path | None, data_dir: Path, *, seed: int = 0, only: Sequence[str] = ()
 ) -> Iterator[Path]:
     """Draw a run's figures, yielding each file when it is there.
 
     Args:
         run_dir: a run directory with a checkpoint.
-        data_dir: folder of the data sets.
         output: folder to write to; None is `figures` in the run directory.
+        data_dir: folder of the data sets.
         seed: decides which test images are shown, and what is drawn from the priors.
         only: names of figures to draw; empty draws all that fit.
 
