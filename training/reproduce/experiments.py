@@ -107,8 +107,19 @@ EXPERIMENTS = {
         rows=(
             Row(name="PartedVAE", dataset="mnist", labels=256, paper={"accuracy digit": "0.95"}),
             Row(
-                name="labels alone", dataset="mnist", labels=256, method="classifier", paper={"accuracy digit": "0.83"}
+                name="labels alone",
+                dataset="mnist",
+                labels=256,
+                method="classifier",
+                settings=(
+                    "supervision.augment=no",
+                    "supervision.ema_decay=0",
+                    "supervision.warm_start_steps=0",
+                ),
+                paper={"accuracy digit": "0.83"},
             ),
+            # Not in the paper: how much of the gain comes from augmenting the labelled images.
+            Row(name="labels alone, augmented", dataset="mnist", labels=256, method="classifier"),
         ),
         measure=accuracies_and_probes,
     ),
