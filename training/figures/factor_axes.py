@@ -77,7 +77,7 @@ def prior_density(subject: Subject) -> Figure:
     for k, factor in enumerate(subject.factors):
         axis = separating_axis(subject.modes(k))
         values = axis.values(COLUMNS)
-        name = f"{factor.name}: p(c) p(u | c)" + (f", u{axis.dim} of {factor.u_dim}" if factor.u_dim > 1 else "")
+        name = factor.name + (f": u{axis.dim} of {factor.u_dim}" if factor.u_dim > 1 else "")
         panels.append(
             Panel(
                 images=_images_along(subject, k, axis, values),
@@ -91,7 +91,7 @@ def prior_density(subject: Subject) -> Figure:
     return draw_panels(
         panels,
         title="The mixture prior of u",
-        note="Above, the density of each class's mode times p(c); below, images with the u of the dotted line above "
+        note="Above, p(c) p(u | c), the density of each class's mode; below, images with the u of the dotted line above "
         "them, and all else of a test image, one a row."
         + (" Dimensions of u that are not shown are those of the class that is likeliest there." if several else "")
         + " (The paper's Figures 7 and 10.)",

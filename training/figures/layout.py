@@ -25,6 +25,8 @@ MARGIN, SPACE, GAP, LEAD_GAP = 16, 28, 2, 12
 """Pixels around the page, between panels, between images, and after images that are set apart."""
 LARGEST = 112
 """Pixels of width of the largest image."""
+TONE = 4
+"""Steps of brightness, of 255, in images that are interpolated."""
 TITLE, TEXT = 15, 11
 """Font sizes in points."""
 LINE, CHARACTER = 20, 8.6
@@ -61,8 +63,6 @@ class _Grid:
     """Width of the row labels at each place in a line of panels."""
     title: int
     """Height of the panels' titles."""
-    plot: int
-    """Height of the plots."""
     columns: int
     """Height of the column labels."""
 
@@ -75,8 +75,8 @@ class _Grid:
         return index * (self.cell[axis] + GAP) + (LEAD_GAP if 0 < lead <= index else 0)
 
     def height(self, panel: Panel) -> int:
-        """Pixels of a whole panel."""
-        return self.title + self.plot + self.columns + self.extent(panel.images.shape[0], 0, panel.lead)
+        """Pixels of a panel but for its plot."""
+        return self.title + self.columns + self.extent(panel.images.shape[0], 0, panel.lead)
 
     def width(self, panel: Panel) -> int:
         """Pixels of a panel's images."""
@@ -92,7 +92,8 @@ def draw_panels(panels: Sequence[Panel], *, title: str, note: str, across: int =
     """Draw panels, `across` of them side by side, under a title and a note that tells what there is to see."""
     grid = _measure(panels, across)
     lines = [panels[start : start + across] for start in range(0, len(panels), across)]
-    heights = [max(grid.height(panel) for panel in line) for line in lines]
+    plots = [max(panel.plot_height for panel in line) for line in lines]
+    heights = [max(map(grid.height, line)) + plot for line, plot in zip(lines, plots, strict=True)]
     widest = max(grid.width(panel) for panel in panels)
     # Where the images of each place in a line begin: behind the places before them, and their own row labels.
     starts = [MARGIN + position * (widest + SPACE) + sum(grid.lefts[: position + 1]) for position in range(across)]
@@ -102,9 +103,9 @@ def draw_panels(panels: Sequence[Panel], *, title: str, note: str, across: int =
     page = _Page(width, top + sum(heights) + (len(lines) - 1) * SPACE + MARGIN)
     page.text(MARGIN, MARGIN, title, fontsize=TITLE, fontweight="bold", va="top")
     page.text(MARGIN, MARGIN + 34, "\n".join(note_lines), color="0.3", va="top", linespacing=1.3)
-    for line, height in zip(lines, heights, strict=True):
+    for line, height, plot in zip(lines, heights, plots, strict=True):
         for panel, left in zip(line, starts, strict=False):
-            _draw_panel(page, panel, grid, left, top)
+            _draw_panel(page, panel, grid, left, top, plot)
         top += height + SPACE
     return page.figure
 
@@ -136,7 +137,6 @@ def _measure(panels: Sequence[Panel], across: int) -> _Grid:
         cell=cell,
         lefts=lefts,
         title=LINE + 6 if any(panel.title for panel in panels) else 0,
-        plot=max(panel.plot_height for panel in panels),
         columns=LINE * max(_label_lines(panel, cell[1]) for panel in panels),
     )
 
@@ -151,7 +151,7 @@ def _label_lines(panel: Panel, cell_width: int) -> int:
     return max((text.count("\n") + 1 for _, text in labels), default=0)
 
 
-def _draw_panel(page: _Page, panel: Panel, grid: _Grid, left: int, y: int) -> None:
+def _draw_panel(page: _Page, panel: Panel, grid: _Grid, left: int, y: int, plot: int) -> None:
     rows, columns = panel.images.shape[:2]
     width = grid.width(panel)
     title = shortened(panel.title, int(width / CHARACTER))
@@ -159,10 +159,10 @@ def _draw_panel(page: _Page, panel: Panel, grid: _Grid, left: int, y: int) -> No
     y += grid.title
     if panel.plot is not None:
         height = panel.plot_height
-        axes = page.axes(left - GAP // 2, y + grid.plot - height, width + GAP, height - 8)
+        axes = page.axes(left - GAP // 2, y + plot - height, width + GAP, height - 8)
         axes.set_xlim(-0.5, columns - 0.5)
         panel.plot(axes)
-    y += grid.plot + grid.columns
+    y += plot + grid.columns
     for column, text in _column_labels(panel, grid.cell[1]):
         centre = left + grid.offset(column, 1, panel.lead) + grid.cell[1] // 2
         page.text(centre, y - 7, text, ha="center", va="baseline", linespacing=1.1)
@@ -217,10 +217,13 @@ def cell_size(image_size: Sequence[int], room: int) -> tuple[int, int]:
 def resized(
     images: UInt8[Tensor, "count height width channels"], size: tuple[int, int]
 ) -> UInt8[Tensor, "count h w c"]:
-    """Resize images: pixels become squares at whole multiples, and are interpolated otherwise."""
+    """Resize images: pixels become squares at whole multiples, and are interpolated otherwise.
+
+    Interpolated pixels are rounded to TONE, which halves the PNG of a page of faces and which no eye sees.
+    """
     height, width = images.shape[1:3]
     if size[0] % height == 0 and size[1] % width == 0:
         return images.repeat_interleave(size[0] // height, dim=1).repeat_interleave(size[1] // width, dim=2)
     pixels = images.permute(0, 3, 1, 2).float()
     smooth = functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
-    return smooth.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8)
+    return (TONE * (smooth.permute(0, 2, 3, 1) / TONE).round()).clamp(0, 255).to(torch.uint8)

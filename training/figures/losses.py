@@ -108,4 +108,4 @@ def _draw(axes: Axes, title: str, epochs: list[int], curves: list[Curve]) -> Non
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))
     axes.tick_params(labelsize=TEXT - 1)
     axes.grid(color="0.9")
-    axes.legend(fontsize=TEXT - 2)
+    axes.legend(fontsize=TEXT - 2, ncols=1 if len(curves) <= 4 else 2)

@@ -25,7 +25,7 @@ def reconstructions(subject: Subject) -> Figure:
     """Put some test images of every class over their reconstructions from the posterior means."""
     encoded = subject.encoded
     groups = {
-        f"{factor.name} {name}": torch.nonzero(encoded.classes(k) == i).flatten()
+        f"{factor.name}: {name}": torch.nonzero(encoded.classes(k) == i).flatten()
         for k, factor in enumerate(subject.factors)
         for i, name in enumerate(factor.classes)
     }

@@ -146,7 +146,7 @@ class Subject:
         firsts = {found: classes.index(found) for found in dict.fromkeys(classes) if found != UNLABELLED}
         factor = self.factors[k]
         return [
-            Base(class_index=found, name=f"{factor.name} {factor.classes[found]}", latents=encoded.latents_of(index))
+            Base(class_index=found, name=f"{factor.name}: {factor.classes[found]}", latents=encoded.latents_of(index))
             for found, index in list(firsts.items())[:count]
         ]
 

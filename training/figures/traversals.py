@@ -65,7 +65,7 @@ def traversal_u(subject: Subject) -> Figure:
         for name, each in zip(factor.classes, images, strict=True):
             chosen = most_active(each)[:U_ROWS]
             rows = [f"u{dim}" for dim in chosen.tolist()]
-            panels.append(_u_panel(each[chosen], f"{factor.name} {name}", rows, deviations))
+            panels.append(_u_panel(each[chosen], f"{factor.name}: {name}", rows, deviations))
     return draw_panels(
         panels,
         title="Traversals of u, the class-related features",

@@ -8,7 +8,17 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from training.figures.layout import LARGEST, WIDTH, Panel, _column_labels, balanced, cell_size, draw_panels, resized
+from training.figures.layout import (
+    LARGEST,
+    TONE,
+    WIDTH,
+    Panel,
+    _column_labels,
+    balanced,
+    cell_size,
+    draw_panels,
+    resized,
+)
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
@@ -43,7 +53,8 @@ def test_a_whole_multiple_repeats_every_pixel_and_another_size_keeps_the_brightn
     assert torch.equal(doubled[:, ::2, ::2], images)
     assert torch.equal(doubled[:, 1::2, 1::2], images)
     flat = torch.full((1, 10, 10, 1), 77, dtype=torch.uint8)
-    assert resized(flat, (7, 13)).unique().tolist() == [77]
+    assert (resized(flat, (7, 13)).int() - 77).abs().max() <= TONE // 2
+    assert resized(torch.full_like(flat, 255), (7, 13)).unique().tolist() == [255]
 
 
 def test_panels_stand_side_by_side_without_a_lonely_last_one() -> None:

@@ -63,8 +63,8 @@ def test_bases_are_images_of_different_classes(run_of: RunOf) -> None:
     subject.__dict__["encoded"] = encoded([3, 3, 1, 0], [3, 3, 1, 2])
     bases = subject.bases(3)
     assert [(base.class_index, base.name) for base in bases] == [
-        (3, f"corner {CORNERS[3]}"),
-        (1, f"corner {CORNERS[1]}"),
+        (3, f"corner: {CORNERS[3]}"),
+        (1, f"corner: {CORNERS[1]}"),
     ]
 
 
