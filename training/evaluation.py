@@ -42,7 +42,7 @@ class FactorEvaluation:
     @property
     def accuracy(self) -> float:
         """Share of the labelled images whose most probable class is the true one."""
-        return (self.confusion.diagonal().sum() / self.confusion.sum().clamp(min=1)).item()
+        return int(self.confusion.diagonal().sum()) / max(int(self.confusion.sum()), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

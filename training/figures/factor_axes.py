@@ -91,8 +91,8 @@ def prior_density(subject: Subject) -> Figure:
     return draw_panels(
         panels,
         title="The mixture prior of u",
-        note="Above, p(c) p(u | c), the density of each class's mode; below, images with the u of the dotted line above "
-        "them, and all else of a test image, one a row."
+        note="Above, p(c) p(u | c), the density of each class's mode; below, images with the u of the dotted line "
+        "above them, and all else of a test image, one a row."
         + (" Dimensions of u that are not shown are those of the class that is likeliest there." if several else "")
         + " (The paper's Figures 7 and 10.)",
         across=balanced(len(panels), 2),
