@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config import ModelConfig
+from training.architecture import ModelConfig
 from training.distributions import Gaussian
 from training.networks import ClassFactor, Decoder, EncoderTrunk
 from training.parallel import ALONE, Noise

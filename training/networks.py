@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config import FactorConfig, ModelConfig
+from training.architecture import FactorConfig, ModelConfig
 from training.distributions import Gaussian
 
 KERNEL, STRIDE, PADDING = 4, 2, 1

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from training.architecture import FactorConfig, ModelConfig
 from training.config import (
     BaselineConfig,
-    FactorConfig,
     MethodName,
-    ModelConfig,
     ObjectiveConfig,
     OptimiserConfig,
     ScheduleConfig,

@@ -22,7 +22,7 @@ from export.exporter import export_run
 from export.graphs import write_decoder, write_encoder
 from export.parity import prove_parity
 from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, encoder_outputs
-from training.config import FactorConfig
+from training.architecture import FactorConfig
 from training.data.dataset import ImageDataset
 from training.data.mnist import INFO
 from training.evaluation import posteriors

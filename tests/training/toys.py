@@ -6,7 +6,8 @@ import dataclasses
 
 import torch
 
-from training.config import FactorConfig, ModelConfig, SupervisionConfig, TrainConfig
+from training.architecture import FactorConfig, ModelConfig
+from training.config import SupervisionConfig, TrainConfig
 from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
 from training.data.mnist import INFO
 from training.presets import recipe

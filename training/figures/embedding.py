@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from training.config import FactorConfig
+from training.architecture import FactorConfig
 from training.figures.factor_axes import class_colour
 from training.figures.latents import u_slice
 from training.figures.layout import DPI, TEXT, TITLE

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from training.config import FactorConfig
+from training.architecture import FactorConfig
 from training.distributions import Gaussian
 from training.figures.latents import REACH, Latents, decode, replace_u, u_slice
 from training.figures.layout import LINE, TEXT, Panel, balanced, draw_panels

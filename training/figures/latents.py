@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from training.config import ModelConfig
+from training.architecture import ModelConfig
 from training.distributions import Gaussian
 from training.model import PartedVAE
 from training.networks import postprocess

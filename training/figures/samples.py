@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from training.config import FactorConfig
+from training.architecture import FactorConfig
 from training.distributions import Gaussian
 from training.figures.latents import Latents, decode, transfer, u_slice
 from training.figures.layout import Panel, balanced, draw_panels

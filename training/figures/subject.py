@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from training.config import FactorConfig, TrainConfig
+from training.architecture import FactorConfig
+from training.config import TrainConfig
 from training.data.dataset import UNLABELLED, Split
 from training.data.registry import load_dataset
 from training.distributions import Gaussian

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from training.config import FactorConfig
+from training.architecture import FactorConfig
 from training.data.dataset import Images
 from training.data.registry import ENTRIES, entry, load_dataset
 from training.data.sprites import DrawnSprites

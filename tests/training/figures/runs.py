@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
-from training.config import FactorConfig, ModelConfig, TrainConfig
+from training.architecture import FactorConfig, ModelConfig
+from training.config import TrainConfig
 from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
 from training.figures.subject import Subject
 from training.model import PartedVAE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.config import FactorConfig
+from training.architecture import FactorConfig
 from training.distributions import Gaussian
 from training.figures.samples import draw_base, draw_u, framed, spread
 
