@@ -60,6 +60,9 @@ LAYERS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 """Filters of encoder and decoder by the size at which the networks work: Tables 3, 4 and 5."""
 
+SMALL_EPOCH = 6400
+"""Images of an epoch of a small folder, which goes over them many times: a hundred steps."""
+
 BASELINE_WEIGHTS: dict[MethodName, float] = {"vae": 1.0, "beta-vae": 2.0, "beta-tcvae": 5.0, "factor-vae": 35.0}
 """Table 1's beta of beta-VAE and beta-TCVAE, and gamma of FactorVAE."""
 
@@ -176,10 +179,16 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
 def _folder(info: DatasetInfo) -> TrainConfig:
     """Return what fits a folder of the user's own: the recipe of the data set that it is most like."""
     base = _digits_default(info) if info.image_size[:2] == (32, 32) else _faces_default(info)
-    # A few hundred images are a few steps an epoch: as many epochs as make a thousand steps or so.
-    epochs = max(base.epochs, round(1500 * 64 / max(info.train_images, 64)))
-    labels = info.labelled_images or 0
-    return dataclasses.replace(base, epochs=min(epochs, 300), batch_size=64, labels=labels, priors="estimated")
+    # A pass over a few hundred images is a few steps: too few for an evaluation and a checkpoint after each.
+    small = info.train_images < SMALL_EPOCH
+    return dataclasses.replace(
+        base,
+        epochs=max(base.epochs, 15) if small else base.epochs,
+        epoch_images=SMALL_EPOCH if small else 0,
+        batch_size=64,
+        labels=info.labelled_images or 0,
+        priors="estimated",
+    )
 
 
 RECIPES: dict[str, dict[str, Callable[[DatasetInfo], TrainConfig]]] = {
