@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 from google.protobuf.timestamp_pb2 import Timestamp
+from jaxtyping import UInt8
+from torch import Tensor
 
 from export.errors import ExportError
 from export.graphs import OPSET, write_decoder, write_encoder
@@ -13,6 +15,7 @@ from export.parity import BATCHES, prove_parity
 from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
 from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, write_bundle
 from training.config import TrainConfig
+from training.data.dataset import ImageDataset
 from training.data.registry import load_dataset
 from training.evaluation import evaluate
 from training.model import PartedVAE
@@ -37,8 +40,9 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
             f"{run_dir} was trained by {config.method!r}, which has no classes to serve; export a partedvae run"
         )
     model, state = run.load_model(torch.device("cpu"))
-    test = load_dataset(config.dataset, data_dir).test
-    evaluation = evaluate(model, test, config)
+    dataset = load_dataset(config.dataset, data_dir)
+    images = _real_images(dataset, max(BATCHES))
+    evaluation = evaluate(model, dataset.test, config)
     manifest = _describe(model, config, run.load_provenance(), state["epoch"])
     for name, accuracy in evaluation.accuracies.items():
         manifest.scores[f"accuracy/{name}"] = accuracy
@@ -47,9 +51,16 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     def write_graphs(folder: Path) -> None:
         write_encoder(folder / ENCODER_FILE, model, config)
         write_decoder(folder / DECODER_FILE, model, config)
-        manifest.parity_max_difference = prove_parity(folder, model, config, test.images[torch.arange(max(BATCHES))])
+        manifest.parity_max_difference = prove_parity(folder, model, config, images)
 
     return write_bundle(model_folder, manifest, write_graphs)
+
+
+def _real_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "count height width channels"]:
+    """Return test images; where they are too few, training images too, and where these are, all of them over again."""
+    test, train = (split.images[torch.arange(min(count, len(split)))] for split in (dataset.test, dataset.train))
+    images = torch.cat([test, train])
+    return images[torch.arange(count) % len(images)]
 
 
 def _describe(model: PartedVAE, config: TrainConfig, provenance: dict[str, object], epochs: int) -> Manifest:

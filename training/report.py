@@ -27,6 +27,8 @@ from training.run import RunDirectory
 
 SCORE_SEED = 0
 """Of what scores draw: the same run has the same scores."""
+FEWEST_FOR_PROBES = 200
+"""Test images below which a probe's accuracy would be a matter of chance."""
 TRUTH_IMAGES = 40_000
 """Images that disentanglement scores are computed on unless more are asked for: a quarter of a minute, not five."""
 
@@ -40,7 +42,7 @@ class Report:
     evaluation: Evaluation
     """Accuracy and what shows a collapse, on the test images."""
     separations: tuple[Separation, ...]
-    """Probes of u and z, a factor each, on the test images."""
+    """Probes of u and z, a factor each, on the test images; none where these are too few to tell anything."""
     scores: DisentanglementScores | None
     """Disentanglement scores, where the true factors are known."""
     source: dict[str, str]
@@ -127,7 +129,7 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
     dataset = load_dataset(config.dataset, data_dir)
     evaluation = evaluate(model, dataset.test, config)
     separations: tuple[Separation, ...] = ()
-    if config.model.factors:
+    if config.model.factors and len(dataset.test) >= FEWEST_FOR_PROBES:
         latents = represent(model, dataset.test.images, config)
         names = tuple(factor.name for factor in config.model.factors)
         separations = separation(latents.u_mean, latents.z_mean, dataset.test.labels.numpy(), names, SCORE_SEED)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +10,12 @@ import pytest
 import torch
 
 from partedvae import Client
+from tests.e2e.commands import partedvae
 from tests.processes import ServerProcess, running_server
 from training.data.dataset import ImageDataset
 
 TEST_IMAGES = 2000
 """How many of the 10,000 test images go through the server."""
-
-
-def partedvae(*arguments: object) -> str:
-    """Run a command that must succeed and return its stdout."""
-    command = [sys.executable, "-m", "partedvae", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

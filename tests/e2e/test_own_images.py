@@ -1,0 +1,59 @@
+"""A folder of one's own: few images, fewer labels, two factors, RGB; trained, evaluated, exported and served by factor."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partedvae import Client
+from tests.e2e.commands import partedvae
+from tests.processes import running_server
+from tests.training.toys import CORNERS, SHADES, toy_split
+
+IMAGES, LABELLED = 60, 24
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of 40x40 RGB files and a labels.csv that has both factors for some, one or none for the others."""
+    folder = tmp_path_factory.mktemp("own") / "photos"
+    (folder / "imgs").mkdir(parents=True)
+    split = toy_split(IMAGES, 5)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "corner", "shade"])
+        for k in range(IMAGES):
+            grey = np.asarray(split.images)[k, ..., 0]
+            name = f"imgs/{k:03d}.png"
+            Image.fromarray(grey).convert("RGB").resize((40, 40)).save(folder / name)
+            corner, shade = CORNERS[split.labels[k, 0]], SHADES[split.labels[k, 1]]
+            if k < LABELLED:
+                table.writerow([name, corner, shade if k % 3 else ""])
+    return folder
+
+
+def test_own_images_are_trained_exported_and_served_with_each_factor_by_name(photos: Path, tmp_path: Path) -> None:
+    run, models = tmp_path / "run", tmp_path / "models"
+    said = partedvae("train", f"folder:{photos}", "--epochs", 1, "--set", "epoch_images=640", "--output", run)
+    assert "next: partedvae export" in said
+    report = json.loads(partedvae("evaluate", run, "--json"))
+    assert set(report["factors"]) == {"corner", "shade"}
+    config = json.loads((run / "config.json").read_text())
+    assert (config["labels"], config["priors"]) == (
+        len(json.loads((run / "provenance.json").read_text())["labelled_images"]),
+        "estimated",
+    )
+    partedvae("export", run, models / "photos")
+    with running_server(models) as server, Client(server.address) as client:
+        features = client.features(sorted((photos / "imgs").iterdir()))
+    assert features["corner"].probs is not None
+    assert features["corner"].class_names == tuple(sorted(CORNERS))
+    assert features["shade"].class_names == tuple(sorted(SHADES))
+    assert features["shade"].probs is not None
+    assert features["shade"].probs.shape == (IMAGES, 2)
+    assert features.u.shape == (IMAGES, sum(factor["u_dim"] for factor in config["model"]["factors"]))
