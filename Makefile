@@ -13,7 +13,7 @@ ADDRESS ?= 127.0.0.1:50051
 # The model that `make extract` uses when no SERVER is given.
 MODEL ?= $(MODELS)/$(DATASET)
 # `make export` names the model after the run's data set.
-NAME ?= $(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)
+NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract test test-serving check protos check-protos format bench clean

@@ -24,7 +24,7 @@ def export(run_dir: Path, model_folder: Path, data_dir: Path) -> None:
 
     try:
         bundle = export_run(run_dir, model_folder, data_dir)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     scores = ", ".join(f"{name} {value:.4g}" for name, value in sorted(bundle.manifest.scores.items()))
     click.echo(f"{bundle.folder}: {scores}, parity within {bundle.manifest.parity_max_difference:.1e}")

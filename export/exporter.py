@@ -35,9 +35,10 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     """
     run = RunDirectory(run_dir)
     config = run.load_config()
-    if not config.model.factors:
+    if config.method != "partedvae":
         raise ExportError(
-            f"{run_dir} was trained by {config.method!r}, which has no classes to serve; export a partedvae run"
+            f"{run_dir} was trained by {config.method!r}, which has no class-related features to serve; "
+            "export a run of method 'partedvae'"
         )
     model, state = run.load_model(torch.device("cpu"))
     dataset = load_dataset(config.dataset, data_dir)

@@ -65,6 +65,14 @@ class ModelConfig:
         require(self.image_size[2] in (1, 3), "model.image_size", self.image_size, "grey (1 channel) or RGB (3)")
         if len(self.decoder_channels) != len(self.encoder_channels):
             raise ValueError("model.encoder_channels and model.decoder_channels must have the same length")
+        channels = (*self.encoder_channels, *self.decoder_channels)
+        require(
+            min(channels, default=0) >= 1, "model.encoder_channels and decoder_channels", channels, "all at least 1"
+        )
+        smallest = 2 ** len(self.encoder_channels)
+        require(
+            min(self.network_size) >= smallest, "model.network_size", self.network_size, f"at least {smallest} each way"
+        )
 
     @property
     def u_dim(self) -> int:

@@ -88,6 +88,7 @@ def train(
     from training.loop import train_run
     from training.run import RunDirectory
 
+    dataset = _resolved(dataset)
     run = RunDirectory(output or _run_path(dataset, recipe, method, seed))
     try:
         options = {
@@ -100,14 +101,15 @@ def train(
         }
         config, _ = _configure(dataset, recipe, method, settings, data_dir, **options)
         summary = train_run(config, run, data_dir, device, resume=resume)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if not summary:
         return  # not the first of several processes
     accuracies = ", ".join(f"{name} {value:.2%}" for name, value in summary["accuracy"].items())
-    result = f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"method {method}"
+    result = f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"{method} without labels"
     click.echo(f"{run.path}: {result}, {summary['train_seconds']:.0f} s")
-    follow_up = f"export {run.path} models/{model_name(dataset)}" if accuracies else f"evaluate {run.path}"
+    exportable = method == "partedvae"
+    follow_up = f"export {run.path} models/{_model_name(dataset)}" if exportable else f"evaluate {run.path}"
     click.echo(f"next: partedvae {follow_up}")
 
 
@@ -136,7 +138,7 @@ def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, truth_image
 
     try:
         report = evaluate_run(run_dir, data_dir, truth_images)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if predictions is not None:
         write_predictions(predictions, report.evaluation)
@@ -154,19 +156,25 @@ def describe(dataset: str, recipe: str, method: str, settings: tuple[str, ...], 
     from training.describe import describe_config
 
     try:
-        config, info = _configure(dataset, recipe, method, settings, data_dir)
-    except ValueError as error:
+        config, info = _configure(_resolved(dataset), recipe, method, settings, data_dir)
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(describe_config(config, info.train_images))
 
 
-def model_name(dataset: str) -> str:
+def _model_name(dataset: str) -> str:
     """Return a data set's name as a folder's: "folder:my/photos" becomes "photos"."""
     return Path(dataset.removeprefix("folder:")).name
 
 
+def _resolved(dataset: str) -> str:
+    """Make the path of "folder:PATH" absolute, so that the run can be evaluated from anywhere."""
+    kind, _, path = dataset.partition(":")
+    return f"{kind}:{Path(path).resolve()}" if kind == "folder" and path else dataset
+
+
 def _run_path(dataset: str, recipe: str, method: str, seed: int) -> Path:
-    parts = [model_name(dataset), recipe, *([] if method == "partedvae" else [method]), str(seed)]
+    parts = [_model_name(dataset), recipe, *([] if method == "partedvae" else [method]), str(seed)]
     return Path("runs") / "-".join(parts)
 
 

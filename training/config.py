@@ -187,10 +187,13 @@ class TrainConfig:
         require_choice(self, "", precision=("32-true", "bf16-mixed"))
         if self.method in NEED_FACTORS and not self.model.factors:
             raise ValueError(f"method {self.method!r} needs a labelled factor, and {self.dataset!r} has none")
+        if self.method not in NEED_FACTORS and self.labels:
+            raise ValueError(f"method {self.method!r} uses no labels; leave --labels out, or 0")
         if self.method == "classifier" and not self.labels:
             raise ValueError("method 'classifier' learns from labels alone; give it some with --labels")
         for field in ("seed", "labels", "train_images", "epoch_images"):
             require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
+        require(self.seed < 2**62, "seed", self.seed, "less than 2**62")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""

@@ -39,10 +39,17 @@ class FactorEvaluation:
     largest_share: tuple[str, float]
     """The class that q(c) prefers, and its share."""
 
+    named: bool
+    """Whether training had labels: without, classes are clusters in an arbitrary order, and accuracy means nothing."""
+
     @property
-    def accuracy(self) -> float:
-        """Share of the labelled images whose most probable class is the true one."""
-        return int(self.confusion.diagonal().sum()) / max(int(self.confusion.sum()), 1)
+    def accuracy(self) -> float | None:
+        """Share of the labelled images whose most probable class is the true one.
+
+        None without labelled images, or where classes are clusters.
+        """
+        labelled = int(self.confusion.sum())
+        return int(self.confusion.diagonal().sum()) / labelled if labelled and self.named else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +69,8 @@ class Evaluation:
 
     @property
     def accuracies(self) -> dict[str, float]:
-        """Accuracy by factor name."""
-        return {factor.name: factor.accuracy for factor in self.factors}
+        """Accuracy by factor name, where there is one."""
+        return {factor.name: factor.accuracy for factor in self.factors if factor.accuracy is not None}
 
 
 def posteriors(model: PartedVAE, images: Images, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:
@@ -89,7 +96,14 @@ def evaluate(model: PartedVAE, split: Split, config: TrainConfig) -> Evaluation:
         kls.append(kl_to_standard(posterior.z))
         z_means.append(posterior.z.mean)
     factors = [
-        _evaluate_factor(factor.name, factor.classes, torch.tensor(factor.prior), torch.cat(kept), split.labels[:, k])
+        _evaluate_factor(
+            factor.name,
+            factor.classes,
+            torch.tensor(factor.prior),
+            torch.cat(kept),
+            split.labels[:, k],
+            config.labels > 0,
+        )
         for k, (factor, kept) in enumerate(zip(config.model.factors, probs, strict=True))
     ]
     return Evaluation(
@@ -107,6 +121,7 @@ def _evaluate_factor(
     prior: Float[Tensor, " classes"],
     probs: Float[Tensor, "images classes"],
     labels: Int[Tensor, " images"],
+    named: bool,
 ) -> FactorEvaluation:
     predictions = probs.argmax(dim=1)
     known = labels != UNLABELLED
@@ -123,4 +138,5 @@ def _evaluate_factor(
         prior_entropy=-torch.xlogy(prior, prior).sum().item(),
         prior_mismatch=categorical_kl(aggregate, prior).item(),
         largest_share=(classes[int(largest)], share.item()),
+        named=named,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from training.config import TrainConfig
-from training.data.dataset import ImageDataset, Split
+from training.data.dataset import DataError, ImageDataset, Split
 from training.data.labelled import check_way, choose_labelled
 from training.data.priors import estimated_prior
 from training.data.registry import load_dataset
@@ -31,7 +32,7 @@ from training.trainer import Trainer
 POSTFIX_EVERY = 20
 """Steps between two updates of the losses beside the bar."""
 TEST_IMAGES_ON_THE_WAY = 10_000
-"""Test images that are evaluated after each epoch but the last, which takes all."""
+"""Test images that are evaluated after each epoch; the summary takes all."""
 
 
 def train_run(
@@ -48,6 +49,10 @@ def train_run(
     if not resume and ranks.is_first:
         run.require_new()
     dataset = load_dataset(config.dataset, data_dir)
+    if config.train_images > len(dataset.train):
+        raise DataError(
+            f"train_images is {config.train_images}; {config.dataset} has {len(dataset.train)} training images"
+        )
     train = dataset.train.first(config.train_images) if config.train_images else dataset.train
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])
@@ -104,7 +109,7 @@ class _Loop:
 
     def run_all(self) -> dict[str, Any]:
         """Train to the end; save and raise KeyboardInterrupt when a signal asks to stop."""
-        trainer, summary = self.trainer, {}
+        trainer = self.trainer
         with ExitStack() as stack:
             if self.ranks.is_first:
                 self.writer = stack.enter_context(SummaryWriter(str(self.run.path), purge_step=trainer.step))
@@ -114,16 +119,18 @@ class _Loop:
                     self._save()
                     self._say(f"stopped at step {trainer.step}; continue with the same command and --resume")
                     raise KeyboardInterrupt
-                summary = self._end_epoch()
-        if self.ranks.is_first:
-            write_json(self.run.summary_file, summary)
+                self._end_epoch()
+        if not self.ranks.is_first:
+            return {}
+        summary = self._summarise()
+        write_json(self.run.summary_file, summary)
         return summary
 
     def _train_epoch(self, interrupts: Interrupts) -> bool:
         """Train to the end of the epoch; return whether a signal asked to stop before it."""
         trainer, per_epoch = self.trainer, self.trainer.steps_per_epoch
         done = trainer.step % per_epoch
-        images, batch = self.config.epoch_images or len(self.train), trainer.batches.batch_size
+        images, batch = self.config.epoch_images or len(self.train), self.config.batch_size
         title = f"epoch {self.epochs_done + 1}/{self.config.epochs}"
         with progress_bar(images, done=done * batch, unit="img", title=title, shown=self.ranks.is_first) as bar:
             for position in range(done, per_epoch):
@@ -138,27 +145,40 @@ class _Loop:
                     return True
         return False
 
-    def _end_epoch(self) -> dict[str, Any]:
-        """Evaluate, report, warn and save; return the summary so far."""
+    def _end_epoch(self) -> None:
+        """Evaluate, report, warn and save.
+
+        Raises:
+            RunError: the losses are no numbers any more. The checkpoint before this epoch stays.
+        """
         losses = self.trainer.end_epoch()
         self.epochs_done += 1
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise RunError(
+                f"training diverged in epoch {self.epochs_done}: {losses}; lower optimiser.learning_rate, or try "
+                f"another --seed, with a new --output ({self.run.path} keeps the last good checkpoint)"
+            )
         if not self.ranks.is_first:
-            return {}
-        last = self.epochs_done == self.config.epochs
+            return
         test = self.dataset.test
-        if not last and len(test) > TEST_IMAGES_ON_THE_WAY:
+        if len(test) > TEST_IMAGES_ON_THE_WAY:
             test = test.first(TEST_IMAGES_ON_THE_WAY)
         evaluation = evaluate(self.trainer.final_model, test, self.config)
         row = {"epoch": self.epochs_done, "step": self.trainer.step, **losses, **_test_scores(evaluation)}
         assert self.writer is not None
         for name, value in row.items():
             self.writer.add_scalar(name, value, self.trainer.step)
-        self._save()
+        # In this order: a process that is killed in between writes the line again, and none is lost.
         self.run.append_metrics(row)
-        found = warnings(evaluation)
+        self._save()
         self._say(f"epoch {self.epochs_done}/{self.config.epochs}: {self._described(losses, evaluation)}")
-        for warning in found:
+        for warning in warnings(evaluation, self.config.method):
             click.secho(f"warning: {warning}", fg="yellow", err=True)
+
+    def _summarise(self) -> dict[str, Any]:
+        """Return the result of the run, on all test images."""
+        evaluation = evaluate(self.trainer.final_model, self.dataset.test, self.config)
+        images = self.trainer.step * self.trainer.batches.batch_size
         return {
             "dataset": self.config.dataset,
             "recipe": self.config.recipe,
@@ -168,8 +188,8 @@ class _Loop:
             "epochs": self.epochs_done,
             "accuracy": evaluation.accuracies,
             "train_seconds": round(self.seconds, 1),
-            "train_images_per_second": round(self.trainer.step * self.trainer.batches.batch_size / self.seconds, 1),
-            "warnings": found,
+            "train_images_per_second": round(images / self.seconds, 1),
+            "warnings": warnings(evaluation, self.config.method),
         }
 
     def _described(self, losses: dict[str, float], evaluation: Evaluation) -> str:
@@ -205,10 +225,15 @@ def _test_scores(evaluation: Evaluation) -> dict[str, float]:
 
 def _require_same(asked: TrainConfig, stored: TrainConfig) -> None:
     """Refuse to continue a run under another configuration."""
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    differing = [name for name in names if getattr(asked, name) != getattr(stored, name)]
-    if differing:
-        told = {
-            name: value for name, value in dataclasses.asdict(stored).items() if name in differing and name != "model"
-        }
-        raise RunError(f"--resume continues a run as it began, but {', '.join(differing)} differ; the run has {told}")
+    before, now = _flat(stored.to_dict()), _flat(asked.to_dict())
+    differing = {key: value for key, value in before.items() if now.get(key) != value}
+    if before != now:
+        told = ", ".join(f"{key} {value!r}" for key, value in differing.items()) or "fewer settings"
+        raise RunError(f"--resume continues a run as it began, and this one has {told}; leave the options as they were")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -74,7 +74,7 @@ class PartedVAE(nn.Module):
     ) -> tuple[Float[Tensor, "batch _"], ...]:
         """Return the logits of every q(c_k | x): all that the supervised step needs."""
         hidden = self.trunk(pixels)
-        return tuple(factor.logits(hidden) for factor in self.class_factors())
+        return tuple(factor.logits(hidden).float() for factor in self.class_factors())
 
     def encode(
         self,
@@ -95,13 +95,14 @@ class PartedVAE(nn.Module):
         hidden = self.trunk(pixels)
         posteriors = []
         for factor in self.class_factors():
-            logits = factor.logits(hidden)
+            # Under mixed precision the networks give bfloat16; what is drawn and summed from here on is full precision.
+            logits = factor.logits(hidden).float()
             if temperature is None:
                 weights = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
             else:
                 weights = torch.softmax((logits + noise.gumbel(logits)) / temperature, dim=-1)
             posteriors.append(FactorPosterior(logits, weights, factor.u_posterior(hidden, weights, slope)))
-        mean, logvar = self.z_head(hidden).chunk(2, dim=-1)
+        mean, logvar = self.z_head(hidden).float().chunk(2, dim=-1)
         return Posterior(hidden, tuple(posteriors), Gaussian(mean, logvar))
 
     def classifier_parameters(self) -> list[nn.Parameter]:

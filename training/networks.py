@@ -98,7 +98,7 @@ class ClassFactor(nn.Module):
             slope: the attention's steepness.
         """
         gate = torch.sigmoid(slope * self.attention(class_weights))
-        mean, logvar = self.u_head(hidden * gate).chunk(2, dim=-1)
+        mean, logvar = self.u_head(hidden * gate).float().chunk(2, dim=-1)
         return Gaussian(mean, logvar)
 
 
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         for convolution in self.convolutions[:-1]:
             pixels = functional.relu(convolution(pixels))
-        return self.convolutions[-1](pixels)  # type: ignore[no-any-return]
+        return self.convolutions[-1](pixels).float()  # type: ignore[no-any-return]
 
     def forward(
         self, u: Float[Tensor, "batch u_dim"], z: Float[Tensor, "batch z_dim"]

@@ -129,15 +129,16 @@ def capacity_gap(
 
 
 def supervised_loss(
-    logits: Sequence[Float[Tensor, "batch _"]], labels: Int[Tensor, "batch factors"]
+    logits: Sequence[Float[Tensor, "batch _"]], labels: Int[Tensor, "batch factors"], ranks: Ranks | None = None
 ) -> Float[Tensor, ""]:
     """Cross-entropy of Eq. 7 over the labels that are there (-1 is none), summed over the class variables.
 
-    A class variable without any label in the batch adds nothing.
+    A class variable without any label in the batch adds nothing. With `ranks`, the labels are counted over all of them.
     """
+    mean = ranks.mean if ranks else _same
     losses = []
     for k, factor_logits in enumerate(logits):
-        known = (labels[:, k] != UNLABELLED).sum().clamp(min=1)
+        known = mean((labels[:, k] != UNLABELLED).sum().float()).clamp(min=torch.finfo().tiny)
         total = functional.cross_entropy(factor_logits, labels[:, k], ignore_index=UNLABELLED, reduction="sum")
         losses.append(total / known)
     return _sum(losses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -73,11 +74,19 @@ def _convert(text: str, kind: Any) -> Any:
         if text.lower() not in TRUE_WORDS + FALSE_WORDS:
             raise ValueError(text)
         return text.lower() in TRUE_WORDS
-    if kind in (int, float):
-        return kind(text)
+    if kind is int:
+        return int(text)
+    if kind is float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(text)
+        return number
     if typing.get_origin(kind) is tuple:
-        element = typing.get_args(kind)[0]
-        return tuple(_convert(part.strip(), element) for part in text.split(","))
+        element, *others = typing.get_args(kind)
+        values = tuple(_convert(part.strip(), element) for part in text.split(","))
+        if Ellipsis not in others and len(values) != 1 + len(others):
+            raise ValueError(text)
+        return values
     if typing.get_origin(kind) is typing.Literal and text not in typing.get_args(kind):
         raise ValueError(text)
     return text
@@ -87,7 +96,8 @@ def _describe(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        return "numbers with commas between"
+        count = "" if Ellipsis in typing.get_args(kind) else f"{len(typing.get_args(kind))} "
+        return f"{count}whole numbers with commas between"
     if isinstance(kind, types.UnionType):
         return str(kind)
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))

@@ -104,7 +104,12 @@ def launch(device: str, precision: str) -> Fabric:
     Args:
         device: "cpu" or "cuda".
         precision: "32-true", or "bf16-mixed" on GPUs that have it.
+
+    Raises:
+        ValueError: mixed precision on the CPU.
     """
+    if device == "cpu" and precision != "32-true":
+        raise ValueError(f"--precision {precision} is for GPUs; leave it out on the CPU, where it would only be slower")
     # torchrun's own variables; Fabric reads ranks from them, but not how many processes there are.
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // here

@@ -49,7 +49,7 @@ TABLE_6_CELEBA = ObjectiveConfig(
     capacity_z=30.0,
     capacity_u=15.0,
 )
-# The reconstruction error is a sum over pixels: 64x64x3 has about a tenth of CelebA's, and so have the weights here.
+# The reconstruction error is a sum over pixels: 64x64x3 has about a tenth of CelebA's, and so have the KLs' weights.
 SMALL_FACES = dataclasses.replace(TABLE_6_CELEBA, gamma_z=100.0, gamma_u=100.0, gamma_c=200.0, gamma_bc=50.0)
 
 LAYERS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {

@@ -15,7 +15,7 @@ from torch import Tensor
 from training.config import TrainConfig
 from training.data.dataset import Chosen, Truth
 from training.data.registry import load_dataset
-from training.evaluation import Evaluation, evaluate
+from training.evaluation import Evaluation, FactorEvaluation, evaluate
 from training.files import write_aside
 from training.health import warnings
 from training.metrics.probes import Separation, separation
@@ -72,7 +72,7 @@ class Report:
             "reconstruction": evaluation.reconstruction,
             "kl_z": evaluation.kl_z,
             "z_spread": evaluation.z_spread,
-            "warnings": warnings(evaluation),
+            "warnings": warnings(evaluation, self.config.method),
             "data": self.source,
         }
 
@@ -86,7 +86,7 @@ class Report:
         lines = [f"{config.dataset}, recipe {config.recipe}, {config.labels} labels, {evaluation.images:,} test images"]
         lines += [f"data: {name}: {origin}" for name, origin in self.source.items() if "drawn" in origin]
         for factor, spec in zip(evaluation.factors, config.model.factors, strict=True):
-            lines += ["", f"{factor.name}: accuracy {factor.accuracy:.2%}; true classes down, predicted across"]
+            lines += ["", f"{factor.name}: {_accuracy(factor)}; true classes down, predicted across"]
             lines += _confusion(spec.classes, factor.confusion)
         lines += ["", *self._separation_lines()] if self.separations else []
         lines += ["", *self._score_lines()] if self.scores else []
@@ -94,7 +94,7 @@ class Report:
             "",
             f"reconstruction error {evaluation.reconstruction:.2f} an image, KL of z {evaluation.kl_z:.2f} nats",
         ]
-        lines += [f"warning: {warning}" for warning in warnings(evaluation)]
+        lines += [f"warning: {warning}" for warning in warnings(evaluation, config.method)]
         return "\n".join(lines)
 
     def _separation_lines(self) -> Iterator[str]:
@@ -129,7 +129,8 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
     dataset = load_dataset(config.dataset, data_dir)
     evaluation = evaluate(model, dataset.test, config)
     separations: tuple[Separation, ...] = ()
-    if config.model.factors and len(dataset.test) >= FEWEST_FOR_PROBES:
+    # The classifier has trained neither u nor z.
+    if config.method == "partedvae" and len(dataset.test) >= FEWEST_FOR_PROBES:
         latents = represent(model, dataset.test.images, config)
         names = tuple(factor.name for factor in config.model.factors)
         separations = separation(latents.u_mean, latents.z_mean, dataset.test.labels.numpy(), names, SCORE_SEED)
@@ -150,6 +151,12 @@ def _scores(model: PartedVAE, truth: Truth, config: TrainConfig, count: int) -> 
     with progress_bar(len(values), done=0, unit="img", title="encoding") as bar:
         latents = represent(model, images, config, bar.update)
     return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED)
+
+
+def _accuracy(factor: FactorEvaluation) -> str:
+    if factor.accuracy is not None:
+        return f"accuracy {factor.accuracy:.2%}"
+    return "no labelled test images" if factor.named else "clusters, as training had no labels"
 
 
 def _confusion(classes: tuple[str, ...], confusion: Tensor) -> Iterator[str]:

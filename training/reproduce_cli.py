@@ -59,6 +59,6 @@ def reproduce(
     )
     try:
         text = run_experiment(experiment, experiments.experiment(experiment), plan)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(text, nl=False)

@@ -113,7 +113,7 @@ class RunDirectory:
             ) from None
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise RunError(
-                f"{self.checkpoint_file} is damaged ({str(error).splitlines()[0]}); train the run again"
+                f"{self.checkpoint_file} is damaged ({type(error).__name__}); train the run again"
             ) from error
         return state
 

@@ -163,7 +163,7 @@ class Trainer:
         if self.config.supervision.augment:
             pixels = random_affine(pixels, self.ranks.noise)
         with self.ranks.fabric.autocast():
-            loss = supervised_loss(self.model.class_logits(pixels), self.labels[chosen.to(self.device)])
+            loss = supervised_loss(self.model.class_logits(pixels), self.labels[chosen.to(self.device)], self.ranks)
         self._update(self.supervised_optimiser, loss)
         return loss.detach()
 

@@ -1,4 +1,4 @@
-"""A folder of one's own: few images, fewer labels, two factors, RGB; trained, evaluated, exported and served by factor."""
+"""A folder of one's own: few images, fewer labels, two factors, RGB; trained, evaluated, exported, served by factor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES, LABELLED = 60, 24
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of 40x40 RGB files and a labels.csv that has both factors for some, one or none for the others."""
+    """Return a folder of 40x40 RGB files and a labels.csv that has both factors for some, one or none for others."""
     folder = tmp_path_factory.mktemp("own") / "photos"
     (folder / "imgs").mkdir(parents=True)
     split = toy_split(IMAGES, 5)

@@ -23,6 +23,7 @@ from export.graphs import write_decoder, write_encoder
 from export.parity import prove_parity
 from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, encoder_outputs
 from training.architecture import FactorConfig
+from training.config import MethodName
 from training.data.dataset import ImageDataset
 from training.data.mnist import INFO
 from training.evaluation import posteriors
@@ -160,12 +161,12 @@ def test_a_missing_run_and_a_damaged_checkpoint_are_refused(small_run: Path, tmp
         assert not (tmp_path / "models").exists()
 
 
-def test_a_baseline_has_nothing_to_serve(tmp_path: Path, data_dir: Path, mnist: ImageDataset) -> None:
-    config = recipe(INFO, "default", "vae")
-    run = RunDirectory(tmp_path / "vae")
-    run.start(config, mnist, torch.zeros(0, dtype=torch.int64))
-    with pytest.raises(
-        ExportError, match="was trained by 'vae', which has no classes to serve; export a partedvae run"
-    ):
-        export_run(run.path, tmp_path / "models" / "vae", data_dir)
+@pytest.mark.parametrize("method", ["vae", "classifier"])
+def test_what_has_no_class_related_features_is_not_exported(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset, method: MethodName
+) -> None:
+    run = RunDirectory(tmp_path / method)
+    run.start(recipe(INFO, "default", method), mnist, torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(ExportError, match=f"was trained by '{method}', which has no class-related features to serve"):
+        export_run(run.path, tmp_path / "models" / method, data_dir)
     assert not (tmp_path / "models").exists()

@@ -25,6 +25,13 @@ from training.data.dataset import ImageDataset
         (["mnist", "--labels", "60001"], "--labels 60001 is more than the 60000 labelled training images"),
         (["mnist", "--epochs", "0"], "epochs is 0; it must be at least 1"),
         (["mnist", "--device", "cuda"], "--device cuda: this PyTorch"),
+        (["mnist", "--method", "vae", "--labels", "100"], "method 'vae' uses no labels; leave --labels out"),
+        (["mnist", "--method", "gan"], "no method is called 'gan'"),
+        (["mnist", "--set", "train_images=70000"], "train_images is 70000; mnist has 60000 training images"),
+        (["mnist", "--labelled", "frist"], "no way to choose labelled images is called 'frist'; did you mean 'first'?"),
+        (["mnist", "--precision", "bf16-mixed"], "--precision bf16-mixed is for GPUs"),
+        (["mnist", "--seed", "99999999999999999999"], "it must be less than 2**62"),
+        (["folder:"], "folder: names no folder; write folder:PATH"),
         (["mnist", "--resume"], "is no run directory: config.json is missing"),
     ],
 )

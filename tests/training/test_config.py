@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from training.config import TrainConfig
 from training.data.mnist import INFO
+from training.data.registry import entry
 from training.overrides import apply_overrides, settable_keys
 from training.presets import recipe
 
@@ -22,6 +24,24 @@ def test_the_paper_recipe_has_table_6s_values() -> None:
     assert (objective.overlap_tolerance, objective.reconstruction) == (0.15, "bce")
     assert (config.epochs, config.batch_size, config.optimiser.learning_rate) == (60, 64, 0.0015)
     assert (config.model.z_dim, config.model.factors[0].u_dim) == (6, 10)
+
+
+def test_the_paper_recipes_of_dsprites_and_celeba_have_table_6s_values(tmp_path: Path) -> None:
+    config = recipe(entry("dsprites").describe(tmp_path), "paper")
+    objective = config.objective
+    assert (objective.gamma_c, objective.gamma_h, objective.gamma_z, objective.gamma_u) == (100, 10, 50, 50)
+    assert (objective.gamma_bc, objective.overlap_tolerance, objective.reconstruction) == (10, 0.1, "bce")
+    assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (30, 5, 300_000)
+    assert (config.epochs, config.optimiser.learning_rate, config.model.z_dim) == (30, 5e-4, 5)
+    assert config.model.encoder_channels == (32, 32, 64, 64)
+    config = recipe(entry("celeba").describe(tmp_path), "paper")
+    objective = config.objective
+    assert (objective.gamma_c, objective.gamma_h, objective.gamma_z, objective.gamma_u) == (2000, 10, 1000, 1000)
+    assert (objective.gamma_bc, objective.overlap_tolerance, objective.reconstruction) == (500, 0.2, "l1")
+    assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (30, 15, 125_000)
+    assert (config.epochs, config.optimiser.learning_rate, config.model.z_dim) == (80, 5e-4, 10)
+    assert [len(factor.classes) for factor in config.model.factors] == [4, 3, 2, 3, 2, 2, 2, 2]
+    assert config.model.encoder_channels == (32, 32, 64, 64, 64)
 
 
 @pytest.mark.parametrize("name", ["default", "paper"])
@@ -60,6 +80,10 @@ def test_set_changes_one_field_of_each_type() -> None:
         ("objective.gamma_z=-1", "objective.gamma_z is -1.0; it must be 0 or more"),
         ("supervision.ema_decay=1", "supervision.ema_decay is 1.0; it must be in [0, 1)"),
         ("model.encoder_channels=32", "must have the same length"),
+        ("model.encoder_channels=0,2,3", "all at least 1"),
+        ("model.network_size=4,4", "model.network_size is (4, 4); it must be at least 8 each way"),
+        ("model.network_size=16", "expected 2 whole numbers with commas between"),
+        ("objective.gamma_bc=inf", "expected a number"),
     ],
 )
 def test_set_refuses_what_makes_no_sense(setting: str, message: str) -> None:

@@ -16,14 +16,21 @@ NAMES = ("a", "b", "c", "d")
 
 def test_accuracy_and_confusion_count_labelled_images_only() -> None:
     probs = torch.eye(4)[[0, 1, 1, 3, 2]]
-    result = _evaluate_factor("f", NAMES, UNIFORM, probs, torch.tensor([0, 1, 2, 3, -1]))
+    result = _evaluate_factor("f", NAMES, UNIFORM, probs, torch.tensor([0, 1, 2, 3, -1]), True)
     assert result.accuracy == pytest.approx(3 / 4)
     assert result.confusion.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     assert result.predictions.tolist() == [0, 1, 1, 3, 2]
 
 
+def test_clusters_and_factors_without_labelled_images_have_no_accuracy() -> None:
+    probs = torch.eye(4)
+    assert _evaluate_factor("f", NAMES, UNIFORM, probs, torch.arange(4), False).accuracy is None
+    assert _evaluate_factor("f", NAMES, UNIFORM, probs, torch.full((4,), -1), True).accuracy is None
+    assert evaluate(PartedVAE(TOY_MODEL), toy_split(64, 2), tiny_config(labels=0)).accuracies == {}
+
+
 def test_a_certain_and_balanced_posterior_knows_all_of_the_prior() -> None:
-    result = _evaluate_factor("f", NAMES, UNIFORM, torch.eye(4), torch.arange(4))
+    result = _evaluate_factor("f", NAMES, UNIFORM, torch.eye(4), torch.arange(4), True)
     assert result.information == pytest.approx(result.prior_entropy)
     assert result.prior_mismatch == pytest.approx(0.0, abs=1e-6)
 
@@ -43,10 +50,20 @@ def collapsed_model(weight: float) -> PartedVAE:
 @pytest.mark.parametrize(("weight", "share"), [(50.0, "100%"), (0.0, "25%")])
 def test_both_ways_to_collapse_are_noticed_and_named(weight: float, share: str) -> None:
     evaluation = evaluate(collapsed_model(weight), toy_split(64, 2), tiny_config())
-    found = warnings(evaluation)
-    assert found[0].startswith("q(c) of 'corner' has collapsed: it knows ")
-    assert f"class 'top left' has {share} of the images" in found[0]
-    assert "z is dead" in found[-1]
+    found = warnings(evaluation, "partedvae")
+    assert found[0].startswith("q(c) has collapsed: ")
+    assert f"corner knows 0.000 of 1.39 nats of the image, {share} are 'top left'" in found[0]
+    assert "shade knows 0.000 of 0.69 nats" in found[0]
+    assert found[1].startswith("z is dead")
+
+
+def test_a_model_of_nans_is_not_taken_for_a_healthy_one() -> None:
+    model = PartedVAE(TOY_MODEL)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    found = warnings(evaluate(model, toy_split(64, 2), tiny_config()), "partedvae")
+    assert [text.split(":")[0] for text in found] == ["q(c) has collapsed", "z is dead"]
 
 
 def test_evaluation_counts_images_and_names_every_factor() -> None:

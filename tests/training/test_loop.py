@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,7 +124,10 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_the_same_step(
     [
         ((), "holds a run already; continue it with --resume, or choose another --output"),
         (("--resume",), "has ended already"),
-        (("--resume", "--seed", "1"), "--resume continues a run as it began, but seed differ; the run has {'seed': 0}"),
+        (
+            ("--resume", "--seed", "1"),
+            "--resume continues a run as it began, and this one has seed 0; leave the options as they were",
+        ),
     ],
 )
 def test_a_run_that_is_there_is_never_overwritten(
@@ -140,7 +144,30 @@ def test_a_run_that_is_there_is_never_overwritten(
 def test_training_without_labels_works(tmp_path: Path, data_dir: Path, mnist: ImageDataset) -> None:
     done = train(*SMALL, "--labels", "0", "--output", str(tmp_path / "run"), data_dir=data_dir)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["labels"] == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["labels"], summary["accuracy"]) == (0, {})
+
+
+def test_a_run_that_lost_only_its_summary_gets_it_back(tmp_path: Path, data_dir: Path, whole_run: Path) -> None:
+    """Killed after the last checkpoint: there is nothing left to train, but the result is still to be written."""
+    path = tmp_path / "run"
+    shutil.copytree(whole_run, path)
+    before = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").unlink()
+    done = train(*SMALL, "--output", str(path), "--resume", data_dir=data_dir)
+    assert done.returncode == 0, done.stderr
+    after = json.loads((path / "summary.json").read_text())
+    assert (after["accuracy"], after["epochs"]) == (before["accuracy"], before["epochs"])
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_checkpoint(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset
+) -> None:
+    done = train(*SMALL, "--set", "optimiser.learning_rate=1e30", "--output", str(tmp_path / "run"), data_dir=data_dir)
+    assert done.returncode == 1
+    assert "training diverged in epoch 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "summary.json").exists()
 
 
 def test_a_collapsed_classifier_is_said_aloud_at_the_end_of_the_epoch(
@@ -150,5 +177,5 @@ def test_a_collapsed_classifier_is_said_aloud_at_the_end_of_the_epoch(
     settings = ("--set", "objective.gamma_h=100000", "--set", "objective.gamma_c=0", "--epochs", "1", "--labels", "0")
     done = train(*SMALL, *settings, "--output", str(tmp_path / "run"), data_dir=data_dir)
     assert done.returncode == 0, done.stderr
-    assert "warning: q(c) of 'digit' has collapsed" in done.stderr
+    assert "warning: q(c) has collapsed: digit knows" in done.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]

@@ -46,9 +46,11 @@ def test_capacity_gap_of_the_batch_lets_images_make_up_for_each_other_and_that_o
 
 
 def test_total_loss_weighs_every_term_with_its_gamma() -> None:
-    objective = recipe(INFO, "paper").objective
+    objective = dataclasses.replace(
+        recipe(INFO, "paper").objective, gamma_z=2.0, gamma_u=3.0, gamma_h=5.0, gamma_c=7.0, gamma_bc=11.0
+    )
     terms = Terms(*map(torch.tensor, (100.0, [3.0, 5.0], [1.0, 1.0], 0.5, 0.25, 0.1)))
-    expected = 100 + 15 * abs(4 - 1.5) + 15 * abs(1 - 2.5) + 30 * 0.5 + 15 * 0.25 + 30 * 0.1
+    expected = 100 + 2 * abs(4 - 1.5) + 3 * abs(1 - 2.5) + 5 * 0.5 + 7 * 0.25 + 11 * 0.1
     assert total_loss(terms, objective, 1.5, 2.5).item() == pytest.approx(expected)
 
 

@@ -34,6 +34,7 @@ LIMIT = 4_000_000_000
 """Bytes of pixels that are taken into memory."""
 HELD_OUT = 0.2
 HOLD_OUT_SEED = 0
+FEWEST_TESTS = 2
 CHUNK = 256
 """Images decoded at a time."""
 
@@ -79,6 +80,12 @@ def load_folder(folder: Path) -> ImageDataset:
         DataError: the folder, labels.csv or a file is missing or wrong, or the images are too many for memory.
     """
     contents = _survey(folder)
+    tests = sum(contents.is_test)
+    if tests < FEWEST_TESTS:
+        raise DataError(
+            f"{folder}: {tests} images are left to test on, which needs at least {FEWEST_TESTS}; label more images (a "
+            "fifth of each class is held out), or mark some with 'test' in a column 'split'"
+        )
     digest = hashlib.sha256()
 
     def read(name: str) -> bytes:

@@ -84,7 +84,7 @@ def read_header(name: str, content: IO[bytes]) -> tuple[int, int, bool]:
             width, height = image.size[::-1] if image.getexif().get(0x0112, 1) >= 5 else image.size
             return height, width, image.mode in ("1", "L", "LA") or image.mode.startswith("I")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as a PNG, JPEG or WebP image: {error}") from error
+        raise DataError(_unreadable(name, error)) from error
 
 
 def decode_picture(name: str, content: bytes, size: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -99,10 +99,16 @@ def decode_picture(name: str, content: bytes, size: tuple[int, int, int]) -> NDA
             image.load()
             upright = _opaque(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     except Exception as error:  # Pillow's decoders raise anything from OSError to SyntaxError on damaged bytes.
-        raise DataError(f"{name} cannot be read as a PNG, JPEG or WebP image: {error}") from error
+        raise DataError(_unreadable(name, error)) from error
     if upright.size != (width, height):
         upright = upright.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(upright).reshape(height, width, channels)
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    # Pillow names the file object when it knows no format, which tells nobody anything.
+    reason = "it is none, or damaged at its beginning" if "cannot identify" in str(error) else str(error)
+    return f"{name} cannot be read as a PNG, JPEG or WebP image: {reason}; replace it or take it out of the folder"
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -90,6 +90,8 @@ def entry(name: str) -> Entry:
         ValueError: no data set has that name; the message has the nearest.
     """
     if name.startswith(folder.PREFIX):
+        if name == folder.PREFIX:
+            raise ValueError("folder: names no folder; write folder:PATH with the folder of your images")
         path = Path(name.removeprefix(folder.PREFIX))
         return Entry(
             describe=lambda _: folder.describe_folder(path),

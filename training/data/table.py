@@ -73,6 +73,10 @@ def read_table(folder: Path) -> LabelTable:
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
+    if not header:
+        raise DataError(f"{path} is empty; begin it with the line 'file,FACTOR'")
+    if len(header) == 1 and ";" in header[0]:
+        raise DataError(f"{path}, line 1: the columns are divided by semicolons; divide them by commas")
     if FILE_COLUMN not in header:
         raise DataError(
             f"{path}, line 1: no column is called 'file'{nearest(FILE_COLUMN, header)} (there are: {', '.join(header)})"
@@ -98,6 +102,8 @@ def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str
         file = Path(row[FILE_COLUMN]).as_posix()
         if not row[FILE_COLUMN]:
             raise DataError(f"{path}, line {line}: the file is blank")
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise DataError(f"{path}, line {line}: {file!r} leaves the folder; write its path relative to the folder")
         if file in cells:
             raise DataError(f"{path}, line {line}: {file!r} is in line {lines[file]} already; keep one of them")
         if row.get(SPLIT_COLUMN, "") not in ("", "train", "test"):

@@ -42,6 +42,7 @@ class FactorVAE:
         self.discriminator = nn.Sequential(*hidden, nn.Linear(UNITS, 2)).to(device)
         self.optimiser = Adam(self.discriminator.parameters(), RATE, BETAS, fused=True)
         self._z = torch.zeros(0, config.model.z_dim, device=device)
+        self._loss = torch.zeros((), device=device)
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
@@ -51,14 +52,17 @@ class FactorVAE:
         self._z = z.detach()
         real, permuted = self.discriminator(z).unbind(dim=1)
         correlation, kl = (real - permuted).mean(), kl_to_standard(q).mean()
-        discriminator = self._discriminator_loss().detach()
-        terms = (reconstruction, kl, correlation, discriminator)
+        self._loss = self._discriminator_loss()
+        terms = (reconstruction, kl, correlation, self._loss.detach())
         return Losses(reconstruction + kl + self.gamma * correlation, dict(zip(self.term_names, terms, strict=True)))
 
     def after_step(self) -> None:
-        """Let the discriminator tell the batch's z from z with each dimension shuffled over the batch."""
+        """Let the discriminator tell the batch's z from z with each dimension shuffled over the batch.
+
+        Their Algorithm 2 shuffles a second batch; like disentanglement_lib, this shuffles the same one.
+        """
         self.optimiser.zero_grad()
-        self._discriminator_loss().backward()
+        self._loss.backward()
         self.ranks.average_gradients(self.discriminator.parameters())
         self.optimiser.step()
 

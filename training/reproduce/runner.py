@@ -44,6 +44,8 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     Raises:
         ValueError: a data set cannot be had, or a run directory does not fit.
     """
+    # Now rather than after the first hour of training.
+    write_page(plan.results_file.with_name("RESULTS.md"), load_results(plan.results_file))
     for row in experiment.rows:
         for seed in plan.seeds:
             done = {result.key for result in load_results(plan.results_file)}
