@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,11 @@ from tests.processes import ServerProcess, running_server
 
 if TYPE_CHECKING:
     from training.data.dataset import ImageDataset
+
+
+# A shell starts jobs in the background with SIGINT ignored, and processes inherit that: tests that interrupt a process
+# they started would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
