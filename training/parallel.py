@@ -7,6 +7,7 @@ KL(q(c) || p(c)) are functions of the whole batch's means (section 4.4), which g
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Int
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 @dataclass(frozen=True)
@@ -116,4 +117,7 @@ def launch(device: str, precision: str) -> Fabric:
     strategy = "ddp" if here * nodes > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=here, num_nodes=nodes, strategy=strategy, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
+    if distributed.is_initialized():
+        # Left to itself at the interpreter's end, gloo's thread may be torn down while it runs: the process aborts.
+        atexit.register(distributed.destroy_process_group)
     return fabric
