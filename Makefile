@@ -37,7 +37,7 @@ install: .venv/installed ## Make .venv with everything for development.
 demo: install ## The whole way on MNIST: train, export, serve, extract; results in demo/.
 	$(PARTEDVAE) demo
 
-train: install ## Train: DATASET=mnist [RECIPE=default|paper] [LABELS=256] [SEED=0] [EPOCHS=8] [RESUME=1] [ARGS=...].
+train: install ## Train: DATASET=mnist [RECIPE=default|paper] [LABELS=256] [SEED=0] [EPOCHS=5] [RESUME=1] [ARGS=...].
 	$(PARTEDVAE) train $(DATASET) --recipe $(RECIPE) --seed $(SEED) $(if $(LABELS),--labels $(LABELS)) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RESUME),--resume) $(ARGS)
 

@@ -82,9 +82,7 @@ def train(
     DATASET is one of 'partedvae data list', or folder:PATH for images of your own. Several processes train together
     when torchrun starts this command.
     """
-    # Threads of GNU OpenMP that wait spin by default; beside any other busy program that makes steps ten times slower.
-    # Read when PyTorch is loaded, which happens with the next import.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    share_processors()
     from training.loop import train_run
     from training.run import RunDirectory
 
@@ -160,6 +158,14 @@ def describe(dataset: str, recipe: str, method: str, settings: tuple[str, ...], 
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(describe_config(config, info.train_images))
+
+
+def share_processors() -> None:
+    """Let OpenMP's waiting threads give way to other programs; to be called before PyTorch is imported, which reads it.
+
+    By default they spin, which beside any other busy program makes training steps ten times slower.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _model_name(dataset: str) -> str:

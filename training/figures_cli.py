@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from training.cli import data_option
+
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
@@ -14,14 +16,7 @@ import click
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write to.  [default: RUN_DIR/figures]",
 )
-@click.option(
-    "--data",
-    "data_dir",
-    type=click.Path(path_type=Path),
-    default=Path("data"),
-    show_default=True,
-    help="Folder of the data sets.",
-)
+@data_option
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the test images shown and of the samples drawn."
 )

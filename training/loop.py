@@ -99,6 +99,7 @@ class _Loop:
         self.started = time.perf_counter()
         self.epochs_done = trainer.step // trainer.steps_per_epoch
         self.writer: SummaryWriter | None = None
+        self.evaluation: Evaluation | None = None
         if self.ranks.is_first:
             run.keep_metrics_until(self.epochs_done)
 
@@ -163,7 +164,7 @@ class _Loop:
         test = self.dataset.test
         if len(test) > TEST_IMAGES_ON_THE_WAY:
             test = test.first(TEST_IMAGES_ON_THE_WAY)
-        evaluation = evaluate(self.trainer.final_model, test, self.config)
+        self.evaluation = evaluation = evaluate(self.trainer.final_model, test, self.config)
         row = {"epoch": self.epochs_done, "step": self.trainer.step, **losses, **_test_scores(evaluation)}
         assert self.writer is not None
         for name, value in row.items():
@@ -177,7 +178,9 @@ class _Loop:
 
     def _summarise(self) -> dict[str, Any]:
         """Return the result of the run, on all test images."""
-        evaluation = evaluate(self.trainer.final_model, self.dataset.test, self.config)
+        evaluation = self.evaluation
+        if evaluation is None or evaluation.images < len(self.dataset.test):
+            evaluation = evaluate(self.trainer.final_model, self.dataset.test, self.config)
         images = self.trainer.step * self.trainer.batches.batch_size
         return {
             "dataset": self.config.dataset,

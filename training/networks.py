@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         for convolution in self.convolutions[:-1]:
             pixels = functional.relu(convolution(pixels))
-        return self.convolutions[-1](pixels).float()  # type: ignore[no-any-return]
+        return self.convolutions[-1](pixels).float()  # type: ignore[no-any-return]  # ModuleList forgets
 
     def forward(
         self, u: Float[Tensor, "batch u_dim"], z: Float[Tensor, "batch z_dim"]

@@ -115,6 +115,7 @@ def launch(device: str, precision: str) -> Fabric:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // here
     strategy = "ddp" if here * nodes > 1 else "auto"
+    # Fabric wants a literal of its own; config.py has checked the name.
     fabric = Fabric(accelerator=device, devices=here, num_nodes=nodes, strategy=strategy, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
     if distributed.is_initialized():

@@ -66,11 +66,11 @@ SMALL_EPOCH = 6400
 BASELINE_WEIGHTS: dict[MethodName, float] = {"vae": 1.0, "beta-vae": 2.0, "beta-tcvae": 5.0, "factor-vae": 35.0}
 """Table 1's beta of beta-VAE and beta-TCVAE, and gamma of FactorVAE."""
 
-# The paper gives one learning rate. Equal rates, since with a third of it for the labels MNIST's classifier collapses.
 BETTER_USE_OF_LABELS = SupervisionConfig(warm_start_steps=300, augment=True, consistency_weight=100.0, ema_decay=0.999)
 
 
 def _rates(rate: float) -> OptimiserConfig:
+    """Return the paper's one rate for both steps: with a third of it for the labels, MNIST's classifier collapses."""
     return OptimiserConfig(learning_rate=rate, supervised_learning_rate=rate)
 
 

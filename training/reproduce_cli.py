@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
+
+from training.cli import data_option, share_processors
 
 
 def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -36,7 +37,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     help="File that keeps every result; RESULTS.md is written beside it.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
+@data_option
 def reproduce(
     experiment: str,
     seeds: tuple[int, ...],
@@ -50,7 +51,7 @@ def reproduce(
 
     Runs that were done before are not repeated, and one that was interrupted goes on where it stopped.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in `partedvae train`
+    share_processors()
     from training.reproduce import experiments
     from training.reproduce.runner import Plan, run_experiment
 

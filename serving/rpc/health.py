@@ -21,7 +21,7 @@ NOT_SERVING = HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class Health(HealthServicer):  # type: ignore[misc]
+class Health(HealthServicer):  # type: ignore[misc]  # the library has no types
     """SERVING until `stop`, then NOT_SERVING for ever."""
 
     def __init__(self, services: Collection[str]) -> None:

@@ -131,6 +131,7 @@ def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears
         assert isinstance(layer, nn.Linear)
         with torch.no_grad():
             layer.bias.add_(0.5)
+        # `config` is what either function takes; the stand-in need not name its type.
         {ENCODER_FILE: write_encoder, DECODER_FILE: write_decoder}[path.name](path, moved, config)  # type: ignore[arg-type]
 
     monkeypatch.setattr(export.exporter, "write_encoder", write_other)

@@ -56,9 +56,10 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
             click.echo(f"{row.name}, seed {seed}: {run.path}", err=True)
             _train(row, seed, run, plan)
             result = _measure(name, experiment, row, seed, run, plan)
-            write_page(plan.results_file.with_name("RESULTS.md"), keep_result(plan.results_file, result))
             if experiment.figures:
                 _draw(run, plan)
+            # Last: what is kept here counts as done.
+            write_page(plan.results_file.with_name("RESULTS.md"), keep_result(plan.results_file, result))
     kept = [r for r in load_results(plan.results_file) if r.experiment == name and r.budget == plan.budget]
     return table(experiment, kept)
 
