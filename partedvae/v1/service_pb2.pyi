@@ -63,9 +63,13 @@ class _FeatureOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     """Mean of q(z | x), float32 [images, z_dim]."""
     FEATURE_OUTPUT_Z_LOGVAR: _FeatureOutput.ValueType  # 5
     """Log-variance of q(z | x)."""
+    FEATURE_OUTPUT_RECONSTRUCTION_ERROR: _FeatureOutput.ValueType  # 6
+    """The training's error of the reconstruction from the posterior means, summed over pixels, float32 [images]."""
+    FEATURE_OUTPUT_NEGATIVE_ELBO: _FeatureOutput.ValueType  # 7
+    """The negative ELBO (Equation 2 of the paper), float32 [images]: high for an image unlike those of the training."""
 
 class FeatureOutput(_FeatureOutput, metaclass=_FeatureOutputEnumTypeWrapper):
-    """What ExtractFeatures can return."""
+    """What ExtractFeatures and StreamFeatures can return."""
 
 FEATURE_OUTPUT_UNSPECIFIED: FeatureOutput.ValueType  # 0
 """Not to be sent."""
@@ -79,6 +83,10 @@ FEATURE_OUTPUT_Z_MEAN: FeatureOutput.ValueType  # 4
 """Mean of q(z | x), float32 [images, z_dim]."""
 FEATURE_OUTPUT_Z_LOGVAR: FeatureOutput.ValueType  # 5
 """Log-variance of q(z | x)."""
+FEATURE_OUTPUT_RECONSTRUCTION_ERROR: FeatureOutput.ValueType  # 6
+"""The training's error of the reconstruction from the posterior means, summed over pixels, float32 [images]."""
+FEATURE_OUTPUT_NEGATIVE_ELBO: FeatureOutput.ValueType  # 7
+"""The negative ELBO (Equation 2 of the paper), float32 [images]: high for an image unlike those of the training."""
 Global___FeatureOutput: _TypeAlias = FeatureOutput  # noqa: Y015
 
 class _ImageFormat:
@@ -104,6 +112,30 @@ IMAGE_FORMAT_PACKED: ImageFormat.ValueType  # 1
 IMAGE_FORMAT_PNG: ImageFormat.ValueType  # 2
 """A PNG file for each image."""
 Global___ImageFormat: _TypeAlias = ImageFormat  # noqa: Y015
+
+class _TransferLayout:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TransferLayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TransferLayout.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRANSFER_LAYOUT_UNSPECIFIED: _TransferLayout.ValueType  # 0
+    """The same as GRID."""
+    TRANSFER_LAYOUT_GRID: _TransferLayout.ValueType  # 1
+    """Each content with each style: a row for each content, a column for each style."""
+    TRANSFER_LAYOUT_PAIRS: _TransferLayout.ValueType  # 2
+    """The n-th content with the n-th style: one column."""
+
+class TransferLayout(_TransferLayout, metaclass=_TransferLayoutEnumTypeWrapper):
+    """How contents and styles meet."""
+
+TRANSFER_LAYOUT_UNSPECIFIED: TransferLayout.ValueType  # 0
+"""The same as GRID."""
+TRANSFER_LAYOUT_GRID: TransferLayout.ValueType  # 1
+"""Each content with each style: a row for each content, a column for each style."""
+TRANSFER_LAYOUT_PAIRS: TransferLayout.ValueType  # 2
+"""The n-th content with the n-th style: one column."""
+Global___TransferLayout: _TypeAlias = TransferLayout  # noqa: Y015
 
 @_typing.final
 class ModelSelector(_message.Message):
@@ -267,8 +299,11 @@ class GetModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: _builtins.int
+    HAS_SCORES_FIELD_NUMBER: _builtins.int
     execution_provider: _builtins.str
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
+    has_scores: _builtins.bool
+    """Whether RECONSTRUCTION_ERROR and NEGATIVE_ELBO can be asked for; a bundle of an older export has no graph for them."""
     @_builtins.property
     def model(self) -> Global___ModelVersion:
         """Which model."""
@@ -283,10 +318,11 @@ class GetModelResponse(_message.Message):
         model: Global___ModelVersion | None = ...,
         manifest: _manifest_pb2.Manifest | None = ...,
         execution_provider: _builtins.str = ...,
+        has_scores: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_provider", b"execution_provider", "manifest", b"manifest", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_provider", b"execution_provider", "has_scores", b"has_scores", "manifest", b"manifest", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,6 +374,8 @@ class ExtractFeaturesResponse(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     Z_MEAN_FIELD_NUMBER: _builtins.int
     Z_LOGVAR_FIELD_NUMBER: _builtins.int
+    RECONSTRUCTION_ERROR_FIELD_NUMBER: _builtins.int
+    NEGATIVE_ELBO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
         """The model that answered."""
@@ -354,6 +392,14 @@ class ExtractFeaturesResponse(_message.Message):
     def z_logvar(self) -> _tensors_pb2.FloatTensor:
         """Log-variance of q(z | x)."""
 
+    @_builtins.property
+    def reconstruction_error(self) -> _tensors_pb2.FloatTensor:
+        """Error of the reconstruction, [images]."""
+
+    @_builtins.property
+    def negative_elbo(self) -> _tensors_pb2.FloatTensor:
+        """Negative ELBO, [images]."""
+
     def __init__(
         self,
         *,
@@ -361,14 +407,108 @@ class ExtractFeaturesResponse(_message.Message):
         factors: _abc.Iterable[Global___FactorFeatures] | None = ...,
         z_mean: _tensors_pb2.FloatTensor | None = ...,
         z_logvar: _tensors_pb2.FloatTensor | None = ...,
+        reconstruction_error: _tensors_pb2.FloatTensor | None = ...,
+        negative_elbo: _tensors_pb2.FloatTensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "z_logvar", b"z_logvar", "z_mean", b"z_mean"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "negative_elbo", b"negative_elbo", "reconstruction_error", b"reconstruction_error", "z_logvar", b"z_logvar", "z_mean", b"z_mean"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "model", b"model", "z_logvar", b"z_logvar", "z_mean", b"z_mean"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "model", b"model", "negative_elbo", b"negative_elbo", "reconstruction_error", b"reconstruction_error", "z_logvar", b"z_logvar", "z_mean", b"z_mean"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExtractFeaturesResponse: _TypeAlias = ExtractFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class StreamFeaturesRequest(_message.Message):
+    """A chunk of images of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INCLUDE_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___ModelSelector:
+        """Which model; read from the first request of the stream, empty in the others. All chunks get the same version."""
+
+    @_builtins.property
+    def include(self) -> _containers.RepeatedScalarFieldContainer[Global___FeatureOutput.ValueType]:
+        """What to return, as in ExtractFeaturesRequest; read from the first request of the stream, empty in the others."""
+
+    @_builtins.property
+    def images(self) -> _tensors_pb2.Images:
+        """The images of this chunk, at least one."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelSelector | None = ...,
+        include: _abc.Iterable[Global___FeatureOutput.ValueType] | None = ...,
+        images: _tensors_pb2.Images | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "include", b"include", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFeaturesRequest: _TypeAlias = StreamFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class StreamFeaturesResponse(_message.Message):
+    """The features of one chunk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def features(self) -> Global___ExtractFeaturesResponse:
+        """Features of the chunk's images that have no error, in order; absent where all have one."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageError]:
+        """The chunk's images that cannot be used, in order."""
+
+    def __init__(
+        self,
+        *,
+        features: Global___ExtractFeaturesResponse | None = ...,
+        errors: _abc.Iterable[Global___ImageError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "features", b"features"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFeaturesResponse: _TypeAlias = StreamFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class ImageError(_message.Message):
+    """An image that cannot be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Position of the image in its chunk."""
+    reason: _builtins.str
+    """What is wrong with it, and the remedy."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageError: _TypeAlias = ImageError  # noqa: Y015
 
 @_typing.final
 class FactorFeatures(_message.Message):
@@ -683,3 +823,462 @@ class ReconstructResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconstructResponse: _TypeAlias = ReconstructResponse  # noqa: Y015
+
+@_typing.final
+class ClassChoice(_message.Message):
+    """Class names by factor name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClassesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CLASSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def classes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """A class of each factor that is named."""
+
+    def __init__(
+        self,
+        *,
+        classes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassChoice: _TypeAlias = ClassChoice  # noqa: Y015
+
+@_typing.final
+class PriorDraw(_message.Message):
+    """Latents drawn from the priors, as Generate draws them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClassesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many; 0 means one."""
+    seed: _builtins.int
+    """The same seed gives the same latents. Absent: the server draws one."""
+    @_builtins.property
+    def classes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Class name by factor name. A factor that is not named is drawn from its p(c_k)."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        classes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        seed: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "classes", b"classes", "count", b"count", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___PriorDraw: _TypeAlias = PriorDraw  # noqa: Y015
+
+@_typing.final
+class TraverseRequest(_message.Message):
+    """Asks for images along latent dimensions, or along classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    PRIOR_FIELD_NUMBER: _builtins.int
+    Z_FIELD_NUMBER: _builtins.int
+    U_FIELD_NUMBER: _builtins.int
+    CLASSES_OF_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    REACH_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    classes_of: _builtins.str
+    """The classes of the factor of this name: u_k moves from mode to mode and keeps its distance from the mode's mean,
+    measured in the mode's standard deviations.
+    """
+    steps: _builtins.int
+    """Columns of z and u, 2 to 64; 0 means 9. Not to be set with classes_of, which has a column for each class."""
+    reach: _builtins.float
+    """The columns go evenly from -reach to +reach standard deviations of the prior, above 0 to 10; 0 means 2.5. Not to be set
+    with classes_of.
+    """
+    format: Global___ImageFormat.ValueType
+    """How to return the images."""
+    @_builtins.property
+    def model(self) -> Global___ModelSelector:
+        """Which model."""
+
+    @_builtins.property
+    def images(self) -> _tensors_pb2.Images:
+        """The posterior means of images."""
+
+    @_builtins.property
+    def prior(self) -> Global___PriorDraw:
+        """Draws from the priors."""
+
+    @_builtins.property
+    def z(self) -> Global___ZDimensions:
+        """Dimensions of z, around 0."""
+
+    @_builtins.property
+    def u(self) -> Global___UDimensions:
+        """Dimensions of one factor's u, around the mode of the base's class."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelSelector | None = ...,
+        images: _tensors_pb2.Images | None = ...,
+        prior: Global___PriorDraw | None = ...,
+        z: Global___ZDimensions | None = ...,
+        u: Global___UDimensions | None = ...,
+        classes_of: _builtins.str = ...,
+        steps: _builtins.int = ...,
+        reach: _builtins.float = ...,
+        format: Global___ImageFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["along", b"along", "base", b"base", "classes_of", b"classes_of", "images", b"images", "model", b"model", "prior", b"prior", "u", b"u", "z", b"z"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["along", b"along", "base", b"base", "classes_of", b"classes_of", "format", b"format", "images", b"images", "model", b"model", "prior", b"prior", "reach", b"reach", "steps", b"steps", "u", b"u", "z", b"z"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_along: _TypeAlias = _typing.Literal["z", "u", "classes_of"]  # noqa: Y015
+    _WhichOneofArgType_along: _TypeAlias = _typing.Literal["along", b"along"]  # noqa: Y015
+    _WhichOneofReturnType_base: _TypeAlias = _typing.Literal["images", "prior"]  # noqa: Y015
+    _WhichOneofArgType_base: _TypeAlias = _typing.Literal["base", b"base"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_along) -> _WhichOneofReturnType_along | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_base) -> _WhichOneofReturnType_base | None: ...
+
+Global___TraverseRequest: _TypeAlias = TraverseRequest  # noqa: Y015
+
+@_typing.final
+class ZDimensions(_message.Message):
+    """Some dimensions of z."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which, counted from 0; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        dimensions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ZDimensions: _TypeAlias = ZDimensions  # noqa: Y015
+
+@_typing.final
+class UDimensions(_message.Message):
+    """Some dimensions of one factor's u."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACTOR_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    factor: _builtins.str
+    """Name of the factor; empty means the only one."""
+    @_builtins.property
+    def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which, counted from 0; empty means all."""
+
+    def __init__(
+        self,
+        *,
+        factor: _builtins.str = ...,
+        dimensions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "factor", b"factor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UDimensions: _TypeAlias = UDimensions  # noqa: Y015
+
+@_typing.final
+class TraverseResponse(_message.Message):
+    """Traversals: a row for each base and dimension, bases outermost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    GRID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CLASS_NAMES_FIELD_NUMBER: _builtins.int
+    BASE_CLASSES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    seed: _builtins.int
+    """The seed that was used, where the bases were drawn."""
+    @_builtins.property
+    def model(self) -> Global___ModelVersion:
+        """The model that answered."""
+
+    @_builtins.property
+    def grid(self) -> Global___ImageGrid:
+        """The images."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraverseRow]:
+        """What each row of the grid shows."""
+
+    @_builtins.property
+    def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For classes_of: the class of each column."""
+
+    @_builtins.property
+    def base_classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactorClasses]:
+        """The class of each base, one entry a factor."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelVersion | None = ...,
+        grid: Global___ImageGrid | None = ...,
+        rows: _abc.Iterable[Global___TraverseRow] | None = ...,
+        class_names: _abc.Iterable[_builtins.str] | None = ...,
+        base_classes: _abc.Iterable[Global___FactorClasses] | None = ...,
+        seed: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "grid", b"grid", "model", b"model", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "base_classes", b"base_classes", "class_names", b"class_names", "grid", b"grid", "model", b"model", "rows", b"rows", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___TraverseResponse: _TypeAlias = TraverseResponse  # noqa: Y015
+
+@_typing.final
+class TraverseRow(_message.Message):
+    """One row of traversals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    base: _builtins.int
+    """Position of the base."""
+    dimension: _builtins.int
+    """The dimension that changes; absent for classes_of."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The value of that dimension in each column; empty for classes_of."""
+
+    def __init__(
+        self,
+        *,
+        base: _builtins.int = ...,
+        dimension: _builtins.int | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "dimension", b"dimension"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "base", b"base", "dimension", b"dimension", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dimension: _TypeAlias = _typing.Literal["dimension"]  # noqa: Y015
+    _WhichOneofArgType__dimension: _TypeAlias = _typing.Literal["_dimension", b"_dimension"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dimension) -> _WhichOneofReturnType__dimension | None: ...
+
+Global___TraverseRow: _TypeAlias = TraverseRow  # noqa: Y015
+
+@_typing.final
+class ImageGrid(_message.Message):
+    """Images in rows and columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Number of rows."""
+    columns: _builtins.int
+    """Number of columns."""
+    @_builtins.property
+    def images(self) -> _tensors_pb2.Images:
+        """The images, at the model's size, row by row."""
+
+    def __init__(
+        self,
+        *,
+        images: _tensors_pb2.Images | None = ...,
+        rows: _builtins.int = ...,
+        columns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "images", b"images", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageGrid: _TypeAlias = ImageGrid  # noqa: Y015
+
+@_typing.final
+class TransferAttributesRequest(_message.Message):
+    """Asks for images that join the z of some images with the u of others, or of classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    STYLE_IMAGES_FIELD_NUMBER: _builtins.int
+    STYLE_CLASSES_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    layout: Global___TransferLayout.ValueType
+    """How contents and styles meet."""
+    format: Global___ImageFormat.ValueType
+    """How to return the images."""
+    @_builtins.property
+    def model(self) -> Global___ModelSelector:
+        """Which model."""
+
+    @_builtins.property
+    def content(self) -> _tensors_pb2.Images:
+        """Images that give z (what is the same in every class), and u of the factors that are not transferred."""
+
+    @_builtins.property
+    def style_images(self) -> _tensors_pb2.Images:
+        """Images: the posterior means of their u."""
+
+    @_builtins.property
+    def style_classes(self) -> Global___ClassChoices:
+        """Classes: the means of p(u_k | c_k)."""
+
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the factors to transfer from style_images; empty means all. Not to be set with style_classes, each of which
+        transfers the factors that it names.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelSelector | None = ...,
+        content: _tensors_pb2.Images | None = ...,
+        style_images: _tensors_pb2.Images | None = ...,
+        style_classes: Global___ClassChoices | None = ...,
+        factors: _abc.Iterable[_builtins.str] | None = ...,
+        layout: Global___TransferLayout.ValueType = ...,
+        format: Global___ImageFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "model", b"model", "style", b"style", "style_classes", b"style_classes", "style_images", b"style_images"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "factors", b"factors", "format", b"format", "layout", b"layout", "model", b"model", "style", b"style", "style_classes", b"style_classes", "style_images", b"style_images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_style: _TypeAlias = _typing.Literal["style_images", "style_classes"]  # noqa: Y015
+    _WhichOneofArgType_style: _TypeAlias = _typing.Literal["style", b"style"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_style) -> _WhichOneofReturnType_style | None: ...
+
+Global___TransferAttributesRequest: _TypeAlias = TransferAttributesRequest  # noqa: Y015
+
+@_typing.final
+class ClassChoices(_message.Message):
+    """Some choices of classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassChoice]:
+        """One entry a style, at least one."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ClassChoice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassChoices: _TypeAlias = ClassChoices  # noqa: Y015
+
+@_typing.final
+class TransferAttributesResponse(_message.Message):
+    """Images of joined attributes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    GRID_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___ModelVersion:
+        """The model that answered."""
+
+    @_builtins.property
+    def grid(self) -> Global___ImageGrid:
+        """The images."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelVersion | None = ...,
+        grid: Global___ImageGrid | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferAttributesResponse: _TypeAlias = TransferAttributesResponse  # noqa: Y015

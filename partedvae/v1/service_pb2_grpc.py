@@ -26,8 +26,14 @@ if _version_not_supported:
 
 
 class PartedVAEServiceStub:
-    """Errors: INVALID_ARGUMENT for a request that can never succeed (the message names the field and the remedy), NOT_FOUND for
-    an unknown model or version, RESOURCE_EXHAUSTED for a message above the server's limit, UNAVAILABLE while the server stops.
+    """Errors, all with a message that names the value and the remedy:
+    - INVALID_ARGUMENT: the request can never succeed as it is.
+    - NOT_FOUND: an unknown model or version.
+    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
+    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
+    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
+    says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
+    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
     """
 
     def __init__(self, channel):
@@ -51,6 +57,11 @@ class PartedVAEServiceStub:
                 request_serializer=partedvae_dot_v1_dot_service__pb2.ExtractFeaturesRequest.SerializeToString,
                 response_deserializer=partedvae_dot_v1_dot_service__pb2.ExtractFeaturesResponse.FromString,
                 _registered_method=True)
+        self.StreamFeatures = channel.stream_stream(
+                '/partedvae.v1.PartedVAEService/StreamFeatures',
+                request_serializer=partedvae_dot_v1_dot_service__pb2.StreamFeaturesRequest.SerializeToString,
+                response_deserializer=partedvae_dot_v1_dot_service__pb2.StreamFeaturesResponse.FromString,
+                _registered_method=True)
         self.Classify = channel.unary_unary(
                 '/partedvae.v1.PartedVAEService/Classify',
                 request_serializer=partedvae_dot_v1_dot_service__pb2.ClassifyRequest.SerializeToString,
@@ -66,11 +77,27 @@ class PartedVAEServiceStub:
                 request_serializer=partedvae_dot_v1_dot_service__pb2.ReconstructRequest.SerializeToString,
                 response_deserializer=partedvae_dot_v1_dot_service__pb2.ReconstructResponse.FromString,
                 _registered_method=True)
+        self.Traverse = channel.unary_unary(
+                '/partedvae.v1.PartedVAEService/Traverse',
+                request_serializer=partedvae_dot_v1_dot_service__pb2.TraverseRequest.SerializeToString,
+                response_deserializer=partedvae_dot_v1_dot_service__pb2.TraverseResponse.FromString,
+                _registered_method=True)
+        self.TransferAttributes = channel.unary_unary(
+                '/partedvae.v1.PartedVAEService/TransferAttributes',
+                request_serializer=partedvae_dot_v1_dot_service__pb2.TransferAttributesRequest.SerializeToString,
+                response_deserializer=partedvae_dot_v1_dot_service__pb2.TransferAttributesResponse.FromString,
+                _registered_method=True)
 
 
 class PartedVAEServiceServicer:
-    """Errors: INVALID_ARGUMENT for a request that can never succeed (the message names the field and the remedy), NOT_FOUND for
-    an unknown model or version, RESOURCE_EXHAUSTED for a message above the server's limit, UNAVAILABLE while the server stops.
+    """Errors, all with a message that names the value and the remedy:
+    - INVALID_ARGUMENT: the request can never succeed as it is.
+    - NOT_FOUND: an unknown model or version.
+    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
+    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
+    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
+    says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
+    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
     """
 
     def ListModels(self, request, context):
@@ -89,6 +116,15 @@ class PartedVAEServiceServicer:
 
     def ExtractFeatures(self, request, context):
         """The class-related features u of each image (and more on request).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamFeatures(self, request_iterator, context):
+        """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
+        on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
+        that image alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +151,20 @@ class PartedVAEServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Traverse(self, request, context):
+        """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferAttributes(self, request, context):
+        """Images with the z of some and the class-related u of others (Figure 5 of the paper).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PartedVAEServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -133,6 +183,11 @@ def add_PartedVAEServiceServicer_to_server(servicer, server):
                     request_deserializer=partedvae_dot_v1_dot_service__pb2.ExtractFeaturesRequest.FromString,
                     response_serializer=partedvae_dot_v1_dot_service__pb2.ExtractFeaturesResponse.SerializeToString,
             ),
+            'StreamFeatures': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamFeatures,
+                    request_deserializer=partedvae_dot_v1_dot_service__pb2.StreamFeaturesRequest.FromString,
+                    response_serializer=partedvae_dot_v1_dot_service__pb2.StreamFeaturesResponse.SerializeToString,
+            ),
             'Classify': grpc.unary_unary_rpc_method_handler(
                     servicer.Classify,
                     request_deserializer=partedvae_dot_v1_dot_service__pb2.ClassifyRequest.FromString,
@@ -148,6 +203,16 @@ def add_PartedVAEServiceServicer_to_server(servicer, server):
                     request_deserializer=partedvae_dot_v1_dot_service__pb2.ReconstructRequest.FromString,
                     response_serializer=partedvae_dot_v1_dot_service__pb2.ReconstructResponse.SerializeToString,
             ),
+            'Traverse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Traverse,
+                    request_deserializer=partedvae_dot_v1_dot_service__pb2.TraverseRequest.FromString,
+                    response_serializer=partedvae_dot_v1_dot_service__pb2.TraverseResponse.SerializeToString,
+            ),
+            'TransferAttributes': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferAttributes,
+                    request_deserializer=partedvae_dot_v1_dot_service__pb2.TransferAttributesRequest.FromString,
+                    response_serializer=partedvae_dot_v1_dot_service__pb2.TransferAttributesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'partedvae.v1.PartedVAEService', rpc_method_handlers)
@@ -157,8 +222,14 @@ def add_PartedVAEServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PartedVAEService:
-    """Errors: INVALID_ARGUMENT for a request that can never succeed (the message names the field and the remedy), NOT_FOUND for
-    an unknown model or version, RESOURCE_EXHAUSTED for a message above the server's limit, UNAVAILABLE while the server stops.
+    """Errors, all with a message that names the value and the remedy:
+    - INVALID_ARGUMENT: the request can never succeed as it is.
+    - NOT_FOUND: an unknown model or version.
+    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
+    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
+    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
+    says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
+    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
     """
 
     @staticmethod
@@ -243,6 +314,33 @@ class PartedVAEService:
             _registered_method=True)
 
     @staticmethod
+    def StreamFeatures(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/partedvae.v1.PartedVAEService/StreamFeatures',
+            partedvae_dot_v1_dot_service__pb2.StreamFeaturesRequest.SerializeToString,
+            partedvae_dot_v1_dot_service__pb2.StreamFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Classify(request,
             target,
             options=(),
@@ -313,6 +411,60 @@ class PartedVAEService:
             '/partedvae.v1.PartedVAEService/Reconstruct',
             partedvae_dot_v1_dot_service__pb2.ReconstructRequest.SerializeToString,
             partedvae_dot_v1_dot_service__pb2.ReconstructResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Traverse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/partedvae.v1.PartedVAEService/Traverse',
+            partedvae_dot_v1_dot_service__pb2.TraverseRequest.SerializeToString,
+            partedvae_dot_v1_dot_service__pb2.TraverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferAttributes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/partedvae.v1.PartedVAEService/TransferAttributes',
+            partedvae_dot_v1_dot_service__pb2.TransferAttributesRequest.SerializeToString,
+            partedvae_dot_v1_dot_service__pb2.TransferAttributesResponse.FromString,
             options,
             channel_credentials,
             insecure,

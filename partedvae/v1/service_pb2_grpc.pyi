@@ -27,8 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PartedVAEServiceStub:
-    """Errors: INVALID_ARGUMENT for a request that can never succeed (the message names the field and the remedy), NOT_FOUND for
-    an unknown model or version, RESOURCE_EXHAUSTED for a message above the server's limit, UNAVAILABLE while the server stops.
+    """Errors, all with a message that names the value and the remedy:
+    - INVALID_ARGUMENT: the request can never succeed as it is.
+    - NOT_FOUND: an unknown model or version.
+    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
+    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
+    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
+      says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
+    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
     """
 
     @_typing.overload
@@ -41,17 +47,32 @@ class PartedVAEServiceStub:
     """One model's manifest and where it runs."""
     ExtractFeatures: _grpc.UnaryUnaryMultiCallable[_service_pb2.ExtractFeaturesRequest, _service_pb2.ExtractFeaturesResponse]
     """The class-related features u of each image (and more on request)."""
+    StreamFeatures: _grpc.StreamStreamMultiCallable[_service_pb2.StreamFeaturesRequest, _service_pb2.StreamFeaturesResponse]
+    """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
+    on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
+    that image alone.
+    """
     Classify: _grpc.UnaryUnaryMultiCallable[_service_pb2.ClassifyRequest, _service_pb2.ClassifyResponse]
     """The class of each image, by every factor."""
     Generate: _grpc.UnaryUnaryMultiCallable[_service_pb2.GenerateRequest, _service_pb2.GenerateResponse]
     """New images, by class or from p(c)."""
     Reconstruct: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReconstructRequest, _service_pb2.ReconstructResponse]
     """Images as the model sees them: encoded to (u, z) and decoded again."""
+    Traverse: _grpc.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]
+    """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper)."""
+    TransferAttributes: _grpc.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]
+    """Images with the z of some and the class-related u of others (Figure 5 of the paper)."""
 
 @_typing.type_check_only
 class PartedVAEServiceAsyncStub(PartedVAEServiceStub):
-    """Errors: INVALID_ARGUMENT for a request that can never succeed (the message names the field and the remedy), NOT_FOUND for
-    an unknown model or version, RESOURCE_EXHAUSTED for a message above the server's limit, UNAVAILABLE while the server stops.
+    """Errors, all with a message that names the value and the remedy:
+    - INVALID_ARGUMENT: the request can never succeed as it is.
+    - NOT_FOUND: an unknown model or version.
+    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
+    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
+    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
+      says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
+    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -61,16 +82,31 @@ class PartedVAEServiceAsyncStub(PartedVAEServiceStub):
     """One model's manifest and where it runs."""
     ExtractFeatures: _aio.UnaryUnaryMultiCallable[_service_pb2.ExtractFeaturesRequest, _service_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
     """The class-related features u of each image (and more on request)."""
+    StreamFeatures: _aio.StreamStreamMultiCallable[_service_pb2.StreamFeaturesRequest, _service_pb2.StreamFeaturesResponse]  # type: ignore[assignment]
+    """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
+    on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
+    that image alone.
+    """
     Classify: _aio.UnaryUnaryMultiCallable[_service_pb2.ClassifyRequest, _service_pb2.ClassifyResponse]  # type: ignore[assignment]
     """The class of each image, by every factor."""
     Generate: _aio.UnaryUnaryMultiCallable[_service_pb2.GenerateRequest, _service_pb2.GenerateResponse]  # type: ignore[assignment]
     """New images, by class or from p(c)."""
     Reconstruct: _aio.UnaryUnaryMultiCallable[_service_pb2.ReconstructRequest, _service_pb2.ReconstructResponse]  # type: ignore[assignment]
     """Images as the model sees them: encoded to (u, z) and decoded again."""
+    Traverse: _aio.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]  # type: ignore[assignment]
+    """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper)."""
+    TransferAttributes: _aio.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]  # type: ignore[assignment]
+    """Images with the z of some and the class-related u of others (Figure 5 of the paper)."""
 
 class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Errors: INVALID_ARGUMENT for a request that can never succeed (the message names the field and the remedy), NOT_FOUND for
-    an unknown model or version, RESOURCE_EXHAUSTED for a message above the server's limit, UNAVAILABLE while the server stops.
+    """Errors, all with a message that names the value and the remedy:
+    - INVALID_ARGUMENT: the request can never succeed as it is.
+    - NOT_FOUND: an unknown model or version.
+    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
+    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
+    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
+      says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
+    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
     """
 
     @_abc_1.abstractmethod
@@ -98,6 +134,17 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         """The class-related features u of each image (and more on request)."""
 
     @_abc_1.abstractmethod
+    def StreamFeatures(
+        self,
+        request_iterator: _MaybeAsyncIterator[_service_pb2.StreamFeaturesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_service_pb2.StreamFeaturesResponse], _abc.AsyncIterator[_service_pb2.StreamFeaturesResponse]]:
+        """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
+        on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
+        that image alone.
+        """
+
+    @_abc_1.abstractmethod
     def Classify(
         self,
         request: _service_pb2.ClassifyRequest,
@@ -120,5 +167,21 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ReconstructResponse, _abc.Awaitable[_service_pb2.ReconstructResponse]]:
         """Images as the model sees them: encoded to (u, z) and decoded again."""
+
+    @_abc_1.abstractmethod
+    def Traverse(
+        self,
+        request: _service_pb2.TraverseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.TraverseResponse, _abc.Awaitable[_service_pb2.TraverseResponse]]:
+        """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper)."""
+
+    @_abc_1.abstractmethod
+    def TransferAttributes(
+        self,
+        request: _service_pb2.TransferAttributesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.TransferAttributesResponse, _abc.Awaitable[_service_pb2.TransferAttributesResponse]]:
+        """Images with the z of some and the class-related u of others (Figure 5 of the paper)."""
 
 def add_PartedVAEServiceServicer_to_server(servicer: PartedVAEServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
