@@ -72,19 +72,19 @@ format: install ## Format the code and mend what the linter can.
 # $(1) is the folder to write to.
 define generate
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --mypy_out=quiet:$(1) \
-		protos/partedvae/v1/*.proto
+		protos/partedvae/v1/*.proto protos/partedvae/oip/*.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
-		protos/partedvae/v1/service.proto
+		protos/partedvae/v1/service.proto protos/partedvae/oip/inference.proto
 endef
 
-protos: install ## Generate the stubs in partedvae/v1 from protos/.
+protos: install ## Generate the stubs in partedvae/v1 and partedvae/oip from protos/.
 	$(call generate,.)
 
 check-protos: install
 	@rm -rf build/protos && mkdir -p build/protos
 	@$(call generate,build/protos)
-	@for file in build/protos/partedvae/v1/*; do \
-		cmp -s "$$file" "partedvae/v1/$${file##*/}" || { echo "$${file##*/} is not what protos/ gives: run 'make protos'"; exit 1; }; \
+	@cd build/protos && for file in partedvae/*/*; do \
+		cmp -s "$$file" "../../$$file" || { echo "$$file is not what protos/ gives: run 'make protos'"; exit 1; }; \
 	done
 
 bench: install ## Measure training and serving; writes build/bench.json.
