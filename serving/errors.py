@@ -35,3 +35,18 @@ class DeviceError(ServingError):
 
 class AddressError(ServingError):
     """The address to listen on is malformed, taken, or not this machine's."""
+
+
+class OverloadedError(ServingError):
+    """There is too much to do already; the request was not begun."""
+
+    def __init__(self, waiting: int, limit: int, retry_after: float) -> None:
+        """Tell how many rows wait and how many may, and in how many seconds there should be room."""
+        super().__init__(
+            f"{waiting} images wait already, the limit is {limit}: try again in {retry_after:.2g} s, "
+            "or send bulk through StreamFeatures, which waits for room"
+        )
+        self.waiting = waiting
+        self.limit = limit
+        self.retry_after = retry_after
+        """Seconds, estimated from the present rate."""
