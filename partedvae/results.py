@@ -53,6 +53,11 @@ class Features:
     """Mean of q(z | x), [images, z_dim]: the class-independent features; None where not asked for."""
     z_logvar: FloatArray | None = None
     """Log-variance of q(z | x), [images, z_dim]; None where not asked for."""
+    reconstruction_error: FloatArray | None = None
+    """Error of the reconstruction from the posterior means, summed over pixels, [images]; None where not asked for."""
+    negative_elbo: FloatArray | None = None
+    """Negative ELBO (Equation 2 of the paper), [images]: high for an image unlike those of the training; None where
+    not asked for."""
     model: str = ""
     """Name of the model that answered."""
     version: int = 0
@@ -158,6 +163,8 @@ def concatenate(parts: Sequence[Features]) -> Features:
         factors=factors,
         z=_join([p.z for p in parts]),
         z_logvar=_join([p.z_logvar for p in parts]),
+        reconstruction_error=_join([p.reconstruction_error for p in parts]),
+        negative_elbo=_join([p.negative_elbo for p in parts]),
         model=first.model,
         version=first.version,
     )

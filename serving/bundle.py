@@ -1,4 +1,4 @@
-"""The bundle: a version folder `<models>/<name>/<version>/`, two ONNX graphs and a manifest. Serving owns the format.
+"""The bundle: a version folder `<models>/<name>/<version>/`, ONNX graphs and a manifest. Serving owns the format.
 
 Export writes through `write_bundle`; the server reads through `load_bundle`. The manifest is the message
 `partedvae.v1.Manifest` as JSON, so that GetModel returns what export wrote.
@@ -22,8 +22,10 @@ from serving.errors import BundleError
 FORMAT_VERSION = 1
 ENCODER_FILE = "encoder.onnx"
 DECODER_FILE = "decoder.onnx"
+SCORER_FILE = "scorer.onnx"
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILES = (ENCODER_FILE, DECODER_FILE)
+"""Every bundle has these. The scorer came later: bundles without it are served, but give no scores."""
 
 ENCODER_INPUT = "images"
 """uint8 [batch, height, width, channels]."""
@@ -33,6 +35,11 @@ DECODER_INPUTS = ("u", "z")
 """float32 [batch, sum of u_dim] (the factors' u in the manifest's order) and float32 [batch, z_dim]."""
 DECODER_OUTPUT = "images"
 """uint8 [batch, height, width, channels]."""
+SCORER_INPUT = "images"
+"""uint8 [batch, height, width, channels]."""
+RECONSTRUCTION_ERROR, NEGATIVE_ELBO = "reconstruction_error", "negative_elbo"
+SCORER_OUTPUTS = (RECONSTRUCTION_ERROR, "kl_z", "kl_u", "kl_c", NEGATIVE_ELBO)
+"""float32 [batch]; the last is the sum of the others (Equation 2 of the paper)."""
 
 
 def factor_output(factor: str, kind: str) -> str:
@@ -62,6 +69,12 @@ class Bundle:
     def decoder_path(self) -> Path:
         """Path of the decoder graph."""
         return self.folder / DECODER_FILE
+
+    @property
+    def scorer_path(self) -> Path | None:
+        """Path of the scorer graph; None where the bundle has none."""
+        recorded = any(file.name == SCORER_FILE for file in self.manifest.files)
+        return self.folder / SCORER_FILE if recorded else None
 
     @property
     def version(self) -> int:
@@ -120,9 +133,12 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder / MANIFEST_FILE} names no factors or no image size; export the run again")
     recorded = {file.name: file for file in manifest.files}
     for name in GRAPH_FILES:
-        path = folder / name
         if name not in recorded:
             raise BundleError(f"{folder / MANIFEST_FILE} does not list {name}; export the run again")
+    for name in (*GRAPH_FILES, SCORER_FILE):
+        if name not in recorded:
+            continue
+        path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is missing; export the run again")
         actual = sha256_of(path)
@@ -147,7 +163,8 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
     Args:
         model_folder: `<models>/<name>`; made if it is not there.
         manifest: complete but for format version and files, which are filled in.
-        write_graphs: writes both ONNX files into the folder that it is given. When it raises, no version appears.
+        write_graphs: writes encoder, decoder and, if there is to be one, the scorer into the folder that it is given.
+            When it raises, no version appears.
 
     Returns:
         The new version, read back and verified.
@@ -158,8 +175,10 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
         write_graphs(staging)
         manifest.format_version = FORMAT_VERSION
         del manifest.files[:]
-        for name in GRAPH_FILES:
+        for name in (*GRAPH_FILES, SCORER_FILE):
             path = staging / name
+            if name == SCORER_FILE and not path.exists():
+                continue
             manifest.files.append(GraphFile(name=name, sha256=sha256_of(path), size_bytes=path.stat().st_size))
         text = json_format.MessageToJson(manifest, preserving_proto_field_name=True)
         (staging / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")

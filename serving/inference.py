@@ -1,25 +1,31 @@
-"""What a model can do, as plain functions over a runtime: features, classes, new images, reconstructions."""
+"""What a model can do: features, classes, new images, reconstructions, traversals, transfers of attributes.
+
+Each is a function over a runtime, and a plan (see `serving.plans`) for whoever runs graphs in another way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from partedvae.nearest import did_you_mean
-from partedvae.results import FactorResult, Features, ImageArray
-from partedvae.v1.manifest_pb2 import Manifest
-from serving.bundle import Z_LOGVAR, Z_MEAN, factor_output
+from partedvae.results import FactorResult, Features, FloatArray, ImageArray
+from serving.bundle import NEGATIVE_ELBO, RECONSTRUCTION_ERROR, Z_LOGVAR, Z_MEAN, factor_output
 from serving.errors import InvalidInputError
 from serving.images import DEFAULT_LIMITS
+from serving.latents import class_indices_of, posterior_means
+from serving.plans import Decode, Encode, Plan, Score, carry_out
 from serving.runtime import Runtime
 from serving.sampling import draw
+from serving.transfer import Style, Transferred, plan_transfer
+from serving.traversal import Along, Base, Traversed, plan_traversal
 
-Output = Literal["probs", "u_mean", "u_logvar", "z_mean", "z_logvar"]
-OUTPUTS: tuple[Output, ...] = ("probs", "u_mean", "u_logvar", "z_mean", "z_logvar")
+Output = Literal["probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
 """What `extract_features` can return."""
 CLASS_RELATED: tuple[Output, ...] = ("probs", "u_mean")
 """What it returns when nothing else is asked for."""
@@ -47,7 +53,13 @@ def extract_features(runtime: Runtime, images: ImageArray, include: Collection[s
 
     Raises:
         InvalidInputError: `include` names something else, or nothing.
+        BundleError: a score is asked for, and the bundle has no graph for it.
     """
+    return carry_out(runtime, plan_features(runtime, images, include))
+
+
+def plan_features(runtime: Runtime, images: ImageArray, include: Collection[str] = CLASS_RELATED) -> Plan[Features]:
+    """Plan `extract_features`: one run of the encoder, one of the scorer, or both."""
     if not include:
         raise InvalidInputError(f"nothing is asked for: include at least one of {list(OUTPUTS)}")
     for kind in include:
@@ -56,7 +68,14 @@ def extract_features(runtime: Runtime, images: ImageArray, include: Collection[s
     per_factor = [kind for kind in ("probs", "u_mean", "u_logvar") if kind in include]
     names = [factor_output(factor.name, kind) for factor in runtime.manifest.factors for kind in per_factor]
     names += [name for name in (Z_MEAN, Z_LOGVAR) if name in include]
-    arrays = runtime.encode(images, names)
+    scores = [name for name in (RECONSTRUCTION_ERROR, NEGATIVE_ELBO) if name in include]
+    if scores:
+        runtime.check_scores()
+    arrays: dict[str, FloatArray] = {}
+    if names:
+        arrays |= yield Encode(images, names)
+    if scores:
+        arrays |= yield Score(images, scores)
     factors = tuple(
         FactorResult(
             name=factor.name,
@@ -69,6 +88,8 @@ def extract_features(runtime: Runtime, images: ImageArray, include: Collection[s
         factors=factors,
         z=arrays.get(Z_MEAN),
         z_logvar=arrays.get(Z_LOGVAR),
+        reconstruction_error=arrays.get(RECONSTRUCTION_ERROR),
+        negative_elbo=arrays.get(NEGATIVE_ELBO),
         model=runtime.name,
         version=runtime.version,
     )
@@ -94,30 +115,44 @@ def generate(
     Raises:
         InvalidInputError: the count is out of range, or a factor or class does not exist.
     """
+    return carry_out(runtime, plan_generation(runtime, count, classes, seed, max_count))
+
+
+def plan_generation(
+    runtime: Runtime, count: int, classes: Mapping[str, str], seed: int, max_count: int = DEFAULT_LIMITS.max_images
+) -> Plan[Generated]:
+    """Plan `generate`."""
     if not 1 <= count <= max_count:
         raise InvalidInputError(f"a count of {count} images is out of range: ask for 1 to {max_count}")
-    latents = draw(runtime.manifest, count, _class_indices(runtime.manifest, classes), seed)
-    return Generated(images=runtime.decode(latents.u, latents.z), class_indices=latents.class_indices, seed=seed)
+    latents = draw(runtime.manifest, count, class_indices_of(runtime.manifest, classes), seed)
+    images = yield Decode(latents.u, latents.z)
+    return Generated(images=images, class_indices=latents.class_indices, seed=seed)
 
 
 def reconstruct(runtime: Runtime, images: ImageArray) -> ImageArray:
     """Encode and decode again from the posterior means: u of the most probable class of each factor, and z."""
-    names = [factor_output(factor.name, "u_mean") for factor in runtime.manifest.factors]
-    arrays = runtime.encode(images, [*names, Z_MEAN])
-    return runtime.decode(np.concatenate([arrays[name] for name in names], axis=1), arrays[Z_MEAN])
+    return carry_out(runtime, plan_reconstruction(runtime, images))
 
 
-def _class_indices(manifest: Manifest, classes: Mapping[str, str]) -> dict[str, int]:
-    """Turn names into indices."""
-    class_names = {factor.name: list(factor.class_names) for factor in manifest.factors}
-    fixed = {}
-    for factor, class_name in classes.items():
-        _check_known("factor", factor, class_names)
-        _check_known(f"class of factor {factor!r}", class_name, class_names[factor])
-        fixed[factor] = class_names[factor].index(class_name)
-    return fixed
+def plan_reconstruction(runtime: Runtime, images: ImageArray) -> Plan[ImageArray]:
+    """Plan `reconstruct`."""
+    latents = yield from posterior_means(runtime.manifest, images)
+    decoded: ImageArray = yield Decode(latents.u, latents.z)
+    return decoded
 
 
-def _check_known(what: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        raise InvalidInputError(f"no {what} is named {name!r}: there are {list(known)}{did_you_mean(name, known)}")
+def traverse(runtime: Runtime, base: Base, along: Along, max_images: int = DEFAULT_LIMITS.max_images) -> Traversed:
+    """Change one latent dimension, or one class, and nothing else (paper Figures 4 and 9); see `plan_traversal`."""
+    return carry_out(runtime, plan_traversal(runtime.manifest, base, along, max_images))
+
+
+def transfer_attributes(
+    runtime: Runtime,
+    content: ImageArray,
+    style: Style,
+    *,
+    pairs: bool = False,
+    max_images: int = DEFAULT_LIMITS.max_images,
+) -> Transferred:
+    """Join z of some images with u of others, or of classes (paper Figure 5); see `plan_transfer`."""
+    return carry_out(runtime, plan_transfer(runtime.manifest, content, style, pairs=pairs, max_images=max_images))

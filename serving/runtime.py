@@ -1,4 +1,4 @@
-"""The runtime of one model: its two ONNX sessions and its manifest. Numbers in, numbers out."""
+"""The runtime of one model: its ONNX sessions and its manifest. Numbers in, numbers out."""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from partedvae.results import FloatArray, ImageArray
 from partedvae.v1.manifest_pb2 import Manifest
-from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, Z_LOGVAR, Z_MEAN, Bundle, factor_output
+from serving.bundle import (
+    DECODER_INPUTS,
+    DECODER_OUTPUT,
+    ENCODER_INPUT,
+    SCORER_FILE,
+    SCORER_INPUT,
+    SCORER_OUTPUTS,
+    Z_LOGVAR,
+    Z_MEAN,
+    Bundle,
+    factor_output,
+)
+from serving.buckets import BUCKETS, TensorSpec
 from serving.cpus import available_cpus
+from serving.devices import Device
 from serving.errors import BundleError
-from serving.sessions import Device, TensorSpec, check_graph, open_session
+from serving.sessions import Graph, open_graph
 
-MAX_ROWS = 256
+MAX_ROWS = BUCKETS[-1]
 """Rows of one session run: larger batches are run in slices, so that the memory for activations is bounded."""
 
 
@@ -28,8 +40,9 @@ class Runtime:
         name: str,
         version: int,
         manifest: Manifest,
-        encoder: ort.InferenceSession,
-        decoder: ort.InferenceSession,
+        encoder: Graph,
+        decoder: Graph,
+        scorer: Graph | None = None,
     ) -> None:
         """Take sessions that were checked against the manifest; see `load`."""
         self.name = name
@@ -37,6 +50,7 @@ class Runtime:
         self.manifest = manifest
         self._encoder = encoder
         self._decoder = decoder
+        self._scorer = scorer
 
     @classmethod
     def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Runtime:
@@ -44,30 +58,74 @@ class Runtime:
 
         Args:
             bundle: from `serving.bundle.load_bundle`.
-            device: "cpu"; "cuda", which fails where CUDA is not to be had; or "auto", which then takes the CPU.
+            device: "cpu"; "cuda" or "tensorrt", which fail where they are not to be had; or "auto", which takes CUDA or
+                else the CPU.
             threads: threads of one run on the CPU; None takes what the affinity and the cgroup allow.
 
         Raises:
             BundleError: a file is no graph, or not the graph that the manifest describes.
-            DeviceError: CUDA was asked for and is not to be had.
+            DeviceError: a device was asked for that is not to be had.
         """
         threads = threads or available_cpus()
         manifest = bundle.manifest
         _check_factors(bundle.folder, manifest)
-        encoder = open_session(bundle.encoder_path, device, threads)
-        check_graph(encoder, bundle.encoder_path, {ENCODER_INPUT: _image_tensor(manifest)}, _encoder_tensors(manifest))
-        decoder = open_session(bundle.decoder_path, device, threads)
+        image = _image_tensor(manifest)
         dims = (sum(factor.u_dim for factor in manifest.factors), manifest.z_dim)
         latents: dict[str, TensorSpec] = {
             name: ("tensor(float)", [dim]) for name, dim in zip(DECODER_INPUTS, dims, strict=True)
         }
-        check_graph(decoder, bundle.decoder_path, latents, {DECODER_OUTPUT: _image_tensor(manifest)})
-        return cls(name=bundle.name, version=bundle.version, manifest=manifest, encoder=encoder, decoder=decoder)
+        scores: dict[str, TensorSpec] = {name: ("tensor(float)", []) for name in SCORER_OUTPUTS}
+        encoder = open_graph(bundle.encoder_path, device, threads, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
+        decoder = open_graph(bundle.decoder_path, device, threads, latents, {DECODER_OUTPUT: image})
+        scorer = None
+        if bundle.scorer_path is not None:
+            scorer = open_graph(bundle.scorer_path, device, threads, {SCORER_INPUT: image}, scores)
+        return cls(
+            name=bundle.name,
+            version=bundle.version,
+            manifest=manifest,
+            encoder=encoder,
+            decoder=decoder,
+            scorer=scorer,
+        )
 
     @property
     def provider(self) -> str:
         """ONNX Runtime's execution provider in use, "CPUExecutionProvider" or "CUDAExecutionProvider"."""
-        return str(self._encoder.get_providers()[0])
+        return self._encoder.provider
+
+    def warm_up(self) -> None:
+        """Run every graph once in each way that is slow the first time.
+
+        Raises:
+            BundleError: a graph that could be loaded cannot be run.
+        """
+        try:
+            for graph in (self._encoder, self._decoder, self._scorer):
+                if graph is not None:
+                    graph.warm_up()
+        except Exception as error:  # ONNX Runtime's exceptions have no common base.
+            raise BundleError(
+                f"version {self.version} of model {self.name!r} was loaded, but fails when it is run: {error}; export "
+                "the run again"
+            ) from error
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the bundle has a scorer, so that `score` can be asked."""
+        return self._scorer is not None
+
+    def check_scores(self) -> None:
+        """Refuse to score without a scorer.
+
+        Raises:
+            BundleError: the bundle has none.
+        """
+        if not self.has_scores:
+            raise BundleError(
+                f"version {self.version} of model {self.name!r} has no {SCORER_FILE}, which reconstruction_error and "
+                "negative_elbo need; export the run again"
+            )
 
     def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         """Run the encoder.
@@ -79,11 +137,24 @@ class Runtime:
         Returns:
             float32 [images, …] by name.
         """
-        parts = [
-            self._encoder.run(list(outputs), {ENCODER_INPUT: images[start : start + MAX_ROWS]})
-            for start in range(0, len(images), MAX_ROWS)
-        ]
-        return {name: _joined([part[k] for part in parts]) for k, name in enumerate(outputs)}
+        return _run_in_slices(self._encoder, ENCODER_INPUT, images, outputs)
+
+    def score(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+        """Run the scorer.
+
+        Args:
+            images: as for `encode`.
+            outputs: some of `serving.bundle.SCORER_OUTPUTS`.
+
+        Returns:
+            float32 [images] by name.
+
+        Raises:
+            BundleError: the bundle has no scorer.
+        """
+        self.check_scores()
+        assert self._scorer is not None
+        return _run_in_slices(self._scorer, SCORER_INPUT, images, outputs)
 
     def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
         """Run the decoder on float32 u [images, sum of u_dim], z [images, z_dim]; return images like `encode` takes."""
@@ -96,6 +167,16 @@ class Runtime:
         ]
         pixels: ImageArray = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return pixels
+
+
+def _run_in_slices(
+    session: ort.InferenceSession, name: str, images: ImageArray, outputs: Sequence[str]
+) -> dict[str, FloatArray]:
+    parts = [
+        session.run(list(outputs), {name: images[start : start + MAX_ROWS]})
+        for start in range(0, len(images), MAX_ROWS)
+    ]
+    return {output: _joined([part[k] for part in parts]) for k, output in enumerate(outputs)}
 
 
 def _joined(parts: Sequence[FloatArray]) -> FloatArray:

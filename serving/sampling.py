@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from partedvae.results import FloatArray
 from partedvae.v1.manifest_pb2 import Factor, Manifest
+from serving.latents import Latents, prior_modes
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Draw:
-    """Latents for a batch of new images."""
-
-    class_indices: tuple[NDArray[np.int64], ...]
-    """For each factor, [images]."""
-    u: FloatArray
-    """u of all factors side by side in the manifest's order, [images, sum of u_dim]."""
-    z: FloatArray
-    """[images, z_dim]."""
-
-
-def draw(manifest: Manifest, count: int, fixed: Mapping[str, int], seed: int) -> Draw:
+def draw(manifest: Manifest, count: int, fixed: Mapping[str, int], seed: int) -> Latents:
     """Draw c_k ~ p(c_k), u_k ~ p(u_k | c_k) and z ~ N(0, I).
 
     Every kind of draw has a random stream of its own, so that image i depends on the seed alone: not on `count`
@@ -46,7 +33,7 @@ def draw(manifest: Manifest, count: int, fixed: Mapping[str, int], seed: int) ->
         classes.append(indices)
         latents.append(_draw_u(factor, indices, _generator(u_stream)))
     z = _generator(z_stream).standard_normal((count, manifest.z_dim))
-    return Draw(
+    return Latents(
         class_indices=tuple(classes),
         u=np.concatenate(latents, axis=1).astype(np.float32),
         z=z.astype(np.float32),
@@ -67,8 +54,6 @@ def _draw_classes(factor: Factor, count: int, random: np.random.Generator) -> ND
 
 
 def _draw_u(factor: Factor, indices: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.float64]:
-    shape = (len(factor.class_names), factor.u_dim)
-    means = np.array(factor.prior_means, dtype=np.float64).reshape(shape)
-    logvars = np.array(factor.prior_logvars, dtype=np.float64).reshape(shape)
+    modes = prior_modes(factor)
     noise = random.standard_normal((len(indices), factor.u_dim))
-    return means[indices] + np.exp(0.5 * logvars[indices]) * noise
+    return modes.means[indices] + modes.deviations[indices] * noise

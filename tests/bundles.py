@@ -17,7 +17,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from partedvae.results import FloatArray, ImageArray
 from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
-from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, factor_output, write_bundle
+from serving.bundle import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    SCORER_FILE,
+    SCORER_OUTPUTS,
+    Bundle,
+    factor_output,
+    write_bundle,
+)
 
 OPSET = 21
 
@@ -46,6 +54,7 @@ class TinyModel:
     channels: int = 1
     z_dim: int = 4
     seed: int = 0
+    has_scorer: bool = True
     weights: dict[str, FloatArray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +108,20 @@ class TinyModel:
             outputs[name] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return outputs
 
+    def score(self, images: ImageArray) -> dict[str, FloatArray]:
+        """Compute in NumPy what the scorer graph computes: distance from grey, and squares of what is encoded."""
+        unit = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+        encoded = self.encode(images)
+        parts = [np.abs(unit - np.float32(0.5)), *(encoded[name] ** 2 for name in self._squared)]
+        scores: list[FloatArray] = [part.sum(axis=1) for part in parts]
+        return dict(zip(SCORER_OUTPUTS, [*scores, np.sum(scores, axis=0)], strict=True))
+
+    @property
+    def _squared(self) -> list[str]:
+        """What stands for the three KLs in the scorer: z, u and c of the first factor."""
+        first = self.factors[0].name
+        return ["z_mean", factor_output(first, "u_mean"), factor_output(first, "u_logvar")]
+
     def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
         """Compute in NumPy what the decoder graph computes; one grey level apart where rounding differs."""
         logits = np.concatenate([u, z], axis=1) @ self.weights["decoder"]
@@ -147,12 +170,37 @@ class TinyModel:
         ]
         return _model(nodes, inputs, [self._image_info()], constants)
 
+    def scorer_graph(self) -> onnx.ModelProto:
+        """Build scorer.onnx."""
+        constants: dict[str, NDArray[Any]] = {
+            "scale": np.array(255, dtype=np.float32),
+            "half": np.array(0.5, dtype=np.float32),
+            "axis": np.array([1], dtype=np.int64),
+        }
+        nodes = [
+            helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["float", "scale"], ["unit"]),
+            helper.make_node("Flatten", ["unit"], ["flat"], axis=1),
+            helper.make_node("Sub", ["flat", "half"], ["distance"]),
+            helper.make_node("Abs", ["distance"], ["absolute"]),
+            helper.make_node("ReduceSum", ["absolute", "axis"], [SCORER_OUTPUTS[0]], keepdims=0),
+        ]
+        for name, output in zip(self._squared, SCORER_OUTPUTS[1:4], strict=True):
+            constants[f"{name}.weight"] = self.weights[name]
+            nodes.append(helper.make_node("MatMul", ["flat", f"{name}.weight"], [name]))
+            nodes.append(helper.make_node("ReduceSumSquare", [name, "axis"], [output], keepdims=0))
+        nodes.append(helper.make_node("Sum", list(SCORER_OUTPUTS[:4]), [SCORER_OUTPUTS[4]]))
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in SCORER_OUTPUTS]
+        return _model(nodes, [self._image_info()], outputs, constants)
+
     def write(self, model_folder: Path) -> Bundle:
         """Write the next version into `<models>/<name>`."""
 
         def write_graphs(folder: Path) -> None:
             (folder / ENCODER_FILE).write_bytes(self.encoder_graph().SerializeToString())
             (folder / DECODER_FILE).write_bytes(self.decoder_graph().SerializeToString())
+            if self.has_scorer:
+                (folder / SCORER_FILE).write_bytes(self.scorer_graph().SerializeToString())
 
         return write_bundle(model_folder, self.manifest(), write_graphs)
 

@@ -17,6 +17,7 @@ from tests.bundles import COLOURED
 
 IMAGES = COLOURED.random_images(9)
 EXPECTED = COLOURED.encode(IMAGES)
+SCORES = COLOURED.score(IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,8 @@ def test_all_outputs(runtime: Runtime) -> None:
     features = extract_features(runtime, IMAGES, list(reversed(OUTPUTS)))
     assert_close(features.z, EXPECTED["z_mean"])
     assert_close(features.z_logvar, EXPECTED["z_logvar"])
+    assert_close(features.reconstruction_error, SCORES["reconstruction_error"])
+    assert_close(features.negative_elbo, SCORES["negative_elbo"])
     assert_close(features["colour"].u_logvar, EXPECTED["colour.u_logvar"])
 
 

@@ -90,7 +90,7 @@ def test_session_options(
 
     monkeypatch.setattr(ort, "InferenceSession", spy)
     Runtime.load(load_bundle(tiny_models / "tiny" / "1"), threads=threads)
-    assert len(seen) == 2
+    assert len(seen) == 3
     for options in seen:
         assert options.intra_op_num_threads == expected
         assert options.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
