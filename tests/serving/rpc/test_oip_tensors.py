@@ -1,4 +1,4 @@
-"""Tests of reading tensors of the Open Inference Protocol: every way to send them, and every way to send them wrongly."""
+"""Tests of reading tensors of the Open Inference Protocol: every way to send them, right and wrong."""
 
 from __future__ import annotations
 

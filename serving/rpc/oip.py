@@ -1,0 +1,163 @@
+"""The Open Inference Protocol's service over the same models: each RPC converts, runs a graph, converts back."""
+# The RPCs have the names of the protocol.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partedvae.oip import inference_pb2 as oip
+from partedvae.oip.inference_pb2_grpc import GRPCInferenceServiceServicer
+from partedvae.results import ImageArray
+from serving.batched import BatchedModels
+from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT
+from serving.errors import InvalidInputError, ModelNotFoundError
+from serving.images import ImageLimits, decode
+from serving.repository import ModelRepository
+from serving.rpc.oip_models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_number
+from serving.rpc.oip_tensors import Values, output_tensors, read_inputs
+from serving.runtime import Runtime
+
+if TYPE_CHECKING:
+    from partedvae.oip.inference_pb2_grpc import _ServicerContext as Context
+
+PLATFORM = "onnxruntime_onnx"
+"""What other servers of the protocol call ONNX graphs run by ONNX Runtime."""
+EXTENSIONS = ("model_repository",)
+"""Beyond the protocol's core: RepositoryIndex."""
+
+
+class OpenInferenceServicer(GRPCInferenceServiceServicer):
+    """The service over a repository of models."""
+
+    def __init__(
+        self,
+        repository: ModelRepository,
+        models: BatchedModels,
+        executor: Executor,
+        limits: ImageLimits,
+        max_message_bytes: int,
+        ready: Callable[[], bool],
+    ) -> None:
+        """Take the models, the threads that decode files, the limits of one request, and what tells of readiness."""
+        self._repository = repository
+        self._models = models
+        self._executor = executor
+        self._limits = limits
+        self._max_message_bytes = max_message_bytes
+        self._ready = ready
+
+    async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:
+        """Answer, which is all that is asked."""
+        return oip.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: oip.ServerReadyRequest, context: Context) -> oip.ServerReadyResponse:
+        """Answer with what the health service says."""
+        return oip.ServerReadyResponse(ready=self._ready())
+
+    async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
+        """Answer false for models that are broken or not there, as other servers of the protocol do."""
+        statuses = self._repository.statuses()
+        try:
+            name, _ = split_name(request.name, {status.name for status in statuses})
+        except ModelNotFoundError:
+            return oip.ModelReadyResponse(ready=False)
+        ready = self._ready() and is_ready(statuses, name, version_number(request.version))
+        return oip.ModelReadyResponse(ready=ready)
+
+    async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
+        """Answer with name and version."""
+        return oip.ServerMetadataResponse(name="partedvae", version=version("partedvae"), extensions=EXTENSIONS)
+
+    async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
+        """Answer with a graph's inputs and outputs."""
+        runtime, graph = await self._runtime(request.name, request.version)
+        tensors = signature(runtime.manifest, graph)
+        versions = [s.version for s in self._repository.statuses() if s.name == runtime.name and not s.reason]
+        return oip.ModelMetadataResponse(
+            name=request.name,
+            versions=[str(number) for number in versions],
+            platform=PLATFORM,
+            inputs=[_metadata(tensor) for tensor in tensors.inputs],
+            outputs=[_metadata(tensor) for tensor in tensors.outputs],
+            properties={"execution_provider": runtime.provider},
+        )
+
+    async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
+        """Run a graph; its rows share batches with those of all other callers."""
+        runtime, graph = await self._runtime(request.model_name, request.model_version)
+        tensors = signature(runtime.manifest, graph)
+        wanted = tensors.requested([output.name for output in request.outputs])
+        inputs = read_inputs(request, tensors, self._limits)
+        run = self._encode if graph == "encoder" else self._decode
+        described, contents = output_tensors(wanted, await run(runtime, inputs, [tensor.name for tensor in wanted]))
+        return oip.ModelInferResponse(
+            model_name=request.model_name,
+            model_version=str(runtime.version),
+            id=request.id,
+            outputs=described,
+            raw_output_contents=contents,
+        )
+
+    async def RepositoryIndex(
+        self, request: oip.RepositoryIndexRequest, context: Context
+    ) -> oip.RepositoryIndexResponse:
+        """Answer with all versions of all models, each as its two graphs."""
+        return oip.RepositoryIndexResponse(
+            models=[
+                oip.RepositoryIndexResponse.ModelIndex(
+                    name=f"{status.name}.{graph}",
+                    version=str(status.version),
+                    state="UNAVAILABLE" if status.reason else "READY",
+                    reason=status.reason,
+                )
+                for status in self._repository.statuses()
+                for graph in GRAPHS
+                if not (request.ready and status.reason)
+            ]
+        )
+
+    async def _runtime(self, name: str, version_text: str) -> tuple[Runtime, Graph]:
+        number = version_number(version_text)
+        model, graph = split_name(name, {status.name for status in self._repository.statuses()})
+        if number:  # An older version may have to be loaded first.
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._executor, self._repository.get, model, number), graph
+        return self._repository.get(model), graph
+
+    async def _encode(self, runtime: Runtime, inputs: dict[str, Values], outputs: list[str]) -> dict[str, NDArray[Any]]:
+        sent = inputs[ENCODER_INPUT]
+        images: ImageArray
+        if isinstance(sent, list):
+            loop = asyncio.get_running_loop()
+            images = await loop.run_in_executor(self._executor, decode, sent, runtime.manifest.image, self._limits)
+        else:
+            images = sent
+        arrays = await self._models.of(runtime).encode(images, outputs)
+        return cast("dict[str, NDArray[Any]]", arrays)
+
+    async def _decode(self, runtime: Runtime, inputs: dict[str, Values], outputs: list[str]) -> dict[str, NDArray[Any]]:
+        u, z = (np.asarray(inputs[name]) for name in DECODER_INPUTS)
+        spec = runtime.manifest.image
+        each = spec.height * spec.width * spec.channels
+        most = self._max_message_bytes // each
+        if len(u) > most:
+            raise InvalidInputError(
+                f"{len(u)} images of {each:,} bytes are above the limit of {self._max_message_bytes:,} bytes "
+                f"a message: ask for at most {most} at a time"
+            )
+        images: ImageArray = await self._models.of(runtime).decode(u, z)
+        return {DECODER_OUTPUT: images}
+
+
+def _metadata(tensor: Tensor) -> oip.ModelMetadataResponse.TensorMetadata:
+    return oip.ModelMetadataResponse.TensorMetadata(
+        name=tensor.name, datatype=tensor.datatype, shape=[-1, *tensor.dims]
+    )
