@@ -37,6 +37,10 @@ class AddressError(ServingError):
     """The address to listen on is malformed, taken, or not this machine's."""
 
 
+class ConfigError(ServingError):
+    """The server cannot be run as it was told to."""
+
+
 class OverloadedError(ServingError):
     """There is too much to do already; the request was not begun."""
 
