@@ -53,7 +53,7 @@ def serve(
     from serving.images import ImageLimits
     from serving.repository import ModelRepository
     from serving.rpc.server import ServerOptions, serve_until_stopped
-    from serving.sessions import Device
+    from serving.devices import Device
 
     # Libraries speak up only when something is wrong: debug means the server's own lines.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -119,7 +119,7 @@ def extract(
     from serving.feature_files import check_suffix
     from serving.inputs import open_source
     from serving.repository import load_model
-    from serving.sessions import Device
+    from serving.devices import Device
 
     if (model is None) == (server is None):
         raise click.UsageError("give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT")

@@ -1,19 +1,32 @@
-"""The models of a folder `<models>/<name>/<version>/`: which there are, which one answers, and why others do not."""
+"""The models of a folder `<models>/<name>/<version>/`: which there are, which one answers, and why others do not.
+
+The table of models is never changed, only replaced as a whole: requests see the old one or the new one. A version that
+appears is verified, loaded and warmed before the table that names it is put in place; the one that it follows ends with
+the last request that holds its runtime.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from partedvae.nearest import did_you_mean
-from serving.bundle import MANIFEST_FILE, Bundle, load_bundle, versions_of
-from serving.errors import BundleError, InvalidInputError, ModelNotFoundError
+from serving.bundle import MANIFEST_FILE, load_bundle, versions_of
+from serving.devices import Device
+from serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError, ServingError
 from serving.runtime import Runtime
-from serving.sessions import Device
+from serving.versions import Version, stamp_of
 
 logger = logging.getLogger(__name__)
+
+MAX_PINNED = 2
+"""Versions other than the newest that stay loaded, the last used ones: a client that pins each version in turn must not
+fill the memory, and a roll-out has the one before and perhaps one more in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +35,32 @@ class VersionStatus:
 
     name: str
     version: int
+    ready: bool
+    """Whether it answers."""
     reason: str
-    """Why it is broken; empty when it answers."""
+    """Why its files cannot be used; empty when they can. A version that was loaded before they were damaged answers."""
     is_default: bool
     """Whether it is the one that answers when no version is named."""
+    provider: str
+    """ONNX Runtime's execution provider that it runs on; empty while it is not loaded."""
+
+
+class RepositoryObserver(Protocol):
+    """Is told what happens to the models, in the thread where it happens."""
+
+    def load_done(self, model: str, ok: bool) -> None:
+        """Take note that a version was loaded, or refused."""
+
+    def models_changed(self, statuses: Sequence[VersionStatus]) -> None:
+        """Take note that models or versions have come, gone or changed their state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    versions: Mapping[int, Version]
+    """By number, oldest first."""
+    default: Version | None
+    """The newest that works, loaded."""
 
 
 class ModelRepository:
@@ -34,21 +69,32 @@ class ModelRepository:
     Safe to use from many threads at once.
     """
 
-    def __init__(self, models_dir: Path, device: Device = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        models_dir: Path,
+        device: Device = "auto",
+        threads: int | None = None,
+        observer: RepositoryObserver | None = None,
+    ) -> None:
         """Scan the folder and load.
 
         Raises:
             BundleError: there is no model that works.
-            DeviceError: CUDA was asked for and is not to be had.
+            DeviceError: a device was asked for that is not to be had.
         """
-        self._models = {
-            name: [
-                _Version(models_dir / name / str(number), device, threads) for number in versions_of(models_dir / name)
-            ]
-            for name in _model_names(models_dir)
-        }
-        self._default = {name: _newest_working(versions) for name, versions in self._models.items()}
-        if not any(self._default.values()):
+        self._models_dir = models_dir
+        self._device: Device = device
+        self._threads = threads
+        self._observer = observer
+        self._models: Mapping[str, _Model] = {}
+        self._defaults: Mapping[str, Runtime] = {}
+        self._complaint = ""
+        self._refreshing = threading.Lock()
+        self._pinned: OrderedDict[Version, None] = OrderedDict()
+        self._pinned_lock = threading.Lock()
+        _check_models_dir(models_dir)
+        self._replace({name: self._scan(name, at_start=True) for name in _model_names(models_dir)})
+        if not self._defaults:
             reasons = "; ".join(s.reason for s in self.statuses())
             raise BundleError(f"no model in {models_dir} works: {reasons}")
 
@@ -58,15 +104,30 @@ class ModelRepository:
             VersionStatus(
                 name=name,
                 version=version.number,
+                ready=version.ready,
                 reason=version.reason,
-                is_default=version is self._default[name],
+                is_default=version is model.default,
+                provider=runtime.provider if (runtime := version.runtime) else "",
             )
-            for name, versions in self._models.items()
-            for version in versions
+            for name, model in self._models.items()
+            for version in model.versions.values()
         ]
 
+    def loaded(self, name: str = "", version: int = 0) -> Runtime | None:
+        """Return a model that is loaded, without ever waiting; None means that `get` will load it or tell why not."""
+        if not version:
+            return self._defaults.get(name)
+        try:
+            found = self._find(name, version)
+        except ServingError:
+            return None
+        runtime = found.runtime
+        if runtime is not None:
+            self._keep(found)
+        return runtime
+
     def get(self, name: str = "", version: int = 0) -> Runtime:
-        """Return a model, loaded.
+        """Return a model, loaded. May take as long as loading takes.
 
         Args:
             name: of the model; empty means the only one.
@@ -76,23 +137,136 @@ class ModelRepository:
             InvalidInputError: no name, and there are several models.
             ModelNotFoundError: there is no such model or version.
             BundleError: there is one, and it does not work.
+            DeviceError: the device asked for is not to be had.
         """
-        names = list(self._models)
+        ready = self.loaded(name, version)
+        if ready is not None:
+            return ready
+        found = self._find(name, version)
+        runtime = self._load(found)
+        self._keep(found)
+        return runtime
+
+    def refresh(self) -> None:
+        """Look for versions that appeared, changed or went; load and warm what is new, then replace the table.
+
+        Takes as long as loading takes, while the old table answers. A version that does not work is refused, and tried
+        again only when its files change. A folder that cannot be read changes nothing.
+        """
+        with self._refreshing:
+            try:
+                scanned = {name: self._scan(name) for name in _model_names(self._models_dir)}
+            except (BundleError, OSError) as error:
+                if str(error) != self._complaint:
+                    logger.error("cannot look for new models, going on with those that are loaded: %s", error)
+                self._complaint = str(error)
+                return
+            self._complaint = ""
+            # The versions of a model may have been deleted between two looks.
+            self._replace({name: model for name, model in scanned.items() if model.versions})
+
+    def _scan(self, name: str, *, at_start: bool = False) -> _Model:
+        """Read what is new of one model, and load the newest version that works."""
+        known = self._models[name].versions if name in self._models else {}
+        versions = {}
+        for number in versions_of(self._models_dir / name):
+            folder = self._models_dir / name / str(number)
+            stamp = stamp_of(folder)
+            version = known.get(number)
+            if version is None:
+                version = Version(folder, stamp, self._device, self._threads)
+            elif version.stamp != stamp:
+                version = self._changed(version, Version(folder, stamp, self._device, self._threads))
+            versions[number] = version
+        for version in reversed(versions.values()):
+            if not version.ready:
+                continue
+            try:
+                self._load(version)
+            except BundleError:
+                continue
+            except DeviceError:
+                if at_start:
+                    raise
+                continue
+            return _Model(versions=versions, default=version)
+        return _Model(versions=versions, default=None)
+
+    def _changed(self, old: Version, new: Version) -> Version:
+        """Return what answers for a version whose files have changed: what is loaded goes on if the files are bad."""
+        if old.runtime is None:
+            return new
+        try:
+            self._load(new)
+        except ServingError:
+            old.outlive(new.stamp, new.reason)
+            return old
+        return new
+
+    def _load(self, version: Version) -> Runtime:
+        """Load if needed; tell the observer of what was tried."""
+        if version.runtime is not None or version.reason or self._observer is None:
+            return version.load()
+        try:
+            runtime = version.load()
+        except ServingError:
+            self._observer.load_done(version.name, ok=False)
+            raise
+        self._observer.load_done(version.name, ok=True)
+        return runtime
+
+    def _replace(self, models: dict[str, _Model]) -> None:
+        """Put a new table in place, and let go of what nobody asks for any more."""
+        before = self.statuses()
+        defaults = {name: model.default.load() for name, model in models.items() if model.default is not None}
+        if len(models) == 1:
+            defaults |= dict(zip([""], defaults.values(), strict=False))  # The only model needs no name.
+        self._models, self._defaults = models, defaults
+        with self._pinned_lock:
+            for version in [version for version in self._pinned if not self._is_pinned(version)]:
+                del self._pinned[version]
+            for model in models.values():
+                for version in model.versions.values():
+                    if version is not model.default and version not in self._pinned:
+                        version.unload()
+        statuses = self.statuses()
+        if self._observer is not None and statuses != before:
+            self._observer.models_changed(statuses)
+
+    def _is_pinned(self, version: Version) -> bool:
+        """Tell whether a version is there and is not the one that is loaded anyway."""
+        model = self._models.get(version.name)
+        return model is not None and model.versions.get(version.number) is version and version is not model.default
+
+    def _keep(self, version: Version) -> None:
+        """Note that an older version was asked for, and drop the one that was not for longest."""
+        if not self._is_pinned(version):
+            return
+        with self._pinned_lock:
+            self._pinned[version] = None
+            self._pinned.move_to_end(version)
+            while len(self._pinned) > MAX_PINNED:
+                oldest, _ = self._pinned.popitem(last=False)
+                oldest.unload()
+
+    def _find(self, name: str, number: int) -> Version:
+        models = self._models
+        names = list(models)
+        if not names:
+            raise ModelNotFoundError(f"there are no models: export one into {self._models_dir} with 'partedvae export'")
         if not name and len(names) > 1:
             raise InvalidInputError(f"there are several models, name one of {names}")
         name = name or names[0]
-        if name not in self._models:
+        if name not in models:
             raise ModelNotFoundError(f"no model is named {name!r}: there are {names}{did_you_mean(name, names)}")
-        if not version:
-            default = self._default[name]
+        versions, default = models[name].versions, models[name].default
+        if not number:
             if default is None:
-                raise BundleError(f"no version of model {name!r} works: {self._models[name][-1].reason}")
-            return default.load()
-        for candidate in self._models[name]:
-            if candidate.number == version:
-                return candidate.load()
-        numbers = [candidate.number for candidate in self._models[name]]
-        raise ModelNotFoundError(f"model {name!r} has no version {version}: there are {numbers}")
+                raise BundleError(f"no version of model {name!r} works: {versions[max(versions)].reason}")
+            return default
+        if number not in versions:
+            raise ModelNotFoundError(f"model {name!r} has no version {number}: there are {list(versions)}")
+        return versions[number]
 
 
 def load_model(folder: Path, device: Device = "auto", threads: int | None = None) -> Runtime:
@@ -100,7 +274,7 @@ def load_model(folder: Path, device: Device = "auto", threads: int | None = None
 
     Raises:
         BundleError: there is none, or it does not work.
-        DeviceError: CUDA was asked for and is not to be had.
+        DeviceError: a device was asked for that is not to be had.
     """
     folder = folder.resolve()  # "." has no name
     if not (folder / MANIFEST_FILE).exists():
@@ -111,59 +285,20 @@ def load_model(folder: Path, device: Device = "auto", threads: int | None = None
     return Runtime.load(load_bundle(folder), device, threads)
 
 
-class _Version:
-    """One version folder: verified at once, loaded when it is first asked for, kept ever after."""
-
-    def __init__(self, folder: Path, device: Device, threads: int | None) -> None:
-        self.number = int(folder.name)
-        self.reason = ""
-        self._device: Device = device
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._bundle: Bundle | None = None
-        self._runtime: Runtime | None = None
-        try:
-            self._bundle = load_bundle(folder)
-        except BundleError as error:
-            self.reason = str(error)
-            logger.warning("refused: %s", error)
-
-    def load(self) -> Runtime:
-        """Return the runtime; the first call opens the sessions, callers that come meanwhile wait for it."""
-        with self._lock:
-            if self._runtime is None:
-                if self._bundle is None or self.reason:
-                    raise BundleError(self.reason)
-                try:
-                    self._runtime = Runtime.load(self._bundle, self._device, self._threads)
-                except BundleError as error:
-                    self.reason = str(error)
-                    logger.warning("refused: %s", error)
-                    raise
-                logger.info("loaded %s version %d on %s", self._runtime.name, self.number, self._runtime.provider)
-            return self._runtime
-
-
-def _newest_working(versions: list[_Version]) -> _Version | None:
-    for version in reversed(versions):
-        try:
-            version.load()
-        except BundleError:
-            continue
-        return version
-    return None
-
-
 def _model_names(models_dir: Path) -> list[str]:
     """Return the names of the folders that hold versions."""
     if not models_dir.is_dir():
         raise BundleError(f"{models_dir} is not a folder of models; export a run into it with 'partedvae export'")
     folders = sorted(entry for entry in models_dir.iterdir() if not entry.name.startswith("."))
-    names = [folder.name for folder in folders if versions_of(folder)]
-    if not names and versions_of(models_dir):
+    return [folder.name for folder in folders if versions_of(folder)]
+
+
+def _check_models_dir(models_dir: Path) -> None:
+    """Check that there is something to serve, and tell a model's own folder from a folder of models."""
+    if _model_names(models_dir):
+        return
+    if versions_of(models_dir):
         raise BundleError(
             f"{models_dir} is the folder of one model; serve the folder above it, {models_dir.resolve().parent}"
         )
-    if not names:
-        raise BundleError(f"{models_dir} holds no models; export a run into it with 'partedvae export'")
-    return names
+    raise BundleError(f"{models_dir} holds no models; export a run into it with 'partedvae export'")

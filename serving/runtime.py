@@ -9,6 +9,7 @@ import numpy as np
 
 from partedvae.results import FloatArray, ImageArray
 from partedvae.v1.manifest_pb2 import Manifest
+from serving.buckets import BUCKETS, TensorSpec
 from serving.bundle import (
     DECODER_INPUTS,
     DECODER_OUTPUT,
@@ -21,7 +22,6 @@ from serving.bundle import (
     Bundle,
     factor_output,
 )
-from serving.buckets import BUCKETS, TensorSpec
 from serving.cpus import available_cpus
 from serving.devices import Device
 from serving.errors import BundleError
@@ -169,13 +169,8 @@ class Runtime:
         return pixels
 
 
-def _run_in_slices(
-    session: ort.InferenceSession, name: str, images: ImageArray, outputs: Sequence[str]
-) -> dict[str, FloatArray]:
-    parts = [
-        session.run(list(outputs), {name: images[start : start + MAX_ROWS]})
-        for start in range(0, len(images), MAX_ROWS)
-    ]
+def _run_in_slices(graph: Graph, name: str, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+    parts = [graph.run(outputs, {name: images[start : start + MAX_ROWS]}) for start in range(0, len(images), MAX_ROWS)]
     return {output: _joined([part[k] for part in parts]) for k, output in enumerate(outputs)}
 
 

@@ -1,61 +1,110 @@
-"""ONNX Runtime sessions: open a graph on a device, and check that it is the graph which the manifest describes."""
+"""Opens a graph on a device, and checks that it is the graph which the manifest describes."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Protocol
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 
+from serving.buckets import BUCKETS, BucketedGraph, TensorSpec, zeros
+from serving.devices import GPUS, Device, Provider, choose, providers
 from serving.errors import BundleError, DeviceError
 
 logger = logging.getLogger(__name__)
 
-Device = Literal["auto", "cpu", "cuda"]
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-TensorSpec = tuple[str, Sequence[int]]
-"""Element type as ONNX Runtime names it ("tensor(float)"), and the dimensions after the batch."""
+class Graph(Protocol):
+    """An opened graph: named arrays in, named arrays out. Safe to use from many threads at once."""
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Compute the outputs named, [rows, …] each, of inputs [rows, …] by name."""
+
+    def warm_up(self) -> None:
+        """Run once what is slow the first time."""
 
 
-def open_session(path: Path, device: Device, threads: int) -> ort.InferenceSession:
-    """Open a graph.
+class PlainGraph:
+    """A graph that takes batches of any size, as the CPU does best."""
+
+    def __init__(self, session: ort.InferenceSession, inputs: Mapping[str, TensorSpec]) -> None:
+        """Take a session and its inputs."""
+        self.provider = str(session.get_providers()[0])
+        self._session = session
+        self._inputs = inputs
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run one batch; see `Graph`. ONNX Runtime's `run` releases the GIL."""
+        results: list[NDArray[Any]] = self._session.run(list(outputs), dict(inputs))
+        return results
+
+    def warm_up(self) -> None:
+        """Run one image: the first run allocates."""
+        self._session.run(None, {name: zeros(spec, rows=1) for name, spec in self._inputs.items()})
+
+
+def open_graph(
+    path: Path, device: Device, threads: int, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+) -> Graph:
+    """Open a graph, on a GPU in fixed batch sizes (see `serving.buckets`).
 
     Args:
         path: the ONNX file.
-        device: "cpu"; "cuda", which fails where CUDA is not to be had; or "auto", which then takes the CPU.
+        device: "cpu"; "cuda" or "tensorrt", which fail where they are not to be had; or "auto", which takes CUDA or
+            else the CPU.
         threads: threads of one run on the CPU.
+        inputs: by name, what the manifest promises.
+        outputs: the same.
 
     Raises:
-        BundleError: the file is no graph that ONNX Runtime can run.
-        DeviceError: CUDA was asked for and is not to be had.
+        BundleError: the file is no graph that ONNX Runtime can run, or another one than the manifest describes.
+        DeviceError: a device was asked for that is not to be had.
     """
-    if device == "cpu" or (device == "auto" and CUDA not in ort.get_available_providers()):
-        return _open_on([CPU], path, threads)
-    if CUDA not in ort.get_available_providers():
+    session = open_session(path, device, threads, {name: dims for name, (_, dims) in inputs.items()})
+    check_graph(session, path, inputs, outputs)
+    if session.get_providers()[0] in [gpu.provider for gpu in GPUS.values()]:
+        return BucketedGraph(session, inputs, outputs)
+    return PlainGraph(session, inputs)
+
+
+def open_session(path: Path, device: Device, threads: int, inputs: Mapping[str, Sequence[int]]) -> ort.InferenceSession:
+    """Open a session; arguments and errors are those of `open_graph`, `inputs` has the dimensions alone."""
+    available = ort.get_available_providers()
+    chosen = choose(device, available)
+    if chosen == "cpu":
+        return _open_on(providers("cpu", inputs, BUCKETS[-1]), path, threads)
+    gpu = GPUS[chosen]
+    if gpu.provider not in available:
         raise DeviceError(
-            "the device 'cuda' was asked for, but this ONNX Runtime has no CUDAExecutionProvider: install "
+            f"the device {device!r} was asked for, but this ONNX Runtime has no {gpu.provider}: install "
             "partedvae[gpu] in place of partedvae[serve], or choose --device cpu"
         )
     try:
-        session = _open_on([CUDA, CPU], path, threads)
-        problem = "" if session.get_providers()[0] == CUDA else "ONNX Runtime fell back to the CPU"
+        session = _open_on(providers(chosen, inputs, BUCKETS[-1]), path, threads)
+        taken = session.get_providers()[0]
+        problem = "" if taken == gpu.provider else f"ONNX Runtime fell back to {taken}"
     except BundleError as error:
-        session = _open_on([CPU], path, threads)  # Raises for a bad file; when it works, the device is to blame.
+        # Raises for a bad file; when it works, the device is to blame.
+        session = _open_on(providers("cpu", inputs, BUCKETS[-1]), path, threads)
         problem = str(error.__cause__)
-    if problem and device == "cuda":
+    if problem and device != "auto":
         raise DeviceError(
-            f"the device 'cuda' was asked for, but CUDA could not be used: {problem}; check the driver (nvidia-smi) "
-            "and that CUDA and cuDNN are installed, or choose --device cpu"
+            f"the device {device!r} was asked for, but {gpu.provider} could not be used: {problem}; {gpu.remedy}, or "
+            "choose --device cpu"
         )
     if problem:
-        logger.warning("CUDA could not be used, taking the CPU: %s", problem)
+        logger.warning("%s could not be used, taking the CPU: %s; %s", gpu.provider, problem, gpu.remedy)
     return session
 
 
-def _open_on(providers: list[str], path: Path, threads: int) -> ort.InferenceSession:
+def _open_on(choices: list[Provider], path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -64,7 +113,7 @@ def _open_on(providers: list[str], path: Path, threads: int) -> ort.InferenceSes
     # What goes wrong arrives as an exception; without this ONNX Runtime prints it to stderr as well.
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        return ort.InferenceSession(path, options, providers=choices, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base.
         raise BundleError(f"{path} is not a graph that ONNX Runtime can load: {error}; export the run again") from error
 

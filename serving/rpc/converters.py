@@ -88,7 +88,7 @@ def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
     """Convert the state of one version."""
     return service_pb2.ModelStatus(
         model=service_pb2.ModelVersion(name=status.name, version=status.version),
-        state=service_pb2.MODEL_STATE_BROKEN if status.reason else service_pb2.MODEL_STATE_READY,
+        state=service_pb2.MODEL_STATE_READY if status.ready else service_pb2.MODEL_STATE_BROKEN,
         reason=status.reason,
         is_default=status.is_default,
     )
