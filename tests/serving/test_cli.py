@@ -107,7 +107,7 @@ def test_log(tmp_path: Path) -> None:
     with running_server(tmp_path, "--log-level", "debug") as server:
         server.stop()
         log = server.log_file.read_text()
-    assert "INFO serving.repository: loaded tiny version 1 on CPUExecutionProvider" in log
-    assert "WARNING serving.repository: refused: " in log
+    assert "INFO serving.versions: loaded tiny version 1 on CPUExecutionProvider" in log
+    assert "WARNING serving.versions: refused: " in log
     assert "encoder.onnx is damaged" in log
     assert all(" serving." in line for line in log.splitlines()), log
