@@ -111,7 +111,7 @@ def version_number(version: str) -> int:
 def is_ready(statuses: Iterable[VersionStatus], model: str, version: int) -> bool:
     """Tell whether a version of a model answers; version 0 is the default one."""
     return any(
-        not status.reason and (status.version == version if version else status.is_default)
+        status.ready and (status.version == version if version else status.is_default)
         for status in statuses
         if status.name == model
     )

@@ -42,13 +42,15 @@ def test_help_lists_all_commands_and_loads_nothing_heavy() -> None:
     assert listing.exit_code == 0
     commands = [line.split()[0] for line in listing.output.partition("Commands:\n")[2].splitlines()]
     assert commands == [
-        "classify", "data", "demo", "describe", "evaluate", "export", "extract", "figures", "generate", "models",
-        "reproduce", "serve", "train",
+        "classify", "data", "demo", "describe", "evaluate", "export", "extract", "figures", "generate", "health",
+        "models", "reproduce", "serve", "train",
     ]  # fmt: skip
     assert loaded_after("from partedvae.cli import main; main(['--help'], standalone_mode=False)") == set()
 
 
-@pytest.mark.parametrize("command", ["serve", "extract", "generate", "train", "demo", "data", "figures", "reproduce"])
+@pytest.mark.parametrize(
+    "command", ["serve", "extract", "generate", "health", "train", "demo", "data", "figures", "reproduce"]
+)
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     """The help of one command loads neither torch nor ONNX Runtime."""
     assert (
