@@ -80,7 +80,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         """Answer with a graph's inputs and outputs."""
         runtime, graph = await self._runtime(request.name, request.version)
         tensors = signature(runtime.manifest, graph)
-        versions = [s.version for s in self._repository.statuses() if s.name == runtime.name and not s.reason]
+        versions = [s.version for s in self._repository.statuses() if s.name == runtime.name and s.ready]
         return oip.ModelMetadataResponse(
             name=request.name,
             versions=[str(number) for number in versions],
@@ -115,22 +115,23 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
                 oip.RepositoryIndexResponse.ModelIndex(
                     name=f"{status.name}.{graph}",
                     version=str(status.version),
-                    state="UNAVAILABLE" if status.reason else "READY",
+                    state="READY" if status.ready else "UNAVAILABLE",
                     reason=status.reason,
                 )
                 for status in self._repository.statuses()
                 for graph in GRAPHS
-                if not (request.ready and status.reason)
+                if status.ready or not request.ready
             ]
         )
 
     async def _runtime(self, name: str, version_text: str) -> tuple[Runtime, Graph]:
         number = version_number(version_text)
         model, graph = split_name(name, {status.name for status in self._repository.statuses()})
-        if number:  # An older version may have to be loaded first.
+        runtime = self._repository.loaded(model, number)
+        if runtime is None:  # Loading takes its time, and must not hold the event loop.
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, self._repository.get, model, number), graph
-        return self._repository.get(model), graph
+            runtime = await loop.run_in_executor(self._executor, self._repository.get, model, number)
+        return runtime, graph
 
     async def _encode(self, runtime: Runtime, inputs: dict[str, Values], outputs: list[str]) -> dict[str, NDArray[Any]]:
         sent = inputs[ENCODER_INPUT]
