@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from serving.cpus import available_cpus
 from serving.errors import ConfigError
 
 LogFormat = Literal["text", "json"]
@@ -53,7 +54,7 @@ class ServeConfig:
         10.0, "How often to look for new models and versions; 0 means only at SIGHUP.", least=0, most=86_400
     )
 
-    max_message_mb: int = setting(64, "Largest message, MiB.", least=1, most=1023)
+    max_message_mb: int = setting(64, "Largest message, MiB.", least=1, most=2047)
     max_images: int = setting(4096, "Most images of a request.", least=1)
     max_pixels: int = setting(25_000_000, "Most pixels of an image (height times width).", least=1)
     max_request_pixels: int = setting(250_000_000, "Most pixels of all images of a request.", least=1)
@@ -98,6 +99,11 @@ class ServeConfig:
             raise ConfigError(f"{flag(given)} was given without {flag(missing)}: TLS needs both")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ConfigError("--tls-client-ca was given without --tls-cert and --tls-key: mutual TLS needs all three")
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of inference of each worker, the default worked out."""
+        return self.threads or max(1, available_cpus() // self.workers)
 
     @property
     def max_message_bytes(self) -> int:

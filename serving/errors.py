@@ -41,6 +41,18 @@ class ConfigError(ServingError):
     """The server cannot be run as it was told to."""
 
 
+class SecurityError(ServingError):
+    """A certificate, a key or a file of tokens cannot be used."""
+
+
+class MessageTooLargeError(ServingError):
+    """A request is larger than the server takes."""
+
+
+class StoppingError(ServingError):
+    """The server is stopping; what it had taken on is done, the rest is for another."""
+
+
 class OverloadedError(ServingError):
     """There is too much to do already; the request was not begun."""
 
