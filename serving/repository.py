@@ -20,7 +20,7 @@ from serving.bundle import MANIFEST_FILE, load_bundle, versions_of
 from serving.devices import Device
 from serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError, ServingError
 from serving.runtime import Runtime
-from serving.versions import Version, stamp_of
+from serving.versions import Stamp, Version, stamp_of
 
 logger = logging.getLogger(__name__)
 
@@ -174,9 +174,9 @@ class ModelRepository:
             stamp = stamp_of(folder)
             version = known.get(number)
             if version is None:
-                version = Version(folder, stamp, self._device, self._threads)
+                version = self._read(folder, stamp)
             elif version.stamp != stamp:
-                version = self._changed(version, Version(folder, stamp, self._device, self._threads))
+                version = self._changed(version, self._read(folder, stamp))
             versions[number] = version
         for version in reversed(versions.values()):
             if not version.ready:
@@ -191,6 +191,13 @@ class ModelRepository:
                 continue
             return _Model(versions=versions, default=version)
         return _Model(versions=versions, default=None)
+
+    def _read(self, folder: Path, stamp: Stamp) -> Version:
+        """Verify a version folder; tell the observer when it is refused."""
+        version = Version(folder, stamp, self._device, self._threads)
+        if version.reason and self._observer is not None:
+            self._observer.load_done(version.name, ok=False)
+        return version
 
     def _changed(self, old: Version, new: Version) -> Version:
         """Return what answers for a version whose files have changed: what is loaded goes on if the files are bad."""
