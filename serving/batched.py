@@ -19,7 +19,8 @@ class BatchedModels:
 
     def __init__(self, policy: BatchPolicy, observer: BatchObserver | None = None) -> None:
         """Take how requests are gathered, and who wants to know of batches."""
-        self._policy = policy
+        self.policy = policy
+        """How requests are gathered."""
         self._observer = observer
         self._slots = Slots(policy.sessions)
         # Nothing here holds a runtime: an old version's goes when its last request has been answered.
@@ -30,8 +31,8 @@ class BatchedModels:
         batchers = self._batchers.get(runtime)
         if batchers is None:
             batchers = self._batchers[runtime] = {
-                graph: Batcher(runtime.name, runtime.version, graph, self._policy, self._slots, self._observer)
-                for graph in ("encoder", "decoder")
+                graph: Batcher(runtime.name, runtime.version, graph, self.policy, self._slots, self._observer)
+                for graph in ("encoder", "decoder", "scorer")
             }
         return BatchedModel(runtime, batchers)
 
@@ -63,6 +64,18 @@ class BatchedModel:
         columns = await self._batchers["encoder"].submit(self._run_encoder, (images,), names, wait=wait)
         return dict(zip(names, columns, strict=True))
 
+    async def score(self, images: ImageArray, outputs: Sequence[str], *, wait: bool = False) -> dict[str, FloatArray]:
+        """Run the scorer; like `encode`, with the outputs of `Runtime.score`.
+
+        Raises:
+            BundleError: the bundle has no scorer.
+            OverloadedError: too many images wait already.
+        """
+        self.runtime.check_scores()
+        names = tuple(outputs)
+        columns = await self._batchers["scorer"].submit(self._run_scorer, (images,), names, wait=wait)
+        return dict(zip(names, columns, strict=True))
+
     async def decode(self, u: FloatArray, z: FloatArray, *, wait: bool = False) -> ImageArray:
         """Run the decoder; like `encode`."""
         columns = await self._batchers["decoder"].submit(self._run_decoder, (u, z), _IMAGES, wait=wait)
@@ -71,6 +84,10 @@ class BatchedModel:
 
     def _run_encoder(self, columns: Columns, outputs: tuple[str, ...]) -> Columns:
         arrays = self.runtime.encode(columns[0], outputs)
+        return tuple([arrays[name] for name in outputs])
+
+    def _run_scorer(self, columns: Columns, outputs: tuple[str, ...]) -> Columns:
+        arrays = self.runtime.score(columns[0], outputs)
         return tuple([arrays[name] for name in outputs])
 
     def _run_decoder(self, columns: Columns, outputs: tuple[str, ...]) -> Columns:

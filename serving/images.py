@@ -113,6 +113,33 @@ def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAUL
     return _fill_batch(len(items), spec, lambda index: _read_file(index, items[index], limits))
 
 
+def decode_each(
+    items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS
+) -> tuple[ImageArray, list[ImageError]]:
+    """Decode files like `decode`, and leave out those that cannot be used.
+
+    Returns:
+        The others, uint8 [images, height, width, channels], perhaps none; and an error for each that was left out. Both
+        in order.
+
+    Raises:
+        InvalidInputError: the batch is empty or too large.
+    """
+    _check_count(len(items), limits)
+    errors: list[ImageError] = []
+
+    def read(index: int) -> Image.Image:
+        try:
+            return _read_file(index, items[index], limits)
+        except ImageError as error:
+            errors.append(error)
+            return Image.new("L", (spec.width, spec.height))  # Holds the place until the rows are known.
+
+    batch = _fill_batch(len(items), spec, read)
+    errors.sort(key=lambda error: error.index)  # Several threads may have found them.
+    return np.delete(batch, [error.index for error in errors], axis=0) if errors else batch, errors
+
+
 def encode_png(images: ImageArray) -> list[bytes]:
     """Encode uint8 [images, height, width, channels] as PNG files, grey or RGB."""
     files = []

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from partedvae.results import FactorResult, Features, FloatArray, ImageArray
 from partedvae.v1 import manifest_pb2, service_pb2, tensors_pb2
-from serving.errors import InvalidInputError
+from serving.errors import ImageError, InvalidInputError
 from serving.images import ImageLimits, decode, encode_png, from_packed
 from serving.inference import CLASS_RELATED, Generated, Output
 from serving.repository import VersionStatus
@@ -21,6 +21,8 @@ _OUTPUTS: dict[int, Output] = {
     service_pb2.FEATURE_OUTPUT_U_LOGVAR: "u_logvar",
     service_pb2.FEATURE_OUTPUT_Z_MEAN: "z_mean",
     service_pb2.FEATURE_OUTPUT_Z_LOGVAR: "z_logvar",
+    service_pb2.FEATURE_OUTPUT_RECONSTRUCTION_ERROR: "reconstruction_error",
+    service_pb2.FEATURE_OUTPUT_NEGATIVE_ELBO: "negative_elbo",
 }
 
 
@@ -84,6 +86,16 @@ def model_version(runtime: Runtime) -> service_pb2.ModelVersion:
     return service_pb2.ModelVersion(name=runtime.name, version=runtime.version)
 
 
+def model_reply(runtime: Runtime) -> service_pb2.GetModelResponse:
+    """Tell what is known of a model."""
+    return service_pb2.GetModelResponse(
+        model=model_version(runtime),
+        manifest=runtime.manifest,
+        execution_provider=runtime.provider,
+        has_scores=runtime.has_scores,
+    )
+
+
 def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
     """Convert the state of one version."""
     return service_pb2.ModelStatus(
@@ -110,6 +122,32 @@ def features_reply(runtime: Runtime, features: Features) -> service_pb2.ExtractF
         ],
         z_mean=float_tensor(features.z),
         z_logvar=float_tensor(features.z_logvar),
+        reconstruction_error=float_tensor(features.reconstruction_error),
+        negative_elbo=float_tensor(features.negative_elbo),
+    )
+
+
+def check_chunk(request: service_pb2.StreamFeaturesRequest, first: service_pb2.StreamFeaturesRequest) -> None:
+    """Refuse a later request of a stream that asks for something else than the first.
+
+    Raises:
+        InvalidInputError: it names another model, or other outputs.
+    """
+    other_model = request.HasField("model") and request.model != first.model
+    if other_model or (request.include and request.include != first.include):
+        raise InvalidInputError(
+            f"a later chunk of the stream has another {'model' if other_model else 'include'} than the first: "
+            "leave it empty, or open a stream for each"
+        )
+
+
+def stream_reply(
+    features: service_pb2.ExtractFeaturesResponse | None, errors: Iterable[ImageError]
+) -> service_pb2.StreamFeaturesResponse:
+    """Join the features of a chunk's usable images, None where there is none, with what is wrong with the others."""
+    return service_pb2.StreamFeaturesResponse(
+        features=features,
+        errors=[service_pb2.ImageError(index=error.index, reason=error.reason) for error in errors],
     )
 
 
@@ -121,11 +159,11 @@ def classify_reply(runtime: Runtime, features: Features) -> service_pb2.Classify
     )
 
 
-def generate_reply(runtime: Runtime, generated: Generated, png: bool) -> service_pb2.GenerateResponse:
-    """Convert new images with the classes that they were drawn from."""
+def generate_reply(runtime: Runtime, generated: Generated, images: tensors_pb2.Images) -> service_pb2.GenerateResponse:
+    """Convert new images, which are packed already, with the classes that they were drawn from."""
     return service_pb2.GenerateResponse(
         model=model_version(runtime),
-        images=images_message(generated.images, png),
+        images=images,
         factors=[
             _factor_classes(factor.name, factor.class_names, indices)
             for factor, indices in zip(runtime.manifest.factors, generated.class_indices, strict=True)

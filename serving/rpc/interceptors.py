@@ -10,7 +10,14 @@ from typing import Any
 
 import grpc
 
-from serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError
+from serving.errors import (
+    BundleError,
+    DeviceError,
+    InvalidInputError,
+    ModelNotFoundError,
+    OverloadedError,
+    StoppingError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +26,8 @@ STATUS_OF: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (BundleError, grpc.StatusCode.FAILED_PRECONDITION),
     (DeviceError, grpc.StatusCode.FAILED_PRECONDITION),
+    (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (StoppingError, grpc.StatusCode.UNAVAILABLE),
 )
 """The one table from domain errors to statuses; everything else is INTERNAL."""
 

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
@@ -17,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from partedvae.v1 import service_pb2
 from partedvae.v1.service_pb2_grpc import add_PartedVAEServiceServicer_to_server
+from serving.batched import BatchedModels
+from serving.batcher import BatchPolicy
 from serving.cpus import available_cpus
 from serving.errors import AddressError
 from serving.images import DEFAULT_LIMITS, ImageLimits
@@ -41,6 +43,8 @@ class ServerOptions:
     """Largest request; gRPC refuses larger ones with RESOURCE_EXHAUSTED."""
     limits: ImageLimits = DEFAULT_LIMITS
     """Limits of the images in a request."""
+    batching: BatchPolicy = field(default_factory=BatchPolicy)
+    """How requests are gathered; `sessions` with one thread each serve the processors best."""
     grace_seconds: float = 20.0
     """How long work in hand may take after a signal to stop."""
 
@@ -71,7 +75,8 @@ async def serve_until_stopped(
                 ("grpc.so_reuseport", 0),  # Two servers on one port by mistake would share the requests silently.
             ],
         )
-        servicer = PartedVAEServicer(repository, executor, options.limits, options.max_message_bytes)
+        models = BatchedModels(options.batching)
+        servicer = PartedVAEServicer(repository, models, executor, options.limits, options.max_message_bytes)
         add_PartedVAEServiceServicer_to_server(servicer, server)
         add_HealthServicer_to_server(health, server)
         reflection.enable_server_reflection([SERVICE, HEALTH, reflection.SERVICE_NAME], server)
@@ -86,7 +91,9 @@ async def serve_until_stopped(
             signal.signal(signum, signal.SIG_DFL)  # Python's own answer to SIGINT would wait for the workers.
         logger.info("stopping: finishing the work in hand, %g s at most", options.grace_seconds)
         health.stop()
+        servicer.stop()
         await server.stop(options.grace_seconds)
+        models.close()
         executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,7 +1,7 @@
-"""PartedVAEService: each RPC converts its request, calls the domain and converts the answer, in a worker thread.
+"""PartedVAEService: each RPC converts its request, has the domain's plan carried out in batches, converts the answer.
 
-The event loop only receives and sends: decoding of images and inference would keep it from every other caller. A caller
-that gives up (deadline, cancellation) frees nothing but its own reply; the worker finishes and its answer is dropped.
+All of it is on the event loop but for what takes long: sessions run in the slots of the batchers, image files are
+decoded and encoded in threads, models that are not loaded yet are loaded in threads.
 """
 # The RPCs have the names of the contract.
 # ruff: noqa: N802
@@ -10,106 +10,147 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
+from partedvae.results import ImageArray
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceServicer
+from partedvae.v1.tensors_pb2 import Images
 from serving import inference
+from serving.batched import BatchedModel, BatchedModels
 from serving.errors import InvalidInputError
 from serving.images import ImageLimits
+from serving.plans import carry_out_batched
 from serving.repository import ModelRepository
 from serving.rpc import converters
+from serving.rpc.image_reader import ImageReader
+from serving.rpc.streams import Answer, Stream
 from serving.runtime import Runtime
 
 if TYPE_CHECKING:
     from partedvae.v1.service_pb2_grpc import _ServicerContext as Context
 
-Request = TypeVar("Request")
-Reply = TypeVar("Reply")
+
+FeaturesOfChunk: TypeAlias = Answer[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]
 
 
 class PartedVAEServicer(PartedVAEServiceServicer):
-    """The service over a repository of models."""
+    """The service over a repository of models. Belongs to the event loop that runs when it is made."""
 
     def __init__(
-        self, repository: ModelRepository, executor: Executor, limits: ImageLimits, max_message_bytes: int
+        self,
+        repository: ModelRepository,
+        models: BatchedModels,
+        executor: Executor,
+        limits: ImageLimits,
+        max_message_bytes: int,
     ) -> None:
-        """Take the models, the worker threads and the limits of one request."""
+        """Take the models, their batchers, threads for files and loading, and the limits of one request."""
         self._repository = repository
+        self._models = models
         self._executor = executor
+        self._reader = ImageReader(executor, limits, models.policy.max_queue_rows)
         self._limits = limits
         self._max_message_bytes = max_message_bytes
+        self._streams: set[Stream[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]] = set()
+
+    def stop(self) -> None:
+        """End the streams: what they have read is answered, then they are told that the server stops."""
+        for stream in self._streams:
+            stream.stop()
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """Answer with all versions of all models."""
-        return await self._in_worker(self._list_models, request)
+        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._repository.statuses()])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Answer with one model's manifest."""
-        return await self._in_worker(self._get_model, request)
+        return converters.model_reply((await self._model(request.model)).runtime)
 
     async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
         """Answer with the features of each image."""
-        return await self._in_worker(self._extract_features, request)
+        model = await self._model(request.model)
+        include = converters.include_from(request.include)
+        images = await self._reader.read(request.images, model.runtime.manifest.image)
+        features = await carry_out_batched(model, inference.plan_features(model.runtime, images, include))
+        return converters.features_reply(model.runtime, features)
+
+    async def StreamFeatures(  # type: ignore[override]  # the stubs know only generators; gRPC takes who writes as well
+        self, request_iterator: AsyncIterator[pb.StreamFeaturesRequest], context: Context
+    ) -> None:
+        """Answer each chunk with the features of its images."""
+
+        async def begin(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
+            model = await self._model(first.model)
+            include = converters.include_from(first.include)
+            return lambda request: self._features_of_chunk(model, include, request, first)
+
+        stream = Stream(aiter(request_iterator), begin, context.write)
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
+
+    async def _features_of_chunk(
+        self,
+        model: BatchedModel,
+        include: Collection[str],
+        request: pb.StreamFeaturesRequest,
+        first: pb.StreamFeaturesRequest,
+    ) -> pb.StreamFeaturesResponse:
+        converters.check_chunk(request, first)
+        images, errors = await self._reader.read_each(request.images, model.runtime.manifest.image)
+        if not len(images):
+            return converters.stream_reply(None, errors)
+        plan = inference.plan_features(model.runtime, images, include)
+        features = await carry_out_batched(model, plan, wait=True)
+        return converters.stream_reply(converters.features_reply(model.runtime, features), errors)
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Answer with the class of each image."""
-        return await self._in_worker(self._classify, request)
+        model = await self._model(request.model)
+        images = await self._reader.read(request.images, model.runtime.manifest.image)
+        features = await carry_out_batched(model, inference.plan_features(model.runtime, images, ("probs",)))
+        return converters.classify_reply(model.runtime, features)
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Answer with new images."""
-        return await self._in_worker(self._generate, request)
+        model = await self._model(request.model)
+        png = converters.png_asked_for(request.format)
+        self._check_reply(model.runtime, min(request.count, self._limits.max_images))
+        # 32 bits: short enough to be typed again.
+        seed = request.seed if request.HasField("seed") else secrets.randbits(32)
+        plan = inference.plan_generation(model.runtime, request.count, request.classes, seed, self._limits.max_images)
+        generated = await carry_out_batched(model, plan)
+        return converters.generate_reply(model.runtime, generated, await self._pack(generated.images, png))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
         """Answer with reconstructions."""
-        return await self._in_worker(self._reconstruct, request)
-
-    async def _in_worker(self, work: Callable[[Request], Reply], request: Request) -> Reply:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, request)
-
-    def _list_models(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._repository.statuses()])
-
-    def _get_model(self, request: pb.GetModelRequest) -> pb.GetModelResponse:
-        runtime = self._runtime(request.model)
-        return pb.GetModelResponse(
-            model=converters.model_version(runtime), manifest=runtime.manifest, execution_provider=runtime.provider
-        )
-
-    def _extract_features(self, request: pb.ExtractFeaturesRequest) -> pb.ExtractFeaturesResponse:
-        runtime = self._runtime(request.model)
-        include = converters.include_from(request.include)
-        images = converters.images_from(request.images, runtime.manifest.image, self._limits)
-        return converters.features_reply(runtime, inference.extract_features(runtime, images, include))
-
-    def _classify(self, request: pb.ClassifyRequest) -> pb.ClassifyResponse:
-        runtime = self._runtime(request.model)
-        images = converters.images_from(request.images, runtime.manifest.image, self._limits)
-        return converters.classify_reply(runtime, inference.classify(runtime, images))
-
-    def _generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
-        runtime = self._runtime(request.model)
+        model = await self._model(request.model)
         png = converters.png_asked_for(request.format)
-        self._check_reply(runtime, min(request.count, self._limits.max_images))
-        # 32 bits: short enough to be typed again.
-        seed = request.seed if request.HasField("seed") else secrets.randbits(32)
-        generated = inference.generate(runtime, request.count, request.classes, seed, self._limits.max_images)
-        return converters.generate_reply(runtime, generated, png)
-
-    def _reconstruct(self, request: pb.ReconstructRequest) -> pb.ReconstructResponse:
-        runtime = self._runtime(request.model)
-        png = converters.png_asked_for(request.format)
-        images = converters.images_from(request.images, runtime.manifest.image, self._limits)
-        self._check_reply(runtime, len(images))
+        images = await self._reader.read(request.images, model.runtime.manifest.image)
+        self._check_reply(model.runtime, len(images))
+        decoded = await carry_out_batched(model, inference.plan_reconstruction(model.runtime, images))
         return pb.ReconstructResponse(
-            model=converters.model_version(runtime),
-            images=converters.images_message(inference.reconstruct(runtime, images), png),
+            model=converters.model_version(model.runtime), images=await self._pack(decoded, png)
         )
 
-    def _runtime(self, selector: pb.ModelSelector) -> Runtime:
-        return self._repository.get(selector.name, selector.version)
+    async def _model(self, selector: pb.ModelSelector) -> BatchedModel:
+        """Return a model; one that is not loaded is loaded in a thread."""
+        runtime = self._repository.loaded(selector.name, selector.version)
+        if runtime is None:
+            loop = asyncio.get_running_loop()
+            runtime = await loop.run_in_executor(self._executor, self._repository.get, selector.name, selector.version)
+        return self._models.of(runtime)
+
+    async def _pack(self, images: ImageArray, png: bool) -> Images:
+        """Pack images for a reply; files are written in a thread."""
+        if not png:
+            return converters.images_message(images, png)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, converters.images_message, images, png)
 
     def _check_reply(self, runtime: Runtime, count: int) -> None:
         """Refuse to make images that would not fit into one message."""
