@@ -14,7 +14,7 @@ import pytest
 
 from serving.buckets import BUCKETS, BucketedGraph, TensorSpec, bucket_for
 from serving.bundle import load_bundle
-from serving.devices import CPU, CUDA, TENSORRT, choose, memory_of, providers
+from serving.devices import CPU, CUDA, GPUS, TENSORRT, choose, memory_of, providers
 from serving.errors import DeviceError
 from serving.runtime import MAX_ROWS, Runtime
 from tests.bundles import GREY
@@ -25,7 +25,7 @@ OUTPUTS: dict[str, TensorSpec] = {
 }
 
 
-class SpySession(ort.InferenceSession):
+class SpySession(ort.InferenceSession):  # type: ignore[misc]  # the library has no types
     """A session that notes the batch sizes that it runs."""
 
     def run_with_iobinding(self, iobinding: ort.IOBinding, run_options: ort.RunOptions | None = None) -> None:
@@ -81,12 +81,9 @@ def test_warm_up_runs_every_bucket(session: SpySession) -> None:
 
 def test_a_runtime_in_buckets(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole model runs in buckets as it does without, also a batch above the last one."""
-    import serving.sessions
-
     plain = Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
-    monkeypatch.setattr(
-        serving.sessions, "GPUS", {"cpu": serving.sessions.GPUS["cuda"]._replace(provider=CPU)}
-    )  # The CPU as if it were a GPU.
+    # The CPU as if it were a GPU.
+    monkeypatch.setattr("serving.sessions.GPUS", {"cuda": GPUS["cuda"]._replace(provider=CPU)})
     bucketed = Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "cpu")
     bucketed.warm_up()
     images = GREY.random_images(MAX_ROWS + 3)
