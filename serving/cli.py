@@ -1,71 +1,53 @@
-"""The commands of this room. Imports only click at the top: `partedvae --help` imports this file for the help texts."""
+"""The commands of this room. Imports nothing heavy at the top: `partedvae --help` imports it for the help texts."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from serving.config import ServeConfig
+from serving.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
 
-@click.command()
-@click.argument("models_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--address", default="127.0.0.1:50051", show_default=True, help="HOST:PORT to listen on; port 0 takes a free one."
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where models run."
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: the processors allowed]"
-)
-@click.option(
-    "--max-message-mb", type=click.IntRange(1, 2047), default=64, show_default=True, help="Largest message, MiB."
-)
-@click.option(
-    "--max-images", type=click.IntRange(min=1), default=4096, show_default=True, help="Most images of a request."
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What to log to stderr; debug has a line for each request.",
-)
-def serve(
-    models_dir: Path,
-    address: str,
-    device: str,
-    threads: int | None,
-    max_message_mb: int,
-    max_images: int,
-    log_level: str,
-) -> None:
+
+@click.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
+@serve_options
+@click.pass_context
+def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """Serve the models of a folder over gRPC until SIGTERM or Ctrl-C.
 
     MODELS_DIR holds <name>/<version>/ as `partedvae export` writes them. When the server answers, one line on stdout
     says where: "serving on HOST:PORT".
+
+    Each option is also an environment variable (PARTEDVAE_SERVE_MAX_IMAGES for --max-images) and a line of a --config
+    file. A flag wins over a variable, a variable over the file.
     """
-    import asyncio
     import logging
-    from typing import cast
 
     from serving.errors import ServingError
-    from serving.images import ImageLimits
-    from serving.repository import ModelRepository
-    from serving.rpc.server import ServerOptions, serve_until_stopped
-    from serving.devices import Device
+    from serving.logs import configure
 
-    # Libraries speak up only when something is wrong: debug means the server's own lines.
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("serving").setLevel(log_level.upper())
-    options = ServerOptions(
-        address=address,
-        max_message_bytes=max_message_mb * 1024 * 1024,
-        limits=ImageLimits(max_images=max_images),
-    )
     try:
-        repository = ModelRepository(models_dir, cast("Device", device), threads)
-        asyncio.run(serve_until_stopped(repository, options, on_ready=lambda at: click.echo(f"serving on {at}")))
+        config = ServeConfig(**values)
+        if print_config:
+            click.echo(as_toml(config, ctx))
+            return
+        configure(config)
+        for complaint in misspelt_variables():
+            logging.getLogger(__name__).warning(complaint)
+
+        def on_ready(address: str) -> None:
+            click.echo(f"serving on {address}")
+
+        if config.workers == 1:
+            from serving.worker import run
+
+            run(config, on_ready)
+        else:
+            from serving.workers import supervise
+
+            supervise(config, on_ready)
     except ServingError as error:
         raise click.ClickException(str(error)) from error
 
@@ -113,13 +95,13 @@ def extract(
     from typing import cast
 
     from partedvae.errors import PartedVAEError, plain
+    from serving.devices import Device
     from serving.errors import ServingError
     from serving.extract import LocalModel, Model, ServedModel
     from serving.extract import extract as run
     from serving.feature_files import check_suffix
     from serving.inputs import open_source
     from serving.repository import load_model
-    from serving.devices import Device
 
     if (model is None) == (server is None):
         raise click.UsageError("give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT")

@@ -21,16 +21,16 @@ DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 MIB = 1024 * 1024
 
 
-def setting(default: Any, help_text: str, *, least: float | None = None, most: float | None = None) -> Any:
-    """Declare one setting.
+def about(help_text: str, *, least: float | None = None, most: float | None = None) -> dict[str, Any]:
+    """Describe one setting.
 
     Args:
-        default: its value when nobody sets it; None means that it is not set.
-        help_text: what `partedvae serve --help` says of it; one that is not set says in brackets what then holds.
+        help_text: what `partedvae serve --help` says of it; one that is not set by default says in brackets what then
+            holds.
         least: the smallest value allowed.
         most: the largest value allowed.
     """
-    return field(default=default, metadata={"help": help_text, "least": least, "most": most})
+    return {"help": help_text, "least": least, "most": most}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,44 +44,74 @@ class ServeConfig:
     models_dir: Path
     """The folder that holds <name>/<version>/."""
 
-    address: str = setting("127.0.0.1:50051", "HOST:PORT to listen on; port 0 takes a free one.")
-    workers: int = setting(1, "Processes that share the port; each loads the models.", least=1, most=256)
-    threads: int | None = setting(
-        None, "Threads of inference of each worker.  [default: the processors allowed, shared by the workers]", least=1
+    address: str = field(
+        default="127.0.0.1:50051",
+        metadata=about("HOST:PORT to listen on; port 0 takes a free one."),
     )
-    device: DeviceName = setting("auto", "Where models run.")
-    poll_seconds: float = setting(
-        10.0, "How often to look for new models and versions; 0 means only at SIGHUP.", least=0, most=86_400
+    workers: int = field(
+        default=1, metadata=about("Processes that share the port; each loads the models.", least=1, most=256)
     )
-
-    max_message_mb: int = setting(64, "Largest message, MiB.", least=1, most=2047)
-    max_images: int = setting(4096, "Most images of a request.", least=1)
-    max_pixels: int = setting(25_000_000, "Most pixels of an image (height times width).", least=1)
-    max_request_pixels: int = setting(250_000_000, "Most pixels of all images of a request.", least=1)
-    max_calls: int = setting(1024, "Most calls in hand in each worker; more are told to come back.", least=1)
-
-    max_batch_rows: int = setting(64, "Most images of one run of a model.", least=1)
-    max_queue_rows: int = setting(4096, "Images that may wait for a model; more are told to come back.", least=1)
-    max_delay_ms: float = setting(
-        0.0, "How long an image may wait for others to share a run with; 0 sends what is there.", least=0, most=60_000
+    threads: int | None = field(
+        default=None,
+        metadata=about(
+            "Threads of inference of each worker.  [default: the processors allowed, shared by the workers]", least=1
+        ),
+    )
+    device: DeviceName = field(default="auto", metadata=about("Where models run."))
+    poll_seconds: float = field(
+        default=10.0,
+        metadata=about("How often to look for new models and versions; 0 means only at SIGHUP.", least=0, most=86_400),
     )
 
-    metrics_address: str | None = setting(None, "HOST:PORT of metrics for Prometheus.  [default: none]")
-    otel: bool = setting(False, "Send traces by OpenTelemetry, to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
-    log_level: LogLevel = setting("info", "What to log to stderr; debug has a line for each request.")
-    log_format: LogFormat = setting("text", "How to log: for people, or an object a line.")
-
-    tls_cert: Path | None = setting(None, "The server's certificate chain, PEM; with --tls-key.  [default: no TLS]")
-    tls_key: Path | None = setting(None, "The certificate's private key, PEM, not encrypted.")
-    tls_client_ca: Path | None = setting(
-        None, "Certificates, PEM: serve only clients with one signed by these.  [default: all clients]"
+    max_message_mb: int = field(default=64, metadata=about("Largest message, MiB.", least=1, most=2047))
+    max_images: int = field(default=4096, metadata=about("Most images of a request.", least=1))
+    max_pixels: int = field(
+        default=25_000_000, metadata=about("Most pixels of an image (height times width).", least=1)
     )
-    token_file: Path | None = setting(
-        None, "Serve only who sends a token of this file, one a line.  [default: no token is asked for]"
+    max_request_pixels: int = field(
+        default=250_000_000, metadata=about("Most pixels of all images of a request.", least=1)
+    )
+    max_calls: int = field(
+        default=1024, metadata=about("Most calls in hand in each worker; more are told to come back.", least=1)
     )
 
-    grace_seconds: float = setting(
-        20.0, "How long work in hand may take after SIGTERM.", least=0, most=86_400
+    max_batch_rows: int = field(default=64, metadata=about("Most images of one run of a model.", least=1))
+    max_queue_rows: int = field(
+        default=4096, metadata=about("Images that may wait for a model; more are told to come back.", least=1)
+    )
+    max_delay_ms: float = field(
+        default=0.0,
+        metadata=about(
+            "How long an image may wait for others to share a run with; 0 sends what is there.", least=0, most=60_000
+        ),
+    )
+
+    metrics_address: str | None = field(
+        default=None, metadata=about("HOST:PORT of metrics for Prometheus.  [default: none]")
+    )
+    otel: bool = field(
+        default=False, metadata=about("Send traces by OpenTelemetry, to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
+    )
+    log_level: LogLevel = field(
+        default="info", metadata=about("What to log to stderr; debug has a line for each request.")
+    )
+    log_format: LogFormat = field(default="text", metadata=about("How to log: for people, or an object a line."))
+
+    tls_cert: Path | None = field(
+        default=None, metadata=about("The server's certificate chain, PEM; with --tls-key.  [default: no TLS]")
+    )
+    tls_key: Path | None = field(default=None, metadata=about("The certificate's private key, PEM, not encrypted."))
+    tls_client_ca: Path | None = field(
+        default=None,
+        metadata=about("Certificates, PEM: serve only clients with one signed by these.  [default: all clients]"),
+    )
+    token_file: Path | None = field(
+        default=None,
+        metadata=about("Serve only who sends a token of this file, one a line.  [default: no token is asked for]"),
+    )
+
+    grace_seconds: float = field(
+        default=20.0, metadata=about("How long work in hand may take after SIGTERM.", least=0, most=86_400)
     )
 
     def __post_init__(self) -> None:

@@ -41,6 +41,10 @@ class ConfigError(ServingError):
     """The server cannot be run as it was told to."""
 
 
+class WorkerError(ServingError):
+    """A process that serves could not be started, or did not end well."""
+
+
 class SecurityError(ServingError):
     """A certificate, a key or a file of tokens cannot be used."""
 
@@ -66,3 +70,13 @@ class OverloadedError(ServingError):
         self.limit = limit
         self.retry_after = retry_after
         """Seconds, estimated from the present rate."""
+
+
+class TooManyCallsError(OverloadedError):
+    """There are too many calls in hand already; the request was not begun."""
+
+    def __init__(self, limit: int) -> None:
+        """Tell how many calls there may be."""
+        ServingError.__init__(self, f"{limit} calls are in hand already, which is the limit: try again in 1 s")
+        self.waiting = self.limit = limit
+        self.retry_after = 1.0

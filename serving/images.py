@@ -39,6 +39,8 @@ class ImageLimits:
     """Images of one request."""
     max_pixels: int = 25_000_000
     """Pixels of one image (height times width), read from the file's header."""
+    max_request_pixels: int = 250_000_000
+    """Pixels of all images of one request: a small file can hold many."""
 
 
 DEFAULT_LIMITS = ImageLimits()

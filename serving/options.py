@@ -9,7 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field
+from dataclasses import Field
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -44,9 +44,9 @@ class Setting(click.Option):
             return super().process_value(ctx, value)
         except click.BadParameter as error:
             source = source_of(ctx, str(self.name))
-            if source.startswith(("environment", "file")):
-                error.message = f"{error.message} (from {source})"
-            raise
+            if not source.startswith(("environment", "file")):
+                raise
+            raise click.BadParameter(f"{error.message} (from {source})", ctx, self) from error
 
 
 def serve_options(command: Command) -> Command:
@@ -88,7 +88,9 @@ def as_toml(config: ServeConfig, ctx: click.Context) -> str:
     for name in ("models_dir", *(item.name for item in settings())):
         value = getattr(config, name)
         if name == "threads" and value is None:
-            lines.append(f"# {key(name)} = {config.threads_each}  # default: the processors allowed, shared by the workers")
+            lines.append(
+                f"# {key(name)} = {config.threads_each}  # default: the processors allowed, shared by the workers"
+            )
         elif value is None:
             lines.append(f"# {key(name)} is not set")
         else:
@@ -120,11 +122,17 @@ def _option(item: Field[Any], hint: Any) -> Callable[[Command], Command]:
         return click.option(
             f"{flag(item.name)}/--no-{key(item.name)}", cls=Setting, default=item.default, help=item.metadata["help"]
         )
-    default = {} if item.default is None or item.default is MISSING else {"default": item.default, "show_default": True}
-    return click.option(flag(item.name), cls=Setting, type=_click_type(item, bare), help=item.metadata["help"], **default)
+    return click.option(
+        flag(item.name),
+        cls=Setting,
+        type=_click_type(item, bare),
+        default=item.default,
+        show_default=item.default is not None,
+        help=item.metadata["help"],
+    )
 
 
-def _click_type(item: Field[Any], bare: Any) -> click.ParamType:
+def _click_type(item: Field[Any], bare: Any) -> click.ParamType[Any]:
     least, most = item.metadata["least"], item.metadata["most"]
     if get_origin(bare) is Literal:
         return click.Choice(get_args(bare))

@@ -29,6 +29,11 @@ class Health(HealthServicer):  # type: ignore[misc]  # the library has no types
         self._services = services
         self._stopped = asyncio.Event()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Tell NOT_SERVING to all who ask, and to all watchers, whose streams end with it."""
         self._stopped.set()

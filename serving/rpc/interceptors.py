@@ -1,91 +1,222 @@
-"""Around every call: domain errors become statuses, unknown ones are logged, each call leaves a debug line."""
+"""Around every call: requests are read, domain errors become statuses, unknown ones are logged, the call is counted."""
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from serving.errors import (
-    BundleError,
-    DeviceError,
-    InvalidInputError,
-    ModelNotFoundError,
-    OverloadedError,
-    StoppingError,
-)
+from serving.errors import InvalidInputError, MessageTooLargeError, StoppingError, TooManyCallsError
+from serving.logs import FIELDS
+from serving.rpc.answers import answer_to
 
 logger = logging.getLogger(__name__)
 
-STATUS_OF: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
-    (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT),
-    (ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
-    (BundleError, grpc.StatusCode.FAILED_PRECONDITION),
-    (DeviceError, grpc.StatusCode.FAILED_PRECONDITION),
-    (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (StoppingError, grpc.StatusCode.UNAVAILABLE),
-)
-"""The one table from domain errors to statuses; everything else is INTERNAL."""
+MAX_REQUEST_ID = 128
+"""Characters of a request's id that are logged."""
 
-INTERNAL_TEXT = "internal error; the server's log has the details"
-"""The whole answer to an unknown exception: its own text may hold what is not the caller's business."""
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-MAX_DETAILS = 1000
-"""Characters of a status message: it travels in a header, and gRPC limits headers to 8 KiB."""
+
+class CallObserver(Protocol):
+    """Who wants to know of calls, for metrics. Called on the event loop."""
+
+    def rpc_started(self) -> None:
+        """Learn that a call began; `rpc_done` follows."""
+
+    def rpc_done(self, method: str, code: str, seconds: float, images: int) -> None:
+        """Learn that a call of a method, without its service, ended with the status of this name."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the calls of one service; those of others (health, reflection) pass."""
+    """Wraps the calls of our services; those of others (health, reflection) pass.
 
-    def __init__(self, service: str) -> None:
-        """Take the full name of the service."""
-        self._prefix = f"/{service}/"
+    To be the innermost, the last in the server's list: then the others see its statuses. It wraps each method once, and
+    does not ask the server for the handler again.
+    """
+
+    def __init__(
+        self,
+        *services: str,
+        max_message_bytes: int = 64 * 1024 * 1024,
+        max_calls: int = 1024,
+        observer: CallObserver | None = None,
+    ) -> None:
+        """Take the limits and who wants to know.
+
+        Args:
+            services: full names of the services.
+            max_message_bytes: largest request. gRPC's own limit should be above it, since its text has no remedy.
+            max_calls: most calls in hand at a time.
+            observer: who wants to know of calls.
+        """
+        self._prefixes = tuple(f"/{service}/" for service in services)
+        self._max_message_bytes = max_message_bytes
+        self._max_calls = max_calls
+        self.observer = observer
+        self.calls = 0
+        """Calls in hand."""
+        self.stopping = False
+        """Whether new calls are refused because the server stops."""
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> Handler | None:
         """Return the handler, wrapped."""
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if not method.startswith(self._prefix) or handler is None or handler.unary_unary is None:
+        wrapped = self._wrapped.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        if handler is None or not method.startswith(self._prefixes):
             return handler
-        inner: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
+        self._wrapped[method] = wrapped = self._wrap(method, handler)
+        return wrapped
 
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            started = time.perf_counter()
-            code = grpc.StatusCode.OK
+    def admit(self) -> None:
+        """Raise if there is no room for one more call, which is counted already."""
+        if self.stopping:
+            raise StoppingError("the server is stopping: try again, another may have taken its place")
+        if self.calls > self._max_calls:
+            raise TooManyCallsError(self._max_calls)
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        """Return a handler like the given one that takes raw bytes.
+
+        They are parsed here, since gRPC answers bytes that are no message with INTERNAL.
+        """
+        parse = handler.request_deserializer
+        assert parse is not None, "the generated code has one for each method"
+        max_bytes = self._max_message_bytes
+
+        def read(raw: bytes) -> Any:
+            if len(raw) > max_bytes:
+                raise MessageTooLargeError(
+                    f"the request has {len(raw):,} bytes, above the limit of {max_bytes:,}: "
+                    "send fewer images in a request, or start the server with a larger --max-message-mb"
+                )
             try:
-                return await inner(request, context)
-            except asyncio.CancelledError:  # The caller gave up, or its deadline passed: gRPC answers.
-                code = grpc.StatusCode.CANCELLED
-                raise
-            except Exception as error:
-                code, text = _answer_to(error)
-                if code is grpc.StatusCode.INTERNAL:
-                    logger.exception("%s failed", method)
-                await context.abort(code, text)
-            finally:
-                if logger.isEnabledFor(logging.DEBUG):
-                    milliseconds = 1000 * (time.perf_counter() - started)
-                    logger.debug("%s %s %.1f ms, %d images", method, code.name, milliseconds, _images_in(request))
+                return parse(raw)
+            except DecodeError as error:
+                raise InvalidInputError(
+                    f"the bytes sent are no request of {method}: {error}; are client and server of the same version?"
+                ) from error
 
-        return grpc.unary_unary_rpc_method_handler(
-            call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        async def read_all(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for raw in raws:
+                yield read(raw)
+
+        if not handler.request_streaming and not handler.response_streaming:
+            answer: Callable[[Any, Context], Awaitable[Any]] = handler.unary_unary  # type: ignore[assignment]  # of aio
+
+            async def unary(raw: bytes, context: Context) -> Any:
+                async with _Call(self, method, context) as call:
+                    call.request = request = read(raw)
+                    return await answer(request, context)
+
+            return grpc.unary_unary_rpc_method_handler(unary, response_serializer=handler.response_serializer)
+
+        stream: Callable[[AsyncIterator[Any], Context], Awaitable[None]] = handler.stream_stream  # type: ignore[assignment]
+        assert inspect.iscoroutinefunction(stream), f"{method} must stream both ways, and write its answers"
+
+        async def streaming(raws: AsyncIterator[bytes], context: Context) -> None:
+            async with _Call(self, method, context):
+                await stream(read_all(raws), context)
+
+        return grpc.stream_stream_rpc_method_handler(
+            streaming,
+            response_serializer=handler.response_serializer,
         )
 
 
-def _answer_to(error: Exception) -> tuple[grpc.StatusCode, str]:
-    for kind, code in STATUS_OF:
-        if isinstance(error, kind):
-            text = str(error)
-            return code, text if len(text) <= MAX_DETAILS else text[: MAX_DETAILS - 1] + "…"
-    return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
+class _Call:
+    """One call, from its arrival to its end."""
+
+    __slots__ = ("_context", "_interceptor", "_method", "_started", "request")
+
+    def __init__(self, interceptor: ErrorInterceptor, method: str, context: Context) -> None:
+        self._interceptor = interceptor
+        self._method = method
+        self._context = context
+        self._started = time.perf_counter()
+        self.request: Any = None
+
+    async def __aenter__(self) -> _Call:
+        interceptor = self._interceptor
+        interceptor.calls += 1
+        if interceptor.observer is not None:
+            interceptor.observer.rpc_started()
+        try:
+            interceptor.admit()
+        except (StoppingError, TooManyCallsError) as error:
+            await self.__aexit__(type(error), error, None)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._end("OK")
+            return
+        if isinstance(error, grpc.aio.AbortError):  # The servicer has answered.
+            self._end(_name_of(self._context.code()))
+            return
+        if not isinstance(error, Exception):  # The caller gave up, or its deadline passed: gRPC answers.
+            remaining = self._context.time_remaining()
+            self._end("DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED")
+            return
+        answer = answer_to(error)
+        if answer.code is grpc.StatusCode.INTERNAL:
+            logger.error("%s failed", self._method, exc_info=error)
+        self._end(answer.code.name)
+        await self._context.abort(answer.code, answer.text, answer.metadata)
+
+    def _end(self, code: str) -> None:
+        interceptor = self._interceptor
+        interceptor.calls -= 1
+        observer = interceptor.observer
+        debug = logger.isEnabledFor(logging.DEBUG)
+        if observer is None and not debug:
+            return
+        seconds = time.perf_counter() - self._started
+        images = _images_in(self.request)
+        if observer is not None:
+            observer.rpc_done(self._method.rpartition("/")[2], code, seconds, images)
+        if debug:
+            fields = {"method": self._method, "code": code, "milliseconds": round(1000 * seconds, 3), "images": images}
+            text = f"{self._method} {code} {1000 * seconds:.1f} ms, {images} images"
+            request_id = _request_id(self._context)
+            if request_id:
+                fields["request_id"] = request_id
+                text += f", id {request_id}"
+            logger.debug("%s", text, extra={FIELDS: fields})
+
+
+def _name_of(code: Any) -> str:
+    """Name a status, which the context may hold as gRPC's own number."""
+    for status in grpc.StatusCode:
+        if code is status or code == status.value[0]:
+            return status.name
+    return grpc.StatusCode.UNKNOWN.name
+
+
+def _request_id(context: Context) -> str:
+    """Return the caller's x-request-id, made fit for a line of the log."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id":
+            text = value if isinstance(value, str) else value.decode("ascii", "replace")
+            return "".join(character for character in text[:MAX_REQUEST_ID] if character.isprintable())
+    return ""
 
 
 def _images_in(request: Any) -> int:

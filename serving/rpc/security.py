@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0
 """How often, at most, a file is looked at for changes."""
 OPEN_METHODS = "/grpc.health.v1.Health/"
-"""Health is answered without a token: Kubernetes' probes cannot send one, and it tells nothing. Reflection needs one."""
+"""Health is answered without a token: probes of Kubernetes cannot send one. Reflection needs one."""
 DENIAL = 'send a token of the server\'s token file as metadata, "authorization: Bearer TOKEN"'
 
 Stamp = tuple[int, int, int]
@@ -164,12 +164,6 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
             if key == "authorization":
                 return await continuation(handler_call_details) if self._tokens.accepts(value) else _WRONG
         return _MISSING
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether HOST:PORT can be reached from this machine alone."""
-    host = address.rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _refusal(what: str) -> grpc.RpcMethodHandler[Any, Any]:

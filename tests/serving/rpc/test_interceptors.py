@@ -13,7 +13,8 @@ import pytest
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from serving.errors import BundleError, DeviceError, ImageError, InvalidInputError, ModelNotFoundError
-from serving.rpc.interceptors import INTERNAL_TEXT, MAX_DETAILS, ErrorInterceptor
+from serving.rpc.answers import INTERNAL_TEXT, MAX_DETAILS
+from serving.rpc.interceptors import ErrorInterceptor
 
 SERVICE = "partedvae.v1.PartedVAEService"
 
