@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from serving.addresses import split_address
 from serving.errors import AddressError
 
 if TYPE_CHECKING:
@@ -81,19 +81,15 @@ def scrape_server(address: str, registry: CollectorRegistry) -> Iterator[str]:
     """
     from prometheus_client import start_http_server
 
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(\d{1,5})", address)
-    if match is None or int(match[2]) > 65535:
-        raise AddressError(
-            f"the metrics' address {address!r} is not HOST:PORT; write it like 127.0.0.1:9090, or [::1]:9090 for IPv6"
-        )
+    host, port = split_address(address)
     try:
-        server, thread = start_http_server(int(match[2]), match[1].strip("[]"), registry)
+        server, thread = start_http_server(port, host.strip("[]"), registry)
     except OSError as error:
         raise AddressError(
             f"cannot listen on {address} for metrics: {error.strerror or error}; choose another --metrics-address"
         ) from error
     try:
-        at = f"{match[1]}:{server.server_port}"
+        at = f"{host}:{server.server_port}"
         logger.info("metrics on http://%s/metrics", at)
         yield at
     finally:

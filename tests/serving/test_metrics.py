@@ -6,29 +6,17 @@ import os
 import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.parser import text_string_to_metric_families
 
 from serving.errors import AddressError
 from serving.metrics import Metrics
 from serving.repository import ModelRepository, VersionStatus
 from serving.scrape import forget_process, own_registry, scrape_server, shared_folder, shared_registry
 from tests.bundles import GREY
-
-
-def scrape(address: str) -> dict[str, float]:
-    """Return the samples by `name{label="value",…}`, labels in alphabetical order."""
-    with urllib.request.urlopen(f"http://{address}/metrics") as reply:
-        text = reply.read().decode()
-    return {
-        sample.name + "{" + ",".join(f'{k}="{v}"' for k, v in sorted(sample.labels.items())) + "}": sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+from tests.scraping import scrape
 
 
 def status(version: int, *, ready: bool = True, default: bool = False, provider: str = "") -> VersionStatus:
@@ -144,7 +132,7 @@ def test_several_processes_are_added_up() -> None:
 def test_malformed_address(address: str) -> None:
     """A malformed address is named, with an example."""
     with (
-        pytest.raises(AddressError, match=r"the metrics' address .* is not HOST:PORT; write it like 127\.0\.0\.1:9090"),
+        pytest.raises(AddressError, match=r"the address .* is not HOST:PORT; write it like 127\.0\.0\.1:50051"),
         scrape_server(address, CollectorRegistry()),
     ):
         pass

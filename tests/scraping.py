@@ -1,0 +1,36 @@
+"""Reads a server's metrics as Prometheus would."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.processes import ServerProcess
+
+METRICS = ("--metrics-address", "127.0.0.1:0")
+"""Options of a server that is to be scraped."""
+
+
+def scrape(address: str) -> dict[str, float]:
+    """Return all samples by `name{label="value",…}`, with labels in alphabetical order."""
+    with urllib.request.urlopen(f"http://{address}/metrics") as reply:
+        text = reply.read().decode()
+    return {
+        sample.name + "{" + ",".join(f'{k}="{v}"' for k, v in sorted(sample.labels.items())) + "}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def metrics_of(server: ServerProcess) -> dict[str, float]:
+    """Return all samples of a server that was started with `METRICS`."""
+    match = re.search(r"metrics on http://(\S+)/metrics", server.log_file.read_text())
+    assert match is not None
+    return scrape(match[1])
+
+
+def in_hand(server: ServerProcess) -> float:
+    """Return how many calls a server has in hand."""
+    return metrics_of(server)["partedvae_requests_in_flight{}"]
