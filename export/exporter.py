@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from export.errors import ExportError
-from export.graphs import OPSET, write_decoder, write_encoder
+from export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from export.parity import BATCHES, prove_parity
 from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
-from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, write_bundle
+from serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
 from training.config import TrainConfig
 from training.data.dataset import ImageDataset
 from training.data.registry import load_dataset
@@ -52,6 +52,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     def write_graphs(folder: Path) -> None:
         write_encoder(folder / ENCODER_FILE, model, config)
         write_decoder(folder / DECODER_FILE, model, config)
+        write_scorer(folder / SCORER_FILE, model, config)
         manifest.parity_max_difference = prove_parity(folder, model, config, images)
 
     return write_bundle(model_folder, manifest, write_graphs)

@@ -1,4 +1,4 @@
-"""The two graphs of a bundle: PyTorch modules with the bundle's inputs and outputs, and their translation to ONNX."""
+"""The graphs of a bundle: PyTorch modules with the bundle's inputs and outputs, and their translation to ONNX."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, encoder_outputs
+from serving.bundle import (
+    DECODER_INPUTS,
+    DECODER_OUTPUT,
+    ENCODER_INPUT,
+    SCORER_INPUT,
+    SCORER_OUTPUTS,
+    encoder_outputs,
+)
 from training.config import TrainConfig
+from training.distributions import categorical_kl, kl_to_standard
 from training.model import PartedVAE
 from training.networks import postprocess, preprocess
+from training.objective import kl_of_u, reconstruction_error
 
 OPSET = 20
 """Operator set of the graphs; ONNX Runtime has it since 1.17."""
@@ -58,6 +67,41 @@ class DecoderGraph(nn.Module):
         return postprocess(self.decoder(u, z), self.image_size)
 
 
+class ScorerGraph(nn.Module):
+    """uint8 images to the negative ELBO of each (Eq. 2) and its four terms, in nats.
+
+    The expectations over c of the KLs are exact: KL(q(c | x) || p(c)), and the KL of u as Eq. 2 writes it, each
+    q(u | c = i, x) against its own mode, weighted by q(c = i | x), also where training held one drawn c against every
+    mode. The expectation of log p(x | c, u, z) is its value at the posterior means with the most probable class, where
+    Reconstruct takes its image: a score must not change from call to call. With "l1", p(x | c, u, z) is Laplace's with
+    scale 1, without its constant. Unlike the training's objective (Eq. 6), no term has a weight or a capacity.
+    """
+
+    def __init__(self, model: PartedVAE, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.network_size = config.model.network_size
+        self.slope = config.schedule.attention_slope
+        self.reconstruction = config.objective.reconstruction
+
+    def forward(self, images: UInt8[Tensor, "batch height width channels"]) -> tuple[Tensor, ...]:
+        """Return `serving.bundle.SCORER_OUTPUTS`, each [batch]."""
+        pixels = preprocess(images, self.network_size)
+        posterior = self.model.encode(pixels, slope=self.slope)
+        logits = self.model.decoder.logits(posterior.u_mean, posterior.z.mean)
+        kl_u, kl_c = [], []
+        for module, factor in zip(self.model.class_factors(), posterior.factors, strict=True):
+            kl_u.append(kl_of_u(module, factor, posterior.hidden, "matched", self.slope))
+            kl_c.append(categorical_kl(factor.probs, module.prior_probs))
+        terms = (
+            reconstruction_error(logits, pixels, self.reconstruction),
+            kl_to_standard(posterior.z),
+            torch.stack(kl_u).sum(dim=0),
+            torch.stack(kl_c).sum(dim=0),
+        )
+        return (*terms, torch.stack(terms).sum(dim=0))
+
+
 def encoder_output_names(config: TrainConfig) -> list[str]:
     """Return the names of the encoder's outputs, in the graph's order."""
     return encoder_outputs(factor.name for factor in config.model.factors)
@@ -81,6 +125,16 @@ def write_decoder(path: Path, model: PartedVAE, config: TrainConfig) -> None:
     """
     example = (torch.zeros(EXAMPLE_BATCH, config.model.u_dim), torch.zeros(EXAMPLE_BATCH, config.model.z_dim))
     _write(path, DecoderGraph(model, config), example, list(DECODER_INPUTS), [DECODER_OUTPUT])
+
+
+def write_scorer(path: Path, model: PartedVAE, config: TrainConfig) -> None:
+    """Write the scorer as one ONNX file with a dynamic batch.
+
+    Raises:
+        ExportError: the exporter cannot translate it, or the graph does not check.
+    """
+    example = torch.zeros(EXAMPLE_BATCH, *config.model.image_size, dtype=torch.uint8)
+    _write(path, ScorerGraph(model, config), (example,), [SCORER_INPUT], list(SCORER_OUTPUTS))
 
 
 def _write(path: Path, graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]) -> None:

@@ -13,13 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.errors import ExportError
-from export.graphs import DecoderGraph, EncoderGraph, encoder_output_names
-from serving.bundle import DECODER_FILE, DECODER_INPUTS, ENCODER_FILE, ENCODER_INPUT
+from export.graphs import DecoderGraph, EncoderGraph, ScorerGraph, encoder_output_names
+from serving.bundle import (
+    DECODER_FILE,
+    DECODER_INPUTS,
+    ENCODER_FILE,
+    ENCODER_INPUT,
+    SCORER_FILE,
+    SCORER_INPUT,
+    SCORER_OUTPUTS,
+)
 from training.config import TrainConfig
 from training.model import PartedVAE
 
 TOLERANCE = 1e-4
 """Largest absolute difference of an encoder output that passes."""
+SCORE_TOLERANCE = 1e-4
+"""Largest difference of a score that passes, relative to the score, or absolute where it is below one: scores are sums
+over all pixels, hundreds of nats."""
 PIXEL_TOLERANCE = 1
 """Largest difference of a decoder pixel, of 255: a value on the edge between two may round either way."""
 BATCHES = (1, 7, 64)
@@ -27,10 +38,10 @@ BATCHES = (1, 7, 64)
 
 
 def prove_parity(folder: Path, model: PartedVAE, config: TrainConfig, images: Tensor) -> float:
-    """Compare both graphs in a folder with PyTorch and return the largest absolute difference of an encoder output.
+    """Compare the graphs in a folder with PyTorch and return the largest absolute difference of an encoder output.
 
     Args:
-        folder: holds encoder.onnx and decoder.onnx.
+        folder: holds encoder.onnx, decoder.onnx and scorer.onnx.
         model: what was exported.
         config: its configuration.
         images: real images, uint8 [count, height, width, channels], at least as many as the largest batch.
@@ -38,8 +49,10 @@ def prove_parity(folder: Path, model: PartedVAE, config: TrainConfig, images: Te
     Raises:
         ExportError: a difference is above its tolerance, or a most probable class differs; names the output.
     """
-    encoder = onnxruntime.InferenceSession(str(folder / ENCODER_FILE), providers=["CPUExecutionProvider"])
-    decoder = onnxruntime.InferenceSession(str(folder / DECODER_FILE), providers=["CPUExecutionProvider"])
+    encoder, decoder, scorer = (
+        onnxruntime.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])
+        for name in (ENCODER_FILE, DECODER_FILE, SCORER_FILE)
+    )
     worst = 0.0
     for batch in BATCHES:
         chosen = images[:batch]
@@ -49,6 +62,8 @@ def prove_parity(folder: Path, model: PartedVAE, config: TrainConfig, images: Te
         latents = _latents(config, expected)
         pixels = decoder.run(None, dict(zip(DECODER_INPUTS, (x.numpy() for x in latents), strict=True)))[0]
         _compare_pixels(pixels, _run_torch(DecoderGraph(model, config), *latents)[0], batch)
+        scores = scorer.run(None, {SCORER_INPUT: chosen.numpy()})
+        _compare_scores(scores, _run_torch(ScorerGraph(model, config), chosen), batch)
     return worst
 
 
@@ -83,6 +98,20 @@ def _compare_encoder(
             raise ExportError(f"parity: {name} has another most probable class in ONNX at batch {batch}")
         worst = max(worst, difference)
     return worst
+
+
+def _compare_scores(actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], batch: int) -> None:
+    for name, ours, torchs in zip(SCORER_OUTPUTS, actual, expected, strict=True):
+        if ours.shape != torchs.shape:
+            raise ExportError(
+                f"parity: {name} has shape {ours.shape} in ONNX and {torchs.shape} in PyTorch at batch {batch}"
+            )
+        scale = np.maximum(1, np.abs(torchs))
+        difference = float((np.abs(ours - torchs) / scale).max())
+        if not difference <= SCORE_TOLERANCE:
+            raise ExportError(
+                f"parity: {name} differs by {difference:.2e} at batch {batch}; at most {SCORE_TOLERANCE:.0e} passes"
+            )
 
 
 def _compare_pixels(actual: NDArray[Any], expected: NDArray[Any], batch: int) -> None:

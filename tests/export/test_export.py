@@ -14,18 +14,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import nn
+from torch.distributions import Categorical, Normal, kl_divergence
 
 import export.exporter
 from export.cli import export as export_command
 from export.errors import ExportError
 from export.exporter import export_run
-from export.graphs import write_decoder, write_encoder
+from export.graphs import write_decoder, write_encoder, write_scorer
 from export.parity import prove_parity
-from serving.bundle import DECODER_FILE, ENCODER_FILE, Bundle, encoder_outputs
+from serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, Bundle, encoder_outputs
 from training.architecture import FactorConfig
 from training.config import MethodName
 from training.data.dataset import ImageDataset
 from training.data.mnist import INFO
+from training.distributions import Gaussian
 from training.evaluation import posteriors
 from training.model import PartedVAE
 from training.presets import recipe
@@ -61,7 +63,13 @@ def test_the_manifest_tells_what_was_trained(bundle: Bundle, small_run: Path) ->
 
 
 def test_the_graphs_are_single_files_with_a_dynamic_batch_and_uint8_images(bundle: Bundle) -> None:
-    assert sorted(path.name for path in bundle.folder.iterdir()) == ["decoder.onnx", "encoder.onnx", "manifest.json"]
+    assert sorted(path.name for path in bundle.folder.iterdir()) == [
+        "decoder.onnx",
+        "encoder.onnx",
+        "manifest.json",
+        "scorer.onnx",
+    ]
+    assert [file.name for file in bundle.manifest.files] == ["encoder.onnx", "decoder.onnx", "scorer.onnx"]
     encoder = onnxruntime.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
     decoder = onnxruntime.InferenceSession(str(bundle.decoder_path), providers=["CPUExecutionProvider"])
     (images,) = encoder.get_inputs()
@@ -69,7 +77,10 @@ def test_the_graphs_are_single_files_with_a_dynamic_batch_and_uint8_images(bundl
     assert [output.name for output in encoder.get_outputs()] == encoder_outputs(["digit"])
     assert [(i.name, i.shape[1]) for i in decoder.get_inputs()] == [("u", 10), ("z", 6)]
     assert decoder.get_outputs()[0].type == "tensor(uint8)"
-    for path in (bundle.encoder_path, bundle.decoder_path):
+    assert bundle.scorer_path is not None
+    scorer = onnxruntime.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
+    assert [output.name for output in scorer.get_outputs()] == list(SCORER_OUTPUTS)
+    for path in (bundle.encoder_path, bundle.decoder_path, bundle.scorer_path):
         assert [(o.domain, o.version) for o in onnx.load(str(path)).opset_import] == [("", bundle.manifest.opset)]
 
 
@@ -89,6 +100,47 @@ def test_onnx_runtime_gives_pytorchs_features_on_real_images(
     np.testing.assert_allclose(u_logvar, factor.u.logvar, atol=1e-4)
     np.testing.assert_allclose(z_mean, posterior.z.mean, atol=1e-4)
     np.testing.assert_allclose(z_logvar, posterior.z.logvar, atol=1e-4)
+
+
+def test_onnx_runtime_gives_the_negative_elbo_of_equation_2(
+    bundle: Bundle, small_run: Path, mnist: ImageDataset
+) -> None:
+    """Written out for each class of each image: -log p(x | u, z) + E KL(u) + KL(c) + KL(z), on real images."""
+    run = RunDirectory(small_run)
+    model, _ = run.load_model(torch.device("cpu"))
+    config = run.load_config()
+    images = mnist.test.images[torch.arange(20)]
+    ((pixels, posterior),) = posteriors(model, images, config)
+    (factor,), (module,) = posterior.factors, model.class_factors()
+    modes = module.prior_modes()
+    with torch.no_grad():
+        x = model.decoder(factor.u.mean, posterior.z.mean).double()
+        bce = -(pixels * x.log() + (1 - pixels) * (1 - x).log()).sum(dim=(1, 2, 3))
+        kl_u = torch.zeros(20)
+        for i in range(10):
+            one_hot = torch.eye(10)[i].expand(20, 10)
+            q = module.u_posterior(posterior.hidden, one_hot, config.schedule.attention_slope)
+            kl = kl_divergence(_normal(q), _normal(Gaussian(modes.mean[i], modes.logvar[i]))).sum(dim=1)
+            kl_u += factor.probs[:, i] * kl
+        kl_c = kl_divergence(Categorical(logits=factor.logits), Categorical(probs=module.prior_probs))
+        kl_z = kl_divergence(_normal(posterior.z), Normal(0.0, 1.0)).sum(dim=1)
+    scorer = onnxruntime.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
+    expected = (bce, kl_z, kl_u, kl_c, bce + kl_z + kl_u + kl_c)
+    for name, ours, theirs in zip(SCORER_OUTPUTS, scorer.run(None, {"images": images.numpy()}), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_noise_has_a_higher_negative_elbo_than_any_real_image(bundle: Bundle, mnist: ImageDataset) -> None:
+    """So that a client can tell an image that is none of the model's."""
+    scorer = onnxruntime.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
+    noise = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
+    real = mnist.test.images[torch.arange(500)].numpy()
+    (of_noise,), (of_real,) = (scorer.run(["negative_elbo"], {"images": images}) for images in (noise, real))
+    assert of_noise.min() > of_real.max()
+
+
+def _normal(gaussian: Gaussian) -> Normal:
+    return Normal(gaussian.mean, torch.exp(0.5 * gaussian.logvar))
 
 
 def test_a_second_export_is_the_next_version(small_run: Path, tmp_path: Path, data_dir: Path) -> None:
@@ -114,11 +166,12 @@ def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> No
     model = PartedVAE(model_config).eval()
     write_encoder(tmp_path / ENCODER_FILE, model, config)
     write_decoder(tmp_path / DECODER_FILE, model, config)
+    write_scorer(tmp_path / SCORER_FILE, model, config)
     images = torch.randint(256, (64, 54, 44, 3), dtype=torch.uint8)
     assert prove_parity(tmp_path, model, config, images) < 1e-4
 
 
-@pytest.mark.parametrize("part", ["trunk", "decoder"])
+@pytest.mark.parametrize("part", ["trunk", "decoder", "scorer"])
 def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears(
     small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -131,12 +184,14 @@ def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears
         assert isinstance(layer, nn.Linear)
         with torch.no_grad():
             layer.bias.add_(0.5)
-        # `config` is what either function takes; the stand-in need not name its type.
-        {ENCODER_FILE: write_encoder, DECODER_FILE: write_decoder}[path.name](path, moved, config)  # type: ignore[arg-type]
+        # `config` is what any of the functions takes; the stand-in need not name its type.
+        writers = {ENCODER_FILE: write_encoder, DECODER_FILE: write_decoder, SCORER_FILE: write_scorer}
+        writers[path.name](path, moved, config)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(export.exporter, "write_encoder", write_other)
-    monkeypatch.setattr(export.exporter, "write_decoder", write_other)
-    with pytest.raises(ExportError, match=r"parity: (digit\.\w+ differs by|decoded pixels differ by)"):
+    for name in ("write_scorer",) if part == "scorer" else ("write_encoder", "write_decoder"):
+        monkeypatch.setattr(export.exporter, name, write_other)
+    messages = {"trunk": r"digit\.\w+ differs by", "decoder": "decoded pixels differ by", "scorer": r"\w+ differs by"}
+    with pytest.raises(ExportError, match=f"parity: {messages[part]}"):
         export_run(small_run, tmp_path / "mnist", data_dir)
     assert list((tmp_path / "mnist").iterdir()) == []
 
