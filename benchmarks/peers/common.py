@@ -1,0 +1,66 @@
+"""What every peer is told, and the ONNX Runtime session that all of them run. Needs NumPy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+VARIABLE = "PEER_SETTINGS"
+MODEL = "encoder"
+"""Name of the model on all peers."""
+INPUT = "images"
+MAX_ROWS = 256
+"""Rows of a batch, for those that count rows."""
+MAX_REQUESTS = 32
+"""Requests of a batch, for those that count requests."""
+DELAY_SECONDS = 0.001
+"""How long a request may wait for others, for those that must be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Handed over as JSON in an environment variable: each peer has a command line of its own."""
+
+    graph: str
+    """Path of encoder.onnx."""
+    image: tuple[int, ...]
+    """Height, width, channels."""
+    outputs: dict[str, int]
+    """Outputs to fetch, with their dimensions."""
+    cpus: int
+    port: int
+    """The one that is measured."""
+    other_ports: tuple[int, ...]
+    """Free ones, for what else a peer opens."""
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the environment of a peer."""
+        return {**os.environ, VARIABLE: json.dumps(asdict(self))}
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read it again, in the peer."""
+        values = json.loads(os.environ[VARIABLE])
+        return cls(**values | {name: tuple(values[name]) for name in ("image", "other_ports")})
+
+
+class Encoder:
+    """The encoder, as a function of arrays."""
+
+    def __init__(self, settings: Settings, threads: int) -> None:
+        """Open the graph."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        # As in our own server: threads that spin take the processors from the transport.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(settings.graph, options, providers=["CPUExecutionProvider"])
+        self._outputs = list(settings.outputs)
+
+    def __call__(self, images: np.ndarray[Any, np.dtype[np.uint8]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Run uint8 [images, height, width, channels]; return float32 [images, …] by name."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, {INPUT: images}), strict=True))
