@@ -155,7 +155,7 @@ def classify_reply(runtime: Runtime, features: Features) -> service_pb2.Classify
     """Convert class probabilities, with the most probable class of each image."""
     return service_pb2.ClassifyResponse(
         model=model_version(runtime),
-        factors=[_factor_classes(f.name, f.class_names, f.class_indices, f) for f in features],
+        factors=[factor_classes(f.name, f.class_names, f.class_indices, f) for f in features],
     )
 
 
@@ -165,16 +165,17 @@ def generate_reply(runtime: Runtime, generated: Generated, images: tensors_pb2.I
         model=model_version(runtime),
         images=images,
         factors=[
-            _factor_classes(factor.name, factor.class_names, indices)
+            factor_classes(factor.name, factor.class_names, indices)
             for factor, indices in zip(runtime.manifest.factors, generated.class_indices, strict=True)
         ],
         seed=generated.seed,
     )
 
 
-def _factor_classes(
+def factor_classes(
     name: str, class_names: Sequence[str], indices: NDArray[np.int64], result: FactorResult | None = None
 ) -> service_pb2.FactorClasses:
+    """Convert the class of each image by one factor, with the probabilities where there is a result."""
     return service_pb2.FactorClasses(
         name=name,
         class_names=class_names,

@@ -24,10 +24,12 @@ from serving.errors import InvalidInputError
 from serving.images import ImageLimits
 from serving.plans import carry_out_batched
 from serving.repository import ModelRepository
-from serving.rpc import converters
+from serving.rpc import converters, grids
 from serving.rpc.image_reader import ImageReader
 from serving.rpc.streams import Answer, Stream
 from serving.runtime import Runtime
+from serving.transfer import Style, StyleImages, plan_transfer
+from serving.traversal import Base, plan_traversal
 
 if TYPE_CHECKING:
     from partedvae.v1.service_pb2_grpc import _ServicerContext as Context
@@ -121,8 +123,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         model = await self._model(request.model)
         png = converters.png_asked_for(request.format)
         self._check_reply(model.runtime, min(request.count, self._limits.max_images))
-        # 32 bits: short enough to be typed again.
-        seed = request.seed if request.HasField("seed") else secrets.randbits(32)
+        seed = request.seed if request.HasField("seed") else _new_seed()
         plan = inference.plan_generation(model.runtime, request.count, request.classes, seed, self._limits.max_images)
         generated = await carry_out_batched(model, plan)
         return converters.generate_reply(model.runtime, generated, await self._pack(generated.images, png))
@@ -136,6 +137,45 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         decoded = await carry_out_batched(model, inference.plan_reconstruction(model.runtime, images))
         return pb.ReconstructResponse(
             model=converters.model_version(model.runtime), images=await self._pack(decoded, png)
+        )
+
+    async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
+        """Answer with images in which one dimension or class changes."""
+        model = await self._model(request.model)
+        png = converters.png_asked_for(request.format)
+        along = grids.along_from(request)
+        base: Base
+        seed = None
+        if request.WhichOneof("base") == "prior":
+            base = grids.prior_base_from(request.prior, _new_seed())
+            seed = base.seed
+        else:
+            base = await self._reader.read(request.images, model.runtime.manifest.image)
+        plan = plan_traversal(model.runtime.manifest, base, along, self._max_reply(model.runtime))
+        traversed = await carry_out_batched(model, plan)
+        packed = await self._pack(grids.flat(traversed.images), png)
+        return grids.traverse_reply(model.runtime, traversed, packed, seed)
+
+    async def TransferAttributes(
+        self, request: pb.TransferAttributesRequest, context: Context
+    ) -> pb.TransferAttributesResponse:
+        """Answer with images that join the z of some with the u of others."""
+        model = await self._model(request.model)
+        png, pairs = converters.png_asked_for(request.format), grids.pairs_asked_for(request.layout)
+        spec = model.runtime.manifest.image
+        style: Style
+        if request.WhichOneof("style") == "style_classes":
+            style = grids.style_classes_from(request)
+        else:
+            images = await self._reader.read(request.style_images, spec)
+            style = StyleImages(images=images, factors=tuple(request.factors))
+        content = await self._reader.read(request.content, spec)
+        limit = self._max_reply(model.runtime)
+        plan = plan_transfer(model.runtime.manifest, content, style, pairs=pairs, max_images=limit)
+        transferred = await carry_out_batched(model, plan)
+        packed = await self._pack(grids.flat(transferred.images), png)
+        return pb.TransferAttributesResponse(
+            model=converters.model_version(model.runtime), grid=grids.grid_message(transferred.images, packed)
         )
 
     async def _model(self, selector: pb.ModelSelector) -> BatchedModel:
@@ -152,12 +192,25 @@ class PartedVAEServicer(PartedVAEServiceServicer):
             return converters.images_message(images, png)
         return await asyncio.get_running_loop().run_in_executor(self._executor, converters.images_message, images, png)
 
+    def _max_reply(self, runtime: Runtime) -> int:
+        """Return how many images one reply may have."""
+        return min(self._limits.max_images, self._max_message_bytes // _image_bytes(runtime))
+
     def _check_reply(self, runtime: Runtime, count: int) -> None:
         """Refuse to make images that would not fit into one message."""
-        spec = runtime.manifest.image
-        each = spec.height * spec.width * spec.channels
+        each = _image_bytes(runtime)
         if count * each > self._max_message_bytes:
             raise InvalidInputError(
                 f"{count} images of {each:,} bytes are above the limit of {self._max_message_bytes:,} bytes a message: "
                 f"ask for at most {self._max_message_bytes // each} at a time"
             )
+
+
+def _image_bytes(runtime: Runtime) -> int:
+    spec = runtime.manifest.image
+    return spec.height * spec.width * spec.channels
+
+
+def _new_seed() -> int:
+    """Draw a seed of 32 bits: short enough to be typed again."""
+    return secrets.randbits(32)
