@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 MAX_REQUEST_ID = 128
 """Characters of a request's id that are logged."""
 
+MAX_ROWS_COUNTED = 2**32 - 1
+"""What a request's shape may add to the count of images: what our own contract's shapes can hold."""
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -221,6 +224,10 @@ def _request_id(context: Context) -> str:
 
 def _images_in(request: Any) -> int:
     """Count the images that a request sends or asks for."""
+    inputs = getattr(request, "inputs", None)
+    if inputs is not None:  # Of the Open Inference Protocol, whose shapes may hold anything until they are checked.
+        rows = next((tensor.shape[0] for tensor in inputs if tensor.shape), 0)
+        return int(min(max(rows, 0), MAX_ROWS_COUNTED))
     images = getattr(request, "images", None)
     if images is None:
         return int(getattr(request, "count", 0))

@@ -66,7 +66,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         """Answer false for models that are broken or not there, as other servers of the protocol do."""
         statuses = self._repository.statuses()
         try:
-            name, _ = split_name(request.name, {status.name for status in statuses})
+            name, _ = split_name(request.name, [status.name for status in statuses])
         except ModelNotFoundError:
             return oip.ModelReadyResponse(ready=False)
         ready = self._ready() and is_ready(statuses, name, version_number(request.version))
@@ -126,7 +126,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
 
     async def _runtime(self, name: str, version_text: str) -> tuple[Runtime, Graph]:
         number = version_number(version_text)
-        model, graph = split_name(name, {status.name for status in self._repository.statuses()})
+        model, graph = split_name(name, [status.name for status in self._repository.statuses()])
         runtime = self._repository.loaded(model, number)
         if runtime is None:  # Loading takes its time, and must not hold the event loop.
             loop = asyncio.get_running_loop()
