@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
     if height == 0 or width == 0:
         raise InvalidInputError(f"images of shape {list(shape)} have no pixels")
     _check_pixels(0, width, height, limits)
+    _Budget(limits).spend(shape[0] * height * width)
     pixels = np.frombuffer(data, dtype=np.uint8).reshape(shape[0], height, width, -1)
     if pixels.shape[1:] == (spec.height, spec.width, spec.channels):
         return pixels
@@ -112,7 +114,8 @@ def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAUL
         InvalidInputError: the batch is empty or too large.
     """
     _check_count(len(items), limits)
-    return _fill_batch(len(items), spec, lambda index: _read_file(index, items[index], limits))
+    budget = _Budget(limits)
+    return _fill_batch(len(items), spec, lambda index: _read_file(index, items[index], limits, budget))
 
 
 def decode_each(
@@ -128,11 +131,12 @@ def decode_each(
         InvalidInputError: the batch is empty or too large.
     """
     _check_count(len(items), limits)
+    budget = _Budget(limits)
     errors: list[ImageError] = []
 
     def read(index: int) -> Image.Image:
         try:
-            return _read_file(index, items[index], limits)
+            return _read_file(index, items[index], limits, budget)
         except ImageError as error:
             errors.append(error)
             return Image.new("L", (spec.width, spec.height))  # Holds the place until the rows are known.
@@ -173,6 +177,24 @@ def _check_pixels(index: int, width: int, height: int, limits: ImageLimits) -> N
         )
 
 
+class _Budget:
+    """The pixels that one request may still have. Spent before an image is decoded, in any thread."""
+
+    def __init__(self, limits: ImageLimits) -> None:
+        self._most = self._left = limits.max_request_pixels
+        self._lock = threading.Lock()
+
+    def spend(self, pixels: int) -> None:
+        with self._lock:
+            self._left -= pixels
+            left = self._left
+        if left < 0:
+            raise InvalidInputError(
+                f"the images of the request have more than {self._most:,} pixels, which is the limit: "
+                "send them in several requests, or make them smaller"
+            )
+
+
 def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Image]) -> ImageArray:
     """Convert `image_at(0)`, `image_at(1)`, … into one batch; of several errors the first is raised."""
     batch = np.empty((count, spec.height, spec.width, spec.channels), dtype=np.uint8)
@@ -189,16 +211,17 @@ def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Ima
     return batch
 
 
-def _read_file(index: int, data: bytes, limits: ImageLimits) -> Image.Image:
+def _read_file(index: int, data: bytes, limits: ImageLimits, budget: _Budget) -> Image.Image:
     """Decode one file to a grey ("L") or colour ("RGB") image."""
     plugin = _plugin_for(index, data)
     try:
         # The plugin itself rather than Image.open, which would warn of large images by limits of its own.
         image: Image.Image = plugin(io.BytesIO(data))
         _check_pixels(index, image.width, image.height, limits)
+        budget.spend(image.width * image.height)
         image.load()
         return _opaque(ImageOps.exif_transpose(image))
-    except ImageError:
+    except InvalidInputError:
         raise
     except Exception as error:  # Pillow's decoders raise anything from OSError to SyntaxError on damaged bytes.
         raise ImageError(index, f"damaged {plugin.format} file: {error}") from error

@@ -119,10 +119,12 @@ class _Supervisor:
                 raise WorkerError(
                     reason if report else f"worker {number} {reason} before it answered; its log tells why"
                 )
-            pause = FIRST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
+            if time.monotonic() - began > STEADY_SECONDS:
+                pause = FIRST_PAUSE
             logger.error("worker %d: %s; starting it again in %.1f s", number, reason, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _start(self, number: int) -> Process:
         # The same places for modules, but never the current folder for its own sake (-P): it may have a "serving" too.

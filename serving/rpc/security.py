@@ -43,7 +43,11 @@ class Certificates:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials for a port; new connections get the certificate of the day."""
-        return grpc.dynamic_ssl_server_credentials(self._configuration, self._changed, self._mutual)
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration,
+            self._changed,  # type: ignore[arg-type]  # None means no change, which the stubs do not know
+            self._mutual,
+        )
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return what new connections get when the files have changed; called by gRPC for each, in its own threads."""
@@ -171,7 +175,7 @@ def _refusal(what: str) -> grpc.RpcMethodHandler[Any, Any]:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{what}: {DENIAL}")
 
     # A handler of streams answers calls of every kind, and does not wait for the request.
-    return grpc.stream_stream_rpc_method_handler(refuse)  # type: ignore[arg-type]  # a coroutine may answer as well
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 _MISSING = _refusal("no token")
