@@ -130,15 +130,6 @@ def test_onnx_runtime_gives_the_negative_elbo_of_equation_2(
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_noise_has_a_higher_negative_elbo_than_any_real_image(bundle: Bundle, mnist: ImageDataset) -> None:
-    """So that a client can tell an image that is none of the model's."""
-    scorer = onnxruntime.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
-    noise = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
-    real = mnist.test.images[torch.arange(500)].numpy()
-    (of_noise,), (of_real,) = (scorer.run(["negative_elbo"], {"images": images}) for images in (noise, real))
-    assert of_noise.min() > of_real.max()
-
-
 def _normal(gaussian: Gaussian) -> Normal:
     return Normal(gaussian.mean, torch.exp(0.5 * gaussian.logvar))
 
