@@ -10,13 +10,18 @@ RECIPE ?= default
 SEED ?= 0
 MODELS ?= models
 ADDRESS ?= 127.0.0.1:50051
+BENCH_MODELS ?= demo/models
+BENCH_DOCUMENT = $(if $(DOCS),--document docs/BENCHMARKS.md)
+# pytriton needs a Python whose libpython it finds; the system's has one.
+PEERS_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 # The model that `make extract` uses when no SERVER is given.
 MODEL ?= $(MODELS)/$(DATASET)
 # `make export` names the model after the run's data set.
 NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train export serve extract test test-serving check protos check-protos format bench clean
+.PHONY: help install demo train export serve extract test test-serving test-tritonclient check protos check-protos \
+	check-deploy format bench bench-peers clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,6 +31,12 @@ install: .venv/installed ## Make .venv with everything for development.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# The Open Inference Protocol is tried with somebody else's client, whose messages clash with ours in one process.
+.venv-tritonclient/installed: constraints.txt
+	$(PYTHON) -m venv .venv-tritonclient
+	.venv-tritonclient/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'tritonclient[grpc]'
 	@touch $@
 
 # Serving and the client must work where torch is not installed, so their tests run in such an environment too.
@@ -52,11 +63,14 @@ extract: install ## Features of many images: INPUT=folder OUTPUT=file.parquet [M
 	$(if $(and $(INPUT),$(OUTPUT)),,$(error give both: make extract INPUT=images/ OUTPUT=features.parquet))
 	$(PARTEDVAE) extract $(INPUT) --output $(OUTPUT) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) $(ARGS)
 
-test: install test-serving ## Run all tests, and those of serving and client once more without torch.
+test: install .venv-tritonclient/installed test-serving ## Run all tests, and those of serving and client once more without torch.
 	$(BIN)/python -m pytest
 
 test-serving: .venv-serving/installed ## Run the tests of serving and client where torch is not installed.
 	.venv-serving/bin/python -m pytest tests/serving tests/partedvae
+
+test-tritonclient: install .venv-tritonclient/installed ## Ask a real server by tritonclient, in a process of its own.
+	$(BIN)/python -m pytest tests/serving/rpc/test_tritonclient.py
 
 check: install check-protos ## Lint, types, import rules, contract; changes nothing.
 	$(BIN)/ruff check .
@@ -87,10 +101,14 @@ check-protos: install
 		cmp -s "$$file" "../../$$file" || { echo "$$file is not what protos/ gives: run 'make protos'"; exit 1; }; \
 	done
 
-bench: install ## Measure training and serving; writes build/bench.json.
+bench: install ## Measure training and serving; writes build/bench.json. [BENCH_MODELS=demo/models] [DOCS=1 writes docs/BENCHMARKS.md].
 	$(BIN)/python -m training.benchmark --output build/bench-training.json
-	$(BIN)/python -m serving.benchmark --output build/bench.json
+	$(BIN)/python -m serving.benchmark --output build/bench.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+
+bench-peers: install ## Measure other servers and ours under one load; writes build/bench-peers.json. [BENCH_MODELS=...] [DOCS=1] [PEERS_PYTHON=...].
+	$(BIN)/python -m benchmarks --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
+		$(BENCH_DOCUMENT) $(ARGS)
 
 clean: ## Delete environments, caches and build results; keeps data, runs, models and demo.
-	rm -rf .venv .venv-serving build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-serving .venv-tritonclient build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
