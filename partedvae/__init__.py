@@ -12,37 +12,48 @@ if TYPE_CHECKING:
     from partedvae.aio import AsyncClient
     from partedvae.client import Client
     from partedvae.errors import (
+        AuthenticationError,
         DeadlineError,
         InternalError,
         InvalidRequestError,
+        ModelError,
         NotFoundError,
         OverloadedError,
         PartedVAEError,
         UnavailableError,
     )
-    from partedvae.results import FactorResult, Features, Generated, ModelDetails, ModelInfo
+    from partedvae.image_results import Generated, Transferred, Traversal, TraversalRow
+    from partedvae.results import FactorResult, FeatureChunk, Features, ImageProblem, ModelDetails, ModelInfo
 
     __version__: str
 
 __all__ = [
     "AsyncClient",
+    "AuthenticationError",
     "Client",
     "DeadlineError",
     "FactorResult",
+    "FeatureChunk",
     "Features",
     "Generated",
+    "ImageProblem",
     "InternalError",
     "InvalidRequestError",
     "ModelDetails",
+    "ModelError",
     "ModelInfo",
     "NotFoundError",
     "OverloadedError",
     "PartedVAEError",
+    "Transferred",
+    "Traversal",
+    "TraversalRow",
     "UnavailableError",
     "__version__",
 ]
 
-_RESULTS = ("FactorResult", "Features", "Generated", "ModelDetails", "ModelInfo")
+_RESULTS = ("FactorResult", "FeatureChunk", "Features", "ImageProblem", "ModelDetails", "ModelInfo")
+_IMAGE_RESULTS = ("Generated", "Transferred", "Traversal", "TraversalRow")
 
 
 def __getattr__(name: str) -> Any:
@@ -66,4 +77,6 @@ def __dir__() -> list[str]:
 def _home_of(name: str) -> str:
     if name in _RESULTS:
         return "partedvae.results"
+    if name in _IMAGE_RESULTS:
+        return "partedvae.image_results"
     return {"Client": "partedvae.client", "AsyncClient": "partedvae.aio"}.get(name, "partedvae.errors")

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self
 
 import grpc
-import grpc.aio
 import numpy as np
-from google.protobuf.message import Message
 
 from partedvae import replies
-from partedvae.client import CHANNEL_OPTIONS, DEFAULT_ADDRESS, DEFAULT_INCLUDE, DEFAULT_TIMEOUT, IN_FLIGHT
-from partedvae.errors import from_rpc
-from partedvae.names import FeatureName, class_by_factor, feature_outputs
-from partedvae.requests import Chunk, ImageInput, chunks
-from partedvae.results import Features, Generated, ImageArray, ModelDetails, ModelInfo
+from partedvae.async_transport import AsyncTransport
+from partedvae.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, FileName, Token, channel_credentials
+from partedvae.image_results import Generated, Transferred, Traversal
+from partedvae.items import ImageInput
+from partedvae.latent_requests import Along, ClassStyle, named_classes, transfer_request, traverse_request
+from partedvae.names import DEFAULT_INCLUDE, FeatureName, feature_outputs
+from partedvae.requests import chunks
+from partedvae.results import FeatureChunk, Features, ImageArray, ModelDetails, ModelInfo
+from partedvae.streams import Exchange, OnProgress
 from partedvae.v1 import service_pb2 as pb
-from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
-
-if TYPE_CHECKING:
-    from partedvae.v1.service_pb2_grpc import PartedVAEServiceAsyncStub
-
-Request = TypeVar("Request", bound=Message)
-Reply = TypeVar("Reply", bound=Message)
 
 
 class AsyncClient:
@@ -46,20 +39,24 @@ class AsyncClient:
         model: str = "",
         version: int = 0,
         timeout: float | None = DEFAULT_TIMEOUT,
+        token: Token | None = None,
+        tls: bool = False,
+        ca: FileName | None = None,
+        cert: FileName | None = None,
+        key: FileName | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Prepare the connection; it is made at the first call. The arguments are those of `partedvae.Client`."""
         self.address = address
         self._selector = pb.ModelSelector(name=model, version=version)
         self._timeout = timeout
+        self._token = token
+        self._credentials = channel_credentials(tls=tls, ca=ca, cert=cert, key=key, credentials=credentials)
 
     # Made on first use, because a channel of grpc.aio belongs to the event loop that runs when it is made.
     @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
-
-    @cached_property
-    def _stub(self) -> PartedVAEServiceAsyncStub:
-        return PartedVAEServiceStub(self._channel)
+    def _transport(self) -> AsyncTransport:
+        return AsyncTransport(self.address, self._timeout, self._token, self._credentials)
 
     async def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order; see `Client.features`."""
@@ -68,32 +65,88 @@ class AsyncClient:
             (chunk, pb.ExtractFeaturesRequest(model=self._selector, images=chunk.images, include=outputs))
             for chunk in chunks(images)
         )
-        return replies.joined([replies.features(r) async for r in self._each(self._stub.ExtractFeatures, requests)])
+        each = self._transport.each(self._transport.stub.ExtractFeatures, requests)
+        return replies.joined([replies.features(reply) async for reply in each])
+
+    def stream_features(
+        self,
+        images: ImageInput,
+        *,
+        include: Iterable[FeatureName] = DEFAULT_INCLUDE,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncIterator[FeatureChunk]:
+        """Yield the features of any number of images, a chunk at a time and in order; see `Client.stream_features`."""
+        return self._transport.stream(Exchange(self._selector, images, include, on_progress))
 
     async def classify(self, images: ImageInput) -> Features:
         """Return the class of each image by every factor; see `Client.classify`."""
         requests = ((chunk, pb.ClassifyRequest(model=self._selector, images=chunk.images)) for chunk in chunks(images))
-        return replies.joined([replies.classified(r) async for r in self._each(self._stub.Classify, requests)])
+        each = self._transport.each(self._transport.stub.Classify, requests)
+        return replies.joined([replies.classified(reply) async for reply in each])
 
     async def generate(
-        self, count: int = 1, *, classes: Mapping[str, str] | str | None = None, seed: int | None = None
+        self, count: int = 1, *, classes: ClassStyle | None = None, seed: int | None = None
     ) -> Generated:
         """Return new images; see `Client.generate`."""
-        if isinstance(classes, str):
-            classes = class_by_factor((await self.model_info()).manifest, classes)
-        request = pb.GenerateRequest(model=self._selector, count=count, classes=classes, seed=seed)
-        return replies.generated(await self._call(self._stub.Generate, request))
+        named = await self._named([classes] if classes else [])
+        request = pb.GenerateRequest(model=self._selector, count=count, classes=named[0] if named else {}, seed=seed)
+        return replies.generated(await self._transport.call(self._transport.stub.Generate, request))
 
     async def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return each image as the model sees it; see `Client.reconstruct`."""
         requests = (
             (chunk, pb.ReconstructRequest(model=self._selector, images=chunk.images)) for chunk in chunks(images)
         )
-        return np.concatenate([replies.images(r.images) async for r in self._each(self._stub.Reconstruct, requests)])
+        each = self._transport.each(self._transport.stub.Reconstruct, requests)
+        return np.concatenate([replies.images(reply.images) async for reply in each])
+
+    async def traverse(
+        self,
+        images: ImageInput | None = None,
+        *,
+        along: Along = "z",
+        dimensions: Sequence[int] = (),
+        factor: str = "",
+        steps: int | None = None,
+        reach: float | None = None,
+        classes: ClassStyle | None = None,
+        count: int | None = None,
+        seed: int | None = None,
+    ) -> Traversal:
+        """Return images in which one latent dimension, or the class, changes along a row; see `Client.traverse`."""
+        named = await self._named([classes] if classes else [])
+        request = traverse_request(
+            self._selector,
+            images,
+            along=along,
+            dimensions=dimensions,
+            factor=factor,
+            steps=steps,
+            reach=reach,
+            classes=named[0] if named else None,
+            count=count,
+            seed=seed,
+        )
+        return replies.traversed(await self._transport.call(self._transport.stub.Traverse, request))
+
+    async def transfer(
+        self,
+        content: ImageInput,
+        style: ImageInput | None = None,
+        *,
+        classes: Sequence[ClassStyle] | None = None,
+        factors: Sequence[str] = (),
+        pairs: bool = False,
+    ) -> Transferred:
+        """Return images that join the z of some with the class-related u of others; see `Client.transfer`."""
+        named = None if classes is None else await self._named(classes)
+        request = transfer_request(self._selector, content, style, classes=named, factors=factors, pairs=pairs)
+        return replies.transferred(await self._transport.call(self._transport.stub.TransferAttributes, request))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return all versions of all models of the server, by name and version."""
-        return replies.model_infos(await self._call(self._stub.ListModels, pb.ListModelsRequest()))
+        request = pb.ListModelsRequest()
+        return replies.model_infos(await self._transport.call(self._transport.stub.ListModels, request))
 
     async def model_info(self, model: str | None = None, version: int | None = None) -> ModelDetails:
         """Return a model's manifest and where it runs; without arguments, the model of this client."""
@@ -101,11 +154,12 @@ class AsyncClient:
             name=self._selector.name if model is None else model,
             version=self._selector.version if version is None else version,
         )
-        return replies.model_details(await self._call(self._stub.GetModel, pb.GetModelRequest(model=selector)))
+        request = pb.GetModelRequest(model=selector)
+        return replies.model_details(await self._transport.call(self._transport.stub.GetModel, request))
 
     async def close(self) -> None:
         """Close the connection; calls under way are cancelled."""
-        await self._channel.close()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,31 +167,7 @@ class AsyncClient:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def _call(self, rpc: grpc.aio.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
-        try:
-            return await rpc(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.address) from error
-
-    async def _each(
-        self, rpc: grpc.aio.UnaryUnaryMultiCallable[Request, Reply], requests: Iterator[tuple[Chunk, Request]]
-    ) -> AsyncIterator[Reply]:
-        """Send the chunks of one call, a few at a time; yield the replies in order."""
-        under_way: deque[tuple[Chunk, grpc.aio.UnaryUnaryCall[Request, Reply]]] = deque()
-        try:
-            while (item := await asyncio.to_thread(next, requests, None)) is not None:
-                chunk, request = item
-                under_way.append((chunk, rpc(request, timeout=self._timeout)))
-                if len(under_way) == IN_FLIGHT:
-                    yield await self._reply(*under_way.popleft())
-            while under_way:
-                yield await self._reply(*under_way.popleft())
-        finally:
-            for _, call in under_way:
-                call.cancel()
-
-    async def _reply(self, chunk: Chunk, call: grpc.aio.UnaryUnaryCall[Request, Reply]) -> Reply:
-        try:
-            return await call
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.address, chunk.locate) from error
+    async def _named(self, classes: Sequence[ClassStyle]) -> list[Mapping[str, str]]:
+        """Turn classes into {factor: class}; asks the server for the names where one is not told with its factor."""
+        manifest = (await self.model_info()).manifest if any(isinstance(c, str) for c in classes) else None
+        return [named_classes(c, manifest) for c in classes]

@@ -16,7 +16,7 @@ import click
 
 if TYPE_CHECKING:
     from partedvae.client import Client
-    from partedvae.results import Generated
+    from partedvae.image_results import Generated
 
 server_option = click.option(
     "--server", metavar="HOST:PORT", default="127.0.0.1:50051", show_default=True, help="Address of the server."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import grpc
 
@@ -30,6 +31,18 @@ class DeadlineError(PartedVAEError, TimeoutError):
 class OverloadedError(PartedVAEError):
     """The server has more work than it takes, or a message was larger than it takes."""
 
+    retry_after: float | None = None
+    """Seconds after which the server thinks that it has room; None where it does not say, or where trying again would
+    not help."""
+
+
+class AuthenticationError(PartedVAEError, PermissionError):
+    """The server wants a token, and there was none or a wrong one."""
+
+
+class ModelError(PartedVAEError):
+    """The model cannot answer: its bundle is broken, or has no graph for what was asked."""
+
 
 class InternalError(PartedVAEError):
     """The server failed; its log says why."""
@@ -49,8 +62,13 @@ _BY_STATUS: dict[grpc.StatusCode, type[PartedVAEError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+    grpc.StatusCode.UNAUTHENTICATED: AuthenticationError,
+    grpc.StatusCode.FAILED_PRECONDITION: ModelError,
 }
 """Every other status is an InternalError."""
+
+PUSHBACK = "grpc-retry-pushback-ms"
+"""Trailing metadata: milliseconds to wait before trying again, negative for never."""
 
 _NEVER_CONNECTED = ("failed to connect", "errors resolving", "dns resolution failed")
 """How gRPC's own details begin where no server was reached; a server's UNAVAILABLE has words of its own."""
@@ -67,12 +85,35 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
     status, details = error.code(), error.details() or ""
     kind = _BY_STATUS.get(status, InternalError)
     if kind is UnavailableError:
+        if "handshake" in details.lower():
+            reason = details.rpartition(": ")[2].rstrip("]")
+            return kind(
+                f"no secure connection to {address} ({reason}); check that the server uses TLS, that ca= signed its "
+                "certificate for this name, and whether it asks for cert= and key="
+            )
         if details.lower().startswith(_NEVER_CONNECTED):
             reason = details.rpartition(": ")[2].rstrip("]")
             return kind(f"no server answers at {address} ({reason}); start one with 'partedvae serve MODELS_DIR'")
         return kind(f"the server at {address} is not available: {details}; try again")
     if kind is DeadlineError:
-        return kind(f"the server at {address} did not answer in time; ask again with a longer timeout=")
+        return kind(not_in_time(address))
     if kind is InternalError:
         return kind(f"the server at {address} failed with {status.name}: {details}")
-    return kind(locate(details))
+    made = kind(locate(details))
+    if isinstance(made, OverloadedError):
+        made.retry_after = _retry_after(error)
+    return made
+
+
+def not_in_time(address: str) -> str:
+    """Say that a server did not answer in time."""
+    return f"the server at {address} did not answer in time; ask again with a longer timeout="
+
+
+def _retry_after(error: grpc.RpcError) -> float | None:
+    """Read the server's advice in seconds, which gRPC's own retries follow as well."""
+    trailer = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    for name, value in trailer:
+        if name == PUSHBACK and str(value).isdecimal():
+            return int(value) / 1000
+    return None

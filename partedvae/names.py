@@ -10,7 +10,11 @@ from partedvae.nearest import did_you_mean
 from partedvae.v1.manifest_pb2 import Manifest
 from partedvae.v1.service_pb2 import FeatureOutput
 
-FeatureName: TypeAlias = Literal["probs", "u_mean", "u_logvar", "z_mean", "z_logvar"]
+FeatureName: TypeAlias = Literal[
+    "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo"
+]
+DEFAULT_INCLUDE: tuple[FeatureName, ...] = ("probs", "u_mean")
+"""The class-related part."""
 
 
 def feature_outputs(include: Iterable[FeatureName]) -> list[FeatureOutput.ValueType]:

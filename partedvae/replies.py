@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from partedvae.errors import PartedVAEError
+from partedvae.image_results import Generated, Transferred, Traversal, TraversalRow
 from partedvae.results import (
     FactorResult,
     Features,
     FloatArray,
-    Generated,
     ImageArray,
     ModelDetails,
     ModelInfo,
@@ -20,10 +21,14 @@ from partedvae.results import (
 from partedvae.v1.service_pb2 import (
     ClassifyResponse,
     ExtractFeaturesResponse,
+    FactorClasses,
     GenerateResponse,
     GetModelResponse,
+    ImageGrid,
     ListModelsResponse,
     ModelState,
+    TransferAttributesResponse,
+    TraverseResponse,
 )
 from partedvae.v1.tensors_pb2 import FloatTensor, Images
 
@@ -43,6 +48,8 @@ def features(reply: ExtractFeaturesResponse) -> Features:
         ),
         z=_floats(reply.z_mean) if reply.HasField("z_mean") else None,
         z_logvar=_floats(reply.z_logvar) if reply.HasField("z_logvar") else None,
+        reconstruction_error=_floats(reply.reconstruction_error) if reply.HasField("reconstruction_error") else None,
+        negative_elbo=_floats(reply.negative_elbo) if reply.HasField("negative_elbo") else None,
         model=reply.model.name,
         version=reply.model.version,
     )
@@ -64,14 +71,36 @@ def generated(reply: GenerateResponse) -> Generated:
     """Read generated images and their classes."""
     return Generated(
         images=images(reply.images),
-        classes={
-            factor.name: np.array(factor.class_names)[np.array(factor.class_indices, dtype=np.int64)]
-            for factor in reply.factors
-        },
+        classes=_class_names(reply.factors),
         seed=reply.seed,
         model=reply.model.name,
         version=reply.model.version,
     )
+
+
+def traversed(reply: TraverseResponse) -> Traversal:
+    """Read a grid of traversals."""
+    return Traversal(
+        images=_grid(reply.grid),
+        rows=tuple(
+            TraversalRow(
+                base=row.base,
+                dimension=row.dimension if row.HasField("dimension") else None,
+                values=np.array(row.values, dtype=np.float32),
+            )
+            for row in reply.rows
+        ),
+        class_names=tuple(reply.class_names),
+        classes=_class_names(reply.base_classes),
+        seed=reply.seed if reply.HasField("seed") else None,
+        model=reply.model.name,
+        version=reply.model.version,
+    )
+
+
+def transferred(reply: TransferAttributesResponse) -> Transferred:
+    """Read a grid of joined attributes."""
+    return Transferred(images=_grid(reply.grid), model=reply.model.name, version=reply.model.version)
 
 
 def images(message: Images) -> ImageArray:
@@ -101,6 +130,7 @@ def model_details(reply: GetModelResponse) -> ModelDetails:
         version=reply.model.version,
         manifest=reply.manifest,
         execution_provider=reply.execution_provider,
+        has_scores=reply.has_scores,
     )
 
 
@@ -117,6 +147,17 @@ def joined(parts: Sequence[Features]) -> Features:
             f"ask again, or ask for one version with version={versions[-1]}"
         )
     return concatenate(parts)
+
+
+def _class_names(factors: Iterable[FactorClasses]) -> dict[str, NDArray[np.str_]]:
+    return {
+        factor.name: np.array(factor.class_names)[np.array(factor.class_indices, dtype=np.int64)] for factor in factors
+    }
+
+
+def _grid(grid: ImageGrid) -> ImageArray:
+    pixels = images(grid.images)
+    return pixels.reshape(grid.rows, grid.columns, *pixels.shape[1:])
 
 
 def _floats(tensor: FloatTensor) -> FloatArray:

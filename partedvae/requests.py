@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import math
+import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias, TypeGuard, cast
+from typing import cast
 
 import numpy as np
 
 from partedvae.errors import InvalidRequestError
-from partedvae.results import ImageArray
+from partedvae.items import MAX_BYTES, ImageInput, ImageItem, check_pixels, content_of, is_pil, not_an_image
+from partedvae.results import ImageArray, ImageProblem
 from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
 
-MAX_BYTES = 3_584 * 1024
-"""Pixels or file bytes in one message; below gRPC's usual limit of 4 MiB with room for the rest of the message."""
 MAX_IMAGES = 1024
 """Images in one message."""
-
-
-class PILImage(Protocol):
-    """What is needed of a Pillow image, so that Pillow itself is not."""
-
-    @property
-    def mode(self) -> str:
-        """What a pixel is, "L" or "RGB" for instance."""
-
-    @property
-    def info(self) -> Mapping[Any, Any]:
-        """What the file said beside the pixels."""
-
-    def convert(self, mode: str, /) -> Any:
-        """Return the image in another mode."""
-
-    def save(self, fp: IO[bytes], /, format: str) -> None:
-        """Write the image as a file."""
-
-
-ImageItem: TypeAlias = ImageArray | str | os.PathLike[str] | bytes | PILImage
-ImageInput: TypeAlias = ImageItem | Iterable[ImageItem]
-"""One image or many. Arrays are uint8: [height, width], [count, height, width] or [count, height, width, channels]
-with 1 or 3 channels; in a list [height, width] or [height, width, channels]. A str is a path; bytes are a file's.
-Of a file the server applies the EXIF orientation; a PIL image is taken as its pixels are."""
-
-_PNG_MODES = ("1", "LA", "P", "RGBA", "I", "I;16", "I;16B")
-"""Pillow's modes beside L and RGB that a PNG can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,24 +25,61 @@ class Chunk:
     """Images of a call that travel in one message."""
 
     images: Images
-    first: int
-    """Position of its first image in the call."""
+    positions: Sequence[int]
+    """Position of each image in the call."""
+    problems: tuple[ImageProblem, ...] = ()
+    """Images of the call before these that could not be read, where such are left out."""
     names: tuple[str, ...] = ()
     """File name of each image; empty for arrays, an empty string where an item of a list is no file."""
+
+    def name_of(self, index: int) -> str:
+        """Return the name of the file of an image of this message; empty where it has none."""
+        return self.names[index] if index < len(self.names) else ""
 
     def locate(self, message: str) -> str:
         """Say "image N" of a server's message as the caller counts, with the file's name where there is one."""
 
         def located(match: re.Match[str]) -> str:
             index = int(match[1])
-            name = self.names[index] if index < len(self.names) else ""
-            return f"image {self.first + index}" + (f" ({name})" if name else "")
+            if index >= len(self.positions):
+                return match[0]
+            name = self.name_of(index)
+            return f"image {self.positions[index]}" + (f" ({name})" if name else "")
 
         return re.sub(r"\bimage (\d+)\b", located, message)
 
 
-def chunks(images: ImageInput) -> Iterator[Chunk]:
+def count_of(images: ImageInput) -> int | None:
+    """Return how many images there are, None where only their end will tell."""
+    if isinstance(images, np.ndarray):
+        return len(images) if images.ndim > 2 else 1
+    if isinstance(images, (str, os.PathLike, bytes)) or is_pil(images):
+        return 1
+    return len(images) if isinstance(images, Sized) else None
+
+
+def one_message(images: ImageInput, what: str) -> Images:
+    """Return images as one message, where they cannot travel in several.
+
+    Raises:
+        InvalidRequestError: they do not fit, or cannot be used.
+        OSError: a file cannot be read.
+    """
+    first, *others = itertools.islice(chunks(images), 2)
+    if others:
+        raise InvalidRequestError(
+            f"{what} do not fit into one message: give at most {MAX_IMAGES} of one kind, {MAX_BYTES:,} bytes in all"
+        )
+    return first.images
+
+
+def chunks(images: ImageInput, *, leave_out: bool = False) -> Iterator[Chunk]:
     """Split images into messages that fit, in order; files are read as their chunk's turn comes.
+
+    Args:
+        images: the call's.
+        leave_out: whether an item of many that cannot be read or sent is left out, and becomes a problem of the next
+            chunk, in place of an error. A last chunk may have problems alone.
 
     Raises:
         InvalidRequestError: there are no images, one is too large for a message, or an array is not uint8 images.
@@ -82,14 +88,14 @@ def chunks(images: ImageInput) -> Iterator[Chunk]:
     if isinstance(images, np.ndarray):
         yield from _array_chunks(images)
         return
-    if isinstance(images, (str, os.PathLike, bytes)) or _is_pil(images):
+    if isinstance(images, (str, os.PathLike, bytes)) or is_pil(images):
         items: Iterable[ImageItem] = [cast(ImageItem, images)]
     elif isinstance(images, Iterable):
         items = images
     else:
-        raise InvalidRequestError(_not_an_image(images))
+        raise InvalidRequestError(not_an_image(images))
     empty = True
-    for chunk in _item_chunks(items):
+    for chunk in _item_chunks(items, leave_out=leave_out):
         empty = False
         yield chunk
     if empty:
@@ -108,91 +114,69 @@ def _array_chunks(array: ImageArray) -> Iterator[Chunk]:
             f"an array of shape {list(array.shape)} could be one image or {array.shape[0]}; "
             "for one image with channels write images[None], for many images without channels images[..., None]"
         )
-    _check_pixels(array.dtype, array.shape[1:], "the array")
+    check_pixels(array.dtype, array.shape[1:], "the array")
     if not len(array):
         raise InvalidRequestError(f"there are no images in an array of shape {list(array.shape)}; give at least one")
     rows = min(MAX_IMAGES, MAX_BYTES // (array.nbytes // len(array)))
     for first in range(0, len(array), rows):
-        yield Chunk(images=_packed(array[first : first + rows]), first=first)
+        part = array[first : first + rows]
+        yield Chunk(images=_packed(part), positions=range(first, first + len(part)))
 
 
-def _item_chunks(items: Iterable[ImageItem]) -> Iterator[Chunk]:
+def _item_chunks(items: Iterable[ImageItem], *, leave_out: bool) -> Iterator[Chunk]:
     """Gather consecutive items of one kind (files, or pixels of one shape) as long as they fit in a message."""
-    first, size = 0, 0
-    gathered: list[bytes | ImageArray] = []
-    names: list[str] = []
+    gathered = _Gathered()
     for index, item in enumerate(items):
-        content, name = _content(item, index)
-        length = len(content) if isinstance(content, bytes) else content.nbytes
-        full = len(gathered) == MAX_IMAGES or size + length > MAX_BYTES
-        if gathered and (full or _kind(content) != _kind(gathered[-1])):
-            yield Chunk(images=_message(gathered), first=first, names=tuple(names))
-            first, size, gathered, names = index, 0, [], []
-        gathered.append(content)
-        names.append(name)
-        size += length
-    if gathered:
-        yield Chunk(images=_message(gathered), first=first, names=tuple(names))
+        try:
+            content, name = content_of(item, index)
+        except (InvalidRequestError, OSError) as error:
+            if not leave_out:
+                raise
+            name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else ""
+            reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            gathered.problems.append(ImageProblem(index=index, name=name, reason=reason))
+            continue
+        if not gathered.has_room_for(content):
+            yield gathered.chunk()
+            gathered = _Gathered()
+        gathered.add(content, index, name)
+    if gathered.contents or gathered.problems:
+        yield gathered.chunk()
 
 
-def _content(item: ImageItem, index: int) -> tuple[bytes | ImageArray, str]:
-    """Return an item's file bytes or its pixels, and the name of its file."""
-    if isinstance(item, (str, os.PathLike)):
-        data, name = Path(item).read_bytes(), os.fspath(item)
-        _check_size(len(data), f"image {index} ({name})")
-        return data, name
-    if isinstance(item, bytes):
-        _check_size(len(item), f"image {index}")
-        return item, ""
-    if _is_pil(item):
-        if item.mode in _PNG_MODES or "transparency" in item.info:
-            # The server's rules for palettes, transparency and 16 bits then hold for them as for files.
-            png = io.BytesIO()
-            item.save(png, format="PNG")
-            return _content(png.getvalue(), index)
-        item = np.asarray(item if item.mode in ("L", "RGB") else item.convert("RGB"))
-    if not isinstance(item, np.ndarray):
-        raise InvalidRequestError(f"image {index}: {_not_an_image(item)}")
-    if item.ndim not in (2, 3):
-        raise InvalidRequestError(
-            f"image {index}: an array in a list is [height, width] or [height, width, channels], "
-            f"not of shape {list(item.shape)}"
-        )
-    _check_pixels(item.dtype, item.shape, f"image {index}")
-    return item, ""
+class _Gathered:
+    """The items of the next message."""
 
+    def __init__(self) -> None:
+        self.contents: list[bytes | ImageArray] = []
+        self.problems: list[ImageProblem] = []
+        self._names: list[str] = []
+        self._positions: list[int] = []
+        self._size = 0
 
-def _check_pixels(dtype: np.dtype[Any], shape: Sequence[int], where: str) -> None:
-    """Refuse an image that is not uint8 [height, width] or [height, width, 1 or 3], or too large for a message."""
-    if dtype != np.uint8:
-        remedy = (
-            "; scale it to 0..255 and convert: (x * 255).round().astype(np.uint8) if x is in 0..1"
-            if np.issubdtype(dtype, np.floating)
-            else "; convert it with .astype(np.uint8) if its values are 0..255"
-        )
-        raise InvalidRequestError(f"{where} is {dtype}, images are uint8{remedy}")
-    if len(shape) == 3 and shape[-1] not in (1, 3):
-        raise InvalidRequestError(
-            f"{where} has {shape[-1]} channels, images have 1 (grey) or 3 (RGB), as the last axis"
-        )
-    if 0 in shape:
-        raise InvalidRequestError(f"{where} has images without pixels, {' x '.join(map(str, shape))}")
-    _check_size(math.prod(shape), f"an image of {' x '.join(map(str, shape))}")
+    def has_room_for(self, content: bytes | ImageArray) -> bool:
+        if not self.contents:
+            return True
+        full = len(self.contents) == MAX_IMAGES or self._size + _length(content) > MAX_BYTES
+        return not full and _kind(content) == _kind(self.contents[-1])
 
+    def add(self, content: bytes | ImageArray, position: int, name: str) -> None:
+        self.contents.append(content)
+        self._names.append(name)
+        self._positions.append(position)
+        self._size += _length(content)
 
-def _check_size(size: int, what: str) -> None:
-    if size > MAX_BYTES:
-        raise InvalidRequestError(
-            f"{what} has {size:,} bytes and a message takes {MAX_BYTES:,}; scale it down or send it as JPEG"
+    def chunk(self) -> Chunk:
+        return Chunk(
+            images=_message(self.contents) if self.contents else Images(),
+            positions=tuple(self._positions),
+            names=tuple(self._names),
+            problems=tuple(self.problems),
         )
 
 
-def _is_pil(item: object) -> TypeGuard[PILImage]:
-    return hasattr(item, "mode") and hasattr(item, "convert")
-
-
-def _not_an_image(item: object) -> str:
-    return f"{type(item).__name__} is no image; give a uint8 numpy array, a path, a file's bytes or a PIL image"
+def _length(content: bytes | ImageArray) -> int:
+    return len(content) if isinstance(content, bytes) else content.nbytes
 
 
 def _kind(content: bytes | ImageArray) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,20 +98,28 @@ class Features:
         return self.factors[0]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Generated:
-    """New images with the class of each."""
+@dataclass(frozen=True, kw_only=True)
+class ImageProblem:
+    """An image that could not be used."""
 
-    images: ImageArray
-    """uint8 [images, height, width, channels], at the model's size."""
-    classes: Mapping[str, NDArray[np.str_]]
-    """For each factor by name, in the model's order, the class name of every image, [images]."""
-    seed: int
-    """The seed that was used: the same seed gives the same images from the same model."""
-    model: str = ""
-    """Name of the model that answered."""
-    version: int = 0
-    """Its version."""
+    index: int
+    """Its position in the call."""
+    name: str
+    """Its file; empty where it is none."""
+    reason: str
+    """What is wrong with it, and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureChunk:
+    """Features of some of the images of a stream, and what is wrong with others."""
+
+    features: Features | None
+    """Of the images that could be used, in order; None where there is none."""
+    positions: Sequence[int]
+    """For each row of the features, the position of its image in the call."""
+    problems: tuple[ImageProblem, ...] = ()
+    """The images that could not be used, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +150,8 @@ class ModelDetails:
     """What export wrote: image size, factors with their classes and priors, training, scores, checksums."""
     execution_provider: str
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
+    has_scores: bool = False
+    """Whether reconstruction_error and negative_elbo can be included in features."""
 
 
 def concatenate(parts: Sequence[Features]) -> Features:

@@ -33,7 +33,7 @@ def test_arrays_are_split_by_count(shape: tuple[int, ...]) -> None:
     array = noise(*shape)
     parts = list(chunks(array))
 
-    assert [part.first for part in parts] == [0, 1024, 2048]
+    assert [part.positions[0] for part in parts] == [0, 1024, 2048]
     assert [len(pixels_of(part)) for part in parts] == [1024, 1024, 452]
     np.testing.assert_array_equal(np.concatenate([pixels_of(part) for part in parts]), array)
 
@@ -67,7 +67,7 @@ def test_files_are_split_by_bytes_and_count() -> None:
     parts = list(chunks([large, large, b"small", *[b""] * 1024]))
 
     assert [len(part.images.encoded.items) for part in parts] == [2, 1024, 1]
-    assert [part.first for part in parts] == [0, 2, 1026]
+    assert [part.positions[0] for part in parts] == [0, 2, 1026]
 
 
 def test_a_list_may_mix_everything(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_list_may_mix_everything(tmp_path: Path) -> None:
     assert list(parts[0].images.encoded.items) == [png(grey)] * 3
     np.testing.assert_array_equal(pixels_of(parts[1]), [grey, grey])
     np.testing.assert_array_equal(pixels_of(parts[2]), [colour, colour])
-    assert [part.first for part in parts] == [0, 3, 5]
+    assert [part.positions[0] for part in parts] == [0, 3, 5]
     assert parts[0].names == (str(path), str(path), "")
 
 
@@ -165,7 +165,7 @@ def test_a_missing_file_is_an_os_error() -> None:
 
 def test_a_servers_message_is_told_in_the_callers_numbers() -> None:
     """The second message's image 1 is the call's image 1025, and has the name of its file."""
-    chunk = Chunk(images=Images(), first=1024, names=("a.png", "b.png"))
+    chunk = Chunk(images=Images(), positions=range(1024, 1032), names=("a.png", "b.png"))
 
     assert chunk.locate("image 1: no bytes") == "image 1025 (b.png): no bytes"
     assert chunk.locate("image 7: no bytes") == "image 1031: no bytes"
