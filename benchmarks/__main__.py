@@ -107,7 +107,7 @@ def _of_peer(peer: Peer, programs: Path, bundle: Bundle, seconds: float) -> Resu
         array = pixels(bundle.manifest, images)
         return peer.target(f"127.0.0.1:{port}", array.tobytes(), array.shape, settings)
 
-    with running(peer, programs, settings):
+    with running(peer, programs, settings, lambda: target(1)):
         return _measure(target, seconds)
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,13 +20,11 @@ from serving.benchmark.load import BenchmarkError
 
 PATIENCE = 120.0
 """Seconds that a peer may take to start."""
-SETTLING = 5.0
-"""Seconds between the port's opening and the first request: models are loaded after the port is open."""
 
 
 @contextmanager
-def running(peer: Peer, programs: Path, settings: Settings) -> Iterator[None]:
-    """Run a peer, wait until it listens, and end all its processes at the end.
+def running(peer: Peer, programs: Path, settings: Settings, ask: Callable[[], object]) -> Iterator[None]:
+    """Run a peer, wait until it answers, and end all its processes at the end.
 
     Raises:
         BenchmarkError: it does not start, or what was measured failed; with the end of its log.
@@ -40,7 +38,7 @@ def running(peer: Peer, programs: Path, settings: Settings) -> Iterator[None]:
             [str(programs / program), *arguments], env=variables, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            _wait_for(settings.port, process)
+            _wait(process, ask)
             yield
         except (BenchmarkError, grpc.RpcError) as error:
             log.seek(0)
@@ -49,16 +47,17 @@ def running(peer: Peer, programs: Path, settings: Settings) -> Iterator[None]:
             _end(process)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until somebody listens; whether requests are answered shows when the first is sent."""
+def _wait(process: subprocess.Popen[bytes], ask: Callable[[], object]) -> None:
+    """Ask until there is an answer: a port is open before the model behind it is loaded."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                time.sleep(SETTLING)
-                return
-        time.sleep(0.2)
-    raise BenchmarkError(f"nothing listens on port {port} (exit code {process.poll()})")
+    while True:
+        try:
+            ask()
+            return
+        except (grpc.RpcError, OSError) as error:
+            if process.poll() is not None or time.monotonic() > end:
+                raise BenchmarkError(f"no answer came (exit code {process.poll()}): {error}") from error
+        time.sleep(0.5)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import urlopen
 
 from benchmarks.peers.common import INPUT, MODEL, Settings
 from partedvae.oip import inference_pb2 as oip
@@ -32,7 +33,12 @@ class Peer:
     environment: Callable[[Settings], Mapping[str, str]] = field(default=lambda _: {})
     """More variables."""
     target: Callable[[str, bytes, tuple[int, ...], Settings], Target]
-    """From the address, pixels and their shape; waits until the peer answers."""
+    """From the address, pixels and their shape, after asking once.
+
+    Raises:
+        grpc.RpcError: the request failed.
+        OSError: it failed, and was none of gRPC.
+    """
 
 
 def infer_request(model: str, pixels: bytes, shape: tuple[int, ...], outputs: tuple[str, ...]) -> bytes:
@@ -51,8 +57,10 @@ def oip_target(address: str, pixels: bytes, shape: tuple[int, ...], settings: Se
 
 def mosec_target(address: str, pixels: bytes, shape: tuple[int, ...], settings: Settings) -> Target:
     """Ask by HTTP, pixels in and float32 out."""
-    length = 4 * shape[0] * sum(settings.outputs.values())
-    return Target(address=address, path="/inference", message=pixels, answer_bytes=length, images=shape[0], grpc=False)
+    path = "/inference"
+    with urlopen(f"http://{address}{path}", data=pixels, timeout=60) as answer:
+        length = len(answer.read())
+    return Target(address=address, path=path, message=pixels, answer_bytes=length, images=shape[0], grpc=False)
 
 
 PEERS = (

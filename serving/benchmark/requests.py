@@ -48,7 +48,7 @@ def grpc_target(address: str, path: str, message: bytes, images: int) -> Target:
     """
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
-        answer = call(message, timeout=60, wait_for_ready=True)
+        answer = call(message, timeout=60)
     return Target(address=address, path=path, message=message, answer_bytes=len(answer), images=images)
 
 
