@@ -12,9 +12,10 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from serving.errors import InvalidInputError, MessageTooLargeError, StoppingError, TooManyCallsError
+from serving.errors import InvalidInputError, MessageTooLargeError
 from serving.logs import FIELDS
 from serving.rpc.answers import answer_to
+from serving.rpc.door import Door
 
 logger = logging.getLogger(__name__)
 
@@ -48,26 +49,22 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         *services: str,
+        door: Door,
         max_message_bytes: int = 64 * 1024 * 1024,
-        max_calls: int = 1024,
         observer: CallObserver | None = None,
     ) -> None:
         """Take the limits and who wants to know.
 
         Args:
             services: full names of the services.
+            door: who may come in.
             max_message_bytes: largest request. gRPC's own limit should be above it, since its text has no remedy.
-            max_calls: most calls in hand at a time.
             observer: who wants to know of calls.
         """
         self._prefixes = tuple(f"/{service}/" for service in services)
+        self.door = door
         self._max_message_bytes = max_message_bytes
-        self._max_calls = max_calls
         self.observer = observer
-        self.calls = 0
-        """Calls in hand."""
-        self.stopping = False
-        """Whether new calls are refused because the server stops."""
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -85,13 +82,6 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return handler
         self._wrapped[method] = wrapped = self._wrap(method, handler)
         return wrapped
-
-    def admit(self) -> None:
-        """Raise if there is no room for one more call, which is counted already."""
-        if self.stopping:
-            raise StoppingError("the server is stopping: try again, another may have taken its place")
-        if self.calls > self._max_calls:
-            raise TooManyCallsError(self._max_calls)
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         """Return a handler like the given one that takes raw bytes.
@@ -136,33 +126,32 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             async with _Call(self, method, context):
                 await stream(read_all(raws), context)
 
-        return grpc.stream_stream_rpc_method_handler(
-            streaming,
-            response_serializer=handler.response_serializer,
-        )
+        return grpc.stream_stream_rpc_method_handler(streaming, response_serializer=handler.response_serializer)
 
 
 class _Call:
     """One call, from its arrival to its end."""
 
-    __slots__ = ("_context", "_interceptor", "_method", "_started", "request")
+    __slots__ = ("_context", "_inside", "_interceptor", "_method", "_started", "request")
 
     def __init__(self, interceptor: ErrorInterceptor, method: str, context: Context) -> None:
         self._interceptor = interceptor
         self._method = method
         self._context = context
         self._started = time.perf_counter()
+        self._inside = interceptor.door.enter()
         self.request: Any = None
 
     async def __aenter__(self) -> _Call:
         interceptor = self._interceptor
-        interceptor.calls += 1
         if interceptor.observer is not None:
             interceptor.observer.rpc_started()
-        try:
-            interceptor.admit()
-        except (StoppingError, TooManyCallsError) as error:
-            await self.__aexit__(type(error), error, None)
+        if not self._inside:
+            try:
+                await interceptor.door.turn_away()
+            except BaseException as error:
+                await self.__aexit__(type(error), error, None)
+                raise
         return self
 
     async def __aexit__(
@@ -186,7 +175,8 @@ class _Call:
 
     def _end(self, code: str) -> None:
         interceptor = self._interceptor
-        interceptor.calls -= 1
+        if self._inside:
+            interceptor.door.leave()
         observer = interceptor.observer
         debug = logger.isEnabledFor(logging.DEBUG)
         if observer is None and not debug:

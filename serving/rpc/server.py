@@ -25,6 +25,7 @@ from serving.config import ServeConfig
 from serving.cpus import available_cpus
 from serving.images import ImageLimits
 from serving.repository import ModelRepository
+from serving.rpc.door import Door
 from serving.rpc.health import Health
 from serving.rpc.interceptors import ErrorInterceptor
 from serving.rpc.oip import OpenInferenceServicer
@@ -70,9 +71,8 @@ async def serve_until_stopped(
     """
     loop = asyncio.get_running_loop()
     health = Health(["", *SERVICES])
-    errors = ErrorInterceptor(
-        *SERVICES, max_message_bytes=config.max_message_bytes, max_calls=config.max_calls, observer=metrics
-    )
+    door = Door(config.max_calls)
+    errors = ErrorInterceptor(*SERVICES, door=door, max_message_bytes=config.max_message_bytes, observer=metrics)
     limits = ImageLimits(
         max_images=config.max_images, max_pixels=config.max_pixels, max_request_pixels=config.max_request_pixels
     )
@@ -116,9 +116,12 @@ async def serve_until_stopped(
             signal.signal(signum, signal.SIG_DFL)  # Python's own answer to SIGINT would wait for the threads.
         logger.info("stopping: finishing the work in hand, %g s at most", config.grace_seconds)
         health.stop()
-        errors.stopping = True
+        door.close()
         servicer.stop()
-        await server.stop(config.grace_seconds)
+        began = loop.time()
+        await door.empty(config.grace_seconds)
+        left = max(0.0, config.grace_seconds - (loop.time() - began))
+        await asyncio.gather(server.stop(left), door.release())
 
 
 def _interceptors(config: ServeConfig, stack: ExitStack) -> Sequence[grpc.aio.ServerInterceptor]:

@@ -14,6 +14,7 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from serving.errors import BundleError, DeviceError, ImageError, InvalidInputError, ModelNotFoundError
 from serving.rpc.answers import INTERNAL_TEXT, MAX_DETAILS
+from serving.rpc.door import Door
 from serving.rpc.interceptors import ErrorInterceptor
 
 SERVICE = "partedvae.v1.PartedVAEService"
@@ -34,7 +35,7 @@ async def call_failing(error: BaseException, timeout: float | None = None) -> gr
             await asyncio.Event().wait()
         raise error
 
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(SERVICE)])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(SERVICE, door=Door(1024))])
     rpc = grpc.unary_unary_rpc_method_handler(
         handler,
         request_deserializer=pb.GenerateRequest.FromString,
