@@ -248,7 +248,7 @@ BAD = {
     "message too large": (
         features(shaped(b"x" * (64 * 1024 * 1024 + 1), 1, 8, 6)),
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "vs. 67108864",
+        "the request has 67,108,893 bytes, above the limit of 67,108,864",
     ),
 }
 METHOD_OF = {
