@@ -6,46 +6,45 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from partedvae.connection import DEFAULT_SERVER, Connection, connected, connection_options
+
 if TYPE_CHECKING:
-    from partedvae.client import Client
     from partedvae.image_results import Generated
 
-server_option = click.option(
-    "--server", metavar="HOST:PORT", default="127.0.0.1:50051", show_default=True, help="Address of the server."
-)
+
+def _check_picture(context: click.Context, parameter: click.Parameter, output: Path) -> Path:
+    """Refuse a file name that no picture can have, before the server works for it."""
+    from PIL import Image
+
+    if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
+        raise click.UsageError(f"--output {str(output)!r} is no picture's name; let it end in .png")
+    return output
+
+
+server_options = connection_options(default_server=DEFAULT_SERVER)
 model_option = click.option("--model", metavar="NAME", default="", help="Model to ask, if the server has several.")
+output_option = click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_check_picture,
+    help="Picture to write.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
 
 
-@contextmanager
-def connected(server: str, model: str = "") -> Iterator[Client]:
-    """Give a client; its errors become messages for the user."""
-    from partedvae.client import Client
-    from partedvae.errors import PartedVAEError, plain
-
-    try:
-        with Client(server, model=model) as client:
-            yield client
-    except BrokenPipeError:
-        raise  # whoever reads our output has enough, which is no error of the server's
-    except (PartedVAEError, OSError) as error:
-        raise click.ClickException(plain(error)) from error
-
-
 @click.command()
-@server_option
+@server_options
 @json_option
-def models(server: str, as_json: bool) -> None:
+def models(connection: Connection, as_json: bool) -> None:
     """List the models of a server."""
-    with connected(server) as client:
+    with connected(connection) as client:
         entries = []
         for info in client.models():
             entry: dict[str, Any] = {
@@ -67,9 +66,12 @@ def models(server: str, as_json: bool) -> None:
                 }
             entries.append(entry)
     if as_json:
-        click.echo(json.dumps({"server": server, "models": entries}, indent=2))
+        click.echo(json.dumps({"server": connection.server, "models": entries}, indent=2))
     elif not entries:
-        click.echo(f"the server at {server} has no models; put one there with 'partedvae export RUN MODELS_DIR/NAME'")
+        click.echo(
+            f"the server at {connection.server} has no models; "
+            "put one there with 'partedvae export RUN MODELS_DIR/NAME'"
+        )
     else:
         rows = [
             (
@@ -90,15 +92,15 @@ def models(server: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@server_option
+@server_options
 @model_option
 @json_option
-def classify(images: Sequence[str], server: str, model: str, as_json: bool) -> None:
+def classify(images: Sequence[str], connection: Connection, model: str, as_json: bool) -> None:
     """Tell the class of image files.
 
     PNG, JPEG or WebP of any size. 'partedvae extract' takes whole folders.
     """
-    with connected(server, model) as client:
+    with connected(connection, model) as client:
         result = client.classify(images)
     entries: list[dict[str, Any]] = []
     for i, image in enumerate(images):
@@ -128,11 +130,17 @@ def classify(images: Sequence[str], server: str, model: str, as_json: bool) -> N
 @click.option("--each-class", is_flag=True, help="A row for each class of the first factor.")
 @click.option("--count", type=click.IntRange(min=1), default=8, show_default=True, help="Images in a row, or in all.")
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed gives the same images.")
-@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Picture to write.")
-@server_option
+@output_option
+@server_options
 @model_option
 def generate(
-    classes: Sequence[str], each_class: bool, count: int, seed: int | None, output: Path, server: str, model: str
+    classes: Sequence[str],
+    each_class: bool,
+    count: int,
+    seed: int | None,
+    output: Path,
+    connection: Connection,
+    model: str,
 ) -> None:
     """Draw new images into a labelled grid.
 
@@ -143,8 +151,7 @@ def generate(
 
     if classes and each_class:
         raise click.UsageError("--class and --each-class do not go together; take one")
-    _check_picture(output)
-    with connected(server, model) as client:
+    with connected(connection, model) as client:
         manifest = client.model_info().manifest
         wanted: list[Mapping[str, str]] = [class_by_factor(manifest, text) for text in classes]
         if each_class:
@@ -160,7 +167,7 @@ def generate(
 
 def _draw(pictures: Sequence[Generated], wanted: Sequence[Mapping[str, str]], output: Path) -> None:
     """Write the grid: a row for each wanted class, or captioned images where none was wanted."""
-    from partedvae.grid import Row, labelled_grid, wrapped
+    from partedvae.grid import Row, labelled_grid, save_picture, wrapped
 
     first = pictures[0]
     several = len(first.classes) > 1
@@ -171,21 +178,7 @@ def _draw(pictures: Sequence[Generated], wanted: Sequence[Mapping[str, str]], ou
         names = [[f"{f}={c}" if several else str(c) for c in classes] for f, classes in first.classes.items()]
         rows = wrapped(first.images, [", ".join(caption) for caption in zip(*names, strict=True)])
     grid = labelled_grid(rows, f"{first.model} version {first.version}, seed {first.seed}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
-    try:
-        grid.save(aside)
-        aside.replace(output)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _check_picture(output: Path) -> None:
-    """Refuse a file name that no picture can have, before the server works for it."""
-    from PIL import Image
-
-    if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
-        raise click.UsageError(f"--output {str(output)!r} is no picture's name; let it end in .png")
+    save_picture(grid, output)
 
 
 def _class_and_prob(factor: Mapping[str, Any]) -> tuple[str, str]:

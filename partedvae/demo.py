@@ -133,9 +133,9 @@ def _server(models: Path) -> Iterator[str]:
 
 
 def _model_of(address: str) -> ModelDetails:
-    from partedvae.commands import connected
+    from partedvae.connection import Connection, connected
 
-    with connected(address) as client:
+    with connected(Connection(server=address)) as client:
         return client.model_info()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -69,6 +71,17 @@ def labelled_grid(rows: Sequence[Row], title: str = "") -> Image.Image:
             picture.paste(tile, corner)
             draw.rectangle((*corner, corner[0] + tile.width - 1, corner[1] + tile.height - 1), outline=FRAME)
     return picture
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture; it appears at `path` whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        picture.save(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _tile(pixels: ImageArray, scale: int) -> Image.Image:

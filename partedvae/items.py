@@ -39,7 +39,8 @@ class PILImage(Protocol):
 ImageItem: TypeAlias = ImageArray | str | os.PathLike[str] | bytes | PILImage
 ImageInput: TypeAlias = ImageItem | Iterable[ImageItem]
 """One image or many. Arrays are uint8: [height, width], [count, height, width] or [count, height, width, channels]
-with 1 or 3 channels; in a list [height, width] or [height, width, channels]. A str is a path; bytes are a file's.
+with 1 or 3 channels; in a list or an iterator [height, width], [height, width, channels], or several images at once
+as [count, height, width, channels]. A str is a path; bytes are a file's.
 Of a file the server applies the EXIF orientation; a PIL image is taken as its pixels are."""
 
 _PNG_MODES = ("1", "LA", "P", "RGBA", "I", "I;16", "I;16B")
@@ -66,8 +67,8 @@ def content_of(item: ImageItem, index: int) -> tuple[bytes | ImageArray, str]:
         raise InvalidRequestError(f"image {index}: {not_an_image(item)}")
     if item.ndim not in (2, 3):
         raise InvalidRequestError(
-            f"image {index}: an array in a list is [height, width] or [height, width, channels], "
-            f"not of shape {list(item.shape)}"
+            f"image {index}: an array in a list is [height, width], [height, width, channels] or "
+            f"[count, height, width, channels], not of shape {list(item.shape)}"
         )
     check_pixels(item.dtype, item.shape, f"image {index}")
     return item, ""

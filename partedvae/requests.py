@@ -102,7 +102,7 @@ def chunks(images: ImageInput, *, leave_out: bool = False) -> Iterator[Chunk]:
         raise InvalidRequestError("there are no images in the call; give at least one")
 
 
-def _array_chunks(array: ImageArray) -> Iterator[Chunk]:
+def _array_chunks(array: ImageArray, position: int = 0) -> Iterator[Chunk]:
     array = array[np.newaxis] if array.ndim == 2 else array
     if array.ndim not in (3, 4):
         raise InvalidRequestError(
@@ -120,13 +120,22 @@ def _array_chunks(array: ImageArray) -> Iterator[Chunk]:
     rows = min(MAX_IMAGES, MAX_BYTES // (array.nbytes // len(array)))
     for first in range(0, len(array), rows):
         part = array[first : first + rows]
-        yield Chunk(images=_packed(part), positions=range(first, first + len(part)))
+        yield Chunk(images=_packed(part), positions=range(position + first, position + first + len(part)))
 
 
 def _item_chunks(items: Iterable[ImageItem], *, leave_out: bool) -> Iterator[Chunk]:
     """Gather consecutive items of one kind (files, or pixels of one shape) as long as they fit in a message."""
     gathered = _Gathered()
-    for index, item in enumerate(items):
+    index = -1
+    for item in items:
+        index += 1
+        if isinstance(item, np.ndarray) and item.ndim == 4:
+            if gathered.contents or gathered.problems:
+                yield gathered.chunk()
+                gathered = _Gathered()
+            yield from _array_chunks(item, index)
+            index += len(item) - 1
+            continue
         try:
             content, name = content_of(item, index)
         except (InvalidRequestError, OSError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from partedvae.connection import Connection, connection_options
 from serving.config import ServeConfig
 from serving.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
 
@@ -60,7 +61,7 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
 @click.option(
     "--model", type=click.Path(path_type=Path), metavar="MODELS_DIR/NAME", help="Compute here, with this model."
 )
-@click.option("--server", metavar="HOST:PORT", help="Let a server compute.")
+@connection_options(default_server=None)
 @click.option("--model-name", default="", metavar="NAME", help="With --server: which model, if the server has several.")
 @click.option("--include-z", is_flag=True, help="Write the class-independent z as well.")
 @click.option("--include-probs", is_flag=True, help="Write the probability of every class as well.")
@@ -76,7 +77,7 @@ def extract(
     source: Path,
     output: Path,
     model: Path | None,
-    server: str | None,
+    connection: Connection | None,
     model_name: str,
     include_z: bool,
     include_probs: bool,
@@ -103,7 +104,7 @@ def extract(
     from serving.inputs import open_source
     from serving.repository import load_model
 
-    if (model is None) == (server is None):
+    if (model is None) == (connection is None):
         raise click.UsageError("give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT")
     # Python's own answer to SIGTERM would leave the unfinished file behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -115,8 +116,8 @@ def extract(
             if model is not None:
                 where = LocalModel(load_model(model, cast("Device", device)))
             else:
-                assert server is not None
-                where = stack.enter_context(closing(ServedModel(server, model_name)))
+                assert connection is not None
+                where = stack.enter_context(closing(ServedModel(connection, model_name)))
             summary = run(images, where, output, batch_size=batch_size, probs=include_probs, z=include_z)
     except (ServingError, PartedVAEError, OSError) as error:
         raise click.ClickException(plain(error)) from error

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from partedvae.client import Client
-from partedvae.results import Features, ImageArray
+from partedvae.connection import Connection
+from partedvae.results import FeatureChunk, ImageArray, concatenate
 from partedvae.v1.manifest_pb2 import Manifest
 from serving import inference
 from serving.cpus import available_cpus
 from serving.errors import ServingError
 from serving.feature_files import Layout, Rows, create, model_metadata
 from serving.inference import Output
-from serving.inputs import Job, Source
+from serving.inputs import Job, Prepared, Source
 from serving.progress import Progress
 from serving.runtime import Runtime
+
+T = TypeVar("T")
 
 REPORTED = 5
 """Unreadable images that the summary names."""
 
 
 class Model(Protocol):
-    """What extraction needs of a model, wherever it runs. Used from many threads at once."""
+    """What extraction needs of a model, wherever it runs."""
 
     name: str
     version: int
     manifest: Manifest
 
-    def features(self, images: ImageArray, include: tuple[Output, ...]) -> Features:
-        """Return the features of uint8 [images, height, width, channels] at the model's size."""
+    def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
+        """Prepare and compute batches, some ahead of the reader; yield them in order."""
 
 
 class LocalModel:
@@ -44,28 +46,55 @@ class LocalModel:
         self._runtime = runtime
         self.name, self.version, self.manifest = runtime.name, runtime.version, runtime.manifest
 
-    def features(self, images: ImageArray, include: tuple[Output, ...]) -> Features:
-        """Run the encoder."""
-        return inference.extract_features(self._runtime, images, include)
+    def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
+        """Prepare and compute in a few threads."""
+
+        def compute(job: Job) -> Rows:
+            prepared = job(self.manifest.image)
+            features = None
+            if len(prepared.images):
+                features = inference.extract_features(self._runtime, prepared.images, include)
+            return Rows(keys=prepared.keys, errors=prepared.errors, features=features)
+
+        return in_order(jobs, compute)
 
 
 class ServedModel:
     """A model behind a server. The version is found once and kept: a new one that arrives meanwhile does not mix in."""
 
-    def __init__(self, server: str, model: str = "") -> None:
+    def __init__(self, connection: Connection, model: str = "") -> None:
         """Ask the server what it has.
 
         Raises:
             PartedVAEError: no server answers, or it has no such model.
         """
-        with Client(server, model=model) as client:
+        with connection.client(model=model) as client:
             details = client.model_info()
         self.name, self.version, self.manifest = details.name, details.version, details.manifest
-        self._client = Client(server, model=self.name, version=self.version)
+        self._client = connection.client(model=self.name, version=self.version)
 
-    def features(self, images: ImageArray, include: tuple[Output, ...]) -> Features:
-        """Ask the server."""
-        return self._client.features(images, include=include)
+    def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
+        """Prepare in a few threads here, so that images travel at the model's size; compute by one stream."""
+        waiting: deque[Prepared] = deque()
+
+        def batches() -> Iterator[ImageArray]:
+            for prepared in in_order(jobs, lambda job: job(self.manifest.image)):
+                waiting.append(prepared)
+                if len(prepared.images):
+                    yield prepared.images
+
+        first, parts = 0, []
+        for chunk in self._client.stream_features(batches(), include=include):
+            # No chunk has images of two batches, and none comes for a batch without.
+            while not len(waiting[0].images):
+                yield joined_rows(waiting.popleft(), [], first)
+            parts.append(chunk)
+            count = len(waiting[0].images)
+            if sum(len(part.positions) + len(part.problems) for part in parts) == count:
+                yield joined_rows(waiting.popleft(), parts, first)
+                first, parts = first + count, []
+        while waiting:
+            yield joined_rows(waiting.popleft(), [], first)
 
     def close(self) -> None:
         """Close the connection."""
@@ -116,7 +145,7 @@ def extract(
     layout = Layout(key=source.key, manifest=model.manifest, probs=probs, z=z, metadata=metadata)
     summary = Summary()
     with create(output, layout) as file, Progress(len(source), "extract") as progress:
-        for rows in _in_order(source.jobs(batch_size), model, layout.include):
+        for rows in model.rows(source.jobs(batch_size), layout.include):
             file.write(rows)
             summary.count(rows)
             progress.update(len(rows.errors))
@@ -129,15 +158,15 @@ def extract(
     return summary
 
 
-def _in_order(jobs: Iterator[Job], model: Model, include: tuple[Output, ...]) -> Iterator[Rows]:
-    """Prepare and compute batches in a few threads, some ahead of the reader; yield them in order."""
+def in_order(jobs: Iterator[Job], work: Callable[[Job], T]) -> Iterator[T]:
+    """Do some work in a few threads, some of it ahead of the reader; yield the results in order."""
     # One batch decodes while another is in the encoder or on its way; both leave Python's lock free.
     threads = max(4, 2 * available_cpus())
-    ahead: deque[Future[Rows]] = deque()
+    ahead: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="partedvae-extract")
     try:
         for job in jobs:
-            ahead.append(pool.submit(_rows, job, model, include))
+            ahead.append(pool.submit(work, job))
             if len(ahead) > threads:
                 yield ahead.popleft().result()
         while ahead:
@@ -146,7 +175,18 @@ def _in_order(jobs: Iterator[Job], model: Model, include: tuple[Output, ...]) ->
         pool.shutdown(cancel_futures=True)
 
 
-def _rows(job: Job, model: Model, include: tuple[Output, ...]) -> Rows:
-    prepared = job(model.manifest.image)
-    features = model.features(prepared.images, include) if len(prepared.images) else None
-    return Rows(keys=prepared.keys, errors=prepared.errors, features=features)
+def joined_rows(prepared: Prepared, parts: Sequence[FeatureChunk], first: int) -> Rows:
+    """Join a batch with what a server said of its images.
+
+    Args:
+        prepared: the batch.
+        parts: the server's chunks, of all readable images of the batch.
+        first: position of the first of these among all that were sent.
+    """
+    errors = list(prepared.errors)
+    sent = [i for i, error in enumerate(errors) if error is None]
+    for part in parts:
+        for problem in part.problems:
+            errors[sent[problem.index - first]] = problem.reason
+    features = [part.features for part in parts if part.features is not None]
+    return Rows(keys=prepared.keys, errors=errors, features=concatenate(features) if features else None)

@@ -46,5 +46,5 @@ def test_a_certificate_without_its_key(tmp_path: Path) -> None:
     """Options that go together are asked for together."""
     (tmp_path / "cert.pem").touch()
     result = run("--tls-cert", str(tmp_path / "cert.pem"))
-    assert result.exit_code == 2
-    assert "--tls-cert and --tls-key go together, and with --tls-ca" in result.output
+    assert result.exit_code == 1
+    assert "a client's certificate and its key go together" in result.output
