@@ -81,7 +81,8 @@ PEERS = (
     Peer(
         name="MLServer",
         package="mlserver",
-        packages=("onnxruntime", PROTOBUF),
+        # Its worker processes ask for an event loop that there is not, which newer uvloops refuse.
+        packages=("onnxruntime", "uvloop<0.22", PROTOBUF),
         command=lambda settings: ("mlserver", "start", str(HERE / "mlserver")),
         environment=lambda settings: {
             "MLSERVER_GRPC_PORT": str(settings.port),
