@@ -11,7 +11,7 @@ from PIL import Image
 
 from partedvae.v1.manifest_pb2 import ImageSpec
 from serving.errors import ImageError, InvalidInputError
-from serving.images import ImageLimits, decode, encode_png, from_packed
+from serving.images import ImageLimits, decode, decode_each, encode_png, from_packed
 from tests.serving.pictures import file_of, noise, png_bomb
 
 GREY = ImageSpec(height=3, width=4, channels=1)
@@ -165,6 +165,20 @@ def test_first_bad_file_is_named() -> None:
     """Of several bad files the first is named, whichever thread was faster."""
     with pytest.raises(ImageError, match="image 20: "):
         decode([PNG] * 20 + [b"bad"] * 50, GREY)
+
+
+def test_bad_files_are_left_out() -> None:
+    """With errors apart, the good files keep their order, and each bad one is named by its place; all may be bad."""
+    good = [file_of(noise(30, 40, mode)) for mode in ("L", "RGB")]
+    files = [b"", good[0], *[b"x"] * 40, good[1]]
+    images, errors = decode_each(files, GREY)
+    np.testing.assert_array_equal(images, decode(good, GREY))
+    assert [error.index for error in errors] == [0, *range(2, 42)]
+    assert errors[0].reason == "no bytes: send a PNG, JPEG or WebP file"
+    none, errors = decode_each([b"x"], GREY)
+    assert (none.shape, len(errors)) == ((0, 3, 4, 1), 1)
+    with pytest.raises(InvalidInputError, match="the batch is empty"):
+        decode_each([], GREY)
 
 
 def test_file_counts() -> None:
