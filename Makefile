@@ -21,7 +21,7 @@ NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract test test-serving test-tritonclient check protos check-protos \
-	check-deploy format bench bench-peers clean
+	check-deploy format bench bench-peers soak clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -108,6 +108,9 @@ bench: install ## Measure training and serving; writes build/bench.json. [BENCH_
 bench-peers: install ## Measure other servers and ours under one load; writes build/bench-peers.json. [BENCH_MODELS=...] [DOCS=1] [PEERS_PYTHON=...].
 	$(BIN)/python -m benchmarks --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
 		$(BENCH_DOCUMENT) $(ARGS)
+
+soak: install ## Serve a mixed load for [SECONDS=600] and judge errors and memory; not part of the tests.
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) $(ARGS)
 
 clean: ## Delete environments, caches and build results; keeps data, runs, models and demo.
 	rm -rf .venv .venv-serving .venv-tritonclient build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
