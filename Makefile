@@ -24,7 +24,7 @@ NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",
 	check-deploy format bench bench-peers soak clean
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: .venv/installed ## Make .venv with everything for development.
 
@@ -72,12 +72,17 @@ test-serving: .venv-serving/installed ## Run the tests of serving and client whe
 test-tritonclient: install .venv-tritonclient/installed ## Ask a real server by tritonclient, in a process of its own.
 	$(BIN)/python -m pytest tests/serving/rpc/test_tritonclient.py
 
-check: install check-protos ## Lint, types, import rules, contract; changes nothing.
+check: install check-protos check-deploy ## Lint, types, import rules, contract; changes nothing.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
+
+check-deploy: install ## Lint the Dockerfile and the manifests, and try their options.
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes.yaml
+	$(BIN)/python -m pytest -q tests/deploy
 
 format: install ## Format the code and mend what the linter can.
 	$(BIN)/ruff check --fix .
@@ -101,11 +106,11 @@ check-protos: install
 		cmp -s "$$file" "../../$$file" || { echo "$$file is not what protos/ gives: run 'make protos'"; exit 1; }; \
 	done
 
-bench: install ## Measure training and serving; writes build/bench.json. [BENCH_MODELS=demo/models] [DOCS=1 writes docs/BENCHMARKS.md].
+bench: install ## Measure training and serving; writes build/bench.json: [BENCH_MODELS=demo/models] [DOCS=1 fills docs/BENCHMARKS.md].
 	$(BIN)/python -m training.benchmark --output build/bench-training.json
 	$(BIN)/python -m serving.benchmark --output build/bench.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
-bench-peers: install ## Measure other servers and ours under one load; writes build/bench-peers.json. [BENCH_MODELS=...] [DOCS=1] [PEERS_PYTHON=...].
+bench-peers: install ## Measure other servers and ours under one load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3].
 	$(BIN)/python -m benchmarks --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
 		$(BENCH_DOCUMENT) $(ARGS)
 
