@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import grpc
 import pytest
 
@@ -8,14 +11,17 @@ from partedvae.errors import PartedVAEError, from_rpc, plain
 class FailedCall(grpc.RpcError):
     """What a failed call raises."""
 
-    def __init__(self, status: grpc.StatusCode, details: str) -> None:
-        self._status, self._details = status, details
+    def __init__(self, status: grpc.StatusCode, details: str, trailer: Sequence[tuple[str, str | bytes]] = ()) -> None:
+        self._status, self._details, self._trailer = status, details, trailer
 
     def code(self) -> grpc.StatusCode:
         return self._status
 
     def details(self) -> str:
         return self._details
+
+    def trailing_metadata(self) -> Any:
+        return self._trailer
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,16 @@ class FailedCall(grpc.RpcError):
             ConnectionError,
             "the server at here:1 is not available: the server is stopping; try again",
         ),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:1:1: Ssl handshake failed: NO_SHARED_CIPHER",
+            errors.UnavailableError,
+            ConnectionError,
+            "no secure connection to here:1 (NO_SHARED_CIPHER); check that the server uses TLS, that ca= signed its "
+            "certificate for this name, and whether it asks for cert= and key=",
+        ),
+        ("UNAUTHENTICATED", "no token: send", errors.AuthenticationError, PermissionError, "no token: send"),
+        ("FAILED_PRECONDITION", "no scorer.onnx", errors.ModelError, PartedVAEError, "no scorer.onnx"),
         (
             "DEADLINE_EXCEEDED",
             "Deadline Exceeded",
@@ -85,3 +101,19 @@ def test_errors_of_the_system_are_said_without_numbers() -> None:
     assert plain(FileNotFoundError(2, "No such file or directory", "a.png")) == "a.png: No such file or directory"
     assert plain(OSError(28, "No space left on device")) == "No space left on device"
     assert plain(errors.UnavailableError("no server")) == "no server"
+
+
+@pytest.mark.parametrize(
+    ("trailer", "seconds"),
+    [
+        ([("grpc-status-details-bin", b"..."), ("grpc-retry-pushback-ms", "1500")], 1.5),
+        ([("grpc-retry-pushback-ms", "-1")], None),
+        ([], None),
+    ],
+)
+def test_overload_tells_when_to_try_again(trailer: Sequence[tuple[str, str | bytes]], seconds: float | None) -> None:
+    """The server's advice is in seconds; where trying again would not help there is none."""
+    error = from_rpc(FailedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", trailer), "here:1")
+
+    assert isinstance(error, errors.OverloadedError)
+    assert error.retry_after == seconds

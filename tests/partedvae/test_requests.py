@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from partedvae.errors import InvalidRequestError
-from partedvae.requests import MAX_BYTES, Chunk, chunks
+from partedvae.items import MAX_BYTES
+from partedvae.requests import Chunk, chunks
 from partedvae.v1.tensors_pb2 import Images
 
 

@@ -1,0 +1,184 @@
+"""Traversals, transfers and scores through both clients and a real server."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from partedvae import InvalidRequestError, ModelError
+from serving import inference
+from serving.repository import load_model
+from serving.runtime import Runtime
+from serving.transfer import StyleClasses, StyleImages
+from serving.traversal import AlongClasses, AlongU, AlongZ, PriorBase
+from tests.bundles import COLOURED, GREY, TinyModel
+from tests.partedvae.conftest import Call
+from tests.processes import ServerProcess, running_server
+
+SHAPES = {"model": "shapes"}
+IMAGES = COLOURED.random_images(3)
+
+
+@pytest.fixture(scope="module")
+def runtime(two_models: Path) -> Runtime:
+    """Return the model "shapes" of `two_model_server`, in this process."""
+    return load_model(two_models / "shapes", "cpu")
+
+
+@pytest.fixture(scope="module")
+def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Serve a bundle of an older export, without a scorer."""
+    models = tmp_path_factory.mktemp("models")
+    TinyModel(has_scorer=False).write(models / "old")
+    with running_server(models) as server:
+        yield server
+
+
+def test_scores_come_with_features(call: Call, server: ServerProcess) -> None:
+    """Scores can be asked for beside features, and alone; over several messages they keep their order."""
+    images = GREY.random_images(1500)
+    expected = GREY.score(images)
+    both = call(server.address, "features", images, include=("probs", "reconstruction_error", "negative_elbo"))
+    alone = call(server.address, "features", images[:5], include=("negative_elbo",))
+
+    np.testing.assert_allclose(both.reconstruction_error, expected["reconstruction_error"], rtol=1e-5)
+    np.testing.assert_allclose(both.negative_elbo, expected["negative_elbo"], rtol=1e-5)
+    np.testing.assert_allclose(both.probs, GREY.encode(images)["digit.probs"], atol=1e-5)
+    np.testing.assert_allclose(alone.negative_elbo, expected["negative_elbo"][:5], rtol=1e-5)
+    assert alone.reconstruction_error is None
+    assert call(server.address, "model_info").has_scores
+
+
+def test_a_bundle_without_a_scorer_is_served_and_says_what_to_do(call: Call, old_server: ServerProcess) -> None:
+    """Features come as ever; scores are refused with the remedy."""
+    images = GREY.random_images(2)
+
+    np.testing.assert_allclose(
+        call(old_server.address, "features", images).probs, GREY.encode(images)["digit.probs"], atol=1e-5
+    )
+    assert not call(old_server.address, "model_info").has_scores
+    message = "version 1 of model 'old' has no scorer.onnx, which reconstruction_error and negative_elbo need; export"
+    with pytest.raises(ModelError, match=message):
+        call(old_server.address, "features", images, include=("negative_elbo",))
+
+
+def test_traversals_are_those_of_inference(call: Call, two_model_server: ServerProcess, runtime: Runtime) -> None:
+    """Along z, along u and along classes, from images and from draws."""
+    cases: list[tuple[Any, Any, Any, dict[str, Any]]] = [
+        (IMAGES[:2], IMAGES[:2], AlongZ(), {}),
+        (
+            IMAGES,
+            IMAGES,
+            AlongZ(dimensions=(4, 1), steps=4, reach=1.5),
+            {"dimensions": (4, 1), "steps": 4, "reach": 1.5},
+        ),
+        (IMAGES, IMAGES, AlongU(factor="colour"), {"along": "u", "factor": "colour"}),
+        (IMAGES, IMAGES, AlongClasses(factor="shape"), {"along": "classes", "factor": "shape"}),
+        (None, PriorBase(classes={"shape": "heart"}, seed=3), AlongZ(), {"classes": "heart", "seed": 3}),
+        (
+            None,
+            PriorBase(classes={}, seed=9, count=2),
+            AlongU(factor="shape"),
+            {"along": "u", "factor": "shape", "count": 2, "seed": 9},
+        ),
+    ]
+    for images, base, along, arguments in cases:
+        served = call(two_model_server.address, "traverse", images, settings=SHAPES, **arguments)
+        local = inference.traverse(runtime, base, along)
+
+        np.testing.assert_array_equal(served.images, local.images)
+        assert [(row.base, row.dimension) for row in served.rows] == [(row.base, row.dimension) for row in local.rows]
+        for ours, theirs in zip(served.rows, local.rows, strict=True):
+            np.testing.assert_array_equal(ours.values, [] if theirs.values is None else theirs.values)
+        assert served.class_names == local.class_names
+        assert list(served.classes) == ["shape", "colour"]
+        assert served.seed == (base.seed if isinstance(base, PriorBase) else None)
+        assert (served.model, served.version) == ("shapes", 1)
+
+
+def test_a_draw_without_a_seed_tells_which_it_was(call: Call, server: ServerProcess) -> None:
+    """The only factor need not be named."""
+    first = call(server.address, "traverse", along="classes")
+    again = call(server.address, "traverse", along="classes", seed=first.seed)
+
+    assert first.images.shape == (1, 10, 8, 6, 1)
+    np.testing.assert_array_equal(first.images, again.images)
+
+
+def test_transfers_are_those_of_inference(call: Call, two_model_server: ServerProcess, runtime: Runtime) -> None:
+    """From images, some or all factors, in pairs; and from classes."""
+    style = COLOURED.random_images(3, seed=1)
+    cases: list[tuple[dict[str, Any], Any, bool]] = [
+        ({"style": style}, StyleImages(images=style), False),
+        ({"style": style, "factors": ["colour"]}, StyleImages(images=style, factors=["colour"]), False),
+        ({"style": style, "pairs": True}, StyleImages(images=style), True),
+        (
+            {"classes": ["heart", {"colour": "red"}, "shape=square"]},
+            StyleClasses(choices=[{"shape": "heart"}, {"colour": "red"}, {"shape": "square"}]),
+            False,
+        ),
+    ]
+    for arguments, domain, pairs in cases:
+        served = call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, **arguments)
+
+        np.testing.assert_array_equal(
+            served.images, inference.transfer_attributes(runtime, IMAGES, domain, pairs=pairs).images
+        )
+        assert (served.model, served.version) == ("shapes", 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "message"),
+    [
+        (None, {"along": "zz"}, "along is 'zz', it takes one of z, u, classes; did you mean 'z'?"),
+        (None, {"factor": "shape"}, "factor 'shape' does not go with along='z', which belongs to no factor"),
+        (
+            None,
+            {"along": "classes", "factor": "shape", "steps": 3},
+            "dimensions, steps and reach do not go with along=",
+        ),
+        (IMAGES, {"seed": 3}, "classes, count and seed draw the bases and do not go with images"),
+        (None, {"count": 0}, "count is 0: draw at least one base"),
+        (None, {"steps": 0}, "steps is 0: ask for at least 2"),
+        (None, {"steps": 65}, "steps of 65 are out of range: ask for 2 to 64"),
+        (None, {"reach": 0}, "reach is 0: ask for more than 0 standard deviations"),
+        (None, {"reach": 99}, "a reach of 99 is out of range"),
+        (None, {"dimensions": [-1]}, "dimension -1 does not exist: they are counted from 0"),
+        (None, {"dimensions": [7]}, "z has no dimension 7: it has 5, counted from 0"),
+        (None, {"along": "u"}, "there are several factors, name one of ['shape', 'colour']"),
+        (None, {"along": "u", "factor": "size"}, "no factor is named 'size': there are ['shape', 'colour']"),
+        (None, {"along": "classes", "factor": "size"}, "no factor is named 'size'"),
+        (None, {"classes": "star"}, "the model has no class 'star'"),
+        (None, {"count": 1000}, "a grid of 1000 bases with 5 rows each and 9 columns is out of range"),
+        ([], {}, "there are no images in the call"),
+        (COLOURED.random_images(2000), {}, "the bases of a traversal do not fit into one message: give at most 1024"),
+    ],
+)
+def test_bad_traversals(
+    call: Call, two_model_server: ServerProcess, images: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        call(two_model_server.address, "traverse", images, settings=SHAPES, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give one of style (images) and classes: they are what u comes from"),
+        ({"style": IMAGES, "classes": ["heart"]}, "give one of style (images) and classes"),
+        ({"classes": ["heart"], "factors": ["shape"]}, "factors do not go with classes, which name theirs"),
+        ({"classes": []}, "3 contents and 0 styles: give at least one of each"),
+        ({"classes": ["star"]}, "the model has no class 'star'"),
+        ({"classes": [{}]}, "style 0 names no class"),
+        ({"style": IMAGES, "factors": ["size"]}, "no factor is named 'size'"),
+        ({"style": IMAGES[:2], "pairs": True}, "3 contents and 2 styles make no pairs"),
+        ({"style": [b"GIF89a"]}, "image 0: GIF is not supported"),
+        ({"style": []}, "there are no images in the call"),
+    ],
+)
+def test_bad_transfers(call: Call, two_model_server: ServerProcess, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, **arguments)
