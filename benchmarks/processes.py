@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import grpc
 
@@ -18,6 +19,8 @@ from benchmarks.peers.common import Settings
 from benchmarks.registry import Peer
 from serving.benchmark.load import BenchmarkError
 
+ATTEMPTS = 3
+"""pytriton's processes give each other one second to start, which a busy machine may not have."""
 PATIENCE = 120.0
 """Seconds that a peer may take to start."""
 
@@ -29,22 +32,38 @@ def running(peer: Peer, programs: Path, settings: Settings, ask: Callable[[], ob
     Raises:
         BenchmarkError: it does not start, or what was measured failed; with the end of its log.
     """
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            process = _started(peer, programs, settings, ask, log)
+            try:
+                yield
+            finally:
+                _end(process)
+        except (BenchmarkError, grpc.RpcError, OSError) as error:
+            log.seek(0)
+            raise BenchmarkError(f"{peer.name}: {error}; its log ends with:\n{log.read()[-3000:]}") from error
+
+
+def _started(
+    peer: Peer, programs: Path, settings: Settings, ask: Callable[[], object], log: IO[str]
+) -> subprocess.Popen[bytes]:
+    """Start a peer, again if it ends by itself, and wait until it answers."""
     program, *arguments = peer.command(settings)
     root = Path(__file__).resolve().parents[1]
     path = f"{programs}:/usr/local/bin:/usr/bin:/bin"
     variables = {**settings.to_environment(), "PYTHONPATH": str(root), "PATH": path, **peer.environment(settings)}
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [str(programs / program), *arguments], env=variables, stdout=log, stderr=log, start_new_session=True
-        )
+    command = [str(programs / program), *arguments]
+    for attempt in range(1, ATTEMPTS + 1):
+        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
         try:
             _wait(process, ask)
-            yield
-        except (BenchmarkError, grpc.RpcError) as error:
-            log.seek(0)
-            raise BenchmarkError(f"{peer.name}: {error}; its log ends with:\n{log.read()[-3000:]}") from error
-        finally:
+        except BaseException as error:
             _end(process)
+            if not isinstance(error, BenchmarkError) or attempt == ATTEMPTS:
+                raise
+        else:
+            break
+    return process
 
 
 def _wait(process: subprocess.Popen[bytes], ask: Callable[[], object]) -> None:
