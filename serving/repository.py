@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,11 @@ from partedvae.nearest import did_you_mean
 from serving.bundle import MANIFEST_FILE, load_bundle, versions_of
 from serving.devices import Device
 from serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError, ServingError
+from serving.pinned import PinnedVersions
 from serving.runtime import Runtime
-from serving.versions import Stamp, Version, stamp_of
+from serving.versions import Stamp, Version, check_models_dir, model_names, stamp_of
 
 logger = logging.getLogger(__name__)
-
-MAX_PINNED = 2
-"""Versions other than the newest that stay loaded, the last used ones: a client that pins each version in turn must not
-fill the memory, and a roll-out has the one before and perhaps one more in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +86,9 @@ class ModelRepository:
         self._defaults: Mapping[str, Runtime] = {}
         self._complaint = ""
         self._refreshing = threading.Lock()
-        self._pinned: OrderedDict[Version, None] = OrderedDict()
-        self._pinned_lock = threading.Lock()
-        _check_models_dir(models_dir)
-        self._replace({name: self._scan(name, at_start=True) for name in _model_names(models_dir)})
+        self._pinned = PinnedVersions()
+        check_models_dir(models_dir)
+        self._replace({name: self._scan(name, at_start=True) for name in model_names(models_dir)})
         if not self._defaults:
             reasons = "; ".join(s.reason for s in self.statuses())
             raise BundleError(f"no model in {models_dir} works: {reasons}")
@@ -155,7 +150,7 @@ class ModelRepository:
         """
         with self._refreshing:
             try:
-                scanned = {name: self._scan(name) for name in _model_names(self._models_dir)}
+                scanned = {name: self._scan(name) for name in model_names(self._models_dir)}
             except (BundleError, OSError) as error:
                 if str(error) != self._complaint:
                     logger.error("cannot look for new models, going on with those that are loaded: %s", error)
@@ -229,32 +224,16 @@ class ModelRepository:
         if len(models) == 1:
             defaults |= dict(zip([""], defaults.values(), strict=False))  # The only model needs no name.
         self._models, self._defaults = models, defaults
-        with self._pinned_lock:
-            for version in [version for version in self._pinned if not self._is_pinned(version)]:
-                del self._pinned[version]
-            for model in models.values():
-                for version in model.versions.values():
-                    if version is not model.default and version not in self._pinned:
-                        version.unload()
+        self._pinned.prune({v for model in models.values() for v in model.versions.values() if v is not model.default})
         statuses = self.statuses()
         if self._observer is not None and statuses != before:
             self._observer.models_changed(statuses)
 
-    def _is_pinned(self, version: Version) -> bool:
-        """Tell whether a version is there and is not the one that is loaded anyway."""
-        model = self._models.get(version.name)
-        return model is not None and model.versions.get(version.number) is version and version is not model.default
-
     def _keep(self, version: Version) -> None:
-        """Note that an older version was asked for, and drop the one that was not for longest."""
-        if not self._is_pinned(version):
-            return
-        with self._pinned_lock:
-            self._pinned[version] = None
-            self._pinned.move_to_end(version)
-            while len(self._pinned) > MAX_PINNED:
-                oldest, _ = self._pinned.popitem(last=False)
-                oldest.unload()
+        """Note that a version was named, if it is an older one: the newest is loaded anyway."""
+        model = self._models.get(version.name)
+        if model is not None and version is not model.default and model.versions.get(version.number) is version:
+            self._pinned.keep(version)
 
     def _find(self, name: str, number: int) -> Version:
         models = self._models
@@ -290,22 +269,3 @@ def load_model(folder: Path, device: Device = "auto", threads: int | None = None
             raise BundleError(f"{folder} holds no version of a model; export a run with 'partedvae export'")
         folder /= str(versions[-1])
     return Runtime.load(load_bundle(folder), device, threads)
-
-
-def _model_names(models_dir: Path) -> list[str]:
-    """Return the names of the folders that hold versions."""
-    if not models_dir.is_dir():
-        raise BundleError(f"{models_dir} is not a folder of models; export a run into it with 'partedvae export'")
-    folders = sorted(entry for entry in models_dir.iterdir() if not entry.name.startswith("."))
-    return [folder.name for folder in folders if versions_of(folder)]
-
-
-def _check_models_dir(models_dir: Path) -> None:
-    """Check that there is something to serve, and tell a model's own folder from a folder of models."""
-    if _model_names(models_dir):
-        return
-    if versions_of(models_dir):
-        raise BundleError(
-            f"{models_dir} is the folder of one model; serve the folder above it, {models_dir.resolve().parent}"
-        )
-    raise BundleError(f"{models_dir} holds no models; export a run into it with 'partedvae export'")

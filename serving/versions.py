@@ -1,4 +1,4 @@
-"""One version folder of a model: verified when it is seen, loaded and warmed when it is asked for, dropped again."""
+"""Version folders: which there are; and one of them, verified when it is seen, loaded and warmed when it is asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-from serving.bundle import Bundle, load_bundle
+from serving.bundle import Bundle, load_bundle, versions_of
 from serving.devices import Device
 from serving.errors import BundleError, ServingError
 from serving.runtime import Runtime
@@ -26,6 +26,33 @@ def stamp_of(folder: Path) -> Stamp:
     except OSError:  # Deleted at this moment, or not to be read: `load_bundle` tells why.
         return ()
     return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in facts))
+
+
+def model_names(models_dir: Path) -> list[str]:
+    """Return the names of the folders that hold versions, in order.
+
+    Raises:
+        BundleError: it is no folder.
+    """
+    if not models_dir.is_dir():
+        raise BundleError(f"{models_dir} is not a folder of models; export a run into it with 'partedvae export'")
+    folders = sorted(entry for entry in models_dir.iterdir() if not entry.name.startswith("."))
+    return [folder.name for folder in folders if versions_of(folder)]
+
+
+def check_models_dir(models_dir: Path) -> None:
+    """Check that there is something to serve, and tell a model's own folder from a folder of models.
+
+    Raises:
+        BundleError: there is nothing; the remedy depends on what was found instead.
+    """
+    if model_names(models_dir):
+        return
+    if versions_of(models_dir):
+        raise BundleError(
+            f"{models_dir} is the folder of one model; serve the folder above it, {models_dir.resolve().parent}"
+        )
+    raise BundleError(f"{models_dir} holds no models; export a run into it with 'partedvae export'")
 
 
 class Version:

@@ -15,7 +15,8 @@ import pytest
 
 from serving.bundle import Bundle
 from serving.errors import BundleError, ModelNotFoundError
-from serving.repository import MAX_PINNED, ModelRepository
+from serving.pinned import MAX_PINNED
+from serving.repository import ModelRepository
 from serving.runtime import Runtime
 from serving.watcher import RepositoryWatcher
 from tests.bundles import COLOURED, GREY
