@@ -41,7 +41,7 @@ class BatchedModels:
         self._slots.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class BatchedModel:
     """One model. Results are those of its runtime, within rounding of what a lone call gets."""
 

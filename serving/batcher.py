@@ -209,7 +209,7 @@ class Batcher:
 class _Request:
     """Rows of one caller, on their way through one batch or several."""
 
-    __slots__ = ("_parts", "columns", "future", "outputs", "patient", "rows", "run", "since", "taken")
+    __slots__ = ("_missing", "_parts", "columns", "future", "outputs", "patient", "rows", "run", "since", "taken")
 
     def __init__(self, run: Run, columns: Columns, outputs: tuple[str, ...], patient: bool) -> None:
         self.run = run
@@ -222,6 +222,7 @@ class _Request:
         self.since = time.monotonic()
         self.future: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
         self._parts: dict[int, Columns] = {}
+        self._missing = self.rows
 
     def receive(self, start: int, count: int, result: Columns | Exception) -> None:
         """Take the result of some rows; with the last of them the caller is answered."""
@@ -233,7 +234,8 @@ class _Request:
             self.future.set_result(result)
         else:
             self._parts[start] = result
-            if sum(len(part[0]) for part in self._parts.values()) == self.rows:
+            self._missing -= count
+            if not self._missing:
                 parts = [self._parts[key] for key in sorted(self._parts)]
                 self.future.set_result(tuple(np.concatenate(column) for column in zip(*parts, strict=True)))
 

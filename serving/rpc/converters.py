@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from partedvae.results import FactorResult, Features, FloatArray, ImageArray
@@ -24,6 +26,10 @@ _OUTPUTS: dict[int, Output] = {
     service_pb2.FEATURE_OUTPUT_RECONSTRUCTION_ERROR: "reconstruction_error",
     service_pb2.FEATURE_OUTPUT_NEGATIVE_ELBO: "negative_elbo",
 }
+
+
+_NAMED_FACTORS: WeakKeyDictionary[Runtime, bytes] = WeakKeyDictionary()
+"""What `_named_factors` made, for as long as a model lives."""
 
 
 def images_from(message: tensors_pb2.Images, spec: manifest_pb2.ImageSpec, limits: ImageLimits) -> ImageArray:
@@ -108,23 +114,40 @@ def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
 
 def features_reply(runtime: Runtime, features: Features) -> service_pb2.ExtractFeaturesResponse:
     """Convert features; what is None is absent."""
-    return service_pb2.ExtractFeaturesResponse(
-        model=model_version(runtime),
-        factors=[
-            service_pb2.FactorFeatures(
-                name=factor.name,
-                class_names=factor.class_names,
-                probs=float_tensor(factor.probs),
-                u_mean=float_tensor(factor.u_mean),
-                u_logvar=float_tensor(factor.u_logvar),
-            )
-            for factor in features
-        ],
-        z_mean=float_tensor(features.z),
-        z_logvar=float_tensor(features.z_logvar),
-        reconstruction_error=float_tensor(features.reconstruction_error),
-        negative_elbo=float_tensor(features.negative_elbo),
-    )
+    # Parsing what never changes (the names of factors and classes) is faster than setting it, for each single image.
+    reply = service_pb2.ExtractFeaturesResponse.FromString(_named_factors(runtime))
+    for message, factor in zip(reply.factors, features, strict=True):
+        _fill(message, "probs", factor.probs)
+        _fill(message, "u_mean", factor.u_mean)
+        _fill(message, "u_logvar", factor.u_logvar)
+    _fill(reply, "z_mean", features.z)
+    _fill(reply, "z_logvar", features.z_logvar)
+    _fill(reply, "reconstruction_error", features.reconstruction_error)
+    _fill(reply, "negative_elbo", features.negative_elbo)
+    return reply
+
+
+def _named_factors(runtime: Runtime) -> bytes:
+    """Return what all feature replies of a model begin with: its name, and its factors with their classes."""
+    named = _NAMED_FACTORS.get(runtime)
+    if named is None:
+        reply = service_pb2.ExtractFeaturesResponse(
+            model=model_version(runtime),
+            factors=[
+                service_pb2.FactorFeatures(name=factor.name, class_names=factor.class_names)
+                for factor in runtime.manifest.factors
+            ],
+        )
+        named = _NAMED_FACTORS[runtime] = reply.SerializeToString()
+    return named
+
+
+def _fill(message: Message, field: str, array: FloatArray | None) -> None:
+    """Pack an array into a field; None leaves it absent."""
+    if array is not None:
+        tensor: tensors_pb2.FloatTensor = getattr(message, field)
+        tensor.shape.extend(array.shape)
+        tensor.data = array.astype("<f4", copy=False).tobytes()
 
 
 def check_chunk(request: service_pb2.StreamFeaturesRequest, first: service_pb2.StreamFeaturesRequest) -> None:
