@@ -1,4 +1,4 @@
-"""Version folders: which there are; and one of them, verified when it is seen, loaded and warmed when it is asked for."""
+"""Version folders: which there are; and one of them, verified when it is seen, loaded and warmed when it is needed."""
 
 from __future__ import annotations
 
