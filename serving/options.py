@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -104,15 +105,15 @@ def misspelt_variables(environment: Mapping[str, str] = os.environ) -> list[str]
 
     Others with the prefix are not ours to judge: Kubernetes makes PARTEDVAE_SERVE_PORT for a service of that name.
     """
-    known = {_variable(name): name for name in ("models_dir", "config", *(item.name for item in settings()))}
+    names = ("models_dir", "config", *(item.name for item in settings()))
+    known = [_variable(name) for name in names]
     complaints = []
     for variable in environment:
         if variable.startswith(f"{ENV_PREFIX}_") and variable not in known:
             # Without the prefix, which would make every two names look alike.
-            start = len(ENV_PREFIX) + 1
-            hint = did_you_mean(variable[start:], [name[start:] for name in known])
-            if hint:
-                complaints.append(f"the variable {variable} sets nothing{hint}")
+            near = get_close_matches(variable.removeprefix(f"{ENV_PREFIX}_").lower(), names, n=1)
+            if near:
+                complaints.append(f"the variable {variable} sets nothing; did you mean {_variable(near[0])!r}?")
     return complaints
 
 

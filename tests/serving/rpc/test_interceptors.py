@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
-from serving.errors import BundleError, DeviceError, ImageError, InvalidInputError, ModelNotFoundError
+from serving.errors import (
+    BundleError,
+    DeviceError,
+    ImageError,
+    InvalidInputError,
+    ModelNotFoundError,
+    OverloadedError,
+    StoppingError,
+)
+from serving.logs import JsonFormatter
 from serving.rpc.answers import INTERNAL_TEXT, MAX_DETAILS
 from serving.rpc.door import Door
 from serving.rpc.interceptors import ErrorInterceptor
@@ -96,3 +108,152 @@ def test_deadline(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> N
     answer = runner.run(call_failing(RuntimeError("never raised"), timeout=0.2))
     assert answer.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert all(record.levelno == logging.DEBUG for record in caplog.records if record.name.startswith("serving"))
+
+
+async def serve_and_call(
+    handler: Callable[[pb.GenerateRequest, Any], Awaitable[pb.GenerateResponse]],
+    client: Callable[[grpc.aio.Channel], Awaitable[Any]],
+    **limits: int,
+) -> Any:
+    """Serve a handler as Generate, with small limits, and run a client against it."""
+    door = Door(limits.pop("max_calls", 1024))
+    interceptor = ErrorInterceptor(SERVICE, door=door, **limits)
+    options = [("grpc.max_receive_message_length", -1)]
+    server = grpc.aio.server(interceptors=[interceptor], options=options)
+    rpc = grpc.unary_unary_rpc_method_handler(
+        handler,
+        request_deserializer=pb.GenerateRequest.FromString,
+        response_serializer=pb.GenerateResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Generate": rpc})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            return await client(channel)
+    finally:
+        await server.stop(None)
+
+
+async def answer(request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
+    return pb.GenerateResponse(seed=request.count)
+
+
+async def send_bytes(channel: grpc.aio.Channel, data: bytes) -> grpc.aio.AioRpcError:
+    """Send bytes as a request; return what comes back, which must be an error."""
+    call = channel.unary_unary(f"/{SERVICE}/Generate")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(data)
+    return caught.value
+
+
+def trailing(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
+    return dict(error.trailing_metadata())
+
+
+def test_overload_tells_when_to_come_back(runner: asyncio.Runner) -> None:
+    """Overload is RESOURCE_EXHAUSTED with google.rpc.RetryInfo, and with what gRPC's own retries obey."""
+    error = runner.run(call_failing(OverloadedError(40, 32, 0.25)))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (error.details() or "").startswith("40 images wait already, the limit is 32: try again in 0.25 s")
+    status = Status.FromString(trailing(error)["grpc-status-details-bin"])
+    assert (status.code, status.message) == (8, error.details())
+    info = RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert info.retry_delay.ToMilliseconds() == 250
+    assert trailing(error)["grpc-retry-pushback-ms"] == "250"
+
+
+def test_stopping_is_unavailable(runner: asyncio.Runner) -> None:
+    """What a stopping server does not do any more is for another server."""
+    assert runner.run(call_failing(StoppingError("bye"))).code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_too_many_calls(runner: asyncio.Runner) -> None:
+    """Above the limit of calls in hand a call is refused like any overload; those in hand are answered."""
+
+    async def client(channel: grpc.aio.Channel) -> None:
+        stub = PartedVAEServiceStub(channel)
+        calls = [stub.Generate(pb.GenerateRequest(count=n)) for n in (1, 2)]
+        while arrived < 2:
+            await asyncio.sleep(0.01)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Generate(pb.GenerateRequest(count=3))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.details() == "2 calls are in hand already, which is the limit: try again in 1 s"
+        assert trailing(caught.value)["grpc-retry-pushback-ms"] == "1000"
+        gate.set()
+        assert [(await call).seed for call in calls] == [1, 2]
+        assert (await stub.Generate(pb.GenerateRequest(count=4))).seed == 4
+
+    async def wait(request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
+        nonlocal arrived
+        arrived += 1
+        await gate.wait()
+        return await answer(request, context)
+
+    arrived, gate = 0, asyncio.Event()
+    runner.run(serve_and_call(wait, client, max_calls=2))
+
+
+def test_bytes_that_are_no_message(runner: asyncio.Runner) -> None:
+    """They are the caller's mistake, not INTERNAL as gRPC would have it; the server goes on."""
+
+    async def client(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
+        error = await send_bytes(channel, b"\xff" * 8_000_000)
+        assert (await PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=5))).seed == 5
+        return error
+
+    error = runner.run(serve_and_call(answer, client))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"the bytes sent are no request of /{SERVICE}/Generate: " in (error.details() or "")
+
+
+def test_message_too_large(runner: asyncio.Runner) -> None:
+    """The answer names size, limit and remedy, and keeps gRPC's own retries from sending it again."""
+    error = runner.run(
+        serve_and_call(answer, lambda channel: send_bytes(channel, b"\xff" * 1001), max_message_bytes=1000)
+    )
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.details() == (
+        "the request has 1,001 bytes, above the limit of 1,000: send fewer images in a request, "
+        "or start the server with a larger --max-message-mb"
+    )
+    assert trailing(error)["grpc-retry-pushback-ms"] == "-1"
+
+
+def test_the_debug_line_as_json(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> None:
+    """The line of a request has its fields as members, with the id that the caller gave it, made harmless."""
+
+    async def client(channel: grpc.aio.Channel) -> None:
+        metadata = (("x-request-id", "a" * 200),)
+        await PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=3), metadata=metadata)
+
+    caplog.set_level(logging.DEBUG, "serving")
+    runner.run(serve_and_call(answer, client))
+    (record,) = [r for r in caplog.records if r.name == "serving.rpc.interceptors"]
+    entry = json.loads(JsonFormatter(worker=2).format(record))
+    assert (
+        entry.items()
+        >= {
+            "level": "debug",
+            "logger": "serving.rpc.interceptors",
+            "worker": 2,
+            "method": f"/{SERVICE}/Generate",
+            "code": "OK",
+            "images": 3,
+            "request_id": "a" * 128,
+        }.items()
+    )
+    assert entry["message"].endswith(f" ms, 3 images, id {'a' * 128}")
+
+
+def test_exceptions_as_json(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception is a member of one line."""
+    try:
+        raise KeyError("x")
+    except KeyError:
+        logging.getLogger("serving.test").exception("failed")
+    line = JsonFormatter(worker=None).format(caplog.records[-1])
+    assert "\n" not in line
+    assert json.loads(line)["exception"].endswith("KeyError: 'x'")

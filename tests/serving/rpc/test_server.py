@@ -36,7 +36,7 @@ def assert_answer(reply: pb.ClassifyResponse, count: int, seed: int = 0) -> None
     np.testing.assert_array_equal(reply.factors[0].class_indices, expected)
 
 
-@pytest.mark.parametrize("service", ["", SERVICE])
+@pytest.mark.parametrize("service", ["", SERVICE, "inference.GRPCInferenceService"])
 def test_health(server: ServerProcess, service: str) -> None:
     """The server as a whole and its service are healthy, asked once or watched."""
     with grpc.insecure_channel(server.address) as channel:
@@ -69,7 +69,12 @@ def test_reflection(server: ServerProcess) -> None:
         ]
         listed, described = ServerReflectionStub(channel).ServerReflectionInfo(iter(requests))
     names = {service.name for service in listed.list_services_response.service}
-    assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert names == {
+        SERVICE,
+        "inference.GRPCInferenceService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
     assert any(b"ExtractFeatures" in proto for proto in described.file_descriptor_response.file_descriptor_proto)
 
 
@@ -92,7 +97,7 @@ class TestWhileALargeRequestIsInHand:
     @pytest.fixture
     def gated(self, tiny_models: Path, tmp_path: Path) -> Iterator[ServerProcess]:
         program = ("-m", "tests.serving.gated_server", str(tmp_path))
-        with running_server(tiny_models, program=program) as server:
+        with running_server(tiny_models, "--threads", "2", program=program) as server:
             yield server
 
     @pytest.fixture
