@@ -86,10 +86,14 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
     kind = _BY_STATUS.get(status, InternalError)
     if kind is UnavailableError:
         if "handshake" in details.lower():
-            reason = details.rpartition(": ")[2].rstrip("]")
+            reason = details.removesuffix(": OK").rpartition("OPENSSL_internal:")[2]
             return kind(
                 f"no secure connection to {address} ({reason}); check that the server uses TLS, that ca= signed its "
                 "certificate for this name, and whether it asks for cert= and key="
+            )
+        if "socket closed" in details.lower():
+            return kind(
+                f"the connection to {address} was closed; try again, with tls=True or ca= if the server uses TLS"
             )
         if details.lower().startswith(_NEVER_CONNECTED):
             reason = details.rpartition(": ")[2].rstrip("]")

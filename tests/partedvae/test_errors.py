@@ -53,11 +53,19 @@ class FailedCall(grpc.RpcError):
         ),
         (
             "UNAVAILABLE",
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:1:1: Ssl handshake failed: NO_SHARED_CIPHER",
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:1:1: Tls handshake failed (TSI_PROTOCOL_FAILURE): "
+            "SSL_ERROR_SSL: error:1:SSL routines:OPENSSL_internal:NO_SHARED_CIPHER: OK",
             errors.UnavailableError,
             ConnectionError,
             "no secure connection to here:1 (NO_SHARED_CIPHER); check that the server uses TLS, that ca= signed its "
             "certificate for this name, and whether it asks for cert= and key=",
+        ),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed",
+            errors.UnavailableError,
+            ConnectionError,
+            "the connection to here:1 was closed; try again, with tls=True or ca= if the server uses TLS",
         ),
         ("UNAUTHENTICATED", "no token: send", errors.AuthenticationError, PermissionError, "no token: send"),
         ("FAILED_PRECONDITION", "no scorer.onnx", errors.ModelError, PartedVAEError, "no scorer.onnx"),

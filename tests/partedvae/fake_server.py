@@ -1,0 +1,56 @@
+"""A gRPC server in this process that answers as a test tells it to, and remembers what it was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from partedvae.v1 import service_pb2
+
+SERVICE = service_pb2.DESCRIPTOR.services_by_name["PartedVAEService"]
+
+Refusal = tuple[grpc.StatusCode, str, int | None]
+"""Status, text, and the pushback in milliseconds."""
+
+
+@dataclass
+class FakeServer:
+    """Refuses the first calls, then answers with empty messages."""
+
+    refusals: list[Refusal]
+    address: str = ""
+    calls: int = 0
+    tokens: list[str] = field(default_factory=list)
+
+    def answer(self, _request: bytes, context: Any) -> bytes:
+        """Answer a call of any method."""
+        self.calls += 1
+        self.tokens += [value for key, value in context.invocation_metadata() if key == "authorization"]
+        if self.refusals:
+            status, text, pushback = self.refusals.pop(0)
+            if pushback is not None:
+                context.set_trailing_metadata((("grpc-retry-pushback-ms", str(pushback)),))
+            context.abort(status, text)
+        return b""
+
+
+@contextmanager
+def fake_server(*refusals: Refusal) -> Iterator[FakeServer]:
+    """Serve on a free port."""
+    fake = FakeServer(list(refusals))
+    handlers: dict[str, Any] = {
+        method.name: grpc.unary_unary_rpc_method_handler(fake.answer) for method in SERVICE.methods
+    }
+    server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield fake
+    finally:
+        server.stop(None).wait()

@@ -1,0 +1,81 @@
+"""Both clients and the commands against a real server with TLS, certificates of clients, and tokens."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from partedvae import AuthenticationError, UnavailableError
+from partedvae.cli import main
+from tests.bundles import GREY
+from tests.partedvae.conftest import Call
+from tests.processes import ServerProcess, running_server
+from tests.serving.rpc.test_security import make_authority, make_certificate
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the authorities `ca` and `other`, the certificates `server` and `client`, and a token."""
+    folder = tmp_path_factory.mktemp("keys")
+    make_authority(folder, "ca")
+    make_authority(folder, "other")
+    make_certificate(folder, "server", "ca")
+    make_certificate(folder, "client", "ca")
+    (folder / "token").write_text("secret\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def secure_server(tiny_models: Path, keys: Path) -> Iterator[ServerProcess]:
+    """Serve with TLS to clients with a certificate and a token."""
+    tls = ("--tls-cert", keys / "server.pem", "--tls-key", keys / "server.key", "--tls-client-ca", keys / "ca.pem")
+    with running_server(tiny_models, *map(str, tls), "--token-file", str(keys / "token")) as server:
+        yield server
+
+
+def settings(keys: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "ca": keys / "ca.pem",
+        "cert": keys / "client.pem",
+        "key": keys / "client.key",
+        "token": keys / "token",
+    } | changes
+
+
+def test_with_all_that_the_server_wants(call: Call, secure_server: ServerProcess, keys: Path) -> None:
+    images = GREY.random_images(3)
+    features = call(secure_server.address, "features", images, settings=settings(keys))
+    assert features.classes.tolist() == [str(k) for k in GREY.encode(images)["digit.probs"].argmax(axis=1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"token": None}, AuthenticationError, "no token: send a token"),
+        ({"token": "wrong"}, AuthenticationError, "the token is not one that this server knows: send a token"),
+        ({"ca": "other.pem"}, UnavailableError, "no secure connection to .*CERTIFICATE_VERIFY_FAILED.*check that"),
+    ],
+)
+def test_without(
+    call: Call, secure_server: ServerProcess, keys: Path, changes: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    """Each refusal says what is missing."""
+    if "ca" in changes:
+        changes = {"ca": keys / changes["ca"]}
+    with pytest.raises(kind, match=message):
+        call(secure_server.address, "models", settings=settings(keys, **changes))
+
+
+def test_commands_take_the_same_as_options(secure_server: ServerProcess, keys: Path) -> None:
+    """With the options the models are listed; without the token, the refusal is said."""
+    tls = ["--tls-ca", keys / "ca.pem", "--tls-cert", keys / "client.pem", "--tls-key", keys / "client.key"]
+    arguments = ["models", "--server", secure_server.address, *map(str, tls)]
+    listed = CliRunner().invoke(main, [*arguments, "--token-file", str(keys / "token")])
+    refused = CliRunner().invoke(main, arguments)
+
+    assert listed.exit_code == 0
+    assert "tiny   1 (default)  ready" in listed.output
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: no token: send a token")
