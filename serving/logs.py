@@ -45,6 +45,7 @@ def configure(config: ServeConfig, worker: int | None = None) -> None:
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter(config.log_format, worker))
+    handler.addFilter(_is_news)
     # Libraries speak up only when something is wrong: debug means the server's own lines.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     set_level(config.log_level)
@@ -53,6 +54,13 @@ def configure(config: ServeConfig, worker: int | None = None) -> None:
 def set_level(level: LogLevel) -> None:
     """Set the level of the server's own lines."""
     logging.getLogger("serving").setLevel(level.upper())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what gRPC calls an error and is none: a caller that was gone when its answer was to be sent."""
+    return record.name != "grpc._cython.cygrpc" or not record.getMessage().startswith(
+        "ExecuteBatchError raised in core"
+    )
 
 
 def _formatter(kind: LogFormat, worker: int | None) -> logging.Formatter:
