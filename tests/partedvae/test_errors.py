@@ -53,7 +53,7 @@ class FailedCall(grpc.RpcError):
         ),
         (
             "UNAVAILABLE",
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:1:1: Tls handshake failed (TSI_PROTOCOL_FAILURE): "
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:1:1: Tls handshake failed (TSI_FAILURE): "
             "SSL_ERROR_SSL: error:1:SSL routines:OPENSSL_internal:NO_SHARED_CIPHER: OK",
             errors.UnavailableError,
             ConnectionError,

@@ -1,0 +1,97 @@
+"""Traverse and TransferAttributes at the wire: what only a caller without our client can send."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
+from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
+from tests.bundles import COLOURED
+from tests.processes import ServerProcess
+
+MODEL = pb.ModelSelector(name="shapes")
+PIXELS = COLOURED.random_images(2)
+IMAGES = Images(packed=PackedImages(data=PIXELS.tobytes(), shape=PIXELS.shape))
+PRIOR = pb.PriorDraw(seed=1)
+Z = pb.ZDimensions()
+STYLES = pb.ClassChoices(items=[pb.ClassChoice(classes={"shape": "heart"})])
+UNKNOWN: Any = 9
+
+
+@pytest.fixture(scope="module")
+def stub(two_model_server: ServerProcess) -> Iterator[PartedVAEServiceStub]:
+    with grpc.insecure_channel(two_model_server.address) as channel:
+        yield PartedVAEServiceStub(channel)
+
+
+def test_zeros_mean_the_defaults(stub: PartedVAEServiceStub) -> None:
+    """One base, all dimensions, nine columns from -2.5 to 2.5; the model, the classes and the seed are told."""
+    reply = stub.Traverse(pb.TraverseRequest(model=MODEL, prior=pb.PriorDraw(), z=Z))
+
+    assert (reply.grid.rows, reply.grid.columns) == (5, 9)
+    assert list(reply.grid.images.packed.shape) == [45, 10, 12, 3]
+    assert [row.dimension for row in reply.rows] == list(range(5))
+    assert (reply.rows[0].values[0], reply.rows[0].values[4], reply.rows[0].values[8]) == (-2.5, 0.0, 2.5)
+    assert [factor.name for factor in reply.base_classes] == ["shape", "colour"]
+    assert len(reply.base_classes[0].class_indices) == 1
+    assert reply.HasField("seed")
+    assert (reply.model.name, reply.model.version) == ("shapes", 1)
+
+
+def test_grids_as_png_files(stub: PartedVAEServiceStub) -> None:
+    """The same pixels, row by row."""
+    request = pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_images=IMAGES)
+    packed = stub.TransferAttributes(request)
+    request.format = pb.IMAGE_FORMAT_PNG
+    encoded = stub.TransferAttributes(request)
+
+    pixels = np.frombuffer(packed.grid.images.packed.data, np.uint8).reshape(4, 10, 12, 3)
+    files = [np.asarray(Image.open(io.BytesIO(item))) for item in encoded.grid.images.encoded.items]
+    np.testing.assert_array_equal(files, pixels)
+    assert (encoded.grid.rows, encoded.grid.columns) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (pb.TraverseRequest(z=Z, prior=PRIOR), "there are several models, name one of ['shapes', 'tiny']"),
+        (pb.TraverseRequest(model=MODEL, z=Z), "no images: set"),
+        (pb.TraverseRequest(model=MODEL, prior=PRIOR), "nothing changes: set z, u or classes_of"),
+        (pb.TraverseRequest(model=MODEL, prior=PRIOR, classes_of="shape", steps=3), "do not go with classes_of"),
+        (pb.TraverseRequest(model=MODEL, prior=PRIOR, z=Z, reach=float("nan")), "a reach of nan is out of range"),
+        (pb.TraverseRequest(model=MODEL, prior=PRIOR, z=Z, format=UNKNOWN), "format has the value 9"),
+        (pb.TraverseRequest(model=MODEL, prior=pb.PriorDraw(count=2**32 - 1), z=Z), "4294967295 bases"),
+        (pb.TraverseRequest(model=MODEL, prior=PRIOR, z=pb.ZDimensions(dimensions=[0] * 5000)), "5000 rows each"),
+        (pb.TransferAttributesRequest(model=MODEL, content=IMAGES), "no images: set"),
+        (pb.TransferAttributesRequest(model=MODEL, style_classes=STYLES), "no images: set"),
+        (
+            pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=STYLES, factors=["shape"]),
+            "factors ['shape'] do not go with style_classes, which name theirs: leave factors empty",
+        ),
+        (
+            pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=STYLES, layout=UNKNOWN),
+            "layout has the value 9: choose one of ['TRANSFER_LAYOUT_GRID', 'TRANSFER_LAYOUT_PAIRS']",
+        ),
+        (
+            pb.TransferAttributesRequest(
+                model=MODEL, content=IMAGES, style_images=Images(encoded=EncodedImages(items=[b"GIF89a"]))
+            ),
+            "image 0: GIF is not supported",
+        ),
+    ],
+)
+def test_bad_requests(stub: PartedVAEServiceStub, request_: Any, message: str) -> None:
+    """INVALID_ARGUMENT, with the value and the remedy."""
+    traverse = isinstance(request_, pb.TraverseRequest)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Traverse(request_) if traverse else stub.TransferAttributes(request_)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert message in (caught.value.details() or "")
