@@ -938,8 +938,8 @@ class TraverseRequest(_message.Message):
     REACH_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     classes_of: _builtins.str
-    """The classes of the factor of this name: u_k moves from mode to mode and keeps its distance from the mode's mean,
-    measured in the mode's standard deviations.
+    """The classes of the factor of this name, or of the only one where it is empty: u_k moves from mode to mode and keeps
+    its distance from the mode's mean, measured in the mode's standard deviations.
     """
     steps: _builtins.int
     """Columns of z and u, 2 to 64; 0 means 9. Not to be set with classes_of, which has a column for each class."""
