@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,14 @@ from serving.rpc.oip_models import Signature, Tensor
 
 BYTES = "BYTES"
 """Datatype of image files in place of pixels."""
-NUMPY = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
+NUMPY: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 LENGTH_BYTES = 4
 """Bytes of the length before each element of a raw BYTES tensor, little-endian."""
 UNSUPPORTED = ("shared_memory_region", "classification")
 """Parameters of tensors that would change the answer, and that this server has not."""
 
-InputTensor = oip.ModelInferRequest.InferInputTensor
+InputTensor: TypeAlias = oip.ModelInferRequest.InferInputTensor
+RequestedOutput: TypeAlias = oip.ModelInferRequest.InferRequestedOutputTensor
 Values = NDArray[Any] | list[bytes]
 """An array [rows, …], or the bytes of image files."""
 
@@ -39,7 +40,8 @@ def read_inputs(request: oip.ModelInferRequest, signature: Signature, limits: Im
     """
     declared = {tensor.name: tensor for tensor in signature.inputs}
     _check_names([tensor.name for tensor in request.inputs], declared)
-    for part in (*request.inputs, *request.outputs):
+    parts: list[InputTensor | RequestedOutput] = [*request.inputs, *request.outputs]
+    for part in parts:
         for name in UNSUPPORTED:
             if name in part.parameters:
                 raise InvalidInputError(f"the parameter {name!r} of {part.name!r} is not supported; leave it out")
@@ -118,7 +120,8 @@ def _from_raw(tensor: InputTensor, data: bytes, rows: int) -> Values:
 
 def _elements(tensor: InputTensor, data: bytes, rows: int) -> list[bytes]:
     """Cut raw BYTES into its elements."""
-    elements, start = [], 0
+    elements: list[bytes] = []
+    start = 0
     while start < len(data) and len(elements) < rows:
         stop = start + LENGTH_BYTES
         length = int.from_bytes(data[start:stop], "little")
