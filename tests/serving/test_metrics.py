@@ -8,15 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from partedvae.v1.service_pb2 import ClassifyRequest
+from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from serving.errors import AddressError
 from serving.metrics import Metrics
 from serving.repository import ModelRepository, VersionStatus
 from serving.scrape import forget_process, own_registry, scrape_server, shared_folder, shared_registry
 from tests.bundles import GREY
-from tests.scraping import scrape
+from tests.processes import running_server, wait_until
+from tests.scraping import METRICS, in_hand, metrics_of, scrape
+from tests.serving.faults.support import images_message
 
 
 def status(version: int, *, ready: bool = True, default: bool = False, provider: str = "") -> VersionStatus:
@@ -149,3 +154,19 @@ def test_port_in_use() -> None:
             scrape_server(address, CollectorRegistry()),
         ):
             pass
+
+
+def test_workers_tell_together(tiny_models: Path) -> None:
+    """The supervisor tells what all workers have counted, and what they serve where."""
+    with running_server(tiny_models, "--workers", "2", *METRICS) as server:
+        for _ in range(6):  # Each connection of its own, so that both workers get some.
+            with grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                PartedVAEServiceStub(channel).Classify(ClassifyRequest(images=images_message(4)))
+        wait_until(lambda: in_hand(server) == 0)
+        seen = metrics_of(server)
+    assert seen['partedvae_request_seconds_count{code="OK",rpc="Classify"}'] == 6
+    assert seen['partedvae_images_total{rpc="Classify"}'] == 24
+    assert seen['partedvae_batch_rows_sum{graph="encoder",model="tiny"}'] == 24
+    assert seen['partedvae_queue_seconds_count{graph="encoder",model="tiny"}'] == 6
+    assert seen['partedvae_execution_provider_info{model="tiny",provider="CPUExecutionProvider"}'] == 1
+    assert seen['partedvae_model_served_version{model="tiny"}'] == 1
