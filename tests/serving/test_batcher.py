@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from serving.batch_slots import ENOUGH_ROWS
 from serving.batcher import MIN_SHARE, UNKNOWN_WAIT, BatchPolicy
 from serving.errors import OverloadedError
 from tests.serving.batching import Bench, Doubler, eventually
@@ -58,6 +59,37 @@ def test_requests_of_one_turn_share_a_batch() -> None:
         async with bench(run) as made:
             await asyncio.gather(*(made.ask([number]) for number in range(8)))
             assert run.batches == [list(range(8))]
+
+    asyncio.run(scenario())
+
+
+def test_requests_of_a_few_turns_share_a_batch() -> None:
+    """An idle session lets the loop go round for what has arrived already."""
+
+    async def scenario() -> None:
+        run = Doubler()
+        async with bench(run) as made:
+            requests = []
+            for number in range(4):
+                requests.append(made.ask([number]))
+                await asyncio.sleep(0)
+            await asyncio.gather(*requests)
+            assert run.batches == [[0, 1, 2, 3]]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("rows", [1, ENOUGH_ROWS])
+def test_a_run_under_way_holds_nobody_for_long(rows: int) -> None:
+    """Many rows or few: a free session takes them though another run does not end."""
+
+    async def scenario() -> None:
+        run = Doubler(gated=True)
+        async with held(run, sessions=2) as made:
+            request = made.ask(range(rows))
+            await eventually(lambda: run.batches[1:] == [list(range(rows))])
+            run.gate.set()
+            assert (await request)[0].tolist() == [2 * number for number in range(rows)]
 
     asyncio.run(scenario())
 
