@@ -122,9 +122,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         stream: Callable[[AsyncIterator[Any], Context], Awaitable[None]] = handler.stream_stream  # type: ignore[assignment]
         assert inspect.iscoroutinefunction(stream), f"{method} must stream both ways, and write its answers"
 
-        async def streaming(raws: AsyncIterator[bytes], context: Context) -> None:
+        async def streaming(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async with _Call(self, method, context):
                 await stream(read_all(raws), context)
+            for nothing in ():
+                yield nothing  # The interceptor of OpenTelemetry takes only generators.
 
         return grpc.stream_stream_rpc_method_handler(streaming, response_serializer=handler.response_serializer)
 

@@ -7,7 +7,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +171,9 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _refusal(what: str) -> grpc.RpcMethodHandler[Any, Any]:
-    async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{what}: {DENIAL}")
+        yield  # The interceptor of OpenTelemetry takes only generators.
 
     # A handler of streams answers calls of every kind, and does not wait for the request.
     return grpc.stream_stream_rpc_method_handler(refuse)

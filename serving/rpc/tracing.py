@@ -28,8 +28,10 @@ def tracing() -> Iterator[grpc.aio.ServerInterceptor]:
         raise ConfigError(
             f"--otel needs {error.name}, which is not installed; install it with: pip install 'partedvae[serve,otel]'"
         ) from error
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over this name.
-    provider = TracerProvider(resource=Resource({"service.name": "partedvae"}).merge(Resource.create()))
+    resource = Resource.create()
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):  # Nobody has set another.
+        resource = resource.merge(Resource({"service.name": "partedvae"}))
+    provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     try:

@@ -202,3 +202,17 @@ def test_png_round_trip(spec: ImageSpec) -> None:
     """What is encoded as PNG is decoded to the same pixels."""
     source = pixels(3, spec.height, spec.width, spec.channels)
     np.testing.assert_array_equal(decode(encode_png(source), spec), source)
+
+
+def test_pixels_of_the_whole_request() -> None:
+    """Many images, each of them small enough, are refused when they have too many pixels together."""
+    limits = ImageLimits(max_pixels=12, max_request_pixels=30)
+    pixels = np.zeros((3, 3, 4, 1), dtype=np.uint8)
+    message = "the images of the request have more than 30 pixels, which is the limit: send them in several requests"
+    with pytest.raises(InvalidInputError, match=message):
+        decode(encode_png(pixels), GREY, limits)
+    with pytest.raises(InvalidInputError, match=message):
+        decode_each(encode_png(pixels), GREY, limits)
+    with pytest.raises(InvalidInputError, match=message):
+        from_packed(pixels.tobytes(), pixels.shape, GREY, limits)
+    assert len(decode(encode_png(pixels[:2]), GREY, limits)) == 2

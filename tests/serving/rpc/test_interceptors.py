@@ -113,11 +113,11 @@ def test_deadline(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> N
 async def serve_and_call(
     handler: Callable[[pb.GenerateRequest, Any], Awaitable[pb.GenerateResponse]],
     client: Callable[[grpc.aio.Channel], Awaitable[Any]],
-    **limits: int,
+    max_calls: int = 1024,
+    max_message_bytes: int = 64_000_000,
 ) -> Any:
     """Serve a handler as Generate, with small limits, and run a client against it."""
-    door = Door(limits.pop("max_calls", 1024))
-    interceptor = ErrorInterceptor(SERVICE, door=door, **limits)
+    interceptor = ErrorInterceptor(SERVICE, door=Door(max_calls), max_message_bytes=max_message_bytes)
     options = [("grpc.max_receive_message_length", -1)]
     server = grpc.aio.server(interceptors=[interceptor], options=options)
     rpc = grpc.unary_unary_rpc_method_handler(
@@ -141,7 +141,7 @@ async def answer(request: pb.GenerateRequest, context: Any) -> pb.GenerateRespon
 
 async def send_bytes(channel: grpc.aio.Channel, data: bytes) -> grpc.aio.AioRpcError:
     """Send bytes as a request; return what comes back, which must be an error."""
-    call = channel.unary_unary(f"/{SERVICE}/Generate")
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Generate")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(data)
     return caught.value
@@ -175,7 +175,7 @@ def test_too_many_calls(runner: asyncio.Runner) -> None:
     async def client(channel: grpc.aio.Channel) -> None:
         stub = PartedVAEServiceStub(channel)
         calls = [stub.Generate(pb.GenerateRequest(count=n)) for n in (1, 2)]
-        while arrived < 2:
+        while len(arrived) < 2:
             await asyncio.sleep(0.01)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Generate(pb.GenerateRequest(count=3))
@@ -187,12 +187,12 @@ def test_too_many_calls(runner: asyncio.Runner) -> None:
         assert (await stub.Generate(pb.GenerateRequest(count=4))).seed == 4
 
     async def wait(request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
-        nonlocal arrived
-        arrived += 1
+        arrived.append(request.count)
         await gate.wait()
         return await answer(request, context)
 
-    arrived, gate = 0, asyncio.Event()
+    arrived: list[int] = []
+    gate = asyncio.Event()
     runner.run(serve_and_call(wait, client, max_calls=2))
 
 
