@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, FloatTensor, Images, PackedImages
 from tests.bundles import COLOURED, GREY
-from tests.processes import ServerProcess, running_server, wait_until
+from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.serving.gated_server import LARGE
 from tests.serving.pictures import file_of, noise
 
@@ -159,23 +160,28 @@ def test_sigterm_mid_stream(tiny_models: Path, tmp_path: Path) -> None:
     """SIGTERM: chunks in hand are answered, then the stream is told to go elsewhere, and the exit code is 0."""
     program = ("-m", "tests.serving.gated_server", str(tmp_path))
     with running_server(tiny_models, program=program) as server, grpc.insecure_channel(server.address) as channel:
+        answered, done = threading.Event(), threading.Event()
 
         def requests() -> Iterator[pb.StreamFeaturesRequest]:
-            yield from chunks(packed(GREY.random_images(2)), packed(GREY.random_images(LARGE)))
-            wait_until((tmp_path / "done").exists)  # The stream stays open.
+            small, large = chunks(packed(GREY.random_images(2)), packed(GREY.random_images(LARGE)))
+            yield small
+            answered.wait(PATIENCE)  # Else both could go in one batch.
+            yield large
+            done.wait(PATIENCE)  # The stream stays open.
 
         replies = PartedVAEServiceStub(channel).StreamFeatures(requests())
         assert next(replies).features.HasField("model")
+        answered.set()
         wait_until((tmp_path / "entered").exists)
         server.process.terminate()
         (tmp_path / "open").touch()
         assert len(floats(next(replies).features.factors[0].probs)) == LARGE
         with pytest.raises(grpc.RpcError) as caught:
             next(replies)
-        (tmp_path / "done").touch()
+        done.set()
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         assert "the first 2 requests of the stream are answered" in (caught.value.details() or "")
-        assert server.process.wait(60) == 0
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_a_caller_that_vanishes(tiny_models: Path, tmp_path: Path) -> None:
