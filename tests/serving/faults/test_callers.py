@@ -88,7 +88,7 @@ def test_two_hundred_against_a_queue_of_32(gated: ServerProcess, stub: PartedVAE
     assert seen['partedvae_request_seconds_count{code="OK",rpc="ExtractFeatures"}'] == QUEUE + 1
 
 
-VANISHING = f"""
+VANISHING = """
 import grpc
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
@@ -97,15 +97,16 @@ import sys
 
 def requests():
     while True:
-        yield pb.StreamFeaturesRequest(images=images_message({LARGE} - 1))
+        yield pb.StreamFeaturesRequest(images=images_message(9))
 
 for reply in PartedVAEServiceStub(grpc.insecure_channel(sys.argv[1])).StreamFeatures(requests()):
     print(len(reply.features.factors), flush=True)
 """
 
 
-def test_caller_vanishes_mid_stream(gated: ServerProcess, stub: PartedVAEServiceStub) -> None:
+def test_caller_vanishes_mid_stream(gated: ServerProcess, stub: PartedVAEServiceStub, tmp_path: Path) -> None:
     """A caller that is killed leaves nothing behind, and the others are served."""
+    (tmp_path / "open").touch()
     with subprocess.Popen(
         [sys.executable, "-c", VANISHING, gated.address], stdout=subprocess.PIPE, text=True
     ) as caller:
