@@ -9,7 +9,7 @@ from PIL import Image
 
 from partedvae.errors import InvalidRequestError
 from partedvae.items import MAX_BYTES
-from partedvae.requests import Chunk, chunks
+from partedvae.requests import Chunk, chunks, count_of
 from partedvae.v1.tensors_pb2 import Images
 
 
@@ -147,7 +147,7 @@ def test_files_are_read_when_their_turn_comes(tmp_path: Path) -> None:
         (b"x" * 5_000_000, "image 0 has 5,000,000 bytes and a message takes 3,670,016; scale it down"),
         (3.5, "float is no image; give a uint8 numpy array, a path, a file's bytes or a PIL image"),
         ([b"x", None], "image 1: NoneType is no image"),
-        ([noise(8, 6), noise(8)], "image 1: an array in a list is [height, width] or [height, width, channels]"),
+        ([noise(8, 6), noise(8)], "image 1: an array in a list is [height, width], [height, width, channels] or"),
         ([np.zeros((8, 6))], "image 0 is float64, images are uint8; scale it"),
         ([noise(8, 6, 2)], "image 0 has 2 channels"),
     ],
@@ -171,3 +171,39 @@ def test_a_servers_message_is_told_in_the_callers_numbers() -> None:
     assert chunk.locate("image 1: no bytes") == "image 1025 (b.png): no bytes"
     assert chunk.locate("image 7: no bytes") == "image 1031: no bytes"
     assert chunk.locate("the batch is empty") == "the batch is empty"
+
+
+def test_batches_in_an_iterator_are_chunks_of_their_own() -> None:
+    """[count, height, width, channels] among single images; positions count images."""
+    one, batch = noise(8, 6), noise(1500, 8, 6, 1)
+    parts = list(chunks([one, one, batch, one]))
+
+    assert [[part.positions[0], len(part.positions)] for part in parts] == [
+        [0, 2],
+        [2, 1024],
+        [1026, 476],
+        [1502, 1],
+    ]
+    np.testing.assert_array_equal(np.concatenate([pixels_of(part)[..., 0] for part in parts[1:3]]), batch[..., 0])
+
+
+def test_what_cannot_be_read_can_be_left_out(tmp_path: Path) -> None:
+    """It becomes a problem of the next chunk, by position and name; a last chunk may have nothing else."""
+    missing = tmp_path / "missing.png"
+    first, last = chunks([missing, b"x", noise(8, 6), missing], leave_out=True)
+
+    assert (list(first.positions), [(p.index, p.name, p.reason) for p in first.problems]) == (
+        [1],
+        [(0, str(missing), "No such file or directory")],
+    )
+    assert (list(last.positions), [p.index for p in last.problems]) == ([2], [3])
+    (nothing,) = chunks([missing], leave_out=True)
+    assert (list(nothing.positions), [p.index for p in nothing.problems]) == ([], [0])
+
+
+@pytest.mark.parametrize(
+    ("images", "count"),
+    [(noise(5, 8, 6), 5), (noise(8, 6), 1), (b"x", 1), ("a.png", 1), (["a", "b"], 2), (iter(["a"]), None)],
+)
+def test_images_are_counted_where_that_can_be(images: Any, count: int | None) -> None:
+    assert count_of(images) == count

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from partedvae.results import ImageArray
+from partedvae.results import FeatureChunk, Features, ImageArray, ImageProblem
 from serving.bundle import sha256_of
+from serving.extract import joined_rows
+from serving.inputs import Prepared
 from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess
 from tests.serving.extraction import COUNT, extract, idx
@@ -203,3 +205,24 @@ def test_images_of_other_sizes_are_fitted(folder: Path, tiny_models: Path, tmp_p
 
     assert result.exit_code == 0
     assert pq.read_table(output)["error"].to_pylist() == [None]
+
+
+def test_what_a_server_cannot_use_is_a_row_with_its_reason() -> None:
+    """A batch that came back in two parts: the server's problems are among the images that were readable here."""
+    prepared = Prepared(
+        keys=["a", "b", "c", "d", "e"], errors=[None, "no file", None, None, None], images=GREY.random_images(4)
+    )
+    features = [Features(factors=(), z=np.full((rows, 2), rows, np.float32)) for rows in (2, 1)]
+    parts = [
+        FeatureChunk(features=features[0], positions=[100, 101]),
+        FeatureChunk(
+            features=features[1], positions=[103], problems=(ImageProblem(index=102, name="", reason="too dark"),)
+        ),
+    ]
+    rows = joined_rows(prepared, parts, first=100)
+
+    assert rows.keys == ["a", "b", "c", "d", "e"]
+    assert rows.errors == [None, "no file", None, "too dark", None]
+    assert rows.features is not None
+    assert rows.features.z is not None
+    assert rows.features.z[:, 0].tolist() == [2, 2, 1]
