@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 
 from partedvae.results import FloatArray, ImageArray
 from serving.batch_slots import Slots
-from serving.batcher import Batcher, BatchObserver, BatchPolicy, Columns
+from serving.batcher import Batcher, BatchObserver, BatchPolicy
+from serving.batches import Columns
 from serving.runtime import Runtime
 
 _IMAGES = ("images",)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from serving.batch_slots import Slots
-from serving.batcher import Batcher, BatchObserver, BatchPolicy, Columns
+from serving.batcher import Batcher, BatchObserver, BatchPolicy
+from serving.batches import Columns
 from tests.processes import PATIENCE
 
 
