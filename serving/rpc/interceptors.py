@@ -29,6 +29,10 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
+NO_REPLIES: tuple[Any, ...] = ()
+"""Yielded by handlers that end otherwise: the interceptor of OpenTelemetry takes only generators."""
+
+
 class CallObserver(Protocol):
     """Who wants to know of calls, for metrics. Called on the event loop."""
 
@@ -123,10 +127,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         assert inspect.iscoroutinefunction(stream), f"{method} must stream both ways, and write its answers"
 
         async def streaming(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            for reply in NO_REPLIES:
+                yield reply
             async with _Call(self, method, context):
                 await stream(read_all(raws), context)
-            for nothing in ():
-                yield nothing  # The interceptor of OpenTelemetry takes only generators.
 
         return grpc.stream_stream_rpc_method_handler(streaming, response_serializer=handler.response_serializer)
 

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from serving.errors import SecurityError
+from serving.rpc.interceptors import NO_REPLIES
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +173,9 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
 def _refusal(what: str) -> grpc.RpcMethodHandler[Any, Any]:
     async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        for reply in NO_REPLIES:
+            yield reply
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{what}: {DENIAL}")
-        yield  # The interceptor of OpenTelemetry takes only generators.
 
     # A handler of streams answers calls of every kind, and does not wait for the request.
     return grpc.stream_stream_rpc_method_handler(refuse)

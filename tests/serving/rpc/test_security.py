@@ -17,6 +17,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
+from serving.errors import SecurityError
+from serving.rpc.security import Certificates, TokenFile
 from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -182,31 +184,52 @@ def test_tokens_are_read_again(guarded: ServerProcess, tokens: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("content", "message"),
     [
-        (["--token-file", "nowhere"], "Error: cannot read nowhere: No such file or directory"),
-        (["--token-file", "empty"], "Error: empty holds no token: write one a line, or leave --token-file out"),
-        (["--token-file", "words"], "Error: line 2 of words is no token: write one a line, printable ASCII without"),
-        (
-            ["--tls-cert", "server.pem", "--tls-key", "client.key"],
-            "server.pem and client.key are not a certificate and",
-        ),
-        (["--tls-cert", "empty", "--tls-key", "server.key"], "Error: empty and server.key are not a certificate and"),
-        (
-            ["--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-client-ca", "empty"],
-            "Error: empty holds no certificates in PEM",
-        ),
+        (None, "cannot read tokens: No such file or directory"),
+        ("", "tokens holds no token: write one a line, or leave --token-file out"),
+        ("token\nvery secret\n", "line 2 of tokens is no token: write one a line, printable ASCII without spaces"),
+        ("tökén\n", "line 1 of tokens is no token: write one a line, printable ASCII without spaces"),
     ],
 )
-def test_bad_files(tiny_models: Path, keys: Path, options: list[str], message: str) -> None:
-    """Files that cannot be used end the command with what is wrong; never with a token."""
-    (keys / "empty").write_text("")
-    (keys / "words").write_text("token\nvery secret\n")
-    command = [sys.executable, *SERVE, str(tiny_models), "--address", "127.0.0.1:0", *options]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=keys)
+def test_bad_token_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, message: str) -> None:
+    """A file that cannot be used is refused with what is wrong, and never with what is in it."""
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("tokens").write_text(content, encoding="utf-8")
+    with pytest.raises(SecurityError) as caught:
+        TokenFile(Path("tokens"))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "client_ca", "message"),
+    [
+        ("server.pem", "client.key", None, "server.pem and client.key are not a certificate and its unencrypted"),
+        ("empty", "server.key", None, "empty and server.key are not a certificate and its unencrypted private key"),
+        ("server.pem", "locked.key", None, "server.pem and locked.key are not a certificate and its unencrypted"),
+        ("server.pem", "server.key", "empty", "empty holds no certificates in PEM"),
+        ("server.pem", "nowhere", None, "cannot read nowhere: No such file or directory"),
+    ],
+)
+def test_bad_certificates(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, certificate: str, key: str, client_ca: str | None, message: str
+) -> None:
+    """Files that are no certificates or do not belong together are named; nobody is asked for a password."""
+    monkeypatch.chdir(keys)
+    Path("empty").write_text("")
+    openssl("pkcs8", "-topk8", "-in", "server.key", "-out", "locked.key", "-passout", "pass:secret")
+    with pytest.raises(SecurityError, match=message):
+        Certificates(Path(certificate), Path(key), Path(client_ca) if client_ca else None)
+
+
+def test_a_bad_file_ends_the_command(tiny_models: Path, tmp_path: Path) -> None:
+    """The operator gets the reason without a traceback."""
+    token_file = str(tmp_path / "nowhere")
+    command = [sys.executable, *SERVE, str(tiny_models), "--address", "127.0.0.1:0", "--token-file", token_file]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 1
-    assert message in result.stderr
-    assert "secret" not in result.stderr
+    assert f"Error: cannot read {token_file}: No such file or directory" in result.stderr
     assert "Traceback" not in result.stderr
 
 
