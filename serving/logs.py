@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from serving.config import LogFormat, LogLevel, ServeConfig
+from serving.config import LogFormat, ServeConfig
 
 FIELDS = "fields"
 """`logger.info(text, extra={FIELDS: {...}})` adds members to the JSON object; in text the message must say it all."""
@@ -48,19 +48,7 @@ def configure(config: ServeConfig, worker: int | None = None) -> None:
     handler.addFilter(_is_news)
     # Libraries speak up only when something is wrong: debug means the server's own lines.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    set_level(config.log_level)
-
-
-def set_level(level: LogLevel) -> None:
-    """Set the level of the server's own lines."""
-    logging.getLogger("serving").setLevel(level.upper())
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what gRPC calls an error and is none: a caller that was gone when its answer was to be sent."""
-    return record.name != "grpc._cython.cygrpc" or not record.getMessage().startswith(
-        "ExecuteBatchError raised in core"
-    )
+    logging.getLogger("serving").setLevel(config.log_level.upper())
 
 
 def _formatter(kind: LogFormat, worker: int | None) -> logging.Formatter:
