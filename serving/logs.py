@@ -51,6 +51,13 @@ def configure(config: ServeConfig, worker: int | None = None) -> None:
     logging.getLogger("serving").setLevel(config.log_level.upper())
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what gRPC calls an error and is none: a caller that was gone when its answer was to be sent."""
+    return record.name != "grpc._cython.cygrpc" or not record.getMessage().startswith(
+        "ExecuteBatchError raised in core"
+    )
+
+
 def _formatter(kind: LogFormat, worker: int | None) -> logging.Formatter:
     if kind == "json":
         return JsonFormatter(worker)
