@@ -43,7 +43,7 @@ def test_help_lists_all_commands_and_loads_nothing_heavy() -> None:
     commands = [line.split()[0] for line in listing.output.partition("Commands:\n")[2].splitlines()]
     assert commands == [
         "classify", "data", "demo", "describe", "evaluate", "export", "extract", "figures", "generate", "health",
-        "models", "reproduce", "serve", "train",
+        "models", "reproduce", "serve", "train", "transfer", "traverse",
     ]  # fmt: skip
     assert loaded_after("from partedvae.cli import main; main(['--help'], standalone_mode=False)") == set()
 
