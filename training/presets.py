@@ -175,7 +175,12 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
         labels=500,
         epochs=8,
         objective=dataclasses.replace(
-            paper.objective, gamma_bc=100.0 * pixels, gamma_leakage=200.0 * pixels, gamma_exchange=50.0 * pixels
+            paper.objective,
+            gamma_bc=100.0 * pixels,
+            gamma_leakage=100.0 * pixels,
+            gamma_exchange=20.0 * pixels,
+            # With 15, u has room for what is not of its class.
+            capacity_u=10.0,
         ),
         schedule=ScheduleConfig(unit="run", capacity_ramp=0.85, attention_ramp=0.5, learning_rate="cosine"),
         optimiser=OptimiserConfig(learning_rate=1e-3, supervised_learning_rate=1e-3, prior_rate_factor=10.0),

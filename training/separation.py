@@ -50,10 +50,12 @@ def leakage(
 
 
 def exchange_loss(model: PartedVAE, posterior: Posterior, noise: Noise) -> Float[Tensor, ""]:
-    """Exchange one u_k of each image for a draw from the prior of a random class; return how badly that class is seen.
+    """Exchange one u_k of each image for a draw from a random class's prior; return how badly classes are seen then.
 
-    The cross-entropy, in nats, of the classifier's q(c_k | x') for the decoded image x'. It trains the decoder alone:
-    the classifier is held fixed, or the two could agree on a sign of their own, and so are posterior and prior.
+    The cross-entropy, in nats, of the classifier's q(c | x') for the decoded image x', summed over the class variables:
+    the random class of the exchanged one, and of each other the class c' that its u was drawn for, which must not have
+    changed. It trains the decoder, and the posterior of u to show its class. The classifier of x' is held fixed, or the
+    two could agree on a sign of their own; so are the prior, which has the overlap to shape it, and z.
     """
     factors = list(model.class_factors())
     one_each = posterior.hidden[:, 0]
@@ -63,16 +65,17 @@ def exchange_loss(model: PartedVAE, posterior: Posterior, noise: Noise) -> Float
     for k, (factor, q) in enumerate(zip(factors, posterior.factors, strict=True)):
         drawn = _draw(factor.prior_probs, noise.uniform(one_each))
         modes = factor.prior_modes()
-        u = Gaussian(modes.mean[drawn], modes.logvar[drawn]).sample(noise)
-        us.append(torch.where((exchanged == k).unsqueeze(1), u, q.u.sample(noise)).detach())
-        classes.append(drawn)
+        u = Gaussian(modes.mean[drawn], modes.logvar[drawn]).sample(noise).detach()
+        here = exchanged == k
+        us.append(torch.where(here.unsqueeze(1), u, q.u.sample(noise)))
+        classes.append(torch.where(here, drawn, q.class_weights.argmax(dim=-1)))
     pixels = model.decoder(torch.cat(us, dim=-1), posterior.z.sample(noise).detach())
     hidden = _held_fixed(model.trunk, pixels)
     errors = [
-        functional.cross_entropy(_held_fixed(factor.logits, hidden).float(), wanted, reduction="none")
+        functional.cross_entropy(_held_fixed(factor.logits, hidden).float(), wanted)
         for factor, wanted in zip(factors, classes, strict=True)
     ]
-    return torch.stack(errors)[exchanged, torch.arange(len(exchanged), device=exchanged.device)].mean()
+    return torch.stack(errors).sum()
 
 
 def _draw(probs: Float[Tensor, " classes"], uniform: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
