@@ -31,6 +31,10 @@ class ObjectiveConfig:
     """Weight of the entropy of q(c | x)."""
     gamma_bc: float
     """Weight of the overlap of the mixture prior's modes; 0 is the paper's ablation without BC."""
+    gamma_leakage: float = 0.0
+    """Weight of what z tells of the classes (`training.separation`); not in the paper."""
+    gamma_exchange: float = 0.0
+    """Weight of the classes that decoded images show when their u is exchanged; not in the paper."""
     overlap_tolerance: float
     """delta: the Bhattacharyya coefficient that costs nothing."""
     capacity_z: float
@@ -48,8 +52,9 @@ class ObjectiveConfig:
         """Check what the dataclass cannot say."""
         require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
         require_choice(self, "objective", kl_u=("sampled", "matched"))
-        for field in ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "capacity_z", "capacity_u"):
-            require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
+        for field in (f.name for f in dataclasses.fields(self) if f.name.startswith(("gamma_", "capacity_"))):
+            if field != "capacity_of":
+                require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
         require(0 <= self.overlap_tolerance <= 1, "objective.overlap_tolerance", self.overlap_tolerance, "in [0, 1]")
         require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
 
@@ -88,10 +93,16 @@ class OptimiserConfig:
     """Of the ELBO step (Table 6)."""
     supervised_learning_rate: float
     """Of the supervised step. With less than the ELBO step's the entropy term can win and q(c) collapses."""
+    prior_rate_factor: float = 1.0
+    """The ELBO step's rate of the prior's modes, as a multiple of the networks'.
+
+    Adam moves a parameter by about the rate a step: in a short run, modes that begin in each other's place would never
+    get out of it.
+    """
 
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
-        for field in ("learning_rate", "supervised_learning_rate"):
+        for field in ("learning_rate", "supervised_learning_rate", "prior_rate_factor"):
             require(getattr(self, field) > 0, f"optimiser.{field}", getattr(self, field), "above 0")
 
 
@@ -107,6 +118,8 @@ class SupervisionConfig:
     """Small random rotations, shifts and scales of the labelled images."""
     consistency_weight: float = 0.0
     """Weight of the cross-entropy of an augmented copy against the confident class of the clean image; 0 is off."""
+    consistency_cutout: bool = True
+    """Whether the augmented copy lacks a patch too; not where a patch can take a class with it (glasses, a hat)."""
     consistency_threshold: float = 0.95
     """Probability above which the clean image's class counts as a label."""
     ema_decay: float = 0.0

@@ -109,3 +109,12 @@ class PartedVAE(nn.Module):
         """Return what the supervised step trains: the trunk and the heads of c (section 4.5)."""
         heads = [parameter for factor in self.class_factors() for parameter in factor.logits.parameters()]
         return [*self.trunk.parameters(), *heads]
+
+    def prior_parameters(self) -> list[nn.Parameter]:
+        """Return psi: means and log-variances of the mixture priors."""
+        return [p for factor in self.class_factors() for p in (factor.prior_mean, factor.prior_raw_logvar)]
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters but psi."""
+        prior = {id(parameter) for parameter in self.prior_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in prior]

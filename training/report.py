@@ -100,9 +100,11 @@ class Report:
     def _separation_lines(self) -> Iterator[str]:
         width = max(6, *(len(s.factor) for s in self.separations))
         yield "how well a probe reads the class (linear, MLP): off u it should, off z it should not"
-        yield f"{'factor':<{width}}  u linear  u MLP  z linear  z MLP  chance"
+        yield f"{'factor':<{width}}  u linear  u MLP  z linear  z MLP  chance  images"
         for s in self.separations:
-            numbers = f"{s.u.linear:>8.1%} {s.u.mlp:>6.1%} {s.z.linear:>9.1%} {s.z.mlp:>6.1%} {s.chance:>7.1%}"
+            numbers = (
+                f"{s.u.linear:>8.1%} {s.u.mlp:>6.1%} {s.z.linear:>9.1%} {s.z.mlp:>6.1%} {s.chance:>7.1%} {s.rows:>7,}"
+            )
             yield f"{s.factor:<{width}}  {numbers}"
 
     def _score_lines(self) -> Iterator[str]:

@@ -22,6 +22,9 @@ from training.objective import supervised_loss
 from training.parallel import Ranks
 from training.schedules import schedule_at
 
+FACTOR = "rate_factor"
+"""Key of a parameter group's factor on the learning rate."""
+
 
 class Trainer:
     """Model, method, optimisers, schedulers and step counter of a run."""
@@ -50,7 +53,14 @@ class Trainer:
         self.method = make_method(config, ranks, self.device, len(train))
         self.average = averaged(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
         rates, patience = config.optimiser, config.schedule.plateau_patience
-        self.optimiser = Adam(self.model.parameters(), rates.learning_rate, fused=True)
+        self.optimiser = Adam(
+            [
+                {"params": self.model.network_parameters(), FACTOR: 1.0},
+                {"params": self.model.prior_parameters(), FACTOR: rates.prior_rate_factor},
+            ],
+            fused=True,
+        )
+        _set_rate(self.optimiser, rates.learning_rate)
         self.supervised_optimiser = Adam(self.model.classifier_parameters(), rates.supervised_learning_rate, fused=True)
         # Relative thresholds and cooldowns of the authors' code; the paper names only the scheduler (appendix D).
         self.plateau = ReduceLROnPlateau(self.optimiser, factor=0.5, patience=patience, threshold=0.01, cooldown=4)
@@ -181,4 +191,4 @@ class Trainer:
 
 def _set_rate(optimiser: Adam, rate: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(FACTOR, 1.0)

@@ -16,6 +16,7 @@ from tests.training.toys import tiny_config, toy_dataset
 from training.config import MethodName
 from training.data.dataset import first_labelled
 from training.device import prepare
+from training.overrides import apply_overrides
 from training.parallel import Ranks, launch
 from training.trainer import Trainer
 
@@ -25,7 +26,11 @@ STEPS = 6
 def main(output: Path, method: str) -> None:
     """Train and save."""
     torch.set_num_threads(1)
-    config = tiny_config() if method == "default" else config_of(cast(MethodName, method))
+    if method == "default":
+        # With every term that a recipe may have.
+        config = apply_overrides(tiny_config(), ("objective.gamma_leakage=5", "objective.gamma_exchange=5"))
+    else:
+        config = config_of(cast(MethodName, method))
     train = toy_dataset().train
     ranks = Ranks(launch("cpu", "32-true"))
     prepare(config.seed)

@@ -98,3 +98,10 @@ def test_describe_prints_tables_3_and_6() -> None:
     rows = [line.split(maxsplit=3) for line in text.splitlines()]
     assert ["gamma", "c,", "h", "15, 30"] in rows
     assert "3.94, 3.94 after 56,280 steps" in text
+
+
+def test_describe_leaves_out_what_a_baseline_does_not_use() -> None:
+    text = describe_config(recipe(INFO, "paper", "beta-vae"), 60_000)
+    names = [line[2:36].strip() for line in text.splitlines()]
+    assert "beta" in names
+    assert not {"gamma z, u", "labelled images", "temperature", "priors p(c)"} & set(names)

@@ -86,15 +86,17 @@ def load_folder(folder: Path) -> ImageDataset:
             f"{folder}: {tests} images are left to test on, which needs at least {FEWEST_TESTS}; label more images (a "
             "fifth of each class is held out), or mark some with 'test' in a column 'split'"
         )
-    digest = hashlib.sha256()
+    digests: dict[str, bytes] = {}
 
     def read(name: str) -> bytes:
-        return (folder / name).read_bytes()
+        content = (folder / name).read_bytes()
+        digests[name] = hashlib.sha256(content).digest()
+        return content
 
-    for name in contents.files:
-        digest.update(name.encode() + hashlib.sha256(read(name)).digest())
     pictures = PictureFiles(contents.files, read, contents.size)
     pixels = torch.cat([pictures[indices] for indices in torch.arange(len(pictures)).split(CHUNK)])
+    # In the files' order, whichever thread was first.
+    digest = hashlib.sha256(b"".join(name.encode() + digests[name] for name in contents.files))
     test = torch.tensor(contents.is_test)
     return ImageDataset(
         info=contents.info,

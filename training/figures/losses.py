@@ -78,7 +78,7 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
 
     total_steps = round(rows[-1]["step"] / rows[-1]["epoch"] * config.epochs)
     schedules = [schedule_at(row["step"], total_steps, config.schedule, config.objective) for row in rows]
-    kl_z = measured(training="kl_z", test="test/kl_z")
+    kl_z = measured(training="kl_z", test="test/kl_z", on_classes="leakage")
     kl_u = measured(training="kl_u")
     has_capacity = config.method == "partedvae"
     if kl_z and has_capacity:
@@ -92,7 +92,9 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
         "KL of z in nats": kl_z,
         "KL of u in nats": kl_u,
         "q(c) in nats": measured(entropy="entropy", mismatch_with_the_prior="prior_mismatch"),
-        "cross-entropy in nats": measured(labelled_images="supervised", consistency="consistency"),
+        "cross-entropy in nats": measured(
+            labelled_images="supervised", consistency="consistency", exchanged_u="exchange"
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""PartedVAE's objective (Eq. 6, A.5), with the consistency term where a recipe has it."""
+"""PartedVAE's objective (Eq. 6, A.5), with the terms that are not the paper's where a recipe has them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from training.model import PartedVAE, Posterior
 from training.objective import consistency_loss, elbo_terms, total_loss
 from training.parallel import Ranks
 from training.schedules import Schedule
+from training.separation import exchange_loss, leakage
 
 
 class PartedVAEMethod(Stateless):
     """The ELBO step of PartedVAE."""
 
-    term_names = ("reconstruction", "kl_z", "kl_u", "entropy", "prior_mismatch", "overlap", "consistency")
+    term_names = (
+        "reconstruction",
+        "kl_z",
+        "kl_u",
+        "entropy",
+        "prior_mismatch",
+        "overlap",
+        "consistency",
+        "leakage",
+        "exchange",
+    )
 
     def __init__(self, config: TrainConfig, ranks: Ranks) -> None:
         """Take weights, tolerances and the other processes."""
@@ -36,7 +47,17 @@ class PartedVAEMethod(Stateless):
         posterior = model.encode(pixels, slope=slope, temperature=objective.temperature, noise=self.ranks.noise)
         terms = elbo_terms(model, pixels, posterior, objective, slope, self.ranks)
         total = total_loss(terms, objective, schedule.capacity_z, schedule.capacity_u, self.ranks)
-        consistency = self._consistency(model, pixels, posterior)
+        # Each of these takes time, and is left out where it weighs nothing.
+        nothing = torch.zeros((), device=pixels.device)
+        consistency = self._consistency(model, pixels, posterior) if self.consistent else nothing
+        leaked = self._leakage(posterior) if objective.gamma_leakage else nothing
+        exchange = exchange_loss(model, posterior, self.ranks.noise) if objective.gamma_exchange else nothing
+        total = (
+            total
+            + self.supervision.consistency_weight * consistency
+            + objective.gamma_leakage * leaked
+            + objective.gamma_exchange * exchange
+        )
         reported = {
             "reconstruction": terms.reconstruction,
             "kl_z": terms.kl_z.mean(),
@@ -45,13 +66,20 @@ class PartedVAEMethod(Stateless):
             "prior_mismatch": terms.prior_mismatch,
             "overlap": terms.overlap,
             "consistency": consistency,
+            "leakage": leaked,
+            "exchange": exchange,
         }
-        return Losses(total + self.supervision.consistency_weight * consistency, reported)
+        return Losses(total, reported)
+
+    def _leakage(self, posterior: Posterior) -> Tensor:
+        images, mean = self.ranks.world * len(posterior.hidden), self.ranks.mean
+        return torch.stack([leakage(posterior.z, q.probs, images, mean) for q in posterior.factors]).sum()
 
     def _consistency(self, model: PartedVAE, pixels: Tensor, posterior: Posterior) -> Tensor:
         """Teach the class of an augmented copy. Those of the clean images are there already: they cost nothing."""
-        if not self.consistent:
-            return torch.zeros((), device=pixels.device)
         teacher = [factor.logits for factor in posterior.factors]
-        student = model.class_logits(erased(random_affine(pixels, self.ranks.noise), self.ranks.noise))
+        copies = random_affine(pixels, self.ranks.noise)
+        if self.supervision.consistency_cutout:
+            copies = erased(copies, self.ranks.noise)
+        student = model.class_logits(copies)
         return consistency_loss(teacher, student, self.supervision.consistency_threshold)

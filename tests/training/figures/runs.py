@@ -82,6 +82,8 @@ def metrics(config: TrainConfig) -> list[dict[str, float]]:
                 "prior_mismatch": 0.1,
                 "supervised": 0.2,
                 "consistency": 0.0,
+                "leakage": 0.2 / epoch,
+                "exchange": 1.5 / epoch,
             }
         row |= {f"test/accuracy/{factor.name}": 0.3 * epoch for factor in config.model.factors}
         rows.append(row | {"test/reconstruction": 9.0 / epoch, "test/kl_z": 0.6 * epoch})

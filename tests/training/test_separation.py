@@ -1,0 +1,60 @@
+"""Leakage against numbers known by hand, and exchange's gradients: who learns from it, and who must not."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.toys import tiny_config
+from training.distributions import Gaussian
+from training.model import PartedVAE
+from training.parallel import ALONE
+from training.separation import FEWEST_IMAGES, exchange_loss, leakage
+
+
+def alone(value: Tensor) -> Tensor:
+    return value
+
+
+def test_leakage_is_the_information_of_two_gaussians() -> None:
+    """Two classes at -1 and 1 with variance 0.25 each: v = 1.25, v_i = 0.25, hence 0.5 log 5."""
+    mean = torch.tensor([-1.0, 1.0]).repeat(8).unsqueeze(1)
+    z = Gaussian(mean, torch.full_like(mean, math.log(0.25)))
+    probs = torch.eye(2).repeat(8, 1)
+    assert leakage(z, probs, 16, alone).item() == pytest.approx(0.5 * math.log(5), rel=1e-5)
+    assert leakage(Gaussian(torch.zeros_like(mean), z.logvar), probs, 16, alone).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_leakage_leaves_out_classes_with_too_few_images() -> None:
+    mean = torch.linspace(-1, 1, 12).unsqueeze(1)
+    probs = torch.eye(2)[[0] * 10 + [1] * 2]
+    z = Gaussian(mean, torch.zeros_like(mean))
+    rest = z.mean[:10]
+    whole, first = mean.var(correction=0) + 1, rest.var(correction=0) + 1
+    assert FEWEST_IMAGES > 2
+    expected = 10 / 12 * 0.5 * (whole / first).log()
+    assert leakage(z, probs, 12, alone).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_leakage_moves_z_and_leaves_the_class_alone() -> None:
+    mean = torch.randn(12, 3, requires_grad=True)
+    logits = torch.randn(12, 2, requires_grad=True)
+    leakage(Gaussian(mean, torch.zeros(12, 3)), torch.softmax(logits, dim=1), 12, alone).backward()
+    assert mean.grad is not None
+    assert mean.grad.abs().sum() > 0
+    assert logits.grad is None
+
+
+def test_exchange_trains_the_decoder_and_the_posterior_of_u() -> None:
+    torch.manual_seed(0)
+    config = tiny_config().model
+    model = PartedVAE(config)
+    pixels = torch.rand(16, config.image_size[2], *config.network_size)
+    loss = exchange_loss(model, model.encode(pixels, slope=1.0, temperature=0.67), ALONE)
+    loss.backward()
+    untouched = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    prior = {name for name, _ in model.named_parameters() if ".prior_" in name}
+    assert untouched == prior | {"z_head.weight", "z_head.bias"}
+    # An untrained classifier knows nothing of four corners and two shades.
+    assert loss.item() == pytest.approx(math.log(4) + math.log(2), rel=0.3)
