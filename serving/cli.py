@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from partedvae.connection import Connection, connection_options
-from serving.config import ServeConfig
-from serving.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
+from serving.operation.config import ServeConfig
+from serving.operation.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
 
 
 @click.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
@@ -27,7 +27,7 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     import logging
 
     from serving.errors import ServingError
-    from serving.logs import configure
+    from serving.operation.logs import configure
 
     try:
         config = ServeConfig(**values)
@@ -42,11 +42,11 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
             click.echo(f"serving on {address}")
 
         if config.workers == 1:
-            from serving.worker import run
+            from serving.operation.worker import run
 
             run(config, on_ready)
         else:
-            from serving.workers import supervise
+            from serving.operation.workers import supervise
 
             supervise(config, on_ready)
     except ServingError as error:
@@ -96,13 +96,13 @@ def extract(
     from typing import cast
 
     from partedvae.errors import PartedVAEError, plain
-    from serving.devices import Device
+    from serving.bulk.extract import LocalModel, Model, ServedModel
+    from serving.bulk.extract import extract as run
+    from serving.bulk.feature_files import check_suffix
+    from serving.bulk.inputs import open_source
     from serving.errors import ServingError
-    from serving.extract import LocalModel, Model, ServedModel
-    from serving.extract import extract as run
-    from serving.feature_files import check_suffix
-    from serving.inputs import open_source
-    from serving.repository import load_model
+    from serving.graphs.devices import Device
+    from serving.models.repository import load_model
 
     if (model is None) == (connection is None):
         raise click.UsageError("give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT")

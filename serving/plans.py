@@ -46,7 +46,7 @@ Plan: TypeAlias = Generator[GraphRun, Any, T]
 
 
 class AsyncModel(Protocol):
-    """What `carry_out_batched` needs: `serving.batched.BatchedModel`."""
+    """What `carry_out_batched` needs: `serving.batching.batched.BatchedModel`."""
 
     async def encode(self, images: ImageArray, outputs: Sequence[str], *, wait: bool = False) -> dict[str, FloatArray]:
         """Run the encoder."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from partedvae.results import FloatArray, ImageArray
 from partedvae.v1.manifest_pb2 import Manifest
-from serving.buckets import BUCKETS, TensorSpec
 from serving.bundle import (
     DECODER_INPUTS,
     DECODER_OUTPUT,
@@ -23,9 +22,10 @@ from serving.bundle import (
     factor_output,
 )
 from serving.cpus import available_cpus
-from serving.devices import Device
 from serving.errors import BundleError
-from serving.sessions import Graph, open_graph
+from serving.graphs.buckets import BUCKETS, TensorSpec
+from serving.graphs.devices import Device
+from serving.graphs.sessions import Graph, open_graph
 
 MAX_ROWS = BUCKETS[-1]
 """Rows of one session run: larger batches are run in slices, so that the memory for activations is bounded."""

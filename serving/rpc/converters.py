@@ -14,7 +14,7 @@ from partedvae.v1 import manifest_pb2, service_pb2, tensors_pb2
 from serving.errors import ImageError, InvalidInputError
 from serving.images import ImageLimits, decode, encode_png, from_packed
 from serving.inference import CLASS_RELATED, Generated, Output
-from serving.repository import VersionStatus
+from serving.models.repository import VersionStatus
 from serving.runtime import Runtime
 
 _OUTPUTS: dict[int, Output] = {

@@ -13,7 +13,7 @@ from typing import TypeVar
 from partedvae.results import ImageArray
 from partedvae.v1.manifest_pb2 import ImageSpec
 from partedvae.v1.tensors_pb2 import Images
-from serving.batch_admission import Admission
+from serving.batching.admission import Admission
 from serving.errors import ImageError
 from serving.images import ImageLimits, decode_each
 from serving.rpc.converters import images_from

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serving.errors import InvalidInputError, MessageTooLargeError
-from serving.logs import FIELDS
+from serving.operation.logs import FIELDS
 from serving.rpc.answers import answer_to
 from serving.rpc.door import Door
 

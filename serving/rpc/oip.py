@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from partedvae.oip import inference_pb2 as oip
 from partedvae.oip.inference_pb2_grpc import GRPCInferenceServiceServicer
 from partedvae.results import ImageArray
-from serving.batched import BatchedModels
+from serving.batching.batched import BatchedModels
 from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT
 from serving.errors import InvalidInputError, ModelNotFoundError
 from serving.images import ImageLimits, decode
-from serving.repository import ModelRepository
+from serving.models.repository import ModelRepository
 from serving.rpc.oip_models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_number
 from serving.rpc.oip_tensors import Values, output_tensors, read_inputs
 from serving.runtime import Runtime

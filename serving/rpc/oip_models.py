@@ -10,7 +10,7 @@ from partedvae.nearest import did_you_mean
 from partedvae.v1.manifest_pb2 import Manifest
 from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, Z_LOGVAR, Z_MEAN, factor_output
 from serving.errors import InvalidInputError, ModelNotFoundError
-from serving.repository import VersionStatus
+from serving.models.repository import VersionStatus
 
 Graph = Literal["encoder", "decoder"]
 GRAPHS: tuple[Graph, ...] = get_args(Graph)

@@ -18,13 +18,13 @@ from partedvae.oip import inference_pb2
 from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from partedvae.v1 import service_pb2
 from partedvae.v1.service_pb2_grpc import add_PartedVAEServiceServicer_to_server
-from serving.addresses import cannot_listen, check_free, is_loopback, split_address
-from serving.batched import BatchedModels
-from serving.batcher import BatchPolicy
-from serving.config import ServeConfig
+from serving.batching.batched import BatchedModels
+from serving.batching.batcher import BatchPolicy
 from serving.cpus import available_cpus
 from serving.images import ImageLimits
-from serving.repository import ModelRepository
+from serving.models.repository import ModelRepository
+from serving.operation.addresses import cannot_listen, check_free, is_loopback, split_address
+from serving.operation.config import ServeConfig
 from serving.rpc.door import Door
 from serving.rpc.health import Health
 from serving.rpc.interceptors import ErrorInterceptor
@@ -32,7 +32,7 @@ from serving.rpc.oip import OpenInferenceServicer
 from serving.rpc.servicer import PartedVAEServicer
 
 if TYPE_CHECKING:
-    from serving.metrics import Metrics
+    from serving.operation.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

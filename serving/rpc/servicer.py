@@ -19,11 +19,11 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceServicer
 from partedvae.v1.tensors_pb2 import Images
 from serving import inference
-from serving.batched import BatchedModel, BatchedModels
+from serving.batching.batched import BatchedModel, BatchedModels
 from serving.errors import InvalidInputError
 from serving.images import ImageLimits
+from serving.models.repository import ModelRepository
 from serving.plans import carry_out_batched
-from serving.repository import ModelRepository
 from serving.rpc import converters, grids
 from serving.rpc.image_reader import ImageReader
 from serving.rpc.streams import Answer, Stream

@@ -16,8 +16,8 @@ import yaml
 from click.testing import CliRunner
 
 from partedvae.cli import main
+from serving.operation.workers import LAST_RESORT_SECONDS
 from serving.rpc.server import SERVICES
-from serving.workers import LAST_RESORT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("cpu", "gpu")

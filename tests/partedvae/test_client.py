@@ -9,7 +9,7 @@ from PIL import Image
 
 from partedvae import AsyncClient, Features
 from serving import inference
-from serving.repository import load_model
+from serving.models.repository import load_model
 from serving.runtime import Runtime
 from tests.bundles import COLOURED, GREY
 from tests.partedvae.conftest import Call

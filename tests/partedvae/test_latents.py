@@ -10,7 +10,7 @@ import pytest
 
 from partedvae import InvalidRequestError, ModelError
 from serving import inference
-from serving.repository import load_model
+from serving.models.repository import load_model
 from serving.runtime import Runtime
 from serving.transfer import StyleClasses, StyleImages
 from serving.traversal import AlongClasses, AlongU, AlongZ, PriorBase

@@ -32,7 +32,7 @@ def test_serving_never_imports_torch() -> None:
     """The whole server runs where torch cannot be imported."""
     program = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None;"
-        "import serving.rpc.server, serving.repository, serving.inference; print('fine')"
+        "import serving.rpc.server, serving.models.repository, serving.inference; print('fine')"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr) == ("fine\n", "")
@@ -107,7 +107,7 @@ def test_log(tmp_path: Path) -> None:
     with running_server(tmp_path, "--log-level", "debug") as server:
         server.stop()
         log = server.log_file.read_text()
-    assert "INFO serving.versions: loaded tiny version 1 on CPUExecutionProvider" in log
-    assert "WARNING serving.versions: refused: " in log
+    assert "INFO serving.models.versions: loaded tiny version 1 on CPUExecutionProvider" in log
+    assert "WARNING serving.models.versions: refused: " in log
     assert "encoder.onnx is damaged" in log
     assert all(" serving." in line for line in log.splitlines()), log

@@ -1,4 +1,4 @@
-"""Tests of `serving.runtime` and `serving.sessions`."""
+"""Tests of `serving.runtime` and `serving.graphs.sessions`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from partedvae.v1.manifest_pb2 import Manifest
 from serving.bundle import DECODER_FILE, ENCODER_FILE, encoder_outputs, load_bundle, write_bundle
 from serving.cpus import available_cpus
 from serving.errors import BundleError, DeviceError
+from serving.graphs.sessions import open_session
 from serving.runtime import MAX_ROWS, Runtime
-from serving.sessions import open_session
 from tests.bundles import COLOURED, GREY, TinyModel
 
 

@@ -24,7 +24,7 @@ from serving.errors import (
     OverloadedError,
     StoppingError,
 )
-from serving.logs import JsonFormatter
+from serving.operation.logs import JsonFormatter
 from serving.rpc.answers import INTERNAL_TEXT, MAX_DETAILS
 from serving.rpc.door import Door
 from serving.rpc.interceptors import ErrorInterceptor

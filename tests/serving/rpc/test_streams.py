@@ -9,7 +9,7 @@ import pytest
 
 from serving.errors import InvalidInputError, StoppingError
 from serving.rpc.streams import CHUNKS_IN_WORK, Answer, Stream
-from tests.serving.batching import eventually
+from tests.serving.gated_batches import eventually
 
 
 class Caller:

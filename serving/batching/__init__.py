@@ -1,0 +1,1 @@
+"""Requests of many callers become batches: admission, slots, batches, and a model's asynchronous side."""

@@ -1,0 +1,1 @@
+"""Features of many images into a file."""

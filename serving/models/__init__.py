@@ -1,0 +1,1 @@
+"""The models of a folder: versions found, verified, loaded, watched and given out."""
