@@ -142,7 +142,7 @@ def test_a_folder_called_serving_does_not_matter(
     """Workers import the server's modules, not those of the folder where the command was typed."""
     (tmp_path / "serving").mkdir()
     (tmp_path / "serving" / "__init__.py").write_text("raise RuntimeError")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     monkeypatch.chdir(tmp_path)
     with running_server(tiny_models, "--workers", "2", program=("-P", *SERVE)) as server:
         assert len(workers_of(server)) == 2
