@@ -94,12 +94,20 @@ class ScorerGraph(nn.Module):
             kl_u.append(kl_of_u(module, factor, posterior.hidden, "matched", self.slope))
             kl_c.append(categorical_kl(factor.probs, module.prior_probs))
         terms = (
-            reconstruction_error(logits, pixels, self.reconstruction),
+            _bce(logits, pixels)
+            if self.reconstruction == "bce"
+            else reconstruction_error(logits, pixels, self.reconstruction),
             kl_to_standard(posterior.z),
             torch.stack(kl_u).sum(dim=0),
             torch.stack(kl_c).sum(dim=0),
         )
         return (*terms, torch.stack(terms).sum(dim=0))
+
+
+def _bce(logits: Tensor, pixels: Tensor) -> Tensor:
+    """Return `reconstruction_error` "bce"; PyTorch's own function is exported as the log of a sigmoid, which overflows."""
+    error = logits.clamp(min=0) - logits * pixels + torch.log1p(torch.exp(-logits.abs()))
+    return error.flatten(1).sum(dim=1)
 
 
 def encoder_output_names(config: TrainConfig) -> list[str]:
