@@ -105,7 +105,7 @@ class ScorerGraph(nn.Module):
 
 
 def _bce(logits: Tensor, pixels: Tensor) -> Tensor:
-    """Return `reconstruction_error` "bce"; PyTorch's own function is exported as the log of a sigmoid, which overflows."""
+    """Return `reconstruction_error` "bce": PyTorch's own is exported as the log of a sigmoid, which overflows."""
     error = logits.clamp(min=0) - logits * pixels + torch.log1p(torch.exp(-logits.abs()))
     return error.flatten(1).sum(dim=1)
 
