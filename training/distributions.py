@@ -48,7 +48,7 @@ def entropy(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
     return -(log_probs.exp() * log_probs).sum(dim=-1)
 
 
-def categorical_kl(q: Float[Tensor, " classes"], p: Float[Tensor, " classes"]) -> Float[Tensor, ""]:
+def categorical_kl(q: Float[Tensor, "*batch classes"], p: Float[Tensor, " classes"]) -> Float[Tensor, "*batch"]:
     """KL(q || p) in nats of two categorical distributions: term B of Eq. 3. A class with q = 0 adds nothing."""
     return (torch.xlogy(q, q) - q * p.log()).sum(dim=-1)
 
