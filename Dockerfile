@@ -44,7 +44,8 @@ COPY --from=build-gpu /opt/partedvae /opt/partedvae
 ENV PATH=/opt/partedvae/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PARTEDVAE_SERVE_ADDRESS=0.0.0.0:50051 \
-    PARTEDVAE_SERVE_DEVICE=cuda
+    PARTEDVAE_SERVE_DEVICE=cuda \
+    XDG_CACHE_HOME=/tmp/cache
 USER 10001
 EXPOSE 50051
 STOPSIGNAL SIGTERM

@@ -84,34 +84,31 @@ def _compare_encoder(
 ) -> float:
     worst = 0.0
     for name, ours, torchs in zip(names, actual, expected, strict=True):
-        if ours.shape != torchs.shape:
-            raise ExportError(
-                f"parity: {name} has shape {ours.shape} in ONNX and {torchs.shape} in PyTorch at batch {batch}"
-            )
-        difference = float(np.abs(ours - torchs).max())
-        # Not "above": a NaN must fail too.
-        if not difference <= TOLERANCE:
-            raise ExportError(
-                f"parity: {name} differs by {difference:.2e} at batch {batch}; at most {TOLERANCE:.0e} passes"
-            )
+        worst = max(worst, _compare(name, ours, torchs, batch, TOLERANCE))
         if name.endswith(".probs") and (ours.argmax(axis=1) != torchs.argmax(axis=1)).any():
             raise ExportError(f"parity: {name} has another most probable class in ONNX at batch {batch}")
-        worst = max(worst, difference)
     return worst
 
 
 def _compare_scores(actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], batch: int) -> None:
     for name, ours, torchs in zip(SCORER_OUTPUTS, actual, expected, strict=True):
-        if ours.shape != torchs.shape:
-            raise ExportError(
-                f"parity: {name} has shape {ours.shape} in ONNX and {torchs.shape} in PyTorch at batch {batch}"
-            )
         scale = np.maximum(1, np.abs(torchs))
-        difference = float((np.abs(ours - torchs) / scale).max())
-        if not difference <= SCORE_TOLERANCE:
-            raise ExportError(
-                f"parity: {name} differs by {difference:.2e} at batch {batch}; at most {SCORE_TOLERANCE:.0e} passes"
-            )
+        _compare(name, ours / scale, torchs / scale, batch, SCORE_TOLERANCE)
+
+
+def _compare(name: str, ours: NDArray[Any], torchs: NDArray[Any], batch: int, tolerance: float) -> float:
+    """Return the largest difference of an output."""
+    if ours.shape != torchs.shape:
+        raise ExportError(
+            f"parity: {name} has shape {ours.shape} in ONNX and {torchs.shape} in PyTorch at batch {batch}"
+        )
+    difference = float(np.abs(ours - torchs).max())
+    # Not "above": a NaN must fail too.
+    if not difference <= tolerance:
+        raise ExportError(
+            f"parity: {name} differs by {difference:.2e} at batch {batch}; at most {tolerance:.0e} passes"
+        )
+    return difference
 
 
 def _compare_pixels(actual: NDArray[Any], expected: NDArray[Any], batch: int) -> None:

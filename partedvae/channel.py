@@ -14,7 +14,6 @@ from partedvae.errors import InvalidRequestError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 60.0
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 IN_FLIGHT = 4
 """Chunks of one call that are under way at a time: enough to keep the server busy while the next is made."""
 
@@ -39,8 +38,9 @@ SERVICE_CONFIG = json.dumps(
     }
 )
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # The server's limits hold in both directions, and its refusals tell the remedy.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
     ("grpc.service_config", SERVICE_CONFIG),
     # What a call has sent is kept for a repetition up to this size; the usual 256 KiB would leave out most chunks.
     ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),

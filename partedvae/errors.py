@@ -103,6 +103,10 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
         return kind(not_in_time(address))
     if kind is InternalError:
         return kind(f"the server at {address} failed with {status.name}: {details}")
+    if kind is AuthenticationError:
+        # The server's own remedy is gRPC's, in metadata.
+        reason = details.partition(":")[0]
+        return kind(f"{reason}: the server at {address} wants one; give token=, or --token-file to a command")
     made = kind(locate(details))
     if isinstance(made, OverloadedError):
         made.retry_after = _retry_after(error)

@@ -52,9 +52,9 @@ class ObjectiveConfig:
         """Check what the dataclass cannot say."""
         require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
         require_choice(self, "objective", kl_u=("sampled", "matched"))
-        for field in (f.name for f in dataclasses.fields(self) if f.name.startswith(("gamma_", "capacity_"))):
-            if field != "capacity_of":
-                require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
+        weights = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "gamma_leakage", "gamma_exchange")
+        for field in (*weights, "capacity_z", "capacity_u"):
+            require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
         require(0 <= self.overlap_tolerance <= 1, "objective.overlap_tolerance", self.overlap_tolerance, "in [0, 1]")
         require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
 

@@ -126,6 +126,7 @@ class Batcher:
             if request in self._waiting:
                 del self._waiting[request]
                 self._admission.leave(rows - request.taken, patient=wait)
+                self._tell_queue()
 
     def has_work(self) -> bool:
         """Tell whether a batch could be made up now."""

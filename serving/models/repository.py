@@ -108,6 +108,10 @@ class ModelRepository:
             for version in model.versions.values()
         ]
 
+    def can_answer(self) -> bool:
+        """Tell whether there is a model that works; all may have been deleted or broken since the start."""
+        return bool(self._defaults)
+
     def loaded(self, name: str = "", version: int = 0) -> Runtime | None:
         """Return a model that is loaded, without ever waiting; None means that `get` will load it or tell why not."""
         if not version:

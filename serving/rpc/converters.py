@@ -47,6 +47,11 @@ def images_from(message: tensors_pb2.Images, spec: manifest_pb2.ImageSpec, limit
             raise InvalidInputError("no images: set images.packed or images.encoded")
 
 
+def rows_in(message: tensors_pb2.Images) -> int:
+    """Count images before they are read: what a packed shape claims may not be true."""
+    return len(message.encoded.items) or next(iter(message.packed.shape), 0)
+
+
 def include_from(values: Iterable[int]) -> tuple[Output, ...]:
     """Return the names of the outputs asked for; the class-related ones when none is.
 

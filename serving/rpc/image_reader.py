@@ -6,7 +6,7 @@ Files that wait for a thread are bounded like rows that wait for a session, by t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -15,8 +15,8 @@ from partedvae.v1.manifest_pb2 import ImageSpec
 from partedvae.v1.tensors_pb2 import Images
 from serving.batching.admission import Admission
 from serving.errors import ImageError
-from serving.images import ImageLimits, decode_each
-from serving.rpc.converters import images_from
+from serving.images import ImageLimits, decode, decode_each
+from serving.rpc.converters import images_from, rows_in
 
 T = TypeVar("T")
 
@@ -42,9 +42,11 @@ class ImageReader:
         """
         if _needs_no_work(message, spec):
             return images_from(message, spec, self._limits)
-        rows = _rows(message)
-        self._admission.enter(rows)
-        return await self._in_thread(lambda: images_from(message, spec, self._limits), rows, patient=False)
+        return await self._read(lambda: images_from(message, spec, self._limits), rows_in(message))
+
+    async def read_files(self, files: Sequence[bytes], spec: ImageSpec) -> ImageArray:
+        """Do the same for image files, of whatever message they came in."""
+        return await self._read(lambda: decode(files, spec, self._limits), len(files))
 
     async def read_each(self, message: Images, spec: ImageSpec) -> tuple[ImageArray, list[ImageError]]:
         """Return the images that can be used, perhaps none, and an error for each file that cannot; waits for room.
@@ -54,9 +56,13 @@ class ImageReader:
         """
         if _needs_no_work(message, spec):
             return images_from(message, spec, self._limits), []
-        rows = _rows(message)
+        rows = rows_in(message)
         await self._admission.enter_patiently(rows)
         return await self._in_thread(lambda: self._read_each(message, spec), rows, patient=True)
+
+    async def _read(self, work: Callable[[], ImageArray], rows: int) -> ImageArray:
+        self._admission.enter(rows)
+        return await self._in_thread(work, rows, patient=False)
 
     def _read_each(self, message: Images, spec: ImageSpec) -> tuple[ImageArray, list[ImageError]]:
         if message.WhichOneof("source") == "encoded":
@@ -75,7 +81,3 @@ def _needs_no_work(message: Images, spec: ImageSpec) -> bool:
     if message.WhichOneof("source") != "packed":
         return False
     return tuple(message.packed.shape[1:]) in ((spec.height, spec.width, spec.channels), (spec.height, spec.width))
-
-
-def _rows(message: Images) -> int:
-    return len(message.encoded.items) or next(iter(message.packed.shape), 0)

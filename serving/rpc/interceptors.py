@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from serving.errors import InvalidInputError, MessageTooLargeError
 from serving.operation.logs import FIELDS
 from serving.rpc.answers import answer_to
+from serving.rpc.converters import rows_in
 from serving.rpc.door import Door
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ MAX_REQUEST_ID = 128
 
 MAX_ROWS_COUNTED = 2**32 - 1
 """What a request's shape may add to the count of images: what our own contract's shapes can hold."""
+
+IMAGE_FIELDS = ("images", "content", "style_images")
+"""Names of all fields of requests that hold images."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -40,7 +44,10 @@ class CallObserver(Protocol):
         """Learn that a call began; `rpc_done` follows."""
 
     def rpc_done(self, method: str, code: str, seconds: float, images: int) -> None:
-        """Learn that a call of a method, without its service, ended with the status of this name."""
+        """Learn that a call of a method, without its service, ended with the status of this name.
+
+        `images` were sent or asked for; none where the call was not answered.
+        """
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -109,17 +116,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     f"the bytes sent are no request of {method}: {error}; are client and server of the same version?"
                 ) from error
 
-        async def read_all(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async def read_all(raws: AsyncIterator[bytes], call: _Call) -> AsyncIterator[Any]:
             async for raw in raws:
-                yield read(raw)
+                yield call.took(read(raw))
 
         if not handler.request_streaming and not handler.response_streaming:
             answer: Callable[[Any, Context], Awaitable[Any]] = handler.unary_unary  # type: ignore[assignment]  # of aio
 
             async def unary(raw: bytes, context: Context) -> Any:
                 async with _Call(self, method, context) as call:
-                    call.request = request = read(raw)
-                    return await answer(request, context)
+                    return await answer(call.took(read(raw)), context)
 
             return grpc.unary_unary_rpc_method_handler(unary, response_serializer=handler.response_serializer)
 
@@ -129,8 +135,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async def streaming(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             for reply in NO_REPLIES:
                 yield reply
-            async with _Call(self, method, context):
-                await stream(read_all(raws), context)
+            async with _Call(self, method, context) as call:
+                await stream(read_all(raws, call), context)
 
         return grpc.stream_stream_rpc_method_handler(streaming, response_serializer=handler.response_serializer)
 
@@ -138,7 +144,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """One call, from its arrival to its end."""
 
-    __slots__ = ("_context", "_inside", "_interceptor", "_method", "_started", "request")
+    __slots__ = ("_context", "_images", "_inside", "_interceptor", "_method", "_started", "_told")
 
     def __init__(self, interceptor: ErrorInterceptor, method: str, context: Context) -> None:
         self._interceptor = interceptor
@@ -146,7 +152,14 @@ class _Call:
         self._context = context
         self._started = time.perf_counter()
         self._inside = interceptor.door.enter()
-        self.request: Any = None
+        self._told = interceptor.observer is not None or logger.isEnabledFor(logging.DEBUG)
+        self._images = 0
+
+    def took(self, request: Any) -> Any:
+        """Count the images of a request, if anybody wants to know, and return it."""
+        if self._told:
+            self._images += _images_in(request)
+        return request
 
     async def __aenter__(self) -> _Call:
         interceptor = self._interceptor
@@ -183,15 +196,14 @@ class _Call:
         interceptor = self._interceptor
         if self._inside:
             interceptor.door.leave()
-        observer = interceptor.observer
-        debug = logger.isEnabledFor(logging.DEBUG)
-        if observer is None and not debug:
+        if not self._told:
             return
-        seconds = time.perf_counter() - self._started
-        images = _images_in(self.request)
-        if observer is not None:
-            observer.rpc_done(self._method.rpartition("/")[2], code, seconds, images)
-        if debug:
+        seconds, images = time.perf_counter() - self._started, self._images
+        if interceptor.observer is not None:
+            # What was refused may claim any number.
+            answered = images if code == "OK" else 0
+            interceptor.observer.rpc_done(self._method.rpartition("/")[2], code, seconds, answered)
+        if logger.isEnabledFor(logging.DEBUG):
             fields = {"method": self._method, "code": code, "milliseconds": round(1000 * seconds, 3), "images": images}
             text = f"{self._method} {code} {1000 * seconds:.1f} ms, {images} images"
             request_id = _request_id(self._context)
@@ -224,7 +236,6 @@ def _images_in(request: Any) -> int:
     if inputs is not None:  # Of the Open Inference Protocol, whose shapes may hold anything until they are checked.
         rows = next((tensor.shape[0] for tensor in inputs if tensor.shape), 0)
         return int(min(max(rows, 0), MAX_ROWS_COUNTED))
-    images = getattr(request, "images", None)
-    if images is None:
-        return int(getattr(request, "count", 0))
-    return len(images.encoded.items) or next(iter(images.packed.shape), 0)
+    sent = (getattr(request, name, None) for name in IMAGE_FIELDS)
+    asked = getattr(request, "count", 0) + getattr(getattr(request, "prior", None), "count", 0)
+    return int(asked) + sum(rows_in(images) for images in sent if images is not None)

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,14 +14,12 @@ from numpy.typing import NDArray
 from partedvae.oip import inference_pb2 as oip
 from partedvae.oip.inference_pb2_grpc import GRPCInferenceServiceServicer
 from partedvae.results import ImageArray
-from serving.batching.batched import BatchedModels
+from serving.batching.batched import BatchedModel
 from serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT
-from serving.errors import InvalidInputError, ModelNotFoundError
-from serving.images import ImageLimits, decode
-from serving.models.repository import ModelRepository
+from serving.errors import ModelNotFoundError
+from serving.rpc.backend import Backend
 from serving.rpc.oip_models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_number
 from serving.rpc.oip_tensors import Values, output_tensors, read_inputs
-from serving.runtime import Runtime
 
 if TYPE_CHECKING:
     from partedvae.oip.inference_pb2_grpc import _ServicerContext as Context
@@ -37,21 +33,9 @@ EXTENSIONS = ("model_repository",)
 class OpenInferenceServicer(GRPCInferenceServiceServicer):
     """The service over a repository of models."""
 
-    def __init__(
-        self,
-        repository: ModelRepository,
-        models: BatchedModels,
-        executor: Executor,
-        limits: ImageLimits,
-        max_message_bytes: int,
-        ready: Callable[[], bool],
-    ) -> None:
-        """Take the models, the threads that decode files, the limits of one request, and what tells of readiness."""
-        self._repository = repository
-        self._models = models
-        self._executor = executor
-        self._limits = limits
-        self._max_message_bytes = max_message_bytes
+    def __init__(self, backend: Backend, ready: Callable[[], bool]) -> None:
+        """Take models and limits, and what tells of readiness."""
+        self._backend = backend
         self._ready = ready
 
     async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:
@@ -64,7 +48,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
         """Answer false for models that are broken or not there, as other servers of the protocol do."""
-        statuses = self._repository.statuses()
+        statuses = self._backend.repository.statuses()
         try:
             name, _ = split_name(request.name, [status.name for status in statuses])
         except ModelNotFoundError:
@@ -78,9 +62,10 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
         """Answer with a graph's inputs and outputs."""
-        runtime, graph = await self._runtime(request.name, request.version)
+        model, graph = await self._model(request.name, request.version)
+        runtime = model.runtime
         tensors = signature(runtime.manifest, graph)
-        versions = [s.version for s in self._repository.statuses() if s.name == runtime.name and s.ready]
+        versions = [s.version for s in self._backend.repository.statuses() if s.name == runtime.name and s.ready]
         return oip.ModelMetadataResponse(
             name=request.name,
             versions=[str(number) for number in versions],
@@ -92,15 +77,15 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
         """Run a graph; its rows share batches with those of all other callers."""
-        runtime, graph = await self._runtime(request.model_name, request.model_version)
-        tensors = signature(runtime.manifest, graph)
+        model, graph = await self._model(request.model_name, request.model_version)
+        tensors = signature(model.runtime.manifest, graph)
         wanted = tensors.requested([output.name for output in request.outputs])
-        inputs = read_inputs(request, tensors, self._limits)
+        inputs = read_inputs(request, tensors, self._backend.limits)
         run = self._encode if graph == "encoder" else self._decode
-        described, contents = output_tensors(wanted, await run(runtime, inputs, [tensor.name for tensor in wanted]))
+        described, contents = output_tensors(wanted, await run(model, inputs, [tensor.name for tensor in wanted]))
         return oip.ModelInferResponse(
             model_name=request.model_name,
-            model_version=str(runtime.version),
+            model_version=str(model.runtime.version),
             id=request.id,
             outputs=described,
             raw_output_contents=contents,
@@ -118,44 +103,31 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
                     state="READY" if status.ready else "UNAVAILABLE",
                     reason=status.reason,
                 )
-                for status in self._repository.statuses()
+                for status in self._backend.repository.statuses()
                 for graph in GRAPHS
                 if status.ready or not request.ready
             ]
         )
 
-    async def _runtime(self, name: str, version_text: str) -> tuple[Runtime, Graph]:
+    async def _model(self, name: str, version_text: str) -> tuple[BatchedModel, Graph]:
         number = version_number(version_text)
-        model, graph = split_name(name, [status.name for status in self._repository.statuses()])
-        runtime = self._repository.loaded(model, number)
-        if runtime is None:  # Loading takes its time, and must not hold the event loop.
-            loop = asyncio.get_running_loop()
-            runtime = await loop.run_in_executor(self._executor, self._repository.get, model, number)
-        return runtime, graph
+        model, graph = split_name(name, [status.name for status in self._backend.repository.statuses()])
+        return await self._backend.model(model, number), graph
 
-    async def _encode(self, runtime: Runtime, inputs: dict[str, Values], outputs: list[str]) -> dict[str, NDArray[Any]]:
+    async def _encode(
+        self, model: BatchedModel, inputs: dict[str, Values], outputs: list[str]
+    ) -> dict[str, NDArray[Any]]:
         sent = inputs[ENCODER_INPUT]
-        images: ImageArray
-        if isinstance(sent, list):
-            loop = asyncio.get_running_loop()
-            images = await loop.run_in_executor(self._executor, decode, sent, runtime.manifest.image, self._limits)
-        else:
-            images = sent
-        arrays = await self._models.of(runtime).encode(images, outputs)
-        return cast("dict[str, NDArray[Any]]", arrays)
+        spec = model.runtime.manifest.image
+        images: ImageArray = await self._backend.reader.read_files(sent, spec) if isinstance(sent, list) else sent
+        return cast("dict[str, NDArray[Any]]", await model.encode(images, outputs))
 
-    async def _decode(self, runtime: Runtime, inputs: dict[str, Values], outputs: list[str]) -> dict[str, NDArray[Any]]:
+    async def _decode(
+        self, model: BatchedModel, inputs: dict[str, Values], outputs: list[str]
+    ) -> dict[str, NDArray[Any]]:
         u, z = (np.asarray(inputs[name]) for name in DECODER_INPUTS)
-        spec = runtime.manifest.image
-        each = spec.height * spec.width * spec.channels
-        most = self._max_message_bytes // each
-        if len(u) > most:
-            raise InvalidInputError(
-                f"{len(u)} images of {each:,} bytes are above the limit of {self._max_message_bytes:,} bytes "
-                f"a message: ask for at most {most} at a time"
-            )
-        images: ImageArray = await self._models.of(runtime).decode(u, z)
-        return {DECODER_OUTPUT: images}
+        self._backend.check_reply(model.runtime, len(u))
+        return {DECODER_OUTPUT: await model.decode(u, z)}
 
 
 def _metadata(tensor: Tensor) -> oip.ModelMetadataResponse.TensorMetadata:

@@ -25,6 +25,7 @@ from serving.images import ImageLimits
 from serving.models.repository import ModelRepository
 from serving.operation.addresses import cannot_listen, check_free, is_loopback, split_address
 from serving.operation.config import ServeConfig
+from serving.rpc.backend import Backend
 from serving.rpc.door import Door
 from serving.rpc.health import Health
 from serving.rpc.interceptors import ErrorInterceptor
@@ -70,7 +71,7 @@ async def serve_until_stopped(
         ConfigError: traces are wanted, and their extra is not installed.
     """
     loop = asyncio.get_running_loop()
-    health = Health(["", *SERVICES])
+    health = Health(SERVICES, repository.can_answer)
     door = Door(config.max_calls)
     errors = ErrorInterceptor(*SERVICES, door=door, max_message_bytes=config.max_message_bytes, observer=metrics)
     limits = ImageLimits(
@@ -92,14 +93,10 @@ async def serve_until_stopped(
         )
         models = BatchedModels(policy, metrics)
         stack.callback(models.close)
-        servicer = PartedVAEServicer(repository, models, executor, limits, config.max_message_bytes)
+        backend = Backend(repository, models, executor, limits, config.max_message_bytes)
+        servicer = PartedVAEServicer(backend)
         add_PartedVAEServiceServicer_to_server(servicer, server)
-        add_GRPCInferenceServiceServicer_to_server(
-            OpenInferenceServicer(
-                repository, models, executor, limits, config.max_message_bytes, lambda: not health.stopped
-            ),
-            server,
-        )
+        add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(backend, health.is_ready), server)
         add_HealthServicer_to_server(health, server)
         reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
         address = _listen(server, config, shared_port)

@@ -8,10 +8,8 @@ decoded and encoded in threads, models that are not loaded yet are loaded in thr
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, TypeAlias
 
 from partedvae.results import ImageArray
@@ -19,15 +17,11 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceServicer
 from partedvae.v1.tensors_pb2 import Images
 from serving import inference
-from serving.batching.batched import BatchedModel, BatchedModels
-from serving.errors import InvalidInputError
-from serving.images import ImageLimits
-from serving.models.repository import ModelRepository
+from serving.batching.batched import BatchedModel
 from serving.plans import carry_out_batched
 from serving.rpc import converters, grids
-from serving.rpc.image_reader import ImageReader
+from serving.rpc.backend import Backend
 from serving.rpc.streams import Answer, Stream
-from serving.runtime import Runtime
 from serving.transfer import Style, StyleImages, plan_transfer
 from serving.traversal import Base, plan_traversal
 
@@ -41,21 +35,9 @@ FeaturesOfChunk: TypeAlias = Answer[pb.StreamFeaturesRequest, pb.StreamFeaturesR
 class PartedVAEServicer(PartedVAEServiceServicer):
     """The service over a repository of models. Belongs to the event loop that runs when it is made."""
 
-    def __init__(
-        self,
-        repository: ModelRepository,
-        models: BatchedModels,
-        executor: Executor,
-        limits: ImageLimits,
-        max_message_bytes: int,
-    ) -> None:
-        """Take the models, their batchers, threads for files and loading, and the limits of one request."""
-        self._repository = repository
-        self._models = models
-        self._executor = executor
-        self._reader = ImageReader(executor, limits, models.policy.max_queue_rows)
-        self._limits = limits
-        self._max_message_bytes = max_message_bytes
+    def __init__(self, backend: Backend) -> None:
+        """Take models and limits."""
+        self._backend = backend
         self._streams: set[Stream[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]] = set()
 
     def stop(self) -> None:
@@ -65,7 +47,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """Answer with all versions of all models."""
-        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._repository.statuses()])
+        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._backend.repository.statuses()])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Answer with one model's manifest."""
@@ -75,7 +57,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Answer with the features of each image."""
         model = await self._model(request.model)
         include = converters.include_from(request.include)
-        images = await self._reader.read(request.images, model.runtime.manifest.image)
+        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
         features = await carry_out_batched(model, inference.plan_features(model.runtime, images, include))
         return converters.features_reply(model.runtime, features)
 
@@ -104,7 +86,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         first: pb.StreamFeaturesRequest,
     ) -> pb.StreamFeaturesResponse:
         converters.check_chunk(request, first)
-        images, errors = await self._reader.read_each(request.images, model.runtime.manifest.image)
+        images, errors = await self._backend.reader.read_each(request.images, model.runtime.manifest.image)
         if not len(images):
             return converters.stream_reply(None, errors)
         plan = inference.plan_features(model.runtime, images, include)
@@ -114,7 +96,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Answer with the class of each image."""
         model = await self._model(request.model)
-        images = await self._reader.read(request.images, model.runtime.manifest.image)
+        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
         features = await carry_out_batched(model, inference.plan_features(model.runtime, images, ("probs",)))
         return converters.classify_reply(model.runtime, features)
 
@@ -122,9 +104,10 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Answer with new images."""
         model = await self._model(request.model)
         png = converters.png_asked_for(request.format)
-        self._check_reply(model.runtime, min(request.count, self._limits.max_images))
+        most = self._backend.limits.max_images
+        self._backend.check_reply(model.runtime, min(request.count, most))
         seed = request.seed if request.HasField("seed") else _new_seed()
-        plan = inference.plan_generation(model.runtime, request.count, request.classes, seed, self._limits.max_images)
+        plan = inference.plan_generation(model.runtime, request.count, request.classes, seed, most)
         generated = await carry_out_batched(model, plan)
         return converters.generate_reply(model.runtime, generated, await self._pack(generated.images, png))
 
@@ -132,8 +115,8 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Answer with reconstructions."""
         model = await self._model(request.model)
         png = converters.png_asked_for(request.format)
-        images = await self._reader.read(request.images, model.runtime.manifest.image)
-        self._check_reply(model.runtime, len(images))
+        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
+        self._backend.check_reply(model.runtime, len(images))
         decoded = await carry_out_batched(model, inference.plan_reconstruction(model.runtime, images))
         return pb.ReconstructResponse(
             model=converters.model_version(model.runtime), images=await self._pack(decoded, png)
@@ -150,8 +133,8 @@ class PartedVAEServicer(PartedVAEServiceServicer):
             base = grids.prior_base_from(request.prior, _new_seed())
             seed = base.seed
         else:
-            base = await self._reader.read(request.images, model.runtime.manifest.image)
-        plan = plan_traversal(model.runtime.manifest, base, along, self._max_reply(model.runtime))
+            base = await self._backend.reader.read(request.images, model.runtime.manifest.image)
+        plan = plan_traversal(model.runtime.manifest, base, along, self._backend.max_reply(model.runtime))
         traversed = await carry_out_batched(model, plan)
         packed = await self._pack(grids.flat(traversed.images), png)
         return grids.traverse_reply(model.runtime, traversed, packed, seed)
@@ -167,10 +150,10 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         if request.WhichOneof("style") == "style_classes":
             style = grids.style_classes_from(request)
         else:
-            images = await self._reader.read(request.style_images, spec)
+            images = await self._backend.reader.read(request.style_images, spec)
             style = StyleImages(images=images, factors=tuple(request.factors))
-        content = await self._reader.read(request.content, spec)
-        limit = self._max_reply(model.runtime)
+        content = await self._backend.reader.read(request.content, spec)
+        limit = self._backend.max_reply(model.runtime)
         plan = plan_transfer(model.runtime.manifest, content, style, pairs=pairs, max_images=limit)
         transferred = await carry_out_batched(model, plan)
         packed = await self._pack(grids.flat(transferred.images), png)
@@ -179,36 +162,13 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         )
 
     async def _model(self, selector: pb.ModelSelector) -> BatchedModel:
-        """Return a model; one that is not loaded is loaded in a thread."""
-        runtime = self._repository.loaded(selector.name, selector.version)
-        if runtime is None:
-            loop = asyncio.get_running_loop()
-            runtime = await loop.run_in_executor(self._executor, self._repository.get, selector.name, selector.version)
-        return self._models.of(runtime)
+        return await self._backend.model(selector.name, selector.version)
 
     async def _pack(self, images: ImageArray, png: bool) -> Images:
         """Pack images for a reply; files are written in a thread."""
         if not png:
             return converters.images_message(images, png)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, converters.images_message, images, png)
-
-    def _max_reply(self, runtime: Runtime) -> int:
-        """Return how many images one reply may have."""
-        return min(self._limits.max_images, self._max_message_bytes // _image_bytes(runtime))
-
-    def _check_reply(self, runtime: Runtime, count: int) -> None:
-        """Refuse to make images that would not fit into one message."""
-        each = _image_bytes(runtime)
-        if count * each > self._max_message_bytes:
-            raise InvalidInputError(
-                f"{count} images of {each:,} bytes are above the limit of {self._max_message_bytes:,} bytes a message: "
-                f"ask for at most {self._max_message_bytes // each} at a time"
-            )
-
-
-def _image_bytes(runtime: Runtime) -> int:
-    spec = runtime.manifest.image
-    return spec.height * spec.width * spec.channels
+        return await self._backend.in_thread(lambda: converters.images_message(images, png))
 
 
 def _new_seed() -> int:

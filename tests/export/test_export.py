@@ -155,6 +155,12 @@ def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> No
     model_config = dataclasses.replace(base.model, image_size=(54, 44, 3), network_size=(54, 44), factors=factors)
     config = dataclasses.replace(base, model=model_config)
     model = PartedVAE(model_config).eval()
+    # Logits far from zero, as trained decoders have: the logarithm of a sigmoid would be minus infinity.
+    last = model.decoder.convolutions[-1]
+    assert isinstance(last, nn.ConvTranspose2d)
+    assert last.bias is not None
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor([-300.0, 0.0, 300.0]))
     write_encoder(tmp_path / ENCODER_FILE, model, config)
     write_decoder(tmp_path / DECODER_FILE, model, config)
     write_scorer(tmp_path / SCORER_FILE, model, config)

@@ -67,7 +67,7 @@ class FailedCall(grpc.RpcError):
             ConnectionError,
             "the connection to here:1 was closed; try again, with tls=True or ca= if the server uses TLS",
         ),
-        ("UNAUTHENTICATED", "no token: send", errors.AuthenticationError, PermissionError, "no token: send"),
+        ("UNAUTHENTICATED", "no token: send", errors.AuthenticationError, PermissionError, "no token: the server at"),
         ("FAILED_PRECONDITION", "no scorer.onnx", errors.ModelError, PartedVAEError, "no scorer.onnx"),
         (
             "DEADLINE_EXCEEDED",

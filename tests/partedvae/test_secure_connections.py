@@ -53,8 +53,8 @@ def test_with_all_that_the_server_wants(call: Call, secure_server: ServerProcess
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"token": None}, AuthenticationError, "no token: send a token"),
-        ({"token": "wrong"}, AuthenticationError, "the token is not one that this server knows: send a token"),
+        ({"token": None}, AuthenticationError, "no token: the server at"),
+        ({"token": "wrong"}, AuthenticationError, "the token is not one that this server knows: the server at"),
         ({"ca": "other.pem"}, UnavailableError, "no secure connection to .*CERTIFICATE_VERIFY_FAILED.*check that"),
     ],
 )
@@ -78,4 +78,4 @@ def test_commands_take_the_same_as_options(secure_server: ServerProcess, keys: P
     assert listed.exit_code == 0
     assert "tiny   1 (default)  ready" in listed.output
     assert refused.exit_code == 1
-    assert refused.output.startswith("Error: no token: send a token")
+    assert refused.output.startswith("Error: no token: the server at")

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from partedvae.oip import inference_pb2 as oip
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
@@ -25,7 +26,7 @@ from tests.bundles import GREY
 from tests.processes import ServerProcess
 from tests.serving.faults.support import assert_features, features_request, images_message
 
-SERVICE = "/partedvae.v1.PartedVAEService/"
+SERVICE, OPEN_INFERENCE = "/partedvae.v1.PartedVAEService/", "/inference.GRPCInferenceService/"
 GARBAGE = random.Random(0).randbytes(8 * 1024 * 1024)
 
 
@@ -87,6 +88,13 @@ def test_truncated_jpeg(channel: grpc.Channel) -> None:
     assert "image 1: damaged JPEG file: " in refusal(channel, whole, whole[: len(whole) // 2])
 
 
+def infer_request(datatype: str, shape: Sequence[int], raw: bytes) -> oip.ModelInferRequest:
+    request = oip.ModelInferRequest(model_name="tiny.encoder", raw_input_contents=[raw])
+    request.inputs.add(name="images", datatype=datatype, shape=shape)
+    return request
+
+
+FILE = image_file("PNG")
 VALID: Sequence[tuple[str, Message]] = [
     ("ListModels", pb.ListModelsRequest()),
     ("GetModel", pb.GetModelRequest(model=pb.ModelSelector(name="tiny", version=1))),
@@ -109,6 +117,9 @@ VALID: Sequence[tuple[str, Message]] = [
         pb.TransferAttributesRequest(content=images_message(2), style_images=images_message(2, seed=1)),
     ),
     ("StreamFeatures", pb.StreamFeaturesRequest(images=images_message(2))),
+    (OPEN_INFERENCE + "ModelMetadata", oip.ModelMetadataRequest(name="tiny.encoder", version="1")),
+    (OPEN_INFERENCE + "ModelInfer", infer_request("UINT8", [2, 8, 6, 1], GREY.random_images(2).tobytes())),
+    (OPEN_INFERENCE + "ModelInfer", infer_request("BYTES", [1], struct.pack("<I", len(FILE)) + FILE)),
 ]
 EXAMPLES, MUTANTS = 200, 50
 """Ten thousand in all."""
@@ -156,7 +167,7 @@ def send(channel: grpc.Channel, method: str, data: bytes) -> Any:
     if method == "StreamFeatures":
         caller = channel.stream_stream(SERVICE + method, None, None)
         return caller(iter([data]))
-    caller = channel.unary_unary(SERVICE + method, None, None)
+    caller = channel.unary_unary(method if method.startswith("/") else SERVICE + method, None, None)
     return caller.future(data)
 
 

@@ -12,7 +12,14 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from partedvae.v1.service_pb2 import ClassifyRequest
+from partedvae.v1.service_pb2 import (
+    ClassifyRequest,
+    GenerateRequest,
+    PriorDraw,
+    StreamFeaturesRequest,
+    TransferAttributesRequest,
+    TraverseRequest,
+)
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from serving.errors import AddressError
 from serving.models.repository import ModelRepository, VersionStatus
@@ -155,6 +162,24 @@ def test_port_in_use() -> None:
             scrape_server(address, CollectorRegistry()),
         ):
             pass
+
+
+def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
+    """Every image that was sent or asked for counts, in streams too; those of refused calls do not."""
+    with running_server(tiny_models, *METRICS) as server, grpc.insecure_channel(server.address) as channel:
+        stub = PartedVAEServiceStub(channel)
+        list(stub.StreamFeatures(iter([StreamFeaturesRequest(images=images_message(n)) for n in (3, 4)])))
+        transfer = TransferAttributesRequest(content=images_message(2), style_images=images_message(3))
+        stub.TransferAttributes(transfer)
+        stub.Traverse(TraverseRequest(prior=PriorDraw(count=2), classes_of="digit"))
+        with pytest.raises(grpc.RpcError):
+            stub.Generate(GenerateRequest(count=1_000_000))
+        wait_until(lambda: in_hand(server) == 0)
+        seen = metrics_of(server)
+    assert seen['partedvae_images_total{rpc="StreamFeatures"}'] == 7
+    assert seen['partedvae_images_total{rpc="TransferAttributes"}'] == 5
+    assert seen['partedvae_images_total{rpc="Traverse"}'] == 2
+    assert seen.get('partedvae_images_total{rpc="Generate"}', 0) == 0
 
 
 def test_workers_tell_together(tiny_models: Path) -> None:

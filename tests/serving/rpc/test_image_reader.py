@@ -45,6 +45,8 @@ def test_files_are_bounded_and_pixels_are_not_kept() -> None:
             await asyncio.sleep(0)
             with pytest.raises(OverloadedError, match="2 images wait already, the limit is 2") as caught:
                 await reader.read(encoded(FILES[0]), SPEC)
+            with pytest.raises(OverloadedError, match="2 images wait already"):
+                await reader.read_files(FILES[:1], SPEC)
             assert caught.value.retry_after == RETRY_AFTER
             patient = [asyncio.create_task(reader.read_each(encoded(b"x", FILES[1]), SPEC)) for _ in range(3)]
             np.testing.assert_array_equal(await reader.read(packed(5), SPEC), GREY.random_images(5))
@@ -58,6 +60,7 @@ def test_files_are_bounded_and_pixels_are_not_kept() -> None:
                 np.testing.assert_array_equal(images, decode(FILES[1:], SPEC))
                 assert [error.index for error in errors] == [0]
             assert len(await reader.read(encoded(FILES[0]), SPEC)) == 1
+            np.testing.assert_array_equal(await reader.read_files(FILES, SPEC), decode(FILES, SPEC))
 
     asyncio.run(scenario())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,22 @@ def test_health(server: ServerProcess, service: str) -> None:
         stub = HealthStub(channel)
         assert stub.Check(HealthCheckRequest(service=service)).status == SERVING
         watch = stub.Watch(HealthCheckRequest(service=service))
+        assert next(watch).status == SERVING
+        watch.cancel()
+
+
+def test_health_without_a_model(tmp_path: Path) -> None:
+    """When the last model is deleted the services are not healthy, told by Watch too, until there is one again."""
+    GREY.write(tmp_path / "tiny")
+    with running_server(tmp_path, "--poll-seconds", "0.1") as server, grpc.insecure_channel(server.address) as channel:
+        stub = HealthStub(channel)
+        watch = stub.Watch(HealthCheckRequest(service=SERVICE))
+        assert next(watch).status == SERVING
+        shutil.rmtree(tmp_path / "tiny")
+        assert next(watch).status == NOT_SERVING
+        assert stub.Check(HealthCheckRequest(service="inference.GRPCInferenceService")).status == NOT_SERVING
+        assert stub.Check(HealthCheckRequest()).status == SERVING
+        GREY.write(tmp_path / "tiny")
         assert next(watch).status == SERVING
         watch.cancel()
 
