@@ -6,6 +6,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -24,29 +27,43 @@ def is_installed() -> bool:
 def run(target: Target, load: Load) -> Measured:
     """Put a load on a server.
 
+    Every 10 ms h2load sends all at once that is due by its rate, on all connections. A paced load is therefore sent by
+    a process a connection; these begin at different moments.
+
     Raises:
         BenchmarkError: h2load failed, or requests did.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        body, log = Path(folder, "body"), Path(folder, "log")
+    parts = (
+        [load]
+        if load.rate is None
+        else load.connections * [replace(load, connections=1, rate=load.rate / load.connections)]
+    )
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(parts)) as threads:
+        body = Path(folder, "body")
         body.write_bytes(target.body)
-        command = [
-            "h2load",
-            f"--clients={load.connections}",
-            f"--max-concurrent-streams={load.streams}",
-            f"--duration={1000 * load.seconds:.0f}ms",
-            f"--warm-up-time={1000 * load.warm_up:.0f}ms",
-            f"--data={body}",
-            f"--log-file={log}",
-            *([f"--rps={load.rate / load.connections:g}"] if load.rate else []),
-            *(["--header=content-type: application/grpc", "--header=te: trailers"] if target.grpc else []),
-            f"http://{target.address}{target.path}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchmarkError(f"h2load ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
-        check_summary(done.stdout, target)
-        return measured(target, load, latencies(log.read_text(encoding="ascii"), load))
+        logs = [Path(folder, f"log{number}") for number in range(len(parts))]
+        found = threads.map(_run, repeat(target), parts, repeat(body), logs)
+        return measured(target, load, [milliseconds for part in found for milliseconds in part])
+
+
+def _run(target: Target, load: Load, body: Path, log: Path) -> list[float]:
+    command = [
+        "h2load",
+        f"--clients={load.connections}",
+        f"--max-concurrent-streams={load.streams}",
+        f"--duration={1000 * load.seconds:.0f}ms",
+        f"--warm-up-time={1000 * load.warm_up:.0f}ms",
+        f"--data={body}",
+        f"--log-file={log}",
+        *([f"--rps={load.rate:g}"] if load.rate else []),
+        *(["--header=content-type: application/grpc", "--header=te: trailers"] if target.grpc else []),
+        f"http://{target.address}{target.path}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"h2load ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+    check_summary(done.stdout, target)
+    return latencies(log.read_text(encoding="ascii"), load)
 
 
 def check_summary(summary: str, target: Target) -> None:

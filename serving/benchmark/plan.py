@@ -19,6 +19,8 @@ CONCURRENT = (1, 8, 32, 64)
 """Requests under way at a time."""
 CONNECTIONS = 8
 """At most: the system shares connections, not requests, among the workers of a port."""
+PACED_CONNECTIONS = 24
+"""Of a paced load: each then sends about one request at a time, a hundred a second."""
 
 Say = Callable[[str], None]
 
@@ -91,7 +93,7 @@ def measure(
                     say(f"{what}, {workers} workers, {target.images} images, {concurrent} at a time: {asdict(result)}")
             single = features_target(server.address, bundle.name, bundle.manifest, 1)
             highest = max(row.result.requests_per_second for row in rows if _is(row, "features", 1, workers))
-            half = Load(connections=CONNECTIONS, streams=CONNECTIONS, seconds=seconds, rate=highest / 2)
+            half = Load(connections=PACED_CONNECTIONS, streams=CONNECTIONS, seconds=seconds, rate=highest / 2)
             paced[workers] = run(single, half)
             say(f"features, {workers} workers, 1 image, half of the highest load: {asdict(paced[workers])}")
             facts["resident_megabytes_after"] = server.resident_megabytes()
