@@ -56,8 +56,8 @@ class Features:
     reconstruction_error: FloatArray | None = None
     """Error of the reconstruction from the posterior means, summed over pixels, [images]; None where not asked for."""
     negative_elbo: FloatArray | None = None
-    """Negative ELBO (Equation 2 of the paper), [images]: high for an image unlike those of the training; None where
-    not asked for."""
+    """Negative ELBO (Equation 2 of the paper), [images]: high for most images unlike those of the training, though
+    not for an empty one; None where not asked for."""
     model: str = ""
     """Name of the model that answered."""
     version: int = 0

@@ -31,12 +31,12 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
 
     try:
         config = ServeConfig(**values)
-        if print_config:
-            click.echo(as_toml(config, ctx))
-            return
         configure(config)
         for complaint in misspelt_variables():
             logging.getLogger(__name__).warning(complaint)
+        if print_config:
+            click.echo(as_toml(config, ctx))
+            return
 
         def on_ready(address: str) -> None:
             click.echo(f"serving on {address}")

@@ -66,7 +66,9 @@ class _FeatureOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     FEATURE_OUTPUT_RECONSTRUCTION_ERROR: _FeatureOutput.ValueType  # 6
     """The training's error of the reconstruction from the posterior means, summed over pixels, float32 [images]."""
     FEATURE_OUTPUT_NEGATIVE_ELBO: _FeatureOutput.ValueType  # 7
-    """The negative ELBO (Equation 2 of the paper), float32 [images]: high for an image unlike those of the training."""
+    """The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images unlike those of
+    the training, though not for an empty one.
+    """
 
 class FeatureOutput(_FeatureOutput, metaclass=_FeatureOutputEnumTypeWrapper):
     """What ExtractFeatures and StreamFeatures can return."""
@@ -86,7 +88,9 @@ FEATURE_OUTPUT_Z_LOGVAR: FeatureOutput.ValueType  # 5
 FEATURE_OUTPUT_RECONSTRUCTION_ERROR: FeatureOutput.ValueType  # 6
 """The training's error of the reconstruction from the posterior means, summed over pixels, float32 [images]."""
 FEATURE_OUTPUT_NEGATIVE_ELBO: FeatureOutput.ValueType  # 7
-"""The negative ELBO (Equation 2 of the paper), float32 [images]: high for an image unlike those of the training."""
+"""The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images unlike those of
+the training, though not for an empty one.
+"""
 Global___FeatureOutput: _TypeAlias = FeatureOutput  # noqa: Y015
 
 class _ImageFormat:

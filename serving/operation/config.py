@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from serving.cpus import available_cpus
 from serving.errors import ConfigError
+from serving.operation.addresses import split_address
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -39,6 +40,7 @@ class ServeConfig:
 
     Raises:
         ConfigError: a value is out of range, or values do not go together. Names the option and the remedy.
+        AddressError: an address is malformed.
     """
 
     models_dir: Path
@@ -124,6 +126,9 @@ class ServeConfig:
             if not (least <= value and (most is None or value <= most)):
                 bounds = f"at least {least}" if most is None else f"{least} to {most}"
                 raise ConfigError(f"{flag(item.name)} is {value}: choose {bounds}")
+        for address in (self.address, self.metrics_address):
+            if address is not None:
+                split_address(address)
         if (self.tls_cert is None) != (self.tls_key is None):
             given, missing = ("tls_cert", "tls_key") if self.tls_key is None else ("tls_key", "tls_cert")
             raise ConfigError(f"{flag(given)} was given without {flag(missing)}: TLS needs both")

@@ -67,7 +67,13 @@ class FailedCall(grpc.RpcError):
             ConnectionError,
             "the connection to here:1 was closed; try again, with tls=True or ca= if the server uses TLS",
         ),
-        ("UNAUTHENTICATED", "no token: send", errors.AuthenticationError, PermissionError, "no token: the server at"),
+        (
+            "UNAUTHENTICATED",
+            "no token: send",
+            errors.AuthenticationError,
+            PermissionError,
+            "no token: the server at here:1 wants one; give token=, or --token-file to a command",
+        ),
         ("FAILED_PRECONDITION", "no scorer.onnx", errors.ModelError, PartedVAEError, "no scorer.onnx"),
         (
             "DEADLINE_EXCEEDED",

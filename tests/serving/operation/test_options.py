@@ -99,6 +99,8 @@ def test_what_is_printed_can_be_read_again(config_file: Path) -> None:
         (["--config", "nowhere.toml"], {}, "", "cannot read nowhere.toml: No such file or directory"),
         (["--tls-cert", "c"], {}, "", "--tls-cert was given without --tls-key: TLS needs both"),
         ([], {"TLS_KEY": "k"}, "", "--tls-key was given without --tls-cert: TLS needs both"),
+        (["--address", "here"], {}, "", "the address 'here' is not HOST:PORT"),
+        (["--print-config"], {}, 'metrics-address = "here"', "the address 'here' is not HOST:PORT"),
         (["--tls-client-ca", "c"], {}, "", "--tls-client-ca was given without --tls-cert and --tls-key"),
     ],
 )
