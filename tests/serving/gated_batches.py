@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 
@@ -71,3 +72,25 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def bench(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
+    made = Bench(run, BatchPolicy(**policy))  # type: ignore[arg-type]  # whole numbers where it wants them
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@asynccontextmanager
+async def held(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
+    """Yield a bench whose only session is held by a request for the number 0."""
+    async with bench(run, **policy) as made:
+        first = made.ask([0])
+        await eventually(lambda: run.batches == [[0]])
+        try:
+            yield made
+        finally:
+            run.gate.set()
+            await asyncio.wait_for(asyncio.gather(first, return_exceptions=True), 60)
