@@ -104,7 +104,7 @@ def transfer(
     from partedvae.grid import Row, labelled_grid, save_picture
 
     if bool(styles) == bool(classes):
-        raise click.UsageError("give --style images or --class names: they are what u comes from")
+        raise click.UsageError("give either --style images or --class names: one of them is what u comes from")
     with connected(connection, model) as client:
         result = client.transfer(
             list(content), list(styles) or None, classes=list(classes) or None, factors=list(factors)
