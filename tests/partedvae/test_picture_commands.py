@@ -64,7 +64,7 @@ def test_bad_input_is_answered(two_model_server: ServerProcess, pictures: list[P
         (traverse, ("--along", "u"), "there are several factors, name one of ['shape', 'colour']"),
         (traverse, ("--dim", 9), "z has no dimension 9: it has 5, counted from 0"),
         (traverse, ("--steps", 1), "1 is not in the range 2<=x<=64"),
-        (transfer, (pictures[0],), "give --style images or --class names"),
+        (transfer, (pictures[0],), "give either --style images or --class names"),
         (transfer, (pictures[0], "--class", "star"), "the model has no class 'star'"),
     ):
         result = run(command, two_model_server, *arguments, "--output", output)
