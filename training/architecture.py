@@ -54,6 +54,9 @@ class ModelConfig:
     """Dimensions of the class-independent latent z."""
     factors: tuple[FactorConfig, ...]
     """The class variables; none for a baseline that has z alone."""
+    prior_spacing: float = 0.0
+    """Distance of neighbouring classes' prior means in u's first dimension when training begins, in the order of the
+    classes; 0 draws them from N(0, 1), as the authors do."""
 
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
@@ -62,6 +65,7 @@ class ModelConfig:
             raise ValueError(f"factors must have different names, not {names}")
         require(self.z_dim >= 1, "model.z_dim", self.z_dim, "at least 1")
         require(self.hidden_dim >= 1, "model.hidden_dim", self.hidden_dim, "at least 1")
+        require(self.prior_spacing >= 0, "model.prior_spacing", self.prior_spacing, "at least 0")
         require(self.image_size[2] in (1, 3), "model.image_size", self.image_size, "grey (1 channel) or RGB (3)")
         if len(self.decoder_channels) != len(self.encoder_channels):
             raise ValueError("model.encoder_channels and model.decoder_channels must have the same length")

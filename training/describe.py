@@ -71,6 +71,8 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
         yield "priors p(c)", config.priors
     if config.method == "partedvae":
         yield "dimension of u of each", [factor.u_dim for factor in config.model.factors]
+        spacing = config.model.prior_spacing
+        yield "prior means at the start", f"{spacing:g} apart, in order" if spacing else "from N(0, 1)"
     if config.method != "classifier":
         yield "dimension of z", config.model.z_dim
         yield "learning rate, ELBO step", config.optimiser.learning_rate

@@ -72,7 +72,7 @@ class ClassFactor(nn.Module):
 
     prior_probs: Tensor
 
-    def __init__(self, config: FactorConfig, hidden_dim: int) -> None:
+    def __init__(self, config: FactorConfig, hidden_dim: int, prior_spacing: float) -> None:
         super().__init__()
         self.config = config
         classes = len(config.classes)
@@ -81,7 +81,16 @@ class ClassFactor(nn.Module):
         self.u_head = nn.Linear(hidden_dim, 2 * config.u_dim)
         self.prior_mean = nn.Parameter(torch.randn(classes, config.u_dim))
         self.prior_raw_logvar = nn.Parameter(torch.randn(classes, config.u_dim))
+        if prior_spacing:
+            self._space_out(prior_spacing)
         self.register_buffer("prior_probs", torch.tensor(config.prior), persistent=False)
+
+    def _space_out(self, spacing: float) -> None:
+        """Put the modes of all classes in a row: on one line of u, none can pass another once it has images."""
+        classes = len(self.config.classes)
+        with torch.no_grad():
+            self.prior_mean[:, 0] = spacing * (torch.arange(classes) - (classes - 1) / 2)
+            self.prior_raw_logvar[:, 0] = 0.0
 
     def prior_modes(self) -> Gaussian:
         """Return p(u | c = i) of every class i, [classes, u_dim]; log-variances are in (-3, 1) (the authors' bound)."""

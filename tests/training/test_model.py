@@ -76,6 +76,14 @@ def test_the_priors_log_variances_stay_within_the_authors_bound() -> None:
     assert (logvar.min().item(), logvar.max().item()) == (-3.0, 1.0)
 
 
+def test_prior_means_can_begin_in_a_row_of_classes() -> None:
+    factor = next(PartedVAE(dataclasses.replace(TOY_MODEL, prior_spacing=2.5)).class_factors())
+    modes = factor.prior_modes()
+    assert modes.mean[:, 0].tolist() == [-3.75, -1.25, 1.25, 3.75]
+    assert modes.logvar[:, 0].tolist() == [-1.0] * 4
+    assert modes.mean[:, 1].abs().max() < 3.75
+
+
 def test_pixels_survive_the_way_in_and_out() -> None:
     images = torch.randint(256, (3, 28, 28, 1), dtype=torch.uint8)
     pixels = preprocess(images, (28, 28))
