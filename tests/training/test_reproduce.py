@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from training.data.dataset import ImageDataset
-from training.reproduce.experiments import EXPERIMENTS, Experiment, Row, accuracies_and_probes, experiment
+from training.reproduce.experiments import EXPERIMENTS, Experiment, Row, accuracies, accuracies_and_probes, experiment
 from training.reproduce.results import Result, keep_result, load_results, table, write_page
 from training.reproduce.runner import Plan, configure, run_experiment
 from training.reproduce_cli import reproduce
@@ -98,6 +99,11 @@ def test_an_experiment_trains_measures_keeps_and_is_not_run_again(
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("checkpoint.pt"))]
     assert run_experiment("mnist-classifier", described, plan) == first
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("checkpoint.pt"))] == before
+    # Another experiment with a line of the same configuration has no training of its own.
+    shared = Experiment(title="Another", rows=(dataclasses.replace(rows[0], name="shared"),), measure=accuracies)
+    assert "| shared | 0.95 | 64 | 0 |" in run_experiment("figures", shared, plan)
+    assert not (tmp_path / "runs" / "figures").exists()
+    assert load_results(plan.results_file)[2].measures == {"accuracy digit": kept[0].measures["accuracy digit"]}
 
 
 @pytest.mark.parametrize(

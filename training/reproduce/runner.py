@@ -49,12 +49,14 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     for row in experiment.rows:
         for seed in plan.seeds:
             done = {result.key for result in load_results(plan.results_file)}
-            run = RunDirectory(plan.runs_dir / name / plan.budget / f"{row.slug}-{seed}")
             if (name, row.name, plan.budget, seed) in done:
                 click.echo(f"{row.name}, seed {seed}: done before, see {plan.results_file}", err=True)
                 continue
+            config = configure(row, seed, plan.budget, plan.data_dir)
+            own = RunDirectory(plan.runs_dir / name / plan.budget / f"{row.slug}-{seed}")
+            run = _trained(config, plan) or own
             click.echo(f"{row.name}, seed {seed}: {run.path}", err=True)
-            _train(row, seed, run, plan)
+            _train(config, run, plan)
             result = _measure(name, experiment, row, seed, run, plan)
             if experiment.figures:
                 _draw(run, plan)
@@ -72,10 +74,18 @@ def configure(row: Row, seed: int, budget: str, data_dir: Path) -> TrainConfig:
     return apply_overrides(dataclasses.replace(config, labels=labels, seed=seed), row.settings)
 
 
-def _train(row: Row, seed: int, run: RunDirectory, plan: Plan) -> None:
+def _trained(config: TrainConfig, plan: Plan) -> RunDirectory | None:
+    """Return a finished run of this configuration: experiments have some in common, and a full one takes hours."""
+    for summary in sorted(plan.runs_dir.glob(f"*/{plan.budget}/*/summary.json")):
+        run = RunDirectory(summary.parent)
+        if run.load_config() == config:
+            return run
+    return None
+
+
+def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
     if run.summary_file.exists():
         return
-    config = configure(row, seed, plan.budget, plan.data_dir)
     resume = run.config_file.exists()
     train_run(config, run, plan.data_dir, plan.device, resume=resume)
 
