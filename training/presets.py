@@ -168,8 +168,8 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
     """Return the paper's objective in eight epochs, with the labels used better and u parted from z by terms of ours.
 
     Without these, z took the small classes (glasses, a smile) and their u changed nothing in the image. A patch taken
-    out could take a class with it, so there is no cutout. The prior's modes begin in a row: begun at random, the mode of
-    bald heads stayed on the far side of another class's from its images, and what was drawn from it was no face.
+    out could take a class with it, so there is no cutout. The prior's modes begin in a row: begun at random, bald
+    heads had their mode on the far side of another class's from their images, and what was drawn from it was no face.
     """
     paper = _faces_paper(info)
     # By the reconstruction error, as SMALL_FACES is: ten times as many pixels, ten times the weight.

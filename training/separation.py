@@ -29,7 +29,9 @@ def leakage(
     """Return what z tells of a class: I(z; c) in nats, were each dimension of z Gaussian, on the whole and by class.
 
     The sum over dimensions of 0.5 (log v - sum_i p_i log v_i), where v is the variance of a dimension over the batch
-    and v_i over the images of class i, drawn by q(z | x): zero where a class moves neither mean nor variance.
+    and v_i over the images of class i, drawn by q(z | x): zero where a class moves neither mean nor variance. Variances
+    of few images come out small, and of a class's few images the smallest, as if each class were narrow; what is
+    expected of that is taken off, or every dimension that tells images apart would pay for it.
 
     Args:
         z: q(z | x) of this rank's images.
@@ -39,14 +41,35 @@ def leakage(
     """
     probs = probs.detach()
     share = mean(probs.mean(dim=0)).clamp(min=torch.finfo().tiny)
-    second = z.mean.square() + z.logvar.exp()
-    whole = mean(second.mean(dim=0)) - mean(z.mean.mean(dim=0)).square()
-    means = mean(probs.T @ z.mean / len(probs)) / share.unsqueeze(1)
-    variances = mean(probs.T @ second / len(probs)) / share.unsqueeze(1) - means.square()
-    # Kish's effective number of images, since each counts with its probability.
-    enough = images * share.square() >= FEWEST_IMAGES * mean(probs.square().mean(dim=0))
-    gains = 0.5 * (whole.log() - variances.clamp(min=1e-4).log())
-    return ((share * enough).unsqueeze(1) * gains).sum()
+    # Kish's effective number of images of each class, since each image counts with its probability.
+    effective = images * share.square() / mean(probs.square().mean(dim=0)).clamp(min=torch.finfo().tiny)
+    enough = effective >= FEWEST_IMAGES
+    everything, one = torch.ones_like(probs[:, :1]), torch.ones_like(share[:1])
+    whole = _log_variances(z, everything, one, images * one, mean)
+    by_class = _log_variances(z, probs, share, effective.clamp(min=FEWEST_IMAGES), mean)
+    return 0.5 * ((share * enough).unsqueeze(1) * (whole - by_class)).sum()
+
+
+def _log_variances(
+    z: Gaussian,
+    weights: Float[Tensor, "batch classes"],
+    share: Float[Tensor, " classes"],
+    effective: Float[Tensor, " classes"],
+    mean: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "classes z_dim"]:
+    """Return log v_i of each dimension, without what it is expected to lack for being taken over few images.
+
+    Of n Gaussian means, the variance's log lacks log(n / 2) - psi((n - 1) / 2) on average. Where the images' own
+    variances q(z | x), of which nothing is drawn, have a part in v_i, it lacks less: r of it by the mean and r^2 by the
+    curvature of the log, for a share r of the means.
+    """
+    centre = mean(weights.T @ z.mean / len(weights)) / share.unsqueeze(1)
+    of_means = mean(weights.T @ z.mean.square() / len(weights)) / share.unsqueeze(1) - centre.square()
+    of_means = of_means.clamp(min=0.0)
+    variance = (of_means + mean(weights.T @ z.logvar.exp() / len(weights)) / share.unsqueeze(1)).clamp(min=1e-4)
+    lack = (effective / 2).log() - torch.digamma((effective - 1) / 2)
+    part = of_means / variance
+    return variance.log() + lack.unsqueeze(1) * (part + part.square()) / 2
 
 
 def exchange_loss(model: PartedVAE, posterior: Posterior, noise: Noise) -> Float[Tensor, ""]:

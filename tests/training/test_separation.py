@@ -19,22 +19,35 @@ def alone(value: Tensor) -> Tensor:
 
 def test_leakage_is_the_information_of_two_gaussians() -> None:
     """Two classes at -1 and 1 with variance 0.25 each: v = 1.25, v_i = 0.25, hence 0.5 log 5."""
-    mean = torch.tensor([-1.0, 1.0]).repeat(8).unsqueeze(1)
+    mean = torch.tensor([-1.0, 1.0]).repeat(2048).unsqueeze(1)
     z = Gaussian(mean, torch.full_like(mean, math.log(0.25)))
-    probs = torch.eye(2).repeat(8, 1)
-    assert leakage(z, probs, 16, alone).item() == pytest.approx(0.5 * math.log(5), rel=1e-5)
-    assert leakage(Gaussian(torch.zeros_like(mean), z.logvar), probs, 16, alone).item() == pytest.approx(0, abs=1e-6)
+    probs = torch.eye(2).repeat(2048, 1)
+    assert leakage(z, probs, 4096, alone).item() == pytest.approx(0.5 * math.log(5), abs=1e-3)
+    assert leakage(Gaussian(torch.zeros_like(mean), z.logvar), probs, 4096, alone).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("spread", "own"), [(1.0, 0.02), (0.7, 0.7), (0.01, 1.0)])
+def test_leakage_of_what_knows_no_class_is_zero_for_few_images_too(spread: float, own: float) -> None:
+    """Else every dimension that tells images apart would pay for it: 0.04 nats for each variable of five classes."""
+    generator = torch.Generator().manual_seed(0)
+    shares, found = torch.tensor([0.3, 0.25, 0.2, 0.13, 0.12]), []
+    for _ in range(500):
+        mean = spread * torch.randn(64, 1, generator=generator)
+        classes = torch.multinomial(shares, 64, replacement=True, generator=generator)
+        z = Gaussian(mean, torch.full_like(mean, 2 * math.log(own)))
+        found.append(leakage(z, torch.eye(5)[classes], 64, alone).item())
+    assert sum(found) / len(found) == pytest.approx(0, abs=0.004)
 
 
 def test_leakage_leaves_out_classes_with_too_few_images() -> None:
-    mean = torch.linspace(-1, 1, 12).unsqueeze(1)
-    probs = torch.eye(2)[[0] * 10 + [1] * 2]
-    z = Gaussian(mean, torch.zeros_like(mean))
-    rest = z.mean[:10]
-    whole, first = mean.var(correction=0) + 1, rest.var(correction=0) + 1
+    """The two images of the second class are far from the others and near each other: they would leak much."""
+    mean = torch.cat([torch.linspace(-1, 1, 10), torch.tensor([5.0, 5.1])]).unsqueeze(1)
+    z = Gaussian(mean, torch.full_like(mean, -6.0))
     assert FEWEST_IMAGES > 2
-    expected = 10 / 12 * 0.5 * (whole / first).log()
-    assert leakage(z, probs, 12, alone).item() == pytest.approx(expected.item(), rel=1e-4)
+    first_alone = torch.eye(2)[[0] * 10 + [1] * 2] * torch.tensor([1.0, 0.0])
+    both = leakage(z, torch.eye(2)[[0] * 10 + [1] * 2], 12, alone)
+    assert both.item() == pytest.approx(leakage(z, first_alone, 12, alone).item(), rel=1e-5)
+    assert both.item() > 0.5
 
 
 def test_leakage_moves_z_and_leaves_the_class_alone() -> None:
