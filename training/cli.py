@@ -199,6 +199,6 @@ def _configure(
 
     info = entry(dataset).describe(data_dir)
     lookup("method", method, dict.fromkeys(METHODS))
-    config = recipe(info, recipe_name, cast("MethodName", method))
+    config = recipe(info, recipe_name, cast("MethodName", method), options.get("labels"))
     given = {name: value for name, value in options.items() if value is not None}
     return apply_overrides(dataclasses.replace(config, **given), settings), info

@@ -34,7 +34,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("docs/results.json"),
     show_default=True,
-    help="File that keeps every result; RESULTS.md is written beside it.",
+    help="File that keeps every result; the page is written beside it: RESULTS.md.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @data_option

@@ -31,6 +31,7 @@ def result(seed: int, score: float, row: str = "100 labels") -> Result:
         command="partedvae reproduce table2",
         commit="0123456789abcdef",
         date="2026-01-02",
+        config={},
     )
 
 
@@ -74,6 +75,13 @@ def test_rows_become_configurations(tmp_path: Path) -> None:
             configure(row, 0, "short", tmp_path)
 
 
+def test_without_labels_the_rate_is_the_papers(tmp_path: Path) -> None:
+    """At 1e-3 the network of dSprites died."""
+    for row in EXPERIMENTS["table1"].rows:
+        assert configure(row, 0, "short", tmp_path).optimiser.learning_rate == 5e-4
+    assert configure(EXPERIMENTS["table2"].rows[0], 0, "short", tmp_path).optimiser.learning_rate == 1e-3
+
+
 def test_an_experiment_trains_measures_keeps_and_is_not_run_again(
     tmp_path: Path, mnist: ImageDataset, data_dir: Path
 ) -> None:
@@ -104,6 +112,26 @@ def test_an_experiment_trains_measures_keeps_and_is_not_run_again(
     assert "| shared | 0.95 | 64 | 0 |" in run_experiment("figures", shared, plan)
     assert not (tmp_path / "runs" / "figures").exists()
     assert load_results(plan.results_file)[2].measures == {"accuracy digit": kept[0].measures["accuracy digit"]}
+    # A recipe that has changed makes a run of its own, and its result takes the other's place.
+    settings = (*SMALL, "objective.gamma_bc=7")
+    changed = dataclasses.replace(described, rows=(dataclasses.replace(rows[0], settings=settings), rows[1]))
+    run_experiment("mnist-classifier", changed, plan)
+    again = load_results(plan.results_file)
+    weights = [(r.row, r.config["objective"]["gamma_bc"]) for r in again]
+    assert weights == [("labels alone", 30.0), ("shared", 30.0), ("PartedVAE", 7.0)]
+    runs = sorted(path.name for path in (tmp_path / "runs" / "mnist-classifier" / "short").iterdir())
+    assert runs == ["labels-alone-0", "partedvae-0", "partedvae-0-2"]
+
+
+def test_what_is_no_file_of_results_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text('[{"a": 1}]')
+    with pytest.raises(ValueError, match=r"other.json holds no results of 'partedvae reproduce'"):
+        load_results(path)
+    done = CliRunner().invoke(reproduce, ["table1", "--results", str(path), "--data", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "move it away" in done.output
+    assert [entry.name for entry in tmp_path.iterdir()] == ["other.json"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from training.presets import recipe
 from training.report import evaluate_run
 from training.reproduce.experiments import FULL_RECIPE, SHORT_RECIPE, Experiment, Row
 from training.reproduce.results import Result, keep_result, load_results, table, write_page
-from training.run import RunDirectory
+from training.run import RunDirectory, RunError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,43 +46,64 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     Raises:
         ValueError: a data set cannot be had, or a run directory does not fit.
     """
-    # Now rather than after the first hour of training.
-    write_page(plan.results_file.with_name("RESULTS.md"), load_results(plan.results_file))
-    for row in experiment.rows:
-        for seed in plan.seeds:
-            done = {result.key for result in load_results(plan.results_file)}
-            if (name, row.name, plan.budget, seed) in done:
-                click.echo(f"{row.name}, seed {seed}: done before, see {plan.results_file}", err=True)
-                continue
-            config = configure(row, seed, plan.budget, plan.data_dir)
-            own = RunDirectory(plan.runs_dir / name / plan.budget / f"{row.slug}-{seed}")
-            run = _trained(config, plan) or own
-            click.echo(f"{row.name}, seed {seed}: {run.path}", err=True)
-            _train(config, run, plan)
-            result = _measure(name, experiment, row, seed, run, plan)
-            if experiment.figures:
-                _draw(run, plan)
-            # Last: what is kept here counts as done.
-            write_page(plan.results_file.with_name("RESULTS.md"), keep_result(plan.results_file, result))
+    # All of them now, and the page, rather than after the first hour of training.
+    page = plan.results_file.with_suffix(".md").with_stem(plan.results_file.stem.upper())
+    configs = [(row, seed, configure(row, seed, plan.budget, plan.data_dir)) for row, seed in _runs(experiment, plan)]
+    write_page(page, load_results(plan.results_file))
+    for row, seed, config in configs:
+        done = {result.key: result for result in load_results(plan.results_file)}.get(
+            (name, row.name, plan.budget, seed)
+        )
+        if done and done.is_of(config):
+            click.echo(f"{row.name}, seed {seed}: done before, see {plan.results_file}", err=True)
+            continue
+        run = _trained(config, plan) or _own_run(config, plan.runs_dir / name / plan.budget, f"{row.slug}-{seed}")
+        click.echo(f"{row.name}, seed {seed}: {run.path}", err=True)
+        _train(config, run, plan)
+        result = _measure(name, experiment, row, run, plan)
+        if experiment.figures:
+            _draw(run, plan)
+        # Last: what is kept here counts as done.
+        write_page(page, keep_result(plan.results_file, result))
     kept = [r for r in load_results(plan.results_file) if r.experiment == name and r.budget == plan.budget]
     return table(experiment, kept)
+
+
+def _runs(experiment: Experiment, plan: Plan) -> Iterator[tuple[Row, int]]:
+    return itertools.product(experiment.rows, plan.seeds)
 
 
 def configure(row: Row, seed: int, budget: str, data_dir: Path) -> TrainConfig:
     """Return the configuration of one run."""
     info = entry(row.dataset).describe(data_dir)
-    config = recipe(info, FULL_RECIPE if budget == "full" else SHORT_RECIPE, row.method)
-    labels = row.labels if config.model.factors else 0
-    return apply_overrides(dataclasses.replace(config, labels=labels, seed=seed), row.settings)
+    config = recipe(info, FULL_RECIPE if budget == "full" else SHORT_RECIPE, row.method, row.labels)
+    return apply_overrides(dataclasses.replace(config, seed=seed), row.settings)
 
 
 def _trained(config: TrainConfig, plan: Plan) -> RunDirectory | None:
     """Return a finished run of this configuration: experiments have some in common, and a full one takes hours."""
     for summary in sorted(plan.runs_dir.glob(f"*/{plan.budget}/*/summary.json")):
         run = RunDirectory(summary.parent)
-        if run.load_config() == config:
+        if _is_of(run, config):
             return run
     return None
+
+
+def _own_run(config: TrainConfig, folder: Path, name: str) -> RunDirectory:
+    """Return the directory to train in: a new one, or that of an interrupted run of the same configuration."""
+    for count in itertools.count(1):
+        run = RunDirectory(folder / (name if count == 1 else f"{name}-{count}"))
+        if not run.config_file.exists() or _is_of(run, config):
+            return run
+    raise AssertionError("counting has no end")
+
+
+def _is_of(run: RunDirectory, config: TrainConfig) -> bool:
+    """Say whether a run has this configuration; one that can't be read any more is another's."""
+    try:
+        return run.load_config() == config
+    except RunError:
+        return False
 
 
 def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
@@ -90,24 +113,25 @@ def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
     train_run(config, run, plan.data_dir, plan.device, resume=resume)
 
 
-def _measure(name: str, experiment: Experiment, row: Row, seed: int, run: RunDirectory, plan: Plan) -> Result:
+def _measure(name: str, experiment: Experiment, row: Row, run: RunDirectory, plan: Plan) -> Result:
     report = evaluate_run(run.path, plan.data_dir)
     summary, provenance = run.load_summary(), run.load_provenance()
-    words = ["partedvae", "reproduce", name, "--budget", plan.budget, "--seeds", str(seed)]
+    words = ["partedvae", "reproduce", name, "--budget", plan.budget, "--seeds", str(report.config.seed)]
     click.echo(report.to_text())
     return Result(
         experiment=name,
         row=row.name,
         budget=plan.budget,
-        seed=seed,
+        seed=report.config.seed,
         labels=report.config.labels,
         epochs=summary["epochs"],
         train_seconds=summary["train_seconds"],
-        data="drawn" if any("drawn" in origin for origin in report.source.values()) else "original",
+        data="drawn" if any("drawn" in str(origin) for origin in provenance["data"].values()) else "original",
         measures={key: round(value, 4) for key, value in experiment.measure(report).items()},
         command=shlex.join(words),
         commit=provenance["commit"],
         date=datetime.now(UTC).date().isoformat(),
+        config=report.config.to_dict(),
     )
 
 
