@@ -5,8 +5,8 @@ stored as grey, else RGB. They are resized to 64x64, or to 32x32 if the median o
 all are 218x178 (CelebA's size), they stay so. All are in memory; more than 4 GB are refused.
 
 Test images are those whose `split` is test. Without that column a fifth of the labelled images of each class of each
-factor, at least one where it has two, is set aside by a fixed seed. Test images are never trained on, not even without
-their labels; each class keeps at least one labelled image to train on.
+factor, at least one where it has two, is set aside; their own names decide which (training/data/hold_out.py). Test
+images are never trained on, not even without their labels; each class keeps at least one labelled image to train on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split
+from training.data.hold_out import hold_out
 from training.data.pictures import PictureFiles, read_header
 from training.data.table import TABLE, LabelTable, read_table
 
@@ -32,8 +33,6 @@ SMALL_SIDE = 48
 """A median longer side up to this gives 32x32, a larger one 64x64."""
 LIMIT = 4_000_000_000
 """Bytes of pixels that are taken into memory."""
-HELD_OUT = 0.2
-HOLD_OUT_SEED = 0
 FEWEST_TESTS = 2
 CHUNK = 256
 """Images decoded at a time."""
@@ -121,11 +120,8 @@ def _survey(folder: Path) -> _Contents:
     blank = (UNLABELLED,) * len(table.factors)
     rows = [table.labels.get(file, blank) for file in files]
     labels = torch.tensor(rows, dtype=torch.int64)
-    if table.tests is not None:
-        is_test = [file in table.tests for file in files]
-    else:
-        held_out = hold_out(rows)
-        is_test = [index in held_out for index in range(len(files))]
+    tests = hold_out(table.labels) if table.tests is None else table.tests
+    is_test = [file in tests for file in files]
     if all(is_test):
         raise DataError(f"{folder}: every image is for testing; leave some for training")
     return _Contents(folder=folder, files=files, table=table, size=size, labels=labels, is_test=tuple(is_test))
@@ -153,34 +149,3 @@ def _check_memory(folder: Path, count: int, size: tuple[int, int, int]) -> None:
             f"{folder}: {count} images of {size[0]}x{size[1]} need {needed / 1e9:.1f} GB of memory, more than the "
             f"{LIMIT / 1e9:.0f} GB that are taken; use fewer images"
         )
-
-
-def hold_out(labels: Sequence[tuple[int, ...]]) -> set[int]:
-    """Choose the test images among the labelled: a fifth of every class of every factor, at least one of two.
-
-    An image chosen for one factor counts for the others too. The last training image of a class is never taken.
-
-    Args:
-        labels: of each image, one a factor.
-    """
-    members: dict[tuple[int, int], list[int]] = {}
-    for image in torch.randperm(len(labels), generator=torch.Generator().manual_seed(HOLD_OUT_SEED)).tolist():
-        for known in _known(labels[image]):
-            members.setdefault(known, []).append(image)
-    left = {known: len(images) for known, images in members.items()}
-    chosen: set[int] = set()
-    for known, images in sorted(members.items()):
-        keep = len(images) - max(1, round(HELD_OUT * len(images)))
-        for image in images:
-            if left[known] <= keep:
-                break
-            if image not in chosen and all(left[other] > 1 for other in _known(labels[image])):
-                chosen.add(image)
-                for other in _known(labels[image]):
-                    left[other] -= 1
-    return chosen
-
-
-def _known(labels: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return factor and class of every label that an image has."""
-    return [(factor, label) for factor, label in enumerate(labels) if label != UNLABELLED]

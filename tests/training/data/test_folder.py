@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.data import folder as folder_module
 from training.data.dataset import DataError
-from training.data.folder import describe_folder, hold_out, load_folder
+from training.data.folder import describe_folder, load_folder
 
 
 def save(path: Path, shade: int = 0, size: tuple[int, int] = (40, 40), mode: str = "L") -> None:
@@ -65,13 +65,16 @@ def test_a_column_split_says_which_images_are_for_testing(tmp_path: Path) -> Non
     assert len(dataset.train) == 7
 
 
-def test_a_fifth_of_each_class_is_held_out_and_the_last_of_a_class_never() -> None:
-    labels = [(0,)] * 30 + [(1,)] * 10 + [(2,)] * 2 + [(3,)] + [(-1,)] * 50
-    chosen = hold_out(labels)
-    assert [sum(labels[image] == (c,) for image in chosen) for c in range(-1, 4)] == [0, 6, 2, 1, 0]
-    crossed = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    left = [crossed[image] for image in range(4) if image not in hold_out(crossed)]
-    assert {first for first, _ in left} == {second for _, second in left} == {0, 1}
+def test_an_unlabelled_image_leaves_the_test_images_as_they_are(tmp_path: Path) -> None:
+    before = load_folder(make_folder(tmp_path, ROWS))
+    for name in ("00.png", "5a.png", "z/0.png"):
+        save(tmp_path / name, 250)
+    after = load_folder(tmp_path)
+    assert len(after.train) == len(before.train) + 3
+    assert isinstance(before.test.images, Tensor)
+    assert isinstance(after.test.images, Tensor)
+    assert torch.equal(after.test.images, before.test.images)
+    assert torch.equal(after.test.labels, before.test.labels)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""The images of a folder that are set aside: how many of each class, and that few of them change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from training.data.hold_out import hold_out
+
+
+def labels_of(rows: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Name images by their numbers."""
+    return {f"imgs/{number:03}.png": row for number, row in enumerate(rows)}
+
+
+def test_a_fifth_of_each_class_is_held_out_and_the_last_of_a_class_never() -> None:
+    labels = labels_of([(0,)] * 30 + [(1,)] * 10 + [(2,)] * 2 + [(3,)] + [(-1,)] * 50)
+    chosen = hold_out(labels)
+    assert [sum(labels[file] == (c,) for file in chosen) for c in range(-1, 4)] == [0, 6, 2, 1, 0]
+    crossed = labels_of([(0, 0), (0, 1), (1, 0), (1, 1)])
+    left = [row for file, row in crossed.items() if file not in hold_out(crossed)]
+    assert {first for first, _ in left} == {second for _, second in left} == {0, 1}
+
+
+def test_who_is_held_out_depends_on_names_and_labels_alone() -> None:
+    labels = labels_of([(0,), (1,)] * 50)
+    chosen = hold_out(labels)
+    # Not the first ones: names often follow the classes or the time.
+    assert len({file for file in chosen if file < "imgs/050"}) not in (0, len(chosen))
+    assert hold_out(dict(reversed(labels.items()))) == chosen
+    assert hold_out({"a/new.png": (-1,), **labels}) == chosen
+
+
+def test_a_labelled_image_more_moves_at_most_itself_and_another() -> None:
+    labels = labels_of([(0,), (1,)] * 50)
+    chosen = hold_out(labels)
+    for number in range(20):
+        more = hold_out({f"new/{number}.png": (0,), **labels})
+        assert len(more ^ chosen) <= 2
+    # Every added image may come to be among the held out, as may any other.
+    assert any(f"new/{number}.png" in hold_out({f"new/{number}.png": (0,), **labels}) for number in range(20))
