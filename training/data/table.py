@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.dataset import DataError, FactorInfo
+from training.data.dataset import UNLABELLED, DataError, FactorInfo
 from training.names import nearest
 
 FILE_COLUMN = "file"
@@ -60,15 +60,18 @@ def read_table(folder: Path) -> LabelTable:
         raise DataError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
     cells = _cells(path, header, rows)
     factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
-    factors = tuple(_factor(path, name, [row[name] for row in cells.values()]) for name in factor_names)
+    alone = len(factor_names) == 1
+    factors = tuple(_factor(path, name, [row[name] for row in cells.values()], alone) for name in factor_names)
     labels = {
-        file: tuple(f.classes.index(row[f.name]) if row[f.name] else -1 for f in factors) for file, row in cells.items()
+        file: tuple(f.classes.index(row[f.name]) if row[f.name] else UNLABELLED for f in factors)
+        for file, row in cells.items()
     }
     tests = None
     if SPLIT_COLUMN in header:
         tests = frozenset(file for file, row in cells.items() if row[SPLIT_COLUMN] == "test")
         if not tests:
             raise DataError(f"{path} has a column 'split' but no row with 'test'; mark some, or leave the column out")
+        _check_training(path, factors, labels, tests)
     return LabelTable(factors=factors, labels=labels, tests=tests)
 
 
@@ -117,11 +120,33 @@ def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str
     return cells
 
 
-def _factor(path: Path, name: str, values: Sequence[str]) -> FactorInfo:
+def _factor(path: Path, name: str, values: Sequence[str], alone: bool) -> FactorInfo:
     classes = {value for value in values if value}
     if len(classes) < 2:
         found = f"only the class {next(iter(classes))!r}" if classes else "no class"
-        raise DataError(f"{path}: factor {name!r} has {found}; it needs at least two, or take its column out")
+        more = "label images of another class too" if classes else "write the classes of some images into it"
+        remedy = more if alone else f"{more}, or take its column out"
+        raise DataError(f"{path}: factor {name!r} has {found}, and it needs at least two; {remedy}")
     numbers = all(value.isdecimal() for value in classes)
     ordered = sorted(classes, key=lambda value: (int(value) if numbers else 0, value))
     return FactorInfo(name=name, classes=tuple(ordered))
+
+
+def _check_training(
+    path: Path, factors: Sequence[FactorInfo], labels: Mapping[str, tuple[int, ...]], tests: frozenset[str]
+) -> None:
+    """Refuse a class that no training image has: it would never be learnt, and without any label nothing would."""
+    training = [row for file, row in labels.items() if file not in tests]
+    if not any(label != UNLABELLED for row in training for label in row):
+        raise DataError(
+            f"{path}: every row with a class has 'test' in the column 'split', so that no label is left to train on; "
+            "write 'train' into some rows of each class"
+        )
+    for column, factor in enumerate(factors):
+        trained = {row[column] for row in training}
+        for label, name in enumerate(factor.classes):
+            if label not in trained:
+                raise DataError(
+                    f"{path}: every row with {name!r} in the column {factor.name!r} has 'test' in the column 'split'; "
+                    "write 'train' into at least one of them"
+                )

@@ -96,7 +96,8 @@ def test_the_size_follows_the_median_of_the_longer_sides(
 
 
 def test_formats_and_modes_are_mixed_in_subfolders_and_one_in_colour_makes_all_rgb(tmp_path: Path) -> None:
-    make_folder(tmp_path, "a/0.png,x,test\nb/c/1.WEBP,y,test\n", count=0, header="file,kind,split")
+    rows = "a/0.png,x,test\nb/c/1.WEBP,y,test\n2.jpg,x,\n3.png,y,train\n"
+    make_folder(tmp_path, rows, count=0, header="file,kind,split")
     save(tmp_path / "a/0.png", 200, mode="RGB")
     save(tmp_path / "b/c/1.WEBP", 100)
     save(tmp_path / "2.jpg", 50)
@@ -122,13 +123,41 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
         ("file,animal", "0.png,cat\n99.png,dog\n", "line 3: .*99.png does not exist; paths are relative to the folder"),
         ("file,animal", "0.png,cat\n1.png,dog\n0.png,dog\n", "line 4: '0.png' is in line 2 already; keep one of them"),
         ("file,animal", "0.png,cat\n./0.png,dog\n", "line 3: '0.png' is in line 2 already"),
-        ("file,animal", "0.png,cat\n1.png,cat\n", "factor 'animal' has only the class 'cat'; it needs at least two"),
-        ("file,animal", "0.png,\n1.png,\n", "factor 'animal' has no class"),
+        (
+            "file,animal",
+            "0.png,cat\n1.png,cat\n",
+            "factor 'animal' has only the class 'cat', and it needs at least two; label images of another class too$",
+        ),
+        (
+            "file,animal,split",
+            "0.png,,\n1.png,,\n",
+            "'animal' has no class, and it needs at least two; write the classes of some images into it$",
+        ),
+        (
+            "file,animal,colour",
+            "0.png,cat,\n1.png,dog,\n",
+            "'colour' has no class, .* write the classes of some images into it, or take its column out$",
+        ),
+        (
+            "file,animal,colour",
+            "0.png,cat,red\n1.png,dog,red\n",
+            "'colour' has only the class 'red', .* label images of another class too, or take its column out$",
+        ),
         ("file,animal", "", "has no rows; add a line 'IMAGE,CLASS'"),
         ("file,animal", "0.png\n", "line 2: 1 values for 2 columns"),
         ("file,animal", ",cat\n", "line 2: the file is blank"),
         ("file,animal,split", "0.png,cat,val\n", "line 2: split is 'val'; it must be train, test or blank"),
         ("file,animal,split", "0.png,cat,\n1.png,dog,train\n", "has a column 'split' but no row with 'test'"),
+        (
+            "file,animal,split",
+            "0.png,cat,test\n1.png,dog,test\n2.png,,train\n",
+            "every row with a class has 'test' .* no label is left to train on; write 'train' into some rows of each",
+        ),
+        (
+            "file,animal,colour,split",
+            "0.png,cat,red,\n1.png,dog,blue,\n2.png,,green,test\n",
+            "every row with 'green' in the column 'colour' has 'test' in the column 'split'; write 'train' into",
+        ),
         ("fil,animal", "0.png,cat\n", "line 1: no column is called 'file'; did you mean 'fil'.*there are: fil, animal"),
         ("file,animal,Split", "0.png,cat,test\n", "line 1: unknown column 'Split'; did you mean 'split'"),
         ("file,animal,", "0.png,cat,x\n", "line 1: column 3 has no name"),
@@ -141,6 +170,8 @@ def test_a_wrong_table_is_refused_with_file_and_line(tmp_path: Path, header: str
     with pytest.raises(DataError, match=message) as caught:
         load_folder(tmp_path)
     assert "labels.csv" in str(caught.value)
+    with pytest.raises(DataError, match=message):
+        describe_folder(tmp_path)
 
 
 def test_a_missing_folder_a_missing_table_and_an_unreadable_one_are_named(tmp_path: Path) -> None:
