@@ -40,7 +40,9 @@ set_option = click.option(
 @method_option
 @click.option("--labels", type=int, help="Labelled images to use; 0 trains without labels.  [default: the recipe's]")
 @click.option(
-    "--labelled", help="Which images are labelled: first, stratified, balanced, file:PATH.  [default: the recipe's]"
+    "--labelled",
+    help="Which images are labelled: first, stratified, balanced, or file:PATH, a text file with a training image a "
+    "line: its index, counted from 0, or its file name as in labels.csv.  [default: the recipe's]",
 )
 @click.option(
     "--priors",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -61,6 +62,20 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitFiles:
+    """The files of a split's images."""
+
+    names: tuple[str, ...]
+    """Of the images, in their order: paths relative to the data set's folder."""
+    held_out: frozenset[str]
+    """Of the data set's test images, so that it can be told when one of them is asked for."""
+
+    def take(self, indices: Sequence[int]) -> SplitFiles:
+        """Return the files of some of the images."""
+        return replace(self, names=tuple(self.names[index] for index in indices))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """One part of a data set."""
 
@@ -68,6 +83,8 @@ class Split:
     """The pixels."""
     labels: Int[Tensor, "count factors"]
     """Class indices, one column a factor; -1 where not labelled."""
+    files: SplitFiles | None = None
+    """What the images are called, where the user's own files may be named in a list."""
 
     def __len__(self) -> int:
         """Count the images."""
@@ -76,7 +93,8 @@ class Split:
     def take(self, indices: Int[Tensor, " chosen"]) -> Split:
         """Return the images of some indices; what is not in memory is not loaded by it."""
         images = self.images[indices] if isinstance(self.images, Tensor) else Chosen(self.images, indices)
-        return Split(images=images, labels=self.labels[indices])
+        files = None if self.files is None else self.files.take(indices.tolist())
+        return Split(images=images, labels=self.labels[indices], files=files)
 
     def first(self, count: int) -> Split:
         """Return the first `count` images."""

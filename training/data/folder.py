@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split
+from training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
 from training.data.hold_out import hold_out
 from training.data.pictures import PictureFiles, read_header
 from training.data.table import TABLE, LabelTable, read_table
@@ -97,9 +97,11 @@ def load_folder(folder: Path) -> ImageDataset:
     # In the files' order, whichever thread was first.
     digest = hashlib.sha256(b"".join(name.encode() + digests[name] for name in contents.files))
     test = torch.tensor(contents.is_test)
+    names = tuple(name for name, is_test in zip(contents.files, contents.is_test, strict=True) if not is_test)
+    files = SplitFiles(names=names, held_out=frozenset(contents.files) - set(names))
     return ImageDataset(
         info=contents.info,
-        train=Split(images=pixels[~test], labels=contents.labels[~test]),
+        train=Split(images=pixels[~test], labels=contents.labels[~test], files=files),
         test=Split(images=pixels[test], labels=contents.labels[test]),
         source={
             TABLE: hashlib.sha256((folder / TABLE).read_bytes()).hexdigest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -42,7 +43,8 @@ def choose_labelled(train: Split, truth: Truth | None, count: int, how: str, see
             `stratified`, at random, but so that every combination of the true factors (halves of those with many
             values), or of the labels where there is no truth, has its share to within one image;
             `balanced`, at random, but as many of each class of the first factor;
-            `file:PATH`, the indices in a text file, one a line, counted from 0.
+            `file:PATH`, those in a text file, one a line: indices of training images, counted from 0, or file names
+            where the images have them (one that is a number is written ./NUMBER).
         seed: of the random choices.
 
     Raises:
@@ -82,6 +84,9 @@ def _balanced(train: Split, count: int, generator: torch.Generator) -> Int[Tenso
     classes = int(labels.max()) + 1
     if classes == 0:
         raise DataError("the first factor has no labels, so they cannot be balanced; choose them with 'first'")
+    sizes = labels[labels != UNLABELLED].bincount().tolist()
+    # Where the classes do not divide the labels, the first ones have one more.
+    most = classes * min(sizes) + sizes.index(min(sizes))
     chosen = []
     for c in range(classes):
         members = torch.nonzero(labels == c).squeeze(1)
@@ -89,7 +94,7 @@ def _balanced(train: Split, count: int, generator: torch.Generator) -> Int[Tenso
         if share > len(members):
             raise DataError(
                 f"--labels {count} balanced over {classes} classes needs {share} images of class {c} of the first "
-                f"factor, and there are {len(members)}; use at most {classes * len(members)} labels"
+                f"factor, and there are {len(members)}; use at most {most} labels"
             )
         chosen.append(members[torch.randperm(len(members), generator=generator)[:share]])
     return torch.cat(chosen).sort().values
@@ -97,22 +102,49 @@ def _balanced(train: Split, count: int, generator: torch.Generator) -> Int[Tenso
 
 def _from_file(train: Split, path: Path, count: int) -> Int[Tensor, " chosen"]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the list of labelled images {path} cannot be read: {error}") from error
+    find = _finder(train)
     indices: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text:
             continue
-        if not text.isdecimal() or int(text) >= len(train):
-            raise DataError(f"{path}, line {number}: {text!r} is no index of a training image (0 to {len(train) - 1})")
-        index = int(text)
+        try:
+            index = find(text)
+        except DataError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
         if index in indices:
-            raise DataError(f"{path}, line {number}: {index} is in line {indices[index]} already")
+            raise DataError(f"{path}, line {number}: {text} is in line {indices[index]} already; keep one of them")
         if bool((train.labels[index] == UNLABELLED).all()):
-            raise DataError(f"{path}, line {number}: training image {index} has no label")
+            raise DataError(f"{path}, line {number}: training image {text} has no label; take it out of the list")
         indices[index] = number
     if len(indices) != count:
         raise DataError(f"{path} lists {len(indices)} images and --labels says {count}; use --labels {len(indices)}")
     return torch.tensor(list(indices), dtype=torch.int64)
+
+
+def _finder(train: Split) -> Callable[[str], int]:
+    """Return what gives the training image that a line of a list means; its errors lack the line."""
+    names = train.files.names if train.files else ()
+    held_out = train.files.held_out if train.files else frozenset[str]()
+    places = {name: index for index, name in enumerate(names)}
+
+    def find(text: str) -> int:
+        # Digits alone are an index whatever the files are called, so that a list means one thing.
+        if text.isdecimal() and int(text) < len(train):
+            return int(text)
+        name = Path(text).as_posix()
+        if text.isdecimal() or not names:
+            raise DataError(f"{text!r} is no index of a training image (0 to {len(train) - 1})")
+        if name in held_out:
+            raise DataError(f"{text!r} is held out for testing; take it out of the list")
+        if name not in places:
+            raise DataError(
+                f"{text!r} is no training image; write an index (0 to {len(train) - 1}) or a file's path relative to "
+                "the folder, as in labels.csv"
+            )
+        return places[name]
+
+    return find

@@ -12,6 +12,7 @@ from torch import Tensor
 from training.data import folder as folder_module
 from training.data.dataset import DataError
 from training.data.folder import describe_folder, load_folder
+from training.data.labelled import choose_labelled
 
 
 def save(path: Path, shade: int = 0, size: tuple[int, int] = (40, 40), mode: str = "L") -> None:
@@ -63,6 +64,19 @@ def test_a_column_split_says_which_images_are_for_testing(tmp_path: Path) -> Non
     assert [factor.name for factor in dataset.info.factors] == ["kind"]
     assert dataset.test.labels[:, 0].tolist() == [0, 1, -1]
     assert len(dataset.train) == 7
+
+
+def test_labelled_images_may_be_listed_by_name(tmp_path: Path) -> None:
+    rows = "0.png,a,test\n1.png,b,test\n2.png,a,train\n3.png,b,\n"
+    train = load_folder(make_folder(tmp_path / "own", rows, header="file,kind,split")).train
+    path = tmp_path / "mine.txt"
+    path.write_text("3.png\n2.png\n")
+    chosen = choose_labelled(train, None, 2, f"file:{path}", 0)
+    assert chosen.tolist() == [1, 0]
+    assert train.images[chosen][:, 0, 0, 0].tolist() == [30, 20]
+    path.write_text("3.png\n1.png\n")
+    with pytest.raises(DataError, match=r"mine.txt, line 2: '1.png' is held out for testing"):
+        choose_labelled(train, None, 2, f"file:{path}", 0)
 
 
 def test_an_unlabelled_image_leaves_the_test_images_as_they_are(tmp_path: Path) -> None:

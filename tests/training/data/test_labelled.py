@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.data.dataset import DataError, Split, Truth
+from training.data.dataset import DataError, Split, SplitFiles, Truth
 from training.data.dsprites import true_values
 from training.data.labelled import check_way, choose_labelled
 from training.data.priors import estimated_prior
@@ -58,14 +58,57 @@ def test_balanced_takes_each_class_of_the_first_factor_equally_often() -> None:
     chosen = choose_labelled(train, None, 14, "balanced", 0)
     assert train.labels[chosen, 0].bincount().tolist() == [5, 5, 4]
     assert not torch.equal(chosen, choose_labelled(train, None, 14, "balanced", 1))
-    with pytest.raises(DataError, match=r"needs 6 images of class 1 .* there are 5; use at most 15 labels"):
+    with pytest.raises(DataError, match=r"needs 6 images of class 1 .* there are 5; use at most 16 labels"):
         choose_labelled(train, None, 18, "balanced", 0)
+
+
+@pytest.mark.parametrize("sizes", [(5, 7, 6), (7, 5, 5), (6, 6, 6), (9, 8, 5), (3, 0, 4)])
+def test_too_many_balanced_labels_are_answered_with_the_most_that_there_can_be(sizes: tuple[int, ...]) -> None:
+    train = split_of([[c] for c, size in enumerate(sizes) for _ in range(size)])
+    with pytest.raises(DataError, match=r"use at most \d+ labels") as caught:
+        choose_labelled(train, None, sum(sizes) + 3, "balanced", 0)
+    most = int(str(caught.value).split()[-2])
+    assert len(choose_labelled(train, None, most, "balanced", 0)) == most
+    with pytest.raises(DataError, match=f"use at most {most} labels"):
+        choose_labelled(train, None, most + 1, "balanced", 0)
 
 
 def test_the_users_list_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("5\n\n0\n 3 \n")
     assert choose_labelled(SIX, None, 3, f"file:{path}", 0).tolist() == [5, 0, 3]
+
+
+NAMED = Split(
+    images=SIX.images,
+    labels=SIX.labels,
+    files=SplitFiles(names=("a/0.png", "1.png", "2.png", "3", "4.png", "ü 5.png"), held_out=frozenset({"t.png"})),
+)
+
+
+def test_the_users_list_may_have_file_names_beside_indices(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("ü 5.png\n./a/0.png\n./3\n4\n", encoding="utf-8-sig")
+    assert choose_labelled(NAMED, None, 4, f"file:{path}", 0).tolist() == [5, 0, 3, 4]
+    path.write_text("a/0.png\n")
+    assert choose_labelled(NAMED.take(torch.tensor([3, 0, 5])), None, 1, f"file:{path}", 0).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a/0.png\n0.png\n", "line 2: '0.png' is no training image; write an index .0 to 5. or a file's path relative"),
+        ("2.png\nt.png\n", "line 2: 't.png' is held out for testing; take it out of the list"),
+        ("a/0.png\n0\n", "line 2: 0 is in line 1 already; keep one of them"),
+        ("1.png\n", "line 1: training image 1.png has no label; take it out of the list"),
+        ("6\n", "line 1: '6' is no index of a training image .0 to 5."),
+    ],
+)
+def test_a_wrong_name_in_a_list_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text(content)
+    with pytest.raises(DataError, match=f"mine.txt, {message}"):
+        choose_labelled(NAMED, None, 2, f"file:{path}", 0)
 
 
 @pytest.mark.parametrize(
