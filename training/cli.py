@@ -140,9 +140,15 @@ def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, truth_image
         report = evaluate_run(run_dir, data_dir, truth_images)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    if predictions is not None:
-        write_predictions(predictions, report.evaluation)
+    # Before the predictions, so that what took long to measure is not lost when they cannot be written.
     click.echo(report.to_json() if as_json else report.to_text())
+    if predictions is not None:
+        try:
+            write_predictions(predictions, report.evaluation)
+        except OSError as error:
+            raise click.ClickException(
+                f"--predictions {predictions} cannot be written: {error}; name a file in a folder that you can write to"
+            ) from error
 
 
 @click.command()

@@ -22,7 +22,8 @@ def list_command(data_dir: Path) -> None:
     """List the data sets and whether they are there."""
     from training.data.summary import list_datasets
 
-    click.echo(list_datasets(data_dir))
+    with _errors_shown():
+        click.echo(list_datasets(data_dir))
 
 
 @data.command()
@@ -57,5 +58,5 @@ def _errors_shown() -> Iterator[None]:
     """Show what the user can mend as a message, without a traceback."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import training.report
+from tests.training.figures.runs import load, write_run
 from training.cli import describe, evaluate, train
 from training.data.dataset import ImageDataset
 
@@ -67,3 +70,20 @@ def test_describe_shows_the_default_recipe_and_refuses_an_unknown_one() -> None:
     result = CliRunner().invoke(describe, ["mnist", "--recipe", "best"])
     assert result.exit_code == 1
     assert "no recipe for 'mnist' is called 'best' (there are: default, paper)" in result.output
+
+
+def test_predictions_that_cannot_be_written_are_told_after_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.report, "load_dataset", load)
+    run = write_run(tmp_path / "run", "toys")
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "y.npz"
+    result = CliRunner().invoke(evaluate, [str(run), "--predictions", str(place)])
+    assert result.exit_code == 1
+    assert "toys, recipe default" in result.output
+    assert f"Error: --predictions {place} cannot be written: [Errno 17] File exists" in result.output
+    assert "name a file in a folder that you can write to" in result.output
+    assert CliRunner().invoke(evaluate, [str(run), "--predictions", str(tmp_path / "new" / "y.npz")]).exit_code == 0
+    with np.load(tmp_path / "new" / "y.npz") as arrays:
+        assert arrays["corner"].shape == arrays["shade"].shape == (64,)

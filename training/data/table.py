@@ -113,7 +113,13 @@ def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str
             raise DataError(f"{path}, line {line}: split is {row[SPLIT_COLUMN]!r}; it must be train, test or blank")
         cells[file], lines[file] = row, line
     for file, line in lines.items():
-        if not (path.parent / file).is_file():
+        try:
+            there = (path.parent / file).is_file()
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            raise DataError(
+                f"{path}, line {line}: {file!r} cannot be looked up: {error.strerror}; mend this path"
+            ) from error
+        if not there:
             raise DataError(
                 f"{path}, line {line}: {path.parent / file} does not exist; paths are relative to the folder"
             )

@@ -135,6 +135,11 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     ("header", "rows", "message"),
     [
         ("file,animal", "0.png,cat\n99.png,dog\n", "line 3: .*99.png does not exist; paths are relative to the folder"),
+        (
+            "file,animal",
+            f"0.png,cat\n{'x' * 300},dog\n",
+            "labels.csv, line 3: 'x{300}' cannot be looked up: File name too long; mend this path",
+        ),
         ("file,animal", "0.png,cat\n1.png,dog\n0.png,dog\n", "line 4: '0.png' is in line 2 already; keep one of them"),
         ("file,animal", "0.png,cat\n./0.png,dog\n", "line 3: '0.png' is in line 2 already"),
         (

@@ -93,3 +93,17 @@ def test_get_says_that_it_is_ready_or_what_to_do(tmp_path: Path) -> None:
     result = CliRunner().invoke(data, ["get", "celeba", "--data", str(tmp_path)])
     assert result.exit_code == 1
     assert "Error: CelebA is not complete" in result.output
+
+
+def test_what_the_system_refuses_is_a_message_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for arguments in (["check", "mnist"], ["get", "mnist"]):
+        result = CliRunner().invoke(data, [*arguments, "--data", str(tmp_path / "file")])
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert result.output.startswith("Error: ")
+        assert f"Not a directory: '{tmp_path / 'file'}" in result.output
+    result = CliRunner().invoke(data, ["list", "--data", str(tmp_path / ("x" * 300))])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "File name too long" in result.output
