@@ -30,6 +30,7 @@ ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 SKIN_TONE = "skin_tone.csv"
 HOME = "mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+AGAIN = f"download it again from {HOME}"
 TRAIN, TEST = 0, 2
 """Parts of the official partition; 1, validation, is not used."""
 
@@ -78,7 +79,7 @@ def load_celeba(data_dir: Path) -> ImageDataset:
     for part in (TRAIN, TEST):
         names = [name for name, its_part in parts.items() if its_part == part]
         if not names:
-            raise DataError(f"{folder / PARTITION} has no image of part {part}; download it again from {HOME}")
+            raise DataError(f"{folder / PARTITION} has no image of part {part}; {AGAIN}")
         splits[part] = Split(
             images=PictureFiles(names, read, SIZE), labels=torch.tensor([labels[name] for name in names])
         )
@@ -113,23 +114,37 @@ def _require_files(folder: Path) -> None:
         )
 
 
+def _read_lines(path: Path, encoding: str, remedy: str) -> list[str]:
+    """Read the lines of a text file; blank ones at its end do not count.
+
+    Raises:
+        DataError: a byte is not of that encoding; the message has its line and the remedy.
+    """
+    try:
+        return path.read_bytes().decode(encoding).rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte, name = error.object[error.start], encoding.removesuffix("-sig").upper()
+        raise DataError(f"{path}, line {line}: the byte 0x{byte:02x} is no {name}; {remedy}") from error
+
+
 def _read_labels(path: Path) -> dict[str, list[int]]:
     """Read list_attr_celeba.txt (a count, 40 names, then a row an image) as the labels of the eight factors."""
-    lines = path.read_text(encoding="ascii").splitlines()
+    lines = _read_lines(path, "ascii", AGAIN)
     columns = {name: column for column, name in enumerate(lines[1].split())} if len(lines) > 2 else {}
     absent = [name for name in NEEDED if name not in columns]
     if absent:
-        raise DataError(f"{path} has no attribute {absent[0]} in its second line; download it again from {HOME}")
+        raise DataError(f"{path} has no attribute {absent[0]} in its second line; {AGAIN}")
     labels = {}
     for number, line in enumerate(lines[2:], start=3):
-        name, *values = line.split()
+        name, *values = line.split() or [""]
         if len(values) != len(columns) or not set(values) <= {"1", "-1"}:
-            raise DataError(f"{path}, line {number}: expected a file name and {len(columns)} values of 1 or -1")
+            raise DataError(
+                f"{path}, line {number}: expected a file name and {len(columns)} values of 1 or -1; {AGAIN}"
+            )
         labels[name] = _labels_of({attribute: values[columns[attribute]] == "1" for attribute in NEEDED})
     if lines[0].strip() != str(len(labels)):
-        raise DataError(
-            f"{path} holds {len(labels)} images, its first line says {lines[0].strip()}; download it again from {HOME}"
-        )
+        raise DataError(f"{path} holds {len(labels)} images, its first line says {lines[0].strip()}; {AGAIN}")
     return labels
 
 
@@ -152,13 +167,19 @@ def _labels_of(has: Mapping[str, bool]) -> list[int]:
 def _read_partition(path: Path, labels: Mapping[str, list[int]]) -> dict[str, int]:
     """Read list_eval_partition.txt: a file name and its part a row."""
     parts = {}
-    for number, line in enumerate(path.read_text(encoding="ascii").splitlines(), start=1):
+    for number, line in enumerate(_read_lines(path, "ascii", AGAIN), start=1):
         fields = line.split()
         if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
             raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, not {line!r}")
         if fields[0] not in labels:
             raise DataError(f"{path}, line {number}: {fields[0]!r} is not in {ATTRIBUTES}")
         parts[fields[0]] = int(fields[1])
+    absent = [name for name in labels if name not in parts]
+    if absent:
+        raise DataError(
+            f"{path} has no line for {len(absent)} of the {len(labels)} images of {ATTRIBUTES}, the first of them "
+            f"{absent[0]}; {AGAIN}"
+        )
     return parts
 
 
@@ -168,18 +189,18 @@ def _read_skin_tones(path: Path, labels: Mapping[str, list[int]]) -> dict[str, i
         return {}
     classes = FACTORS[1].classes
     tones: dict[str, int] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        if header != ["image_id", "skin_tone"]:
-            raise DataError(f"{path}: its first line must be image_id,skin_tone, not {','.join(header)!r}")
-        for row in rows:
-            if len(row) != 2 or row[0] not in labels or row[1] not in classes:
-                raise DataError(
-                    f"{path}, line {rows.line_num}: expected an image of {ATTRIBUTES} and one of {', '.join(classes)}, "
-                    f"not {','.join(row)!r}"
-                )
-            tones[row[0]] = classes.index(row[1])
+    # Every line by itself, so that an unpaired quotation mark does not swallow those after it.
+    rows = [next(csv.reader([line]), []) for line in _read_lines(path, "utf-8-sig", "save it as UTF-8")]
+    header = rows[0] if rows else []
+    if header != ["image_id", "skin_tone"]:
+        raise DataError(f"{path}: its first line must be image_id,skin_tone, not {','.join(header)!r}")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != 2 or row[0] not in labels or row[1] not in classes:
+            raise DataError(
+                f"{path}, line {number}: expected an image of {ATTRIBUTES} and one of {', '.join(classes)}, "
+                f"not {','.join(row)!r}"
+            )
+        tones[row[0]] = classes.index(row[1])
     return tones
 
 
@@ -197,7 +218,7 @@ def _reader(folder: Path, sample: str) -> Callable[[str], bytes]:
     try:
         archive = zipfile.ZipFile(packed)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{packed} is damaged: {error}; download it again from {HOME}") from error
+        raise DataError(f"{packed} is damaged: {error}; {AGAIN}") from error
     return lambda name: _read_from_archive(archive, name)
 
 

@@ -123,12 +123,28 @@ def test_skin_tones_come_from_the_users_csv(tmp_path: Path) -> None:
             "line 2: .* white, brown, black, not '000001.jpg,green'",
         ),
         ("image_id,skin_tone\n999999.jpg,white\n", "line 2: expected an image of list_attr_celeba.txt"),
+        ("image_id,skin_tone\n\n000001.jpg,white\n", "line 2: expected an image .*, not ''"),
+        ('image_id,skin_tone\n000001.jpg,"white\n000002.jpg,green\n', "line 3: expected .*, not '000002.jpg,green'"),
+        (
+            "image_id,skin_tone\n000001.jpg,white\n000002.jpg,wei\xdf\n",
+            "skin_tone.csv, line 3: the byte 0xdf is no UTF-8; save it as UTF-8",
+        ),
     ],
 )
 def test_a_wrong_skin_tone_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
-    (make_celeba(tmp_path) / "skin_tone.csv").write_text(content)
+    (make_celeba(tmp_path) / "skin_tone.csv").write_text(content, encoding="latin-1")
     with pytest.raises(DataError, match=message):
         load_celeba(tmp_path)
+
+
+def test_blank_lines_at_the_end_do_not_count(tmp_path: Path) -> None:
+    folder = make_celeba(tmp_path)
+    (folder / "skin_tone.csv").write_text("image_id,skin_tone\n000002.jpg,black\n")
+    for name in ("list_attr_celeba.txt", "list_eval_partition.txt", "skin_tone.csv"):
+        (folder / name).write_text((folder / name).read_text() + "\n \n")
+    dataset = load_celeba(tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (3, 2)
+    assert dataset.train.labels[:, 1].tolist() == [-1, 2, -1]
 
 
 def test_missing_files_are_named_with_where_to_get_them(tmp_path: Path) -> None:
@@ -151,6 +167,30 @@ def test_missing_files_are_named_with_where_to_get_them(tmp_path: Path) -> None:
             "000002.jpg",
             "line 4: expected a file name and 40 values",
         ),
+        (
+            "list_attr_celeba.txt",
+            "000002.jpg -1",
+            "\n000002.jpg -1",
+            "line 4: expected a file name and 40 .*; download",
+        ),
+        (
+            "list_attr_celeba.txt",
+            "000003.jpg",
+            "00000\xb3.jpg",
+            "list_attr_celeba.txt, line 5: the byte 0xb3 is no ASCII; download it again",
+        ),
+        (
+            "list_eval_partition.txt",
+            "000001.jpg",
+            "00000\xb9.jpg",
+            "list_eval_partition.txt, line 1: the byte 0xb9 is no ASCII; download it again",
+        ),
+        (
+            "list_eval_partition.txt",
+            "000004.jpg 0\n000005.jpg 2\n",
+            "",
+            "no line for 2 of the 6 images of list_attr_celeba.txt, the first of them 000004.jpg; download it again",
+        ),
         ("list_eval_partition.txt", "000003.jpg 1", "000003.jpg 3", "line 3: expected a file name and 0, 1 or 2"),
         ("list_eval_partition.txt", "000003.jpg", "000009.jpg", "line 3: '000009.jpg' is not in list_attr_celeba.txt"),
     ],
@@ -159,7 +199,7 @@ def test_a_file_in_another_form_is_refused_with_its_line(
     tmp_path: Path, file: str, old: str, new: str, message: str
 ) -> None:
     path = make_celeba(tmp_path) / file
-    path.write_text(path.read_text().replace(old, new, 1))
+    path.write_text(path.read_text().replace(old, new, 1), encoding="latin-1")
     with pytest.raises(DataError, match=message):
         load_celeba(tmp_path)
 
