@@ -6,7 +6,8 @@
     photos/3.png,,white,
 
 The column `file` has paths relative to the folder. `split` may be left out, and is train where it is blank. Every other
-column is a factor, whose classes are the values in it; a blank value means that it is not known.
+column is a factor, whose classes are the values in it; a blank value means that it is not known. Names that would give
+feature files two columns of one name are refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.data.column_names import check_column_names
 from training.data.dataset import UNLABELLED, DataError, FactorInfo
 from training.names import nearest
 
@@ -62,6 +64,7 @@ def read_table(folder: Path) -> LabelTable:
     factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
     alone = len(factor_names) == 1
     factors = tuple(_factor(path, name, [row[name] for row in cells.values()], alone) for name in factor_names)
+    check_column_names(path, factors)
     labels = {
         file: tuple(f.classes.index(row[f.name]) if row[f.name] else UNLABELLED for f in factors)
         for file, row in cells.items()

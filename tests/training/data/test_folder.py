@@ -182,6 +182,7 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
         ("file,animal,", "0.png,cat,x\n", "line 1: column 3 has no name"),
         ("file,animal,animal", "0.png,cat,cat\n", "line 1: two columns are called 'animal'"),
         ("file,split", "0.png,test\n", "line 1: no factor; add a column"),
+        ("file,error", "0.png,cat\n1.png,dog\n", "labels.csv, line 1: a factor cannot be called 'error'"),
     ],
 )
 def test_a_wrong_table_is_refused_with_file_and_line(tmp_path: Path, header: str, rows: str, message: str) -> None:

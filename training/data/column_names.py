@@ -1,0 +1,56 @@
+"""Which names the factors of labels.csv may have: feature files (`partedvae extract`) have columns of these names.
+
+A feature file has a column `<factor>` and others whose names begin with the factor's, beside columns of its own. Two
+columns of one name would be found out only when a trained model writes one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.data.dataset import DataError, FactorInfo
+
+OWN = frozenset({"path", "index", "error", "metadata", "z", "allow_pickle"})
+"""Columns of feature files that belong to no factor, and the name that NumPy's savez takes for an option."""
+OWN_Z = re.compile(r"z\d+")
+
+
+def check_column_names(path: Path, factors: Sequence[FactorInfo]) -> None:
+    """Refuse factors that would have columns of one name.
+
+    Args:
+        path: of labels.csv.
+        factors: in the order of its columns.
+
+    Raises:
+        DataError: two would have; the message names them.
+    """
+    for factor in factors:
+        if factor.name in OWN or OWN_Z.fullmatch(factor.name):
+            raise DataError(
+                f"{path}, line 1: a factor cannot be called {factor.name!r}, as feature files have a column of that "
+                "name; rename the column"
+            )
+    for one in factors:
+        for other in factors:
+            shared = _shared(one, other) if one is not other else None
+            if shared is not None:
+                raise DataError(
+                    f"{path}, line 1: the factors {one.name!r} and {other.name!r} would both have a column {shared!r} "
+                    "in feature files; rename one of them"
+                )
+
+
+def _shared(one: FactorInfo, other: FactorInfo) -> str | None:
+    """Return a column that both would have; for u, of any number of dimensions."""
+    names = set(_names(one))
+    u = re.compile(re.escape(one.name) + r"_u\d*")
+    return next((name for name in _names(other) if name in names or u.fullmatch(name)), None)
+
+
+def _names(factor: FactorInfo) -> list[str]:
+    """Return the columns of a factor, those of u apart."""
+    ends = ["", "_prob", "_p", "_class_names", *(f"_p_{name}" for name in factor.classes)]
+    return [factor.name + end for end in ends]
