@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +17,12 @@ UINT8_CODE = 0x08
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, plain or gzipped (by its name's ending), as an array of its own shape.
+    """Read an IDX file of unsigned bytes as an array of its own shape.
 
     Raises:
         DataError: it is no IDX file of unsigned bytes, or shorter or longer than its header says.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is no gzip file: {error}; delete it and fetch it again") from error
+    content = path.read_bytes()
     if len(content) < 4 or content[:2] != b"\x00\x00" or content[2] != UINT8_CODE:
         raise DataError(f"{path} is no IDX file of unsigned bytes; delete it and fetch it again")
     rank = content[3]

@@ -20,10 +20,16 @@ class Entry:
     """Data folder in, description out; reads no images."""
     load: Callable[[Path], ImageDataset]
     """Data folder in, data set out; fetches or draws it the first time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedEntry(Entry):
+    """A data set with a name of its own, as `partedvae data list` shows it."""
+
     state: Callable[[Path], str]
     """Data folder in, a few words out: whether it is there. Reads no images and fetches nothing."""
     summary: str
-    """One line for `partedvae data list`."""
+    """One line."""
 
 
 def _state_of_files(name: str, files: tuple[str, ...], data_dir: Path) -> str:
@@ -43,38 +49,38 @@ def _state_of_celeba(data_dir: Path) -> str:
     return "there" if celeba.celeba_is_there(data_dir) else "needs your files"
 
 
-ENTRIES: dict[str, Entry] = {
-    "mnist": Entry(
+ENTRIES: dict[str, ListedEntry] = {
+    "mnist": ListedEntry(
         describe=lambda _: mnist.INFO,
         load=mnist.load_mnist,
         state=partial(_state_of_files, "mnist", tuple(mnist.SOURCE.files)),
         summary="handwritten digits, 60,000 + 10,000",
     ),
-    "fashion-mnist": Entry(
+    "fashion-mnist": ListedEntry(
         describe=lambda _: fashion_mnist.INFO,
         load=fashion_mnist.load_fashion_mnist,
         state=partial(_state_of_files, "fashion-mnist", tuple(fashion_mnist.SOURCE.files)),
         summary="clothes, 60,000 + 10,000",
     ),
-    "dsprites": Entry(
+    "dsprites": ListedEntry(
         describe=lambda _: dsprites.INFO,
         load=dsprites.load_dsprites,
         state=_state_of_dsprites,
         summary="shapes in every size and place, 737,280; your copy of the original, else drawn",
     ),
-    "faces": Entry(
+    "faces": ListedEntry(
         describe=lambda _: faces.faces_info(faces.SMALL),
         load=faces.load_faces,
         state=partial(_state_of_faces, faces.SMALL),
         summary="drawn faces, 20,000 + 2,000",
     ),
-    "faces-large": Entry(
+    "faces-large": ListedEntry(
         describe=lambda _: faces.faces_info(faces.LARGE),
         load=partial(faces.load_faces, size=faces.LARGE),
         state=partial(_state_of_faces, faces.LARGE),
         summary="drawn faces at CelebA's size, 20,000 + 2,000",
     ),
-    "celeba": Entry(
+    "celeba": ListedEntry(
         describe=lambda _: celeba.INFO,
         load=celeba.load_celeba,
         state=_state_of_celeba,
@@ -93,12 +99,7 @@ def entry(name: str) -> Entry:
         if name == folder.PREFIX:
             raise ValueError("folder: names no folder; write folder:PATH with the folder of your images")
         path = Path(name.removeprefix(folder.PREFIX))
-        return Entry(
-            describe=lambda _: folder.describe_folder(path),
-            load=lambda _: folder.load_folder(path),
-            state=lambda _: "there" if path.is_dir() else "no such folder",
-            summary="your own images",
-        )
+        return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path))
     if name not in ENTRIES:
         raise ValueError(
             f"no data set is called {name!r}{nearest(name, ENTRIES)} "
