@@ -16,10 +16,10 @@ from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecor
 from serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
 from training.config import TrainConfig
 from training.data.dataset import ImageDataset
-from training.data.registry import load_dataset
 from training.evaluation import evaluate
 from training.model import PartedVAE
 from training.run import RunDirectory
+from training.run_data import load_run_dataset
 
 
 def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
@@ -31,7 +31,8 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
         data_dir: folder of the data sets: parity is proved, and the accuracy measured, on the test images.
 
     Raises:
-        ValueError: the run, its data or its checkpoint cannot be had, or parity fails. No version appears then.
+        ValueError: the run, its data or its checkpoint cannot be had, they do not fit each other, or parity fails. No
+            version appears then.
     """
     run = RunDirectory(run_dir)
     config = run.load_config()
@@ -41,7 +42,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
             "export a run of method 'partedvae'"
         )
     model, state = run.load_model(torch.device("cpu"))
-    dataset = load_dataset(config.dataset, data_dir)
+    dataset = load_run_dataset(run, data_dir)
     images = _real_images(dataset, max(BATCHES))
     evaluation = evaluate(model, dataset.test, config)
     manifest = _describe(model, config, run.load_provenance(), state["epoch"])

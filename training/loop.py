@@ -27,6 +27,7 @@ from training.interrupts import Interrupts, noticing_interrupts
 from training.parallel import Ranks, launch
 from training.progress import progress_bar
 from training.run import RunDirectory, RunError
+from training.run_data import check_run_dataset
 from training.trainer import Trainer
 
 POSTFIX_EVERY = 20
@@ -57,7 +58,11 @@ def train_run(
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])
     if resume:
-        _require_same(config, run.load_config())
+        stored = run.load_config()
+        # First, because a configuration follows its data set: what changed is the data, not the options.
+        if ranks.is_first and stored.dataset == config.dataset:
+            check_run_dataset(run, dataset)
+        _require_same(config, stored)
         if run.summary_file.exists():
             raise RunError(f"{run.path} has ended already; raise --epochs in a new --output to train longer")
     prepare(config.seed)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from training.config import TrainConfig
 from training.data.dataset import Chosen, Truth
-from training.data.registry import load_dataset
 from training.evaluation import Evaluation, FactorEvaluation, evaluate
 from training.files import write_aside
 from training.health import warnings
@@ -24,6 +23,7 @@ from training.metrics.scores import DisentanglementScores, disentanglement_score
 from training.model import PartedVAE
 from training.progress import progress_bar
 from training.run import RunDirectory
+from training.run_data import load_run_dataset
 
 SCORE_SEED = 0
 """Of what scores draw: the same run has the same scores."""
@@ -123,12 +123,12 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
         truth_images: images to compute disentanglement scores on, where the true factors are known; 0 is all.
 
     Raises:
-        ValueError: the run or the data set cannot be had.
+        ValueError: the run or the data set cannot be had, or they do not fit each other.
     """
     run = RunDirectory(run_dir)
     config = run.load_config()
     model, _ = run.load_model(torch.device("cpu"))
-    dataset = load_dataset(config.dataset, data_dir)
+    dataset = load_run_dataset(run, data_dir)
     evaluation = evaluate(model, dataset.test, config)
     separations: tuple[Separation, ...] = ()
     # The classifier has trained neither u nor z.

@@ -46,6 +46,11 @@ class RunDirectory:
         return self.path / "config.json"
 
     @property
+    def provenance_file(self) -> Path:
+        """How the run came to be."""
+        return self.path / "provenance.json"
+
+    @property
     def checkpoint_file(self) -> Path:
         """The newest state."""
         return self.path / "checkpoint.pt"
@@ -67,7 +72,7 @@ class RunDirectory:
     def start(self, config: TrainConfig, dataset: ImageDataset, labelled: Tensor) -> None:
         """Make the directory and write what the run is told."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "provenance.json", _provenance(dataset, labelled))
+        write_json(self.provenance_file, _provenance(dataset, labelled))
         write_json(self.config_file, config.to_dict())
 
     def load_config(self) -> TrainConfig:
@@ -86,8 +91,17 @@ class RunDirectory:
             raise RunError(f"{self.config_file} cannot be read: {error}") from error
 
     def load_provenance(self) -> dict[str, Any]:
-        """Read how the run came to be."""
-        values: dict[str, Any] = json.loads((self.path / "provenance.json").read_text(encoding="utf-8"))
+        """Read how the run came to be.
+
+        Raises:
+            RunError: there is no such file, or it cannot be read.
+        """
+        try:
+            values: dict[str, Any] = json.loads(self.provenance_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.provenance_file} cannot be read: {error}; bring it back, or train the run again"
+            ) from error
         return values
 
     def load_summary(self) -> dict[str, Any]:

@@ -214,6 +214,20 @@ def test_a_missing_run_and_a_damaged_checkpoint_are_refused(small_run: Path, tmp
         assert not (tmp_path / "models").exists()
 
 
+def test_a_data_set_whose_classes_are_no_longer_the_runs_is_refused(
+    small_run: Path, tmp_path: Path, data_dir: Path, mnist: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digit = dataclasses.replace(INFO.factors[0], classes=("ten", *INFO.factors[0].classes[1:]))
+    changed = dataclasses.replace(mnist, info=dataclasses.replace(INFO, factors=(digit,)))
+    monkeypatch.setattr("training.run_data.load_dataset", lambda name, data_dir: changed)
+    result = CliRunner().invoke(export_command, [str(small_run), str(tmp_path / "mnist"), "--data", str(data_dir)])
+    assert result.exit_code == 1
+    assert f"Error: mnist is not what {small_run} was trained on: the classes of its factor 'digit' are 'ten', '1'" in (
+        result.output
+    )
+    assert not (tmp_path / "mnist").exists()
+
+
 @pytest.mark.parametrize("method", ["vae", "classifier"])
 def test_what_has_no_class_related_features_is_not_exported(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset, method: MethodName

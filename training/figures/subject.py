@@ -14,12 +14,12 @@ from torch import Tensor
 from training.architecture import FactorConfig
 from training.config import TrainConfig
 from training.data.dataset import UNLABELLED, Split
-from training.data.registry import load_dataset
 from training.distributions import Gaussian
 from training.evaluation import posteriors
 from training.figures.latents import Latents
 from training.model import PartedVAE
 from training.run import RunDirectory
+from training.run_data import load_run_dataset
 
 SAMPLE = 3000
 """Test images that are encoded; more would only cover each other in a scatter plot."""
@@ -100,7 +100,7 @@ class Subject:
     @cached_property
     def encoded(self) -> Encoded:
         """At most SAMPLE random test images as the model sees them."""
-        test = load_dataset(self.config.dataset, self.data_dir).test
+        test = load_run_dataset(self.run, self.data_dir).test
         if not len(test):
             raise ValueError(f"{self.config.dataset} has no test images, and the figures show test images; add some")
         return encode_sample(self.model, test, self.config, self.generator())

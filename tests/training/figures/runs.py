@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ import torch
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
 from training.architecture import FactorConfig, ModelConfig
 from training.config import TrainConfig
-from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
+from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
 from training.figures.subject import Subject
 from training.model import PartedVAE
 from training.run import RunDirectory
@@ -30,7 +29,9 @@ COLOURED_MODEL = ModelConfig(
 CONFIGS: dict[str, TrainConfig] = {
     "toys": tiny_config(),
     "coloured": tiny_config(dataset="coloured", model=COLOURED_MODEL),
-    "one-factor": tiny_config(model=dataclasses.replace(TOY_MODEL, factors=TOY_MODEL.factors[:1])),
+    "one-factor": tiny_config(
+        dataset="one-factor", model=dataclasses.replace(TOY_MODEL, factors=TOY_MODEL.factors[:1])
+    ),
     "unlabelled": tiny_config(labels=0),
     "no-test": tiny_config(dataset="no-test"),
     "vae": tiny_config(method="vae", labels=0, model=dataclasses.replace(TOY_MODEL, factors=())),
@@ -59,9 +60,26 @@ def untested_dataset() -> ImageDataset:
     return dataclasses.replace(dataset, test=dataset.test.first(0))
 
 
+def one_factor_dataset() -> ImageDataset:
+    """Return the toys with labels of the first factor only."""
+    dataset = toy_dataset()
+    return dataclasses.replace(
+        dataset,
+        info=dataclasses.replace(dataset.info, factors=dataset.info.factors[:1]),
+        train=dataclasses.replace(dataset.train, labels=dataset.train.labels[:, :1]),
+        test=dataclasses.replace(dataset.test, labels=dataset.test.labels[:, :1]),
+    )
+
+
 def load(name: str, data_dir: Path) -> ImageDataset:
     """Stand in for the registry's `load_dataset`."""
-    return {"toys": toy_dataset, "coloured": coloured_dataset, "no-test": untested_dataset}[name]()
+    makers = {
+        "toys": toy_dataset,
+        "coloured": coloured_dataset,
+        "one-factor": one_factor_dataset,
+        "no-test": untested_dataset,
+    }
+    return makers[name]()
 
 
 def metrics(config: TrainConfig) -> list[dict[str, float]]:
@@ -93,9 +111,9 @@ def metrics(config: TrainConfig) -> list[dict[str, float]]:
 def write_run(path: Path, name: str) -> Path:
     """Write an untrained run of one of the configurations."""
     config = CONFIGS[name]
-    path.mkdir(parents=True)
     run = RunDirectory(path)
-    run.config_file.write_text(json.dumps(config.to_dict()))
+    dataset = load(config.dataset, Path("data"))
+    run.start(config, dataset, first_labelled(dataset.train, config.labels))
     torch.manual_seed(0)
     run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
     for row in metrics(config):
