@@ -90,7 +90,8 @@ def test_a_folder_whose_files_have_changed_is_measured_with_a_warning(photos: Pa
     now, then = load_dataset(f"folder:{photos}", Path()).source["labels.csv"][:12], dataset.source["labels.csv"][:12]
     assert (
         f"warning: folder:{photos} has changed since {run.path} was trained: "
-        f"'labels.csv' is the file of SHA-256 {now}, and was the file of SHA-256 {then}; '24 images' is gone; '25 images' is new"
+        f"'labels.csv' is the file of SHA-256 {now}, and was the file of SHA-256 {then}; "
+        "'24 images' is gone; '25 images' is new"
     ) in result.stderr
     assert json.loads(result.stdout)["data"]["labels.csv"].startswith(now)
 
