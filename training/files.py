@@ -10,12 +10,18 @@ from typing import Any
 
 
 def write_aside(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, flush it to the disk, then rename it to `path`."""
-    aside = path.with_name(f".{path.name}.partial")
-    write(aside)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+    """Let `write` fill a file beside `path`, flush it to the disk, then rename it to `path`.
+
+    Nothing is left of it when writing fails. Processes that write the same file at once each fill one of their own.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -49,7 +49,8 @@ def train_run(
     ranks = Ranks(launch(choose_device(device_name), config.precision))
     if not resume and ranks.is_first:
         run.require_new()
-    dataset = load_dataset(config.dataset, data_dir)
+    with ranks.first_goes_ahead():
+        dataset = load_dataset(config.dataset, data_dir)
     if config.train_images > len(dataset.train):
         raise DataError(
             f"train_images is {config.train_images}; {config.dataset} has {len(dataset.train)} training images"

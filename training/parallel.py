@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,14 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this process reports and writes files."""
         return self.noise.rank == 0
+
+    def first_goes_ahead(self) -> AbstractContextManager[None]:
+        """Return a block that each machine's first process goes through alone; the machine's others follow together.
+
+        For data that is fetched or drawn where it is missing: the first does so, and the others find it.
+        """
+        # By machine, since the machines' disks may be their own. It waits for as long as it takes, unlike NCCL.
+        return self.fabric.rank_zero_first(local=True)
 
     def share(self, indices: Int[Tensor, " batch"]) -> Int[Tensor, " share"]:
         """Return this rank's part of a batch; all parts have one size, so up to `world - 1` images are left out."""

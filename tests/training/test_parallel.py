@@ -1,4 +1,4 @@
-"""Two processes compute what one does on the same global batch: noise, means of the whole batch, gradients."""
+"""Two processes compute what one does on the same global batch, and do not get in each other's way."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ import torch
 
 from training.parallel import Noise
 
-PROGRAM = Path(__file__).parent / "parallel_steps.py"
+STEPS_PROGRAM = Path(__file__).parent / "parallel_steps.py"
+RUN_PROGRAM = Path(__file__).parent / "parallel_run.py"
 ROOT = Path(__file__).parents[2]
 
 
-def steps(output: Path, method: str, processes: int) -> dict[str, Any]:
-    """Run the program on that many processes and return what the first saved."""
+def torchrun(processes: int, program: Path, *arguments: object) -> None:
+    """Run a program on that many processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
-        [*command, str(PROGRAM), str(output), method],
+        [*command, str(program), *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+def steps(output: Path, method: str, processes: int) -> dict[str, Any]:
+    """Train a few steps on that many processes and return what the first saved."""
+    torchrun(processes, STEPS_PROGRAM, output, method)
     saved: dict[str, Any] = torch.load(output, weights_only=True)
     assert saved["world"] == processes
     return saved
@@ -43,6 +49,12 @@ def test_two_processes_train_as_one(tmp_path: Path, method: str) -> None:
             torch.testing.assert_close(two["losses"][:, k], one["losses"][:, k], rtol=2e-3, atol=2e-3)
     if method == "default":
         torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-3, atol=1e-4)
+
+
+def test_only_the_first_of_two_processes_draws_a_data_set(tmp_path: Path) -> None:
+    torchrun(2, RUN_PROGRAM, tmp_path)
+    assert sorted((tmp_path / "log").read_text().splitlines()) == ["0 drew", "0 found", "1 found"]
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_ranks_draw_the_rows_of_one_draw() -> None:
