@@ -72,8 +72,14 @@ class Ranks:
         return self.fabric.rank_zero_first(local=True)
 
     def share(self, indices: Int[Tensor, " batch"]) -> Int[Tensor, " share"]:
-        """Return this rank's part of a batch; all parts have one size, so up to `world - 1` images are left out."""
+        """Return this rank's part of a batch; all parts have one size, so up to `world - 1` images are left out.
+
+        Of fewer images than ranks, as the last batch of a pass may have, every rank takes all: their mean over ranks is
+        the batch's, as that of nothing would not be, and a pass has as many steps as one process would make.
+        """
         size = len(indices) // self.world
+        if not size:
+            return indices
         return indices[self.noise.rank * size : (self.noise.rank + 1) * size]
 
     def mean(self, value: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A program for torchrun: a few training steps on the toys; the first rank saves losses and weights.
 
-Usage: parallel_steps.py OUTPUT METHOD
+Usage: parallel_steps.py OUTPUT METHOD TRAIN_IMAGES
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from training.trainer import Trainer
 STEPS = 6
 
 
-def main(output: Path, method: str) -> None:
+def main(output: Path, method: str, train_images: int) -> None:
     """Train and save."""
     torch.set_num_threads(1)
     if method == "default":
@@ -31,7 +31,7 @@ def main(output: Path, method: str) -> None:
         config = apply_overrides(tiny_config(), ("objective.gamma_leakage=5", "objective.gamma_exchange=5"))
     else:
         config = config_of(cast(MethodName, method))
-    train = toy_dataset().train
+    train = toy_dataset().train.first(train_images)
     ranks = Ranks(launch("cpu", "32-true"))
     prepare(config.seed)
     trainer = Trainer(config, train, first_labelled(train, config.labels), ranks)
@@ -45,4 +45,4 @@ def main(output: Path, method: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -31,9 +31,9 @@ def torchrun(processes: int, program: Path, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def steps(output: Path, method: str, processes: int) -> dict[str, Any]:
+def steps(output: Path, method: str, processes: int, train_images: int = 320) -> dict[str, Any]:
     """Train a few steps on that many processes and return what the first saved."""
-    torchrun(processes, STEPS_PROGRAM, output, method)
+    torchrun(processes, STEPS_PROGRAM, output, method, train_images)
     saved: dict[str, Any] = torch.load(output, weights_only=True)
     assert saved["world"] == processes
     return saved
@@ -55,6 +55,17 @@ def test_only_the_first_of_two_processes_draws_a_data_set(tmp_path: Path) -> Non
     torchrun(2, RUN_PROGRAM, tmp_path)
     assert sorted((tmp_path / "log").read_text().splitlines()) == ["0 drew", "0 found", "1 found"]
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_last_batch_of_fewer_images_than_processes_is_trained_on(tmp_path: Path) -> None:
+    """Three steps of 32, then one of a single image, which nobody can divide."""
+    one, two = (steps(tmp_path / f"{count}.pt", "default", count, train_images=97) for count in (1, 2))
+    assert torch.isfinite(two["weights"]).all()
+    # The last image has other noise on each rank, so that only what does not depend on it is the same.
+    k = one["names"].index("supervised")
+    torch.testing.assert_close(two["losses"][:, k], one["losses"][:, k], rtol=2e-3, atol=2e-3)
+    k = one["names"].index("entropy")
+    torch.testing.assert_close(two["losses"][:4, k], one["losses"][:4, k], rtol=2e-3, atol=2e-3)
 
 
 def test_ranks_draw_the_rows_of_one_draw() -> None:
