@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from training.architecture import FactorConfig, ModelConfig
 from training.checks import require, require_choice
+from training.data.labelled import check_way
 
 MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae"]
 METHODS = get_args(MethodName)
@@ -81,8 +82,10 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         """Check what the dataclass cannot say."""
         require_choice(self, "schedule", unit=("steps", "run"), learning_rate=("plateau", "cosine"))
-        for field in ("capacity_ramp", "attention_ramp"):
+        for field in ("capacity_ramp", "attention_ramp", "attention_slope"):
             require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
+        for field in ("plateau_patience", "supervised_cooldown"):
+            require(getattr(self, field) >= 0, f"schedule.{field}", getattr(self, field), "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +201,7 @@ class TrainConfig:
         require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         require_choice(self, "", method=METHODS, priors=("given", "uniform", "estimated"))
         require_choice(self, "", precision=("32-true", "bf16-mixed"))
+        check_way(self.labelled)
         if self.method in NEED_FACTORS and not self.model.factors:
             raise ValueError(f"method {self.method!r} needs a labelled factor, and {self.dataset!r} has none")
         if self.method not in NEED_FACTORS and self.labels:

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from training.config import TrainConfig
 from training.data.dataset import DataError, ImageDataset, Split
-from training.data.labelled import check_way, choose_labelled
+from training.data.labelled import choose_labelled
 from training.data.priors import estimated_prior
 from training.data.registry import load_dataset
 from training.device import choose_device, prepare
@@ -45,7 +45,6 @@ def train_run(
         ValueError: the configuration does not fit the data, the data cannot be had, or the run directory does not fit.
         KeyboardInterrupt: a signal asked to stop; the state was saved first.
     """
-    check_way(config.labelled)
     ranks = Ranks(launch(choose_device(device_name), config.precision))
     if not resume and ranks.is_first:
         run.require_new()

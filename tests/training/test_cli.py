@@ -70,12 +70,15 @@ def test_describe_shows_the_default_recipe_and_refuses_an_unknown_one() -> None:
     result = CliRunner().invoke(describe, ["mnist", "--recipe", "best"])
     assert result.exit_code == 1
     assert "no recipe for 'mnist' is called 'best' (there are: default, paper)" in result.output
+    result = CliRunner().invoke(describe, ["mnist", "--set", "labelled=balance"])
+    assert result.exit_code == 1
+    assert "no way to choose labelled images is called 'balance'; did you mean 'balanced'?" in result.output
 
 
 def test_predictions_that_cannot_be_written_are_told_after_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.report, "load_dataset", load)
+    monkeypatch.setattr(training.run_data, "load_dataset", load)
     run = write_run(tmp_path / "run", "toys")
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "y.npz"

@@ -83,6 +83,10 @@ def test_set_changes_one_field_of_each_type() -> None:
         ("model.encoder_channels=0,2,3", "all at least 1"),
         ("model.network_size=4,4", "model.network_size is (4, 4); it must be at least 8 each way"),
         ("model.network_size=16", "expected 2 whole numbers with commas between"),
+        ("schedule.attention_slope=-5", "schedule.attention_slope is -5.0; it must be above 0"),
+        ("schedule.plateau_patience=-5", "schedule.plateau_patience is -5; it must be 0 or more"),
+        ("schedule.supervised_cooldown=-5", "schedule.supervised_cooldown is -5; it must be 0 or more"),
+        ("labelled=foo", "no way to choose labelled images is called 'foo' (there are: first, stratified, balanced"),
         ("objective.gamma_bc=inf", "expected a number"),
     ],
 )
