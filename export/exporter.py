@@ -44,7 +44,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     model, state = run.load_model(torch.device("cpu"))
     dataset = load_run_dataset(run, data_dir)
     images = _real_images(dataset, max(BATCHES))
-    evaluation = evaluate(model, dataset.test, config)
+    evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     manifest = _describe(model, config, run.load_provenance(), state["epoch"])
     for name, accuracy in evaluation.accuracies.items():
         manifest.scores[f"accuracy/{name}"] = accuracy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +40,7 @@ class FactorEvaluation:
     """The class that q(c) prefers, and its share."""
 
     named: bool
-    """Whether training had labels: without, classes are clusters in an arbitrary order, and accuracy means nothing."""
+    """Whether training had labels of it: without, classes are clusters in any order, and accuracy means nothing."""
 
     @property
     def accuracy(self) -> float | None:
@@ -84,8 +84,17 @@ def posteriors(model: PartedVAE, images: Images, config: TrainConfig) -> Iterato
 
 
 @torch.no_grad()
-def evaluate(model: PartedVAE, split: Split, config: TrainConfig) -> Evaluation:
-    """Evaluate a model on a split: accuracy is that of argmax q(c | x)."""
+def evaluate(
+    model: PartedVAE, split: Split, config: TrainConfig, label_counts: Mapping[str, int] | None = None
+) -> Evaluation:
+    """Evaluate a model on a split: accuracy is that of argmax q(c | x).
+
+    Args:
+        model: the model.
+        split: the images and their labels.
+        config: the run's configuration.
+        label_counts: labels of each factor that training had; None is `config.labels` of each.
+    """
     probs: list[list[Tensor]] = [[] for _ in config.model.factors]
     errors, kls, z_means = [], [], []
     for pixels, posterior in posteriors(model, split.images, config):
@@ -102,7 +111,7 @@ def evaluate(model: PartedVAE, split: Split, config: TrainConfig) -> Evaluation:
             torch.tensor(factor.prior),
             torch.cat(kept),
             split.labels[:, k],
-            config.labels > 0,
+            (config.labels if label_counts is None else label_counts[factor.name]) > 0,
         )
         for k, (factor, kept) in enumerate(zip(config.model.factors, probs, strict=True))
     ]

@@ -169,7 +169,7 @@ class _Loop:
         test = self.dataset.test
         if len(test) > TEST_IMAGES_ON_THE_WAY:
             test = test.first(TEST_IMAGES_ON_THE_WAY)
-        self.evaluation = evaluation = evaluate(self.trainer.final_model, test, self.config)
+        self.evaluation = evaluation = self._evaluate(test)
         row = {"epoch": self.epochs_done, "step": self.trainer.step, **losses, **_test_scores(evaluation)}
         assert self.writer is not None
         for name, value in row.items():
@@ -181,11 +181,14 @@ class _Loop:
         for warning in warnings(evaluation, self.config.method):
             click.secho(f"warning: {warning}", fg="yellow", err=True)
 
+    def _evaluate(self, test: Split) -> Evaluation:
+        return evaluate(self.trainer.final_model, test, self.config, self.run.load_label_counts())
+
     def _summarise(self) -> dict[str, Any]:
         """Return the result of the run, on all test images."""
         evaluation = self.evaluation
         if evaluation is None or evaluation.images < len(self.dataset.test):
-            evaluation = evaluate(self.trainer.final_model, self.dataset.test, self.config)
+            evaluation = self._evaluate(self.dataset.test)
         images = self.trainer.step * self.trainer.batches.batch_size
         return {
             "dataset": self.config.dataset,

@@ -129,7 +129,7 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
     config = run.load_config()
     model, _ = run.load_model(torch.device("cpu"))
     dataset = load_run_dataset(run, data_dir)
-    evaluation = evaluate(model, dataset.test, config)
+    evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     separations: tuple[Separation, ...] = ()
     # The classifier has trained neither u nor z.
     if config.method == "partedvae" and len(dataset.test) >= FEWEST_FOR_PROBES:
@@ -158,7 +158,7 @@ def _scores(model: PartedVAE, truth: Truth, config: TrainConfig, count: int) -> 
 def _accuracy(factor: FactorEvaluation) -> str:
     if factor.accuracy is not None:
         return f"accuracy {factor.accuracy:.2%}"
-    return "no labelled test images" if factor.named else "clusters, as training had no labels"
+    return "no labelled test images" if factor.named else "clusters, as training had no labels of it"
 
 
 def _confusion(classes: tuple[str, ...], confusion: Tensor) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """A run directory: what a run was told (config.json), how it came to be (provenance.json), and what it gave.
 
 config.json      the whole configuration
-provenance.json  command, commit, versions, machine, checksums of the data, indices of the labelled images
+provenance.json  command, commit, versions, machine, checksums of the data, indices of the labelled images, labels used
 checkpoint.pt    the newest state: weights, optimisers, schedulers, step, random state
 metrics.jsonl    one line an epoch
 events.out.*     the same for TensorBoard
@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from training.config import TrainConfig
-from training.data.dataset import ImageDataset
+from training.data.dataset import UNLABELLED, ImageDataset
 from training.files import write_aside, write_json
 from training.model import PartedVAE
 
@@ -104,6 +105,16 @@ class RunDirectory:
             ) from error
         return values
 
+    def load_label_counts(self) -> dict[str, int]:
+        """Read how many labels of each of the model's factors were trained with.
+
+        Raises:
+            RunError: the run cannot be read.
+        """
+        config, counts = self.load_config(), self.load_provenance().get("label_counts")
+        # Earlier runs do not tell: any of their labelled images may have had a label of any factor.
+        return {factor.name: counts[factor.name] if counts else config.labels for factor in config.model.factors}
+
     def load_summary(self) -> dict[str, Any]:
         """Read the result of a run that has ended."""
         values: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
@@ -181,7 +192,14 @@ def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
         },
         "data": dataset.source,
         "labelled_images": labelled.tolist(),
+        "label_counts": _count_labels(dataset, labelled),
     }
+
+
+def _count_labels(dataset: ImageDataset, labelled: Int[Tensor, " labels"]) -> dict[str, int]:
+    """Count the labels of each factor that some training images have: a labelled image may lack that of a factor."""
+    counts = (dataset.train.labels[labelled] != UNLABELLED).sum(dim=0).tolist()
+    return {factor.name: count for factor, count in zip(dataset.info.factors, counts, strict=True)}
 
 
 def _commit() -> str:

@@ -29,6 +29,13 @@ def test_clusters_and_factors_without_labelled_images_have_no_accuracy() -> None
     assert evaluate(PartedVAE(TOY_MODEL), toy_split(64, 2), tiny_config(labels=0)).accuracies == {}
 
 
+def test_a_factor_without_a_label_in_training_is_of_clusters_beside_one_that_has_labels() -> None:
+    counts = {"corner": 40, "shade": 0}
+    evaluation = evaluate(PartedVAE(TOY_MODEL), toy_split(64, 2), tiny_config(), counts)
+    assert list(evaluation.accuracies) == ["corner"]
+    assert [factor.named for factor in evaluation.factors] == [True, False]
+
+
 def test_a_certain_and_balanced_posterior_knows_all_of_the_prior() -> None:
     result = _evaluate_factor("f", NAMES, UNIFORM, torch.eye(4), torch.arange(4), True)
     assert result.information == pytest.approx(result.prior_entropy)

@@ -62,6 +62,7 @@ def test_a_run_directory_tells_how_it_came_to_be(whole_run: Path) -> None:
     assert json.loads((whole_run / "config.json").read_text())["train_images"] == 640
     provenance = json.loads((whole_run / "provenance.json").read_text())
     assert provenance["labelled_images"] == list(range(64))
+    assert provenance["label_counts"] == {"digit": 64}
     assert provenance["data"]["train-images-idx3-ubyte"].startswith("ba891046")
     assert provenance["versions"]["torch"] == torch.__version__
     rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +38,8 @@ class Encoded:
     """Means of all u_k, given the most probable classes."""
     z: Gaussian
     """q(z | x), [images, z_dim]."""
-    use_labels: bool
-    """Whether labels name the model's classes; those of a model that saw no labels are classes of its own making."""
+    use_labels: tuple[bool, ...]
+    """For each factor, whether labels name the model's classes; where it saw none, classes are of its own making."""
 
     def latents(self, indices: Int[Tensor, " chosen"]) -> Latents:
         """Return the posterior means of some of the images."""
@@ -51,7 +52,7 @@ class Encoded:
     def classes(self, k: int) -> Int[Tensor, " images"]:
         """Return the class of each image: its label, or where it has none the most probable class."""
         predicted, labels = self.predictions[:, k], self.split.labels[:, k]
-        return torch.where(labels == UNLABELLED, predicted, labels) if self.use_labels else predicted
+        return torch.where(labels == UNLABELLED, predicted, labels) if self.use_labels[k] else predicted
 
     def recognised(self, k: int) -> Int[Tensor, " images"]:
         """Return the class of each image that the model recognises, and -1 for the others.
@@ -103,12 +104,17 @@ class Subject:
         test = load_run_dataset(self.run, self.data_dir).test
         if not len(test):
             raise ValueError(f"{self.config.dataset} has no test images, and the figures show test images; add some")
-        return encode_sample(self.model, test, self.config, self.generator())
+        return encode_sample(self.model, test, self.config, self.label_counts, self.generator())
+
+    @cached_property
+    def label_counts(self) -> dict[str, int]:
+        """Labels of each factor that training had."""
+        return self.run.load_label_counts()
 
     @property
     def factors(self) -> tuple[FactorConfig, ...]:
         """The class variables, with classes that are numbered where no label ever gave them their names' meaning."""
-        return tuple(named_classes(factor, self.config) for factor in self.config.model.factors)
+        return tuple(named_classes(factor, self.label_counts[factor.name]) for factor in self.config.model.factors)
 
     @property
     def main_factor(self) -> int:
@@ -152,7 +158,9 @@ class Subject:
         ]
 
 
-def encode_sample(model: PartedVAE, test: Split, config: TrainConfig, generator: torch.Generator) -> Encoded:
+def encode_sample(
+    model: PartedVAE, test: Split, config: TrainConfig, label_counts: Mapping[str, int], generator: torch.Generator
+) -> Encoded:
     """Encode at most SAMPLE images of a split, in random order: files are often sorted by class."""
     split = test.take(torch.randperm(len(test), generator=generator)[:SAMPLE])
     found = [posterior for _, posterior in posteriors(model, split.images, config)]
@@ -165,13 +173,13 @@ def encode_sample(model: PartedVAE, test: Split, config: TrainConfig, generator:
         predictions=predictions,
         u=torch.cat([one.u_mean for one in found]),
         z=Gaussian(torch.cat([one.z.mean for one in found]), torch.cat([one.z.logvar for one in found])),
-        use_labels=config.labels > 0,
+        use_labels=tuple(label_counts[factor.name] > 0 for factor in config.model.factors),
     )
 
 
-def named_classes(factor: FactorConfig, config: TrainConfig) -> FactorConfig:
-    """Return the factor as it is to be shown: without labels in training, a class has no name but its number."""
-    if config.labels:
+def named_classes(factor: FactorConfig, labels: int) -> FactorConfig:
+    """Return the factor as it is to be shown: without labels of it in training, a class has no name but its number."""
+    if labels:
         return factor
     classes = tuple(f"cluster {i + 1}" for i in range(len(factor.classes)))
     return FactorConfig(name=factor.name, classes=classes, prior=factor.prior, u_dim=factor.u_dim)

@@ -10,7 +10,7 @@ import torch
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
 from training.architecture import FactorConfig, ModelConfig
 from training.config import TrainConfig
-from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
+from training.data.dataset import UNLABELLED, DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
 from training.figures.subject import Subject
 from training.model import PartedVAE
 from training.run import RunDirectory
@@ -33,6 +33,7 @@ CONFIGS: dict[str, TrainConfig] = {
         dataset="one-factor", model=dataclasses.replace(TOY_MODEL, factors=TOY_MODEL.factors[:1])
     ),
     "unlabelled": tiny_config(labels=0),
+    "half-labelled": tiny_config(dataset="half-labelled"),
     "no-test": tiny_config(dataset="no-test"),
     "vae": tiny_config(method="vae", labels=0, model=dataclasses.replace(TOY_MODEL, factors=())),
     "classifier": tiny_config(method="classifier"),
@@ -71,12 +72,21 @@ def one_factor_dataset() -> ImageDataset:
     )
 
 
+def half_labelled_dataset() -> ImageDataset:
+    """Return the toys without any training label of the second factor."""
+    dataset = toy_dataset()
+    labels = dataset.train.labels.clone()
+    labels[:, 1] = UNLABELLED
+    return dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, labels=labels))
+
+
 def load(name: str, data_dir: Path) -> ImageDataset:
     """Stand in for the registry's `load_dataset`."""
     makers = {
         "toys": toy_dataset,
         "coloured": coloured_dataset,
         "one-factor": one_factor_dataset,
+        "half-labelled": half_labelled_dataset,
         "no-test": untested_dataset,
     }
     return makers[name]()

@@ -20,6 +20,7 @@ FITTING = {
     "coloured": list(FIGURES),
     "one-factor": [name for name in FIGURES if name != "factors"],
     "unlabelled": list(FIGURES),
+    "half-labelled": list(FIGURES),
     "vae": ["traversal_z", "reconstructions", "losses"],
     "classifier": ["losses"],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from tests.training.figures import runs
-from tests.training.toys import CORNERS
+from tests.training.toys import CORNERS, SHADES
 from training.data.dataset import Split
 from training.distributions import Gaussian
 from training.figures import subject as module
 from training.figures.subject import Encoded, encode_sample
+from training.run import RunDirectory
 
 RunOf = Callable[[str], Path]
 
@@ -26,7 +28,7 @@ def encoded(predictions: list[int], labels: list[int], *, use_labels: bool = Tru
         predictions=torch.tensor(predictions)[:, None],
         u=torch.zeros(count, 1),
         z=Gaussian(torch.zeros(count, 1), torch.zeros(count, 1)),
-        use_labels=use_labels,
+        use_labels=(use_labels,),
     )
 
 
@@ -53,7 +55,7 @@ def test_the_encoded_images_are_those_of_the_split(run_of: RunOf) -> None:
     subject = runs.subject(run_of("toys"))
     test = runs.load("toys", Path("data")).test
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(5))
-    found = encode_sample(subject.model, test, subject.config, torch.Generator().manual_seed(5))
+    found = encode_sample(subject.model, test, subject.config, subject.label_counts, torch.Generator().manual_seed(5))
     assert torch.equal(found.split.labels, test.labels[order])
     assert torch.equal(found.split.images[torch.arange(3)], test.images[order[:3]])
 
@@ -72,6 +74,25 @@ def test_without_labels_in_training_classes_are_numbered(run_of: RunOf) -> None:
     subject = runs.subject(run_of("unlabelled"))
     assert subject.factors[1].classes == ("cluster 1", "cluster 2")
     assert runs.subject(run_of("toys")).factors[0].classes == CORNERS
+
+
+def test_classes_of_the_one_factor_without_a_label_are_numbered(run_of: RunOf) -> None:
+    subject = runs.subject(run_of("half-labelled"))
+    assert [factor.classes for factor in subject.factors] == [CORNERS, ("cluster 1", "cluster 2")]
+    assert subject.encoded.use_labels == (True, False)
+    assert torch.equal(subject.encoded.classes(1), subject.encoded.predictions[:, 1])
+    assert torch.equal(subject.encoded.classes(0), subject.encoded.split.labels[:, 0])
+
+
+def test_a_run_of_before_labels_were_counted_by_factor_has_those_of_its_configuration(run_of: RunOf) -> None:
+    path = run_of("toys")
+    run = RunDirectory(path)
+    assert run.load_label_counts() == {"corner": 40, "shade": 40}
+    provenance = run.load_provenance()
+    del provenance["label_counts"]
+    run.provenance_file.write_text(json.dumps(provenance))
+    assert run.load_label_counts() == {"corner": 40, "shade": 40}
+    assert runs.subject(path).factors[1].classes == SHADES
 
 
 def test_the_prior_base_is_the_mean_of_the_most_probable_class(run_of: RunOf) -> None:
