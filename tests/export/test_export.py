@@ -21,12 +21,13 @@ from export.cli import export as export_command
 from export.errors import ExportError
 from export.exporter import export_run
 from export.graphs import write_decoder, write_encoder, write_scorer
-from export.parity import prove_parity
+from export.parity import BATCHES, prove_parity
 from serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, Bundle, encoder_outputs
 from training.architecture import FactorConfig
-from training.config import MethodName
+from training.config import MethodName, TrainConfig
 from training.data.dataset import ImageDataset
 from training.data.mnist import INFO
+from training.data.registry import entry
 from training.distributions import Gaussian
 from training.evaluation import posteriors
 from training.model import PartedVAE
@@ -161,11 +162,35 @@ def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> No
     assert last.bias is not None
     with torch.no_grad():
         last.bias.copy_(torch.tensor([-300.0, 0.0, 300.0]))
-    write_encoder(tmp_path / ENCODER_FILE, model, config)
-    write_decoder(tmp_path / DECODER_FILE, model, config)
-    write_scorer(tmp_path / SCORER_FILE, model, config)
+    write_graphs(tmp_path, model, config)
     images = torch.randint(256, (64, 54, 44, 3), dtype=torch.uint8)
     assert prove_parity(tmp_path, model, config, images) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size", "factors"), [("faces", (64, 64, 3), 7), ("celeba", (218, 178, 3), 8)], ids=["faces", "celeba"]
+)
+def test_the_recipes_of_faces_export_with_parity(
+    tmp_path: Path, dataset: str, size: tuple[int, int, int], factors: int
+) -> None:
+    """Untrained, on noise: the sizes and all factors of the recipes as they are."""
+    config = recipe(entry(dataset).describe(tmp_path), "default")
+    assert (config.model.image_size, len(config.model.factors)) == (size, factors)
+    torch.manual_seed(0)
+    model = PartedVAE(config.model).eval()
+    write_graphs(tmp_path, model, config)
+    encoder = onnxruntime.InferenceSession(str(tmp_path / ENCODER_FILE), providers=["CPUExecutionProvider"])
+    names = [factor.name for factor in config.model.factors]
+    assert [output.name for output in encoder.get_outputs()] == encoder_outputs(names)
+    images = torch.randint(256, (max(BATCHES), *size), dtype=torch.uint8)
+    assert prove_parity(tmp_path, model, config, images) < 1e-4
+
+
+def write_graphs(folder: Path, model: PartedVAE, config: TrainConfig) -> None:
+    """Write all three graphs."""
+    write_encoder(folder / ENCODER_FILE, model, config)
+    write_decoder(folder / DECODER_FILE, model, config)
+    write_scorer(folder / SCORER_FILE, model, config)
 
 
 @pytest.mark.parametrize("part", ["trunk", "decoder", "scorer"])
