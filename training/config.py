@@ -169,7 +169,8 @@ class TrainConfig:
     labels: int
     """Labelled images; 0 trains without any."""
     labelled: str = "first"
-    """Which images are the labelled ones: first, stratified, balanced, or file:PATH with their indices (of a folder, also their names)."""
+    """Which images are the labelled ones: first, stratified, balanced, or file:PATH with their indices or, in a folder,
+    names."""
     priors: Literal["given", "uniform", "estimated"] = "given"
     """p(c_k): the data set's own where it has one (else uniform), uniform, or estimated from the labels."""
     epochs: int

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import training.report
+import training.run_data
 from tests.training.figures.runs import load, write_run
 from training.cli import describe, evaluate, train
 from training.data.dataset import ImageDataset
