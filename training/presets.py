@@ -247,13 +247,16 @@ def recipe(
     """
     recipes = lookup("recipes for data set", info.name.partition(":")[0], RECIPES)
     config = lookup(f"recipe for {info.name!r}", name, recipes)(info)
-    config = dataclasses.replace(config, method=method, labels=config.labels if labels is None else labels)
     if method in BASELINE_WEIGHTS:
         # z alone, with as many dimensions as u and z together (Table 1's caption); labels are of no use.
         model = dataclasses.replace(config.model, z_dim=config.model.z_dim + config.model.u_dim, factors=())
         supervision = dataclasses.replace(config.supervision, warm_start_steps=0)
         baseline = BaselineConfig(weight=BASELINE_WEIGHTS[method])
-        config = dataclasses.replace(config, model=model, labels=0, supervision=supervision, baseline=baseline)
+        config = dataclasses.replace(
+            config, method=method, model=model, labels=0, supervision=supervision, baseline=baseline
+        )
+    else:
+        config = dataclasses.replace(config, method=method, labels=config.labels if labels is None else labels)
     if not config.labels and "paper" in recipes:
         # Nothing holds the encoder up at first: at dSprites' 1e-3 it died (constant output, KL without images).
         rate = recipes["paper"](info).optimiser.learning_rate

@@ -46,7 +46,7 @@ def leakage(
     enough = effective >= FEWEST_IMAGES
     everything, one = torch.ones_like(probs[:, :1]), torch.ones_like(share[:1])
     whole = _log_variances(z, everything, one, images * one, mean)
-    by_class = _log_variances(z, probs, share, effective.clamp(min=FEWEST_IMAGES), mean)
+    by_class = _log_variances(z, probs, share, effective, mean)
     return 0.5 * ((share * enough).unsqueeze(1) * (whole - by_class)).sum()
 
 
@@ -67,6 +67,8 @@ def _log_variances(
     of_means = mean(weights.T @ z.mean.square() / len(weights)) / share.unsqueeze(1) - centre.square()
     of_means = of_means.clamp(min=0.0)
     variance = (of_means + mean(weights.T @ z.logvar.exp() / len(weights)) / share.unsqueeze(1)).clamp(min=1e-4)
+    # Of fewer it has no value; classes with so few are left out, and a batch of one image has no variance at all.
+    effective = effective.clamp(min=FEWEST_IMAGES)
     lack = (effective / 2).log() - torch.digamma((effective - 1) / 2)
     part = of_means / variance
     return variance.log() + lack.unsqueeze(1) * (part + part.square()) / 2

@@ -39,6 +39,16 @@ def test_leakage_of_what_knows_no_class_is_zero_for_few_images_too(spread: float
     assert sum(found) / len(found) == pytest.approx(0, abs=0.004)
 
 
+def test_leakage_of_a_batch_of_one_image_is_zero() -> None:
+    """As the last batch of a pass may be."""
+    mean = torch.ones(1, 2, requires_grad=True)
+    loss = leakage(Gaussian(mean, torch.zeros(1, 2)), torch.tensor([[0.9, 0.1]]), 1, alone)
+    loss.backward()
+    assert loss.item() == 0
+    assert mean.grad is not None
+    assert torch.isfinite(mean.grad).all()
+
+
 def test_leakage_leaves_out_classes_with_too_few_images() -> None:
     """The two images of the second class are far from the others and near each other: they would leak much."""
     mean = torch.cat([torch.linspace(-1, 1, 10), torch.tensor([5.0, 5.1])]).unsqueeze(1)
