@@ -46,7 +46,8 @@ class Admission:
             try:
                 await turn
             except asyncio.CancelledError:
-                if self._line.pop(turn, None) is None:  # Its turn had come in the same moment.
+                self._line.pop(turn, None)
+                if not turn.cancelled():  # Its turn had come in the same moment.
                     self.leave(rows, patient=True)
                 raise
         else:
@@ -59,8 +60,9 @@ class Admission:
             self._patient_rows -= rows
             while self._line and self._patient_rows < self._patient_limit:
                 turn, next_rows = self._line.popitem(last=False)
-                self._let_in(next_rows)
-                turn.set_result(None)
+                if not turn.cancelled():  # Its caller has gone, and has not been told yet.
+                    self._let_in(next_rows)
+                    turn.set_result(None)
 
     def _let_in(self, rows: int) -> None:
         self.rows += rows

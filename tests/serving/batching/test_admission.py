@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from serving.batching.admission import Admission
 from serving.batching.batcher import UNKNOWN_WAIT
 from serving.errors import OverloadedError
 from tests.serving.gated_batches import Doubler, bench, eventually, held
@@ -129,5 +130,33 @@ def test_cancelled_in_the_moment_of_its_turn() -> None:
             run.gate.set()
             assert (await third)[0].tolist() == [6]
             assert [2.0] not in run.batches
+
+    asyncio.run(scenario())
+
+
+def test_a_place_in_line_is_given_up_in_the_moment_that_room_comes() -> None:
+    """The caller is cancelled and has not run again yet: the room goes to the next, and nothing is counted twice."""
+
+    async def scenario() -> None:
+        admission = Admission(4, lambda: UNKNOWN_WAIT)
+        await admission.enter_patiently(2)
+        gone, following = (asyncio.create_task(admission.enter_patiently(rows)) for rows in (3, 1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        admission.leave(2, patient=True)
+        await following
+        assert gone.cancelled()
+        assert admission.rows == 1
+        admission.leave(1, patient=True)
+        # The other way round: room first, and gone before it could be taken.
+        await admission.enter_patiently(2)
+        late = asyncio.create_task(admission.enter_patiently(3))
+        await asyncio.sleep(0)
+        admission.leave(2, patient=True)
+        assert admission.rows == 3
+        late.cancel()
+        await asyncio.wait([late])
+        assert late.cancelled()
+        assert admission.rows == 0
 
     asyncio.run(scenario())
