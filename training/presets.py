@@ -175,7 +175,7 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
     heads had their mode on the far side of another class's from their images, and what was drawn from it was no face.
     """
     paper = _faces_paper(info)
-    # By the reconstruction error, as SMALL_FACES is: ten times as many pixels, ten times the weight, and the time.
+    # By the reconstruction error, as SMALL_FACES is: ten times as many pixels, ten times the weight.
     pixels = paper.objective.gamma_z / SMALL_FACES.gamma_z
     return dataclasses.replace(
         paper,

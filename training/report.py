@@ -178,4 +178,4 @@ def write_predictions(path: Path, evaluation: Evaluation) -> None:
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         # NumPy types its keyword arguments as if one of them were allow_pickle.
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its stubs take names for options

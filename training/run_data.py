@@ -44,6 +44,11 @@ def check_run_dataset(run: RunDirectory, dataset: ImageDataset) -> None:
         click.secho(warning, fg="yellow", err=True)
 
 
+def is_drawn(origin: str) -> bool:
+    """Say whether what a data set's source tells of a file is that it was drawn, and is not the original."""
+    return "drawn" in origin
+
+
 def _misfits(model: ModelConfig, info: DatasetInfo) -> Iterator[str]:
     """Tell what the model cannot be used with: it knows factors and classes by their places alone."""
     if info.image_size != model.image_size:
@@ -76,11 +81,11 @@ def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
 def _identity(origin: str) -> str:
     """Return what of an origin tells one file from another."""
     # What else is said of drawn data is in the file's name already, or depends on --data: where an original would be.
-    return "drawn" if "drawn" in origin else origin
+    return "drawn" if is_drawn(origin) else origin
 
 
 def _told(origin: str) -> str:
-    return "drawn" if "drawn" in origin else f"the file of SHA-256 {origin[:12]}"
+    return "drawn" if is_drawn(origin) else f"the file of SHA-256 {origin[:12]}"
 
 
 def _size(size: tuple[int, int, int]) -> str:

@@ -111,4 +111,4 @@ def _draw(probs: Float[Tensor, " classes"], uniform: Float[Tensor, " batch"]) ->
 def _held_fixed(network: nn.Module, value: Tensor) -> Tensor:
     """Run a network whose parameters get no gradient from it."""
     fixed = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    return functional_call(network, fixed, (value,))  # type: ignore[no-any-return]
+    return functional_call(network, fixed, (value,))  # type: ignore[no-any-return]  # has no types

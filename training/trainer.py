@@ -49,7 +49,7 @@ class Trainer:
         self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
         self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
         # PyTorch's types know this call of tensors only.
-        self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self.method = make_method(config, ranks, self.device, len(train))
         self.average = averaged(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
         rates, patience = config.optimiser, config.schedule.plateau_patience

@@ -54,7 +54,7 @@ def shared_registry(folder: str) -> CollectorRegistry:
     from prometheus_client.multiprocess import MultiProcessCollector
 
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]  # the library is half typed
     return registry
 
 
@@ -62,7 +62,7 @@ def forget_process(folder: str, pid: int) -> None:
     """Leave out the gauges of a process that has ended; what it counted stays."""
     from prometheus_client.multiprocess import mark_process_dead
 
-    mark_process_dead(pid, path=folder)  # type: ignore[no-untyped-call]
+    mark_process_dead(pid, path=folder)  # type: ignore[no-untyped-call]  # the library is half typed
 
 
 @contextmanager

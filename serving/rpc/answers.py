@@ -8,8 +8,8 @@ from typing import NamedTuple
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
 from grpc_status import rpc_status
 
 from serving.errors import (

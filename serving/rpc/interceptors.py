@@ -129,7 +129,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
             return grpc.unary_unary_rpc_method_handler(unary, response_serializer=handler.response_serializer)
 
-        stream: Callable[[AsyncIterator[Any], Context], Awaitable[None]] = handler.stream_stream  # type: ignore[assignment]
+        stream: Callable[[AsyncIterator[Any], Context], Awaitable[None]] = handler.stream_stream  # type: ignore[assignment]  # of aio
         assert inspect.iscoroutinefunction(stream), f"{method} must stream both ways, and write its answers"
 
         async def streaming(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:

@@ -208,7 +208,7 @@ def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears
             layer.bias.add_(0.5)
         # `config` is what any of the functions takes; the stand-in need not name its type.
         writers = {ENCODER_FILE: write_encoder, DECODER_FILE: write_decoder, SCORER_FILE: write_scorer}
-        writers[path.name](path, moved, config)  # type: ignore[arg-type]
+        writers[path.name](path, moved, config)  # type: ignore[arg-type]  # each by its name
 
     for name in ("write_scorer",) if part == "scorer" else ("write_encoder", "write_decoder"):
         monkeypatch.setattr(export.exporter, name, write_other)

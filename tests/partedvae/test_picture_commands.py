@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from click import Command
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -20,9 +21,9 @@ def pictures(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def run(command: object, server: ServerProcess, *arguments: object) -> Result:
+def run(command: Command, server: ServerProcess, *arguments: object) -> Result:
     options = ("--server", server.address, "--model", "shapes")
-    return CliRunner().invoke(command, [str(argument) for argument in (*arguments, *options)])  # type: ignore[arg-type]
+    return CliRunner().invoke(command, [str(argument) for argument in (*arguments, *options)])
 
 
 def test_traverse(two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_whatever_differs_is_named(tmp_path: Path, changes: dict[str, object], m
     dataset = toy_dataset()
     run = untrained(tmp_path, tiny_config(), dataset)
     # Types of keyword arguments cannot be told one by one.
-    changed = dataclasses.replace(dataset, info=dataclasses.replace(TOY_INFO, **changes))  # type: ignore[arg-type]
+    changed = dataclasses.replace(dataset, info=dataclasses.replace(TOY_INFO, **changes))  # type: ignore[arg-type]  # by name
     with pytest.raises(DataError, match=re.escape(f"toys is not what {tmp_path} was trained on: {message}; bring")):
         check_run_dataset(run, changed)
 

@@ -69,4 +69,4 @@ def tiny_config(name: str = "default", **changes: object) -> TrainConfig:
         base, dataset="toys", labels=40, epochs=4, batch_size=32, model=TOY_MODEL, supervision=supervision
     )
     # Types of keyword arguments cannot be told one by one.
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]  # fields by name

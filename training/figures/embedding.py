@@ -39,7 +39,7 @@ def embedding(subject: Subject) -> Figure:
     size = (PAIR_SIZE[0], PAIR_SIZE[1] / pairs_across * 1.15 * lines + 1.0)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
     # Constrained layout, chosen above, has these; matplotlib's types speak of any engine or none.
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # it is the constrained one
     figure.suptitle("Class-related u and class-independent z of test images", fontsize=TITLE, fontweight="bold")
     figure.supxlabel(
         "Each point is the posterior mean of a test image, in the plane of the two principal components (in brackets, "

@@ -50,7 +50,7 @@ def losses(subject: Subject) -> Figure:
     size = (PANEL_SIZE[0] * PANELS_ACROSS, PANEL_SIZE[1] * lines + 0.5)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
     # Constrained layout, chosen above, has these; matplotlib's types speak of any engine or none.
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # it is the constrained one
     figure.suptitle(
         f"{config.dataset}, {config.method}, recipe {config.recipe}, {config.labels} labels, seed {config.seed}",
         fontsize=TITLE,

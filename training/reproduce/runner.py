@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shlex
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from training.report import evaluate_run
 from training.reproduce.experiments import FULL_RECIPE, SHORT_RECIPE, Experiment, Row
 from training.reproduce.results import Result, keep_result, load_results, table, write_page
 from training.run import RunDirectory, RunError
+from training.run_data import is_drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,10 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     """
     # All of them now, and the page, rather than after the first hour of training.
     page = plan.results_file.with_suffix(".md").with_stem(plan.results_file.stem.upper())
-    configs = [(row, seed, configure(row, seed, plan.budget, plan.data_dir)) for row, seed in _runs(experiment, plan)]
+    configs = [
+        (row, seed, configure(row, seed, plan.budget, plan.data_dir))
+        for row, seed in itertools.product(experiment.rows, plan.seeds)
+    ]
     write_page(page, load_results(plan.results_file))
     for row, seed, config in configs:
         done = {result.key: result for result in load_results(plan.results_file)}.get(
@@ -69,10 +72,6 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     return table(experiment, kept)
 
 
-def _runs(experiment: Experiment, plan: Plan) -> Iterator[tuple[Row, int]]:
-    return itertools.product(experiment.rows, plan.seeds)
-
-
 def configure(row: Row, seed: int, budget: str, data_dir: Path) -> TrainConfig:
     """Return the configuration of one run."""
     info = entry(row.dataset).describe(data_dir)
@@ -91,11 +90,11 @@ def _trained(config: TrainConfig, plan: Plan) -> RunDirectory | None:
 
 def _own_run(config: TrainConfig, folder: Path, name: str) -> RunDirectory:
     """Return the directory to train in: a new one, or that of an interrupted run of the same configuration."""
-    for count in itertools.count(1):
-        run = RunDirectory(folder / (name if count == 1 else f"{name}-{count}"))
-        if not run.config_file.exists() or _is_of(run, config):
-            return run
-    raise AssertionError("counting has no end")
+    run, count = RunDirectory(folder / name), 1
+    while run.config_file.exists() and not _is_of(run, config):
+        count += 1
+        run = RunDirectory(folder / f"{name}-{count}")
+    return run
 
 
 def _is_of(run: RunDirectory, config: TrainConfig) -> bool:
@@ -126,7 +125,7 @@ def _measure(name: str, experiment: Experiment, row: Row, run: RunDirectory, pla
         labels=report.config.labels,
         epochs=summary["epochs"],
         train_seconds=summary["train_seconds"],
-        data="drawn" if any("drawn" in str(origin) for origin in provenance["data"].values()) else "original",
+        data="drawn" if any(is_drawn(origin) for origin in provenance["data"].values()) else "original",
         measures={key: round(value, 4) for key, value in experiment.measure(report).items()},
         command=shlex.join(words),
         commit=provenance["commit"],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
 from grpc_status import rpc_status
 
 from partedvae.v1 import service_pb2 as pb

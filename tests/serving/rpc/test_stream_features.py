@@ -133,7 +133,7 @@ def test_streams_of_two_minds(stub: PartedVAEServiceStub, second: dict[str, obje
     include = [pb.FEATURE_OUTPUT_PROBS]
     first = pb.StreamFeaturesRequest(model=TINY, include=include, images=images)
     assert len(list(stub.StreamFeatures(iter([first, first])))) == 2
-    replies = stub.StreamFeatures(iter([first, pb.StreamFeaturesRequest(images=images, **second)]))  # type: ignore[arg-type]
+    replies = stub.StreamFeatures(iter([first, pb.StreamFeaturesRequest(images=images, **second)]))  # type: ignore[arg-type]  # fields by name
     assert next(replies).features.factors[0].HasField("probs")
     with pytest.raises(grpc.RpcError) as caught:
         next(replies)
