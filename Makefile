@@ -71,7 +71,7 @@ test-serving: .venv-serving/installed ## Run the tests of serving and client whe
 	.venv-serving/bin/python -m pytest tests/serving tests/partedvae
 
 test-tritonclient: install .venv-tritonclient/installed ## Ask a real server by tritonclient, in a process of its own.
-	$(BIN)/python -m pytest tests/serving/rpc/test_tritonclient.py
+	$(BIN)/python -m pytest tests/serving/grpc/oip/test_tritonclient.py
 
 check: install check-protos check-deploy ## Lint, types, import rules, contract; changes nothing.
 	$(BIN)/ruff check .
@@ -108,11 +108,11 @@ check-protos: install
 	done
 
 bench: install ## Measure training and serving; writes build/bench.json: [BENCH_MODELS=demo/models] [DOCS=1 fills docs/BENCHMARKS.md].
-	$(BIN)/python -m training.benchmark --output build/bench-training.json
-	$(BIN)/python -m serving.benchmark --output build/bench.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+	$(BIN)/python -m benchmarks.training --output build/bench-training.json
+	$(BIN)/python -m benchmarks.serving --output build/bench.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
 bench-peers: install ## Measure other servers and ours under one load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3].
-	$(BIN)/python -m benchmarks --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
+	$(BIN)/python -m benchmarks.peers --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
 		$(BENCH_DOCUMENT) $(ARGS)
 
 soak: install ## Serve a mixed load for [SECONDS=600] and judge errors and memory; not part of the tests.

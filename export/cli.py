@@ -20,7 +20,7 @@ import click
 )
 def export(run_dir: Path, model_folder: Path, data_dir: Path) -> None:
     """Export a run as the next version of a model, for `partedvae serve`."""
-    from export.exporter import export_run
+    from partedvae.export.exporter import export_run
 
     try:
         bundle = export_run(run_dir, model_folder, data_dir)

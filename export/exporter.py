@@ -9,17 +9,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jaxtyping import UInt8
 from torch import Tensor
 
-from export.errors import ExportError
-from export.graphs import OPSET, write_decoder, write_encoder, write_scorer
-from export.parity import BATCHES, prove_parity
+from partedvae.export.errors import ExportError
+from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
+from partedvae.export.parity import BATCHES, prove_parity
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.evaluation.evaluation import evaluate
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.data import load_run_dataset
+from partedvae.training.runs.directory import RunDirectory
 from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
-from serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
-from training.config import TrainConfig
-from training.data.dataset import ImageDataset
-from training.evaluation import evaluate
-from training.model import PartedVAE
-from training.run import RunDirectory
-from training.run_data import load_run_dataset
 
 
 def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from export.errors import ExportError
-from serving.bundle import (
+from partedvae.export.errors import ExportError
+from partedvae.serving.bundle import (
     DECODER_INPUTS,
     DECODER_OUTPUT,
     ENCODER_INPUT,
@@ -22,11 +22,11 @@ from serving.bundle import (
     SCORER_OUTPUTS,
     encoder_outputs,
 )
-from training.config import TrainConfig
-from training.distributions import categorical_kl, kl_to_standard
-from training.model import PartedVAE
-from training.networks import postprocess, preprocess
-from training.objective import kl_of_u, reconstruction_error
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.model.distributions import categorical_kl, kl_to_standard
+from partedvae.training.model.networks import postprocess, preprocess
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.objectives.terms import kl_of_u, reconstruction_error
 
 OPSET = 20
 """Operator set of the graphs; ONNX Runtime has it since 1.17."""
@@ -85,7 +85,7 @@ class ScorerGraph(nn.Module):
         self.reconstruction = config.objective.reconstruction
 
     def forward(self, images: UInt8[Tensor, "batch height width channels"]) -> tuple[Tensor, ...]:
-        """Return `serving.bundle.SCORER_OUTPUTS`, each [batch]."""
+        """Return `partedvae.serving.bundle.SCORER_OUTPUTS`, each [batch]."""
         pixels = preprocess(images, self.network_size)
         posterior = self.model.encode(pixels, slope=self.slope)
         logits = self.model.decoder.logits(posterior.u_mean, posterior.z.mean)

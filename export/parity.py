@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.errors import ExportError
-from export.graphs import DecoderGraph, EncoderGraph, ScorerGraph, encoder_output_names
-from serving.bundle import (
+from partedvae.export.errors import ExportError
+from partedvae.export.graphs import DecoderGraph, EncoderGraph, ScorerGraph, encoder_output_names
+from partedvae.serving.bundle import (
     DECODER_FILE,
     DECODER_INPUTS,
     ENCODER_FILE,
@@ -23,8 +23,8 @@ from serving.bundle import (
     SCORER_INPUT,
     SCORER_OUTPUTS,
 )
-from training.config import TrainConfig
-from training.model import PartedVAE
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.model.partedvae import PartedVAE
 
 TOLERANCE = 1e-4
 """Largest absolute difference of an encoder output that passes."""

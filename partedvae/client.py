@@ -11,10 +11,10 @@ import numpy as np
 from partedvae import replies
 from partedvae.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, FileName, Token, channel_credentials
 from partedvae.image_results import Generated, Transferred, Traversal
+from partedvae.images import chunks
 from partedvae.items import ImageInput
 from partedvae.latent_requests import Along, ClassStyle, named_classes, transfer_request, traverse_request
 from partedvae.names import DEFAULT_INCLUDE, FeatureName, feature_outputs
-from partedvae.requests import chunks
 from partedvae.results import FeatureChunk, Features, ImageArray, ModelDetails, ModelInfo
 from partedvae.streams import Exchange, OnProgress
 from partedvae.transport import Transport

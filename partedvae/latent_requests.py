@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 
+from partedvae.common.suggest import did_you_mean
 from partedvae.errors import InvalidRequestError
+from partedvae.images import one_message
 from partedvae.items import ImageInput
 from partedvae.names import class_by_factor
-from partedvae.nearest import did_you_mean
-from partedvae.requests import one_message
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.manifest_pb2 import Manifest
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 
+from partedvae.common.suggest import did_you_mean
 from partedvae.errors import InvalidRequestError
-from partedvae.nearest import did_you_mean
 from partedvae.v1.manifest_pb2 import Manifest
 from partedvae.v1.service_pb2 import FeatureOutput
 

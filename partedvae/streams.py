@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 from partedvae import replies
 from partedvae.errors import PartedVAEError
+from partedvae.images import Chunk, chunks, count_of
 from partedvae.items import ImageInput
 from partedvae.names import FeatureName, feature_outputs
-from partedvae.requests import Chunk, chunks, count_of
 from partedvae.results import FeatureChunk, ImageProblem
 from partedvae.v1 import service_pb2 as pb
 

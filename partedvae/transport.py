@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from partedvae.channel import CHANNEL_OPTIONS, IN_FLIGHT, Token, call_metadata
 from partedvae.errors import DeadlineError, from_rpc, not_in_time
-from partedvae.requests import Chunk
+from partedvae.images import Chunk
 from partedvae.results import FeatureChunk
 from partedvae.streams import Exchange
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
+from partedvae.serving.errors import BundleError
 from partedvae.v1.manifest_pb2 import GraphFile, Manifest
-from serving.errors import BundleError
 
 FORMAT_VERSION = 1
 ENCODER_FILE = "encoder.onnx"

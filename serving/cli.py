@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from partedvae.connection import Connection, connection_options
-from serving.operation.config import ServeConfig
-from serving.operation.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
+from partedvae.cli.connection import Connection, connection_options
+from partedvae.serving.config.config import ServeConfig
+from partedvae.serving.config.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
 
 
 @click.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
@@ -26,8 +26,8 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """
     import logging
 
-    from serving.errors import ServingError
-    from serving.operation.logs import configure
+    from partedvae.serving.config.logging import configure
+    from partedvae.serving.errors import ServingError
 
     try:
         config = ServeConfig(**values)
@@ -42,11 +42,11 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
             click.echo(f"serving on {address}")
 
         if config.workers == 1:
-            from serving.operation.worker import run
+            from partedvae.serving.server.worker import run
 
             run(config, on_ready)
         else:
-            from serving.operation.workers import supervise
+            from partedvae.serving.server.supervisor import supervise
 
             supervise(config, on_ready)
     except ServingError as error:
@@ -96,13 +96,13 @@ def extract(
     from typing import cast
 
     from partedvae.errors import PartedVAEError, plain
-    from serving.bulk.extract import LocalModel, Model, ServedModel
-    from serving.bulk.extract import extract as run
-    from serving.bulk.feature_files import check_suffix
-    from serving.bulk.inputs import open_source
-    from serving.errors import ServingError
-    from serving.graphs.devices import Device
-    from serving.models.repository import load_model
+    from partedvae.serving.errors import ServingError
+    from partedvae.serving.extract.extract import LocalModel, Model, ServedModel
+    from partedvae.serving.extract.extract import extract as run
+    from partedvae.serving.extract.inputs import open_source
+    from partedvae.serving.extract.outputs import check_suffix
+    from partedvae.serving.onnx.devices import Device
+    from partedvae.serving.repository.repository import load_model
 
     if (model is None) == (connection is None):
         raise click.UsageError("give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT")

@@ -26,10 +26,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from partedvae.common.cpus import available_cpus
 from partedvae.results import ImageArray
+from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.v1.manifest_pb2 import ImageSpec
-from serving.cpus import available_cpus
-from serving.errors import ImageError, InvalidInputError
 
 
 @dataclass(frozen=True, kw_only=True)

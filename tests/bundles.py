@@ -1,4 +1,4 @@
-"""Tiny real bundles, made without torch: linear graphs with fixed weights, written through `serving.bundle`.
+"""Tiny real bundles, made without torch: linear graphs with fixed weights, written through `partedvae.serving.bundle`.
 
 The graphs can be computed again in NumPy (see `TinyModel`), so that tests know every number that a server must give.
 """
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from partedvae.results import FloatArray, ImageArray
-from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
-from serving.bundle import (
+from partedvae.serving.bundle import (
     DECODER_FILE,
     ENCODER_FILE,
     SCORER_FILE,
@@ -26,6 +25,7 @@ from serving.bundle import (
     factor_output,
     write_bundle,
 )
+from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
 
 OPSET = 21
 

@@ -14,7 +14,7 @@ from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess, running_server
 
 if TYPE_CHECKING:
-    from training.data.dataset import ImageDataset
+    from partedvae.training.data.dataset import ImageDataset
 
 
 # A shell starts jobs in the background with SIGINT ignored, and processes inherit that: tests that interrupt a process
@@ -71,6 +71,6 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def mnist(data_dir: Path) -> ImageDataset:
     """Return the real MNIST, fetched the first time."""
-    from training.data.registry import load_dataset
+    from partedvae.training.data.registry import load_dataset
 
     return load_dataset("mnist", data_dir)

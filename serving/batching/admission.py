@@ -12,7 +12,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-from serving.errors import OverloadedError
+from partedvae.serving.errors import OverloadedError
 
 
 class Admission:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.batching.admission import Admission
-from serving.batching.batches import Batch, Columns, Request, Run
-from serving.batching.slots import Slots
+from partedvae.serving.batching.admission import Admission
+from partedvae.serving.batching.batch import Batch, Columns, Request, Run
+from partedvae.serving.batching.scheduler import Slots
 
 MIN_SHARE = 16
 """Rows below which a batch is not divided among idle slots: the overhead of a run would eat the gain."""
@@ -30,7 +30,7 @@ class BatchPolicy:
     max_batch_rows: int = 64
     """Most rows of one session run; requests with more are divided."""
     max_queue_rows: int = 4096
-    """Rows that may wait for one graph of one model; see `serving.batching.admission` for what happens then."""
+    """Rows that may wait for one graph of one model; see `partedvae.serving.batching.admission`."""
     max_delay: float = 0.0
     """Seconds that the first row of a batch may wait for more rows while a session is free; 0 sends what is there."""
     sessions: int = 1

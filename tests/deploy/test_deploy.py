@@ -15,9 +15,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from partedvae.cli import main
-from serving.operation.workers import LAST_RESORT_SECONDS
-from serving.rpc.server import SERVICES
+from partedvae.cli.main import main
+from partedvae.serving.grpc.server import SERVICES
+from partedvae.serving.server.supervisor import LAST_RESORT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("cpu", "gpu")

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from partedvae import Client
+from partedvae.training.data.dataset import ImageDataset
 from tests.e2e.commands import partedvae
 from tests.processes import ServerProcess, running_server
-from training.data.dataset import ImageDataset
 
 TEST_IMAGES = 2000
 """How many of the 10,000 test images go through the server."""

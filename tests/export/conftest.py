@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from training.cli import train
-from training.data.dataset import ImageDataset
+from partedvae.training.cli.train import train
+from partedvae.training.data.dataset import ImageDataset
 
 
 @pytest.fixture(scope="session")

@@ -16,23 +16,23 @@ from click.testing import CliRunner
 from torch import nn
 from torch.distributions import Categorical, Normal, kl_divergence
 
-import export.exporter
-from export.cli import export as export_command
-from export.errors import ExportError
-from export.exporter import export_run
-from export.graphs import write_decoder, write_encoder, write_scorer
-from export.parity import BATCHES, prove_parity
-from serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, Bundle, encoder_outputs
-from training.architecture import FactorConfig
-from training.config import MethodName, TrainConfig
-from training.data.dataset import ImageDataset
-from training.data.mnist import INFO
-from training.data.registry import entry
-from training.distributions import Gaussian
-from training.evaluation import posteriors
-from training.model import PartedVAE
-from training.presets import recipe
-from training.run import RunDirectory
+import partedvae.export.exporter
+from partedvae.export.cli import export as export_command
+from partedvae.export.errors import ExportError
+from partedvae.export.exporter import export_run
+from partedvae.export.graphs import write_decoder, write_encoder, write_scorer
+from partedvae.export.parity import BATCHES, prove_parity
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, Bundle, encoder_outputs
+from partedvae.training.config.architecture import FactorConfig
+from partedvae.training.config.presets import recipe
+from partedvae.training.config.train_config import MethodName, TrainConfig
+from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.data.mnist import INFO
+from partedvae.training.data.registry import entry
+from partedvae.training.evaluation.evaluation import posteriors
+from partedvae.training.model.distributions import Gaussian
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears
         writers[path.name](path, moved, config)  # type: ignore[arg-type]  # each by its name
 
     for name in ("write_scorer",) if part == "scorer" else ("write_encoder", "write_decoder"):
-        monkeypatch.setattr(export.exporter, name, write_other)
+        monkeypatch.setattr(partedvae.export.exporter, name, write_other)
     messages = {"trunk": r"digit\.\w+ differs by", "decoder": "decoded pixels differ by", "scorer": r"\w+ differs by"}
     with pytest.raises(ExportError, match=f"parity: {messages[part]}"):
         export_run(small_run, tmp_path / "mnist", data_dir)
@@ -244,7 +244,7 @@ def test_a_data_set_whose_classes_are_no_longer_the_runs_is_refused(
 ) -> None:
     digit = dataclasses.replace(INFO.factors[0], classes=("ten", *INFO.factors[0].classes[1:]))
     changed = dataclasses.replace(mnist, info=dataclasses.replace(INFO, factors=(digit,)))
-    monkeypatch.setattr("training.run_data.load_dataset", lambda name, data_dir: changed)
+    monkeypatch.setattr("partedvae.training.runs.data.load_dataset", lambda name, data_dir: changed)
     result = CliRunner().invoke(export_command, [str(small_run), str(tmp_path / "mnist"), "--data", str(data_dir)])
     assert result.exit_code == 1
     assert f"Error: mnist is not what {small_run} was trained on: the classes of its factor 'digit' are 'ten', '1'" in (

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from partedvae import AsyncClient, Features
-from serving import inference
-from serving.models.repository import load_model
-from serving.runtime import Runtime
+from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.operations import inference
+from partedvae.serving.repository.repository import load_model
 from tests.bundles import COLOURED, GREY
 from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess

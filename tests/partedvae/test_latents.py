@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from partedvae import InvalidRequestError, ModelError
-from serving import inference
-from serving.models.repository import load_model
-from serving.runtime import Runtime
-from serving.transfer import StyleClasses, StyleImages
-from serving.traversal import AlongClasses, AlongU, AlongZ, PriorBase
+from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.operations import inference
+from partedvae.serving.operations.transfer import StyleClasses, StyleImages
+from partedvae.serving.operations.traverse import AlongClasses, AlongU, AlongZ, PriorBase
+from partedvae.serving.repository.repository import load_model
 from tests.bundles import COLOURED, GREY, TinyModel
 from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess, running_server

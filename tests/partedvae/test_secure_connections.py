@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from partedvae import AuthenticationError, UnavailableError
-from partedvae.cli import main
+from partedvae.cli.main import main
 from tests.bundles import GREY
 from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess, running_server
-from tests.serving.rpc.test_security import make_authority, make_certificate
+from tests.serving.grpc.test_security import make_authority, make_certificate
 
 
 @pytest.fixture(scope="module")

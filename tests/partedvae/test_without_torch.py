@@ -6,13 +6,13 @@ from tests.bundles import GREY
 from tests.processes import running_server
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None\n"
-SERVE = WITHOUT_TORCH + "from partedvae.cli import main; main(['serve', *sys.argv[1:]])"
+SERVE = WITHOUT_TORCH + "from partedvae.cli.main import main; main(['serve', *sys.argv[1:]])"
 ASK = (
     WITHOUT_TORCH
     + """
 import numpy as np
 from partedvae import Client
-from partedvae.cli import main
+from partedvae.cli.main import main
 with Client(sys.argv[1]) as client:
     features = client.features(np.load("images.npy"))
     print(features.u.shape, *features.classes)

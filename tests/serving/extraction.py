@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner, Result
 
-from partedvae.cli import main
+from partedvae.cli.main import main
 from partedvae.results import ImageArray
 
 COUNT = 700

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from serving.batching.batcher import Batcher, BatchObserver, BatchPolicy
-from serving.batching.batches import Columns
-from serving.batching.slots import Slots
+from partedvae.serving.batching.batch import Columns
+from partedvae.serving.batching.batcher import Batcher, BatchObserver, BatchPolicy
+from partedvae.serving.batching.scheduler import Slots
 from tests.processes import PATIENCE
 
 

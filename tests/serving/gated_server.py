@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from partedvae.results import FloatArray, ImageArray
-from serving.cli import serve
-from serving.runtime import Runtime
+from partedvae.serving.cli import serve
+from partedvae.serving.onnx.model import Runtime
 from tests.processes import wait_until
 
 LARGE = 10

@@ -22,7 +22,8 @@ def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_help_imports_nothing_heavy() -> None:
     """The help of all commands needs neither ONNX Runtime nor Pillow nor torch."""
     program = (
-        "import sys, serving.cli; print(sorted({'onnxruntime', 'PIL', 'torch', 'grpc', 'numpy'} & set(sys.modules)))"
+        "import sys, partedvae.serving.cli;"
+        "print(sorted({'onnxruntime', 'PIL', 'torch', 'grpc', 'numpy'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
@@ -32,7 +33,8 @@ def test_serving_never_imports_torch() -> None:
     """The whole server runs where torch cannot be imported."""
     program = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None;"
-        "import serving.rpc.server, serving.models.repository, serving.inference; print('fine')"
+        "import partedvae.serving.grpc.server, partedvae.serving.repository.repository;"
+        "import partedvae.serving.operations.inference; print('fine')"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr) == ("fine\n", "")
@@ -107,7 +109,7 @@ def test_log(tmp_path: Path) -> None:
     with running_server(tmp_path, "--log-level", "debug") as server:
         server.stop()
         log = server.log_file.read_text()
-    assert "INFO serving.models.versions: loaded tiny version 1 on CPUExecutionProvider" in log
-    assert "WARNING serving.models.versions: refused: " in log
+    assert "INFO partedvae.serving.repository.versions: loaded tiny version 1 on CPUExecutionProvider" in log
+    assert "WARNING partedvae.serving.repository.versions: refused: " in log
     assert "encoder.onnx is damaged" in log
     assert all(" serving." in line for line in log.splitlines()), log

@@ -1,4 +1,4 @@
-"""Tests of `serving.images`."""
+"""Tests of `partedvae.serving.images`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.images import ImageLimits, decode, decode_each, encode_png, from_packed
 from partedvae.v1.manifest_pb2 import ImageSpec
-from serving.errors import ImageError, InvalidInputError
-from serving.images import ImageLimits, decode, decode_each, encode_png, from_packed
 from tests.serving.pictures import file_of, noise, png_bomb
 
 GREY = ImageSpec(height=3, width=4, channels=1)

@@ -6,7 +6,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Before any module of training is imported: the hook wraps functions as they are defined.
-install_import_hook("training", "beartype.beartype")
+install_import_hook("partedvae.training", "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)

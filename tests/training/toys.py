@@ -6,11 +6,11 @@ import dataclasses
 
 import torch
 
-from training.architecture import FactorConfig, ModelConfig
-from training.config import SupervisionConfig, TrainConfig
-from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
-from training.data.mnist import INFO
-from training.presets import recipe
+from partedvae.training.config.architecture import FactorConfig, ModelConfig
+from partedvae.training.config.presets import recipe
+from partedvae.training.config.train_config import SupervisionConfig, TrainConfig
+from partedvae.training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
+from partedvae.training.data.mnist import INFO
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 SHADES = ("dim", "bright")

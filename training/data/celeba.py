@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
-from training.data.dataset import UNLABELLED, DataError, DatasetInfo, FactorInfo, ImageDataset, Split
-from training.data.pictures import PictureFiles
+from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, FactorInfo, ImageDataset, Split
+from partedvae.training.data.image_files import PictureFiles
 
 SIZE = (218, 178, 3)
 IMAGES = "img_align_celeba"

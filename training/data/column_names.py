@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.dataset import DataError, FactorInfo
+from partedvae.training.data.dataset import DataError, FactorInfo
 
 OWN = frozenset({"path", "index", "error", "metadata", "z", "allow_pickle"})
 """Columns of feature files that belong to no factor, and the name that NumPy's savez takes for an option."""

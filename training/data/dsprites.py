@@ -19,9 +19,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.dataset import DataError, DatasetInfo, FactorInfo, ImageDataset, Images, Split, Truth
-from training.data.sprites import COUNT, SHAPES, SIDE, SIZES, DrawnSprites
-from training.files import write_aside
+from partedvae.common.atomic_write import write_aside
+from partedvae.training.data.dataset import DataError, DatasetInfo, FactorInfo, ImageDataset, Images, Split, Truth
+from partedvae.training.data.sprites import COUNT, SHAPES, SIDE, SIZES, DrawnSprites
 
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 TEST_IMAGES = 40_000

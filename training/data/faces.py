@@ -17,9 +17,10 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data import avatars
-from training.data.cpus import available_cpus
-from training.data.dataset import (
+from partedvae.common.atomic_write import write_aside
+from partedvae.training.data import avatars
+from partedvae.training.data.cpus import available_cpus
+from partedvae.training.data.dataset import (
     UNLABELLED,
     DataError,
     DatasetInfo,
@@ -29,9 +30,8 @@ from training.data.dataset import (
     Split,
     Truth,
 )
-from training.data.mapped import MappedImages
-from training.files import write_aside
-from training.progress import progress_bar
+from partedvae.training.data.memmap import MappedImages
+from partedvae.training.engine.progress import progress_bar
 
 SMALL = (64, 64)
 LARGE = (218, 178)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from training.data.dataset import DataError
-from training.files import write_aside
+from partedvae.common.atomic_write import write_aside
+from partedvae.training.data.dataset import DataError
 
 FETCH_TIMEOUT = 120.0
 """Seconds to wait for npm, and for a mirror to begin to answer."""

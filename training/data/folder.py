@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
-from training.data.hold_out import hold_out
-from training.data.pictures import PictureFiles, read_header
-from training.data.table import TABLE, LabelTable, read_table
+from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
+from partedvae.training.data.hold_out import hold_out
+from partedvae.training.data.image_files import PictureFiles, read_header
+from partedvae.training.data.labels_csv import TABLE, LabelTable, read_table
 
 PREFIX = "folder:"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from training.data.dataset import UNLABELLED
+from partedvae.training.data.dataset import UNLABELLED
 
 HELD_OUT = 0.2
 

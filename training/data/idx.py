@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
-from training.data.fetch import Source, ensure_files
+from partedvae.training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
+from partedvae.training.data.fetch import Source, ensure_files
 
 UINT8_CODE = 0x08
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from training.data.dataset import UNLABELLED, DataError, Split, Truth, first_labelled, with_labels
-from training.names import nearest
+from partedvae.training.config.names import nearest
+from partedvae.training.data.dataset import UNLABELLED, DataError, Split, Truth, first_labelled, with_labels
 
 FILE_PREFIX = "file:"
 WAYS = ("first", "stratified", "balanced")

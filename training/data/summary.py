@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.data.dataset import UNLABELLED, Chosen, ImageDataset, Images, Split
-from training.data.registry import ENTRIES
+from partedvae.training.data.dataset import UNLABELLED, Chosen, ImageDataset, Images, Split
+from partedvae.training.data.registry import ENTRIES
 
 SAMPLE = 64
 """Images of each split whose pixels are looked at."""

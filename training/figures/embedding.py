@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from training.architecture import FactorConfig
-from training.figures.factor_axes import class_colour
-from training.figures.latents import u_slice
-from training.figures.layout import DPI, TEXT, TITLE
-from training.figures.subject import Subject
+from partedvae.training.config.architecture import FactorConfig
+from partedvae.training.figures.context import Subject
+from partedvae.training.figures.factor_axes import class_colour
+from partedvae.training.figures.latents import u_slice
+from partedvae.training.figures.layout import DPI, TEXT, TITLE
 
 PAIR_SIZE = (13.5, 5.8)
 """Inches of u and z of one factor side by side; smaller where there are many factors."""

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from training.architecture import FactorConfig
-from training.distributions import Gaussian
-from training.figures.latents import REACH, Latents, decode, replace_u, u_slice
-from training.figures.layout import LINE, TEXT, Panel, balanced, draw_panels
-from training.figures.subject import Subject
+from partedvae.training.config.architecture import FactorConfig
+from partedvae.training.figures.context import Subject
+from partedvae.training.figures.latents import REACH, Latents, decode, replace_u, u_slice
+from partedvae.training.figures.layout import LINE, TEXT, Panel, balanced, draw_panels
+from partedvae.training.model.distributions import Gaussian
 
 COLUMNS = 11
 """Images along an axis."""

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from training.architecture import ModelConfig
-from training.distributions import Gaussian
-from training.model import PartedVAE
-from training.networks import postprocess
+from partedvae.training.config.architecture import ModelConfig
+from partedvae.training.model.distributions import Gaussian
+from partedvae.training.model.networks import postprocess
+from partedvae.training.model.partedvae import PartedVAE
 
 REACH = 2.5
 """How far traversals go from the mean, in standard deviations of the prior."""

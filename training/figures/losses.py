@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from training.config import TrainConfig
-from training.figures.layout import DPI, TEXT, TITLE
-from training.figures.subject import Subject
-from training.run import RunDirectory
-from training.schedules import schedule_at
+from partedvae.training.config.schedules import schedule_at
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.figures.context import Subject
+from partedvae.training.figures.layout import DPI, TEXT, TITLE
+from partedvae.training.runs.directory import RunDirectory
 
 PANELS_ACROSS = 3
 PANEL_SIZE = (4.5, 3.2)

@@ -12,11 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from training.figures import embedding, factor_axes, losses, samples, traversals
-from training.figures.subject import Subject
-from training.files import write_aside
-from training.names import lookup
-from training.run import RunDirectory
+from partedvae.common.atomic_write import write_aside
+from partedvae.training.config.names import lookup
+from partedvae.training.figures import embedding, factor_axes, losses, samples, traversals
+from partedvae.training.figures.context import Subject
+from partedvae.training.runs.directory import RunDirectory
 
 Misfit = Callable[[Subject], str | None]
 """Tells why a run has no such figure; None where it has."""

@@ -7,11 +7,11 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from training.architecture import FactorConfig
-from training.distributions import Gaussian
-from training.figures.latents import Latents, decode, transfer, u_slice
-from training.figures.layout import Panel, balanced, draw_panels
-from training.figures.subject import Subject
+from partedvae.training.config.architecture import FactorConfig
+from partedvae.training.figures.context import Subject
+from partedvae.training.figures.latents import Latents, decode, transfer, u_slice
+from partedvae.training.figures.layout import Panel, balanced, draw_panels
+from partedvae.training.model.distributions import Gaussian
 
 TRANSFER_ROWS, TRANSFER_COLUMNS = 8, 10
 """Images whose class and u are kept, at least (one for each class where there are more), and images that give z."""

@@ -9,10 +9,10 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from training.distributions import Gaussian
-from training.figures.latents import centred, decode, traverse_u, traverse_z, u_slice
-from training.figures.layout import Panel, balanced, draw_panels
-from training.figures.subject import Base, Subject
+from partedvae.training.figures.context import Base, Subject
+from partedvae.training.figures.latents import centred, decode, traverse_u, traverse_z, u_slice
+from partedvae.training.figures.layout import Panel, balanced, draw_panels
+from partedvae.training.model.distributions import Gaussian
 
 COLUMNS = 9
 """Values of a dimension in Figure 4; odd, so that the middle is the mean."""

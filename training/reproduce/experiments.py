@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from training.config import MethodName
-from training.names import lookup
-from training.report import Report
+from partedvae.training.config.names import lookup
+from partedvae.training.config.train_config import MethodName
+from partedvae.training.reports.evaluation import Report
 
 FULL_RECIPE, SHORT_RECIPE = "paper", "default"
 

@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.config import TrainConfig
-from training.files import write_aside, write_json
-from training.reproduce.experiments import EXPERIMENTS, Experiment, Row
+from partedvae.common.atomic_write import write_aside, write_json
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.reproduce.experiments import EXPERIMENTS, Experiment, Row
 
 HEADER = """# Results
 
 Made by `partedvae reproduce`; every line is a training run, and no seed is chosen. `full` is the recipe `paper`: the
 paper's objective and schedule. `short` is the recipe `default`, which takes minutes on two cores and is not the paper's
 in all: ramps and rates are those of a short run; for MNIST a supervised warm start, augmentation, consistency and a
-moving average of the weights use the labels better; for faces there are two more terms, too (`training/separation.py`),
+moving average of the weights use the labels better; for faces there are two more terms
+(`training/objectives/regularisers.py`),
 and modes that begin in a row. So a score above the paper's is not the paper's method alone. A run is repeated when its
 recipe has changed: what is here was made by the recipe of the commit in its line. Where a data set was drawn rather
 than the original, the line says so. CelebA needs files that only its users have and that were not here; the drawn

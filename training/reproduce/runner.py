@@ -10,16 +10,16 @@ from pathlib import Path
 
 import click
 
-from training.config import TrainConfig
-from training.data.registry import entry
-from training.loop import train_run
-from training.overrides import apply_overrides
-from training.presets import recipe
-from training.report import evaluate_run
-from training.reproduce.experiments import FULL_RECIPE, SHORT_RECIPE, Experiment, Row
-from training.reproduce.results import Result, keep_result, load_results, table, write_page
-from training.run import RunDirectory, RunError
-from training.run_data import is_drawn
+from partedvae.training.config.overrides import apply_overrides
+from partedvae.training.config.presets import recipe
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.registry import entry
+from partedvae.training.engine.loop import train_run
+from partedvae.training.reports.evaluation import evaluate_run
+from partedvae.training.reproduce.experiments import FULL_RECIPE, SHORT_RECIPE, Experiment, Row
+from partedvae.training.reproduce.results import Result, keep_result, load_results, table, write_page
+from partedvae.training.runs.data import is_drawn
+from partedvae.training.runs.directory import RunDirectory, RunError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def _measure(name: str, experiment: Experiment, row: Row, run: RunDirectory, pla
 
 def _draw(run: RunDirectory, plan: Plan) -> None:
     """Draw every figure that fits, into the run's own folder."""
-    from training.figures.registry import draw_run
+    from partedvae.training.figures.registry import draw_run
 
     for path in draw_run(run.path, run.path / "figures", plan.data_dir):
         click.echo(f"  {path}", err=True)

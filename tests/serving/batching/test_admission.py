@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from serving.batching.admission import Admission
-from serving.batching.batcher import UNKNOWN_WAIT
-from serving.errors import OverloadedError
+from partedvae.serving.batching.admission import Admission
+from partedvae.serving.batching.batcher import UNKNOWN_WAIT
+from partedvae.serving.errors import OverloadedError
 from tests.serving.gated_batches import Doubler, bench, eventually, held
 
 

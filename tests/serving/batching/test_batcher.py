@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from serving.batching.batcher import MIN_SHARE, BatchPolicy
-from serving.batching.slots import ENOUGH_ROWS
-from serving.errors import OverloadedError
+from partedvae.serving.batching.batcher import MIN_SHARE, BatchPolicy
+from partedvae.serving.batching.scheduler import ENOUGH_ROWS
+from partedvae.serving.errors import OverloadedError
 from tests.serving.gated_batches import Bench, Doubler, bench, eventually, held
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data.celeba import celeba_is_there, load_celeba
-from training.data.dataset import DataError, ImageDataset
+from partedvae.training.data.celeba import celeba_is_there, load_celeba
+from partedvae.training.data.dataset import DataError, ImageDataset
 
 ATTRIBUTES = """
 5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
@@ -98,7 +98,7 @@ def test_the_official_split_and_labels_are_read_and_images_decoded_in_any_order(
 
 
 def test_the_factors_are_the_authors() -> None:
-    from training.data.celeba import INFO
+    from partedvae.training.data.celeba import INFO
 
     assert [len(factor.classes) for factor in INFO.factors] == [4, 3, 2, 3, 2, 2, 2, 2]
     assert all(factor.prior is not None and sum(factor.prior) == pytest.approx(1) for factor in INFO.factors)

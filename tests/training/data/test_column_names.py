@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from partedvae.serving.extract.outputs import Layout, create
+from partedvae.training.data.column_names import check_column_names
+from partedvae.training.data.dataset import DataError, FactorInfo
 from partedvae.v1.manifest_pb2 import Factor, Manifest
-from serving.bulk.feature_files import Layout, create
-from training.data.column_names import check_column_names
-from training.data.dataset import DataError, FactorInfo
 
 TABLE = Path("my/labels.csv")
 

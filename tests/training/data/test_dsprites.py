@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import dsprites
-from training.data.dataset import DataError, ImageDataset
-from training.data.sprites import COUNT, DrawnSprites
+from partedvae.training.data import dsprites
+from partedvae.training.data.dataset import DataError, ImageDataset
+from partedvae.training.data.sprites import COUNT, DrawnSprites
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.data import avatars, faces
-from training.data.dataset import DataError, ImageDataset
+from partedvae.training.data import avatars, faces
+from partedvae.training.data.dataset import DataError, ImageDataset
 
 HAIR_COLOR, HAIR, SKIN_TONE, FACIAL_HAIR, GLASSES, SMILING, HAT = range(7)
 

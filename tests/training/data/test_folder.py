@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.data import folder as folder_module
-from training.data.dataset import DataError
-from training.data.folder import describe_folder, load_folder
-from training.data.labelled import choose_labelled
+from partedvae.training.data import folder as folder_module
+from partedvae.training.data.dataset import DataError
+from partedvae.training.data.folder import describe_folder, load_folder
+from partedvae.training.data.labelled import choose_labelled
 
 
 def save(path: Path, shade: int = 0, size: tuple[int, int] = (40, 40), mode: str = "L") -> None:

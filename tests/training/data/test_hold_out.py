@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.data.hold_out import hold_out
+from partedvae.training.data.hold_out import hold_out
 
 
 def labels_of(rows: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.dataset import DataError
-from training.data.idx import read_idx
+from partedvae.training.data.dataset import DataError
+from partedvae.training.data.idx import read_idx
 
 CONTENT = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 1, 3) + bytes(range(6))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.data.dataset import DataError, Split, SplitFiles, Truth
-from training.data.dsprites import true_values
-from training.data.labelled import check_way, choose_labelled
-from training.data.priors import estimated_prior
+from partedvae.training.data.dataset import DataError, Split, SplitFiles, Truth
+from partedvae.training.data.dsprites import true_values
+from partedvae.training.data.labelled import check_way, choose_labelled
+from partedvae.training.data.priors import estimated_prior
 
 
 def split_of(labels: list[list[int]]) -> Split:

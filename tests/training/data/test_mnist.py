@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.data.dataset import ImageDataset
+from partedvae.training.data.dataset import ImageDataset
 
 
 def test_mnist_is_whole(mnist: ImageDataset) -> None:

@@ -9,11 +9,11 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from training.architecture import FactorConfig
-from training.data.dataset import Images
-from training.data.registry import ENTRIES, entry, load_dataset
-from training.data.sprites import DrawnSprites
-from training.data_cli import data
+from partedvae.training.cli.data import data
+from partedvae.training.config.architecture import FactorConfig
+from partedvae.training.data.dataset import Images
+from partedvae.training.data.registry import ENTRIES, entry, load_dataset
+from partedvae.training.data.sprites import DrawnSprites
 
 NAMES = ["mnist", "fashion-mnist", "dsprites", "faces", "faces-large", "celeba"]
 

@@ -12,7 +12,7 @@ from tests.training.figures import runs
 
 @pytest.fixture(autouse=True)
 def _toy_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.run_data.load_dataset", runs.load)
+    monkeypatch.setattr("partedvae.training.runs.data.load_dataset", runs.load)
 
 
 @pytest.fixture

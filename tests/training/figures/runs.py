@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from partedvae.training.config.architecture import FactorConfig, ModelConfig
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.dataset import UNLABELLED, DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
+from partedvae.training.figures.context import Subject
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.directory import RunDirectory
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
-from training.architecture import FactorConfig, ModelConfig
-from training.config import TrainConfig
-from training.data.dataset import UNLABELLED, DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
-from training.figures.subject import Subject
-from training.model import PartedVAE
-from training.run import RunDirectory
 
 COLOURS = ("red", "green", "$blue_")
 """The last one is no formula, although Matplotlib could take it for the beginning of one."""

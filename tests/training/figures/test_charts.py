@@ -10,12 +10,12 @@ import pytest
 import torch
 from matplotlib.patches import Rectangle
 
+from partedvae.training.config.schedules import schedule_at
+from partedvae.training.figures.embedding import embedding, principal_plane
+from partedvae.training.figures.losses import curves_of, losses, read_metrics
+from partedvae.training.figures.traversals import information, most_active
+from partedvae.training.model.distributions import Gaussian, kl_to_standard
 from tests.training.figures.runs import CONFIGS, metrics, subject
-from training.distributions import Gaussian, kl_to_standard
-from training.figures.embedding import embedding, principal_plane
-from training.figures.losses import curves_of, losses, read_metrics
-from training.figures.traversals import information, most_active
-from training.schedules import schedule_at
 
 RunOf = Callable[[str], Path]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.distributions import Gaussian
-from training.figures.factor_axes import FactorAxis, along, separating_axis, signed
-from training.figures.latents import REACH
+from partedvae.training.figures.factor_axes import FactorAxis, along, separating_axis, signed
+from partedvae.training.figures.latents import REACH
+from partedvae.training.model.distributions import Gaussian
 
 MODES = Gaussian(torch.tensor([[0.0, -3.0], [9.0, 0.0], [1.0, 3.0]]), torch.tensor([100.0, 1.0]).log().expand(3, 2))
 """Means differ most in the first dimension, but in the second one by more of their standard deviations."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.training.toys import TOY_MODEL
-from training.distributions import Gaussian
-from training.figures.latents import (
+from partedvae.training.figures.latents import (
     REACH,
     Latents,
     centred,
@@ -18,7 +16,9 @@ from training.figures.latents import (
     traverse_z,
     u_slice,
 )
-from training.model import PartedVAE
+from partedvae.training.model.distributions import Gaussian
+from partedvae.training.model.partedvae import PartedVAE
+from tests.training.toys import TOY_MODEL
 
 
 def random_latents(*batch: int) -> Latents:

@@ -8,7 +8,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from training.figures.layout import (
+from partedvae.training.figures.layout import (
     LARGEST,
     TONE,
     WIDTH,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from training.architecture import FactorConfig
-from training.distributions import Gaussian
-from training.figures.samples import draw_base, draw_u, framed, spread
+from partedvae.training.config.architecture import FactorConfig
+from partedvae.training.figures.samples import draw_base, draw_u, framed, spread
+from partedvae.training.model.distributions import Gaussian
 
 MODES = Gaussian(torch.tensor([[0.0, 5.0], [-40.0, 0.0]]), torch.tensor([[1.0, 0.01], [1.0, 1.0]]).log())
 

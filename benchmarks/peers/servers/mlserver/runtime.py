@@ -1,0 +1,24 @@
+"""MLServer: a custom runtime with adaptive batching; its settings are in model-settings.json beside this file."""
+
+from __future__ import annotations
+
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec
+from mlserver.types import InferenceRequest, InferenceResponse
+
+from benchmarks.peers.servers.common import Encoder, Settings
+
+
+class EncoderModel(MLModel):
+    """The encoder as an MLServer model."""
+
+    async def load(self) -> bool:
+        """Open the graph."""
+        self.encode = Encoder(Settings.from_environment(), threads=1)
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Run a batch."""
+        arrays = self.encode(NumpyCodec.decode_input(payload.inputs[0]))
+        outputs = [NumpyCodec.encode_output(name, array) for name, array in arrays.items()]
+        return InferenceResponse(model_name=self.name, outputs=outputs)

@@ -1,0 +1,63 @@
+"""How fast training is: images a second of each MNIST recipe. `make bench` runs it; nothing else should be running."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from partedvae.common.atomic_write import write_json
+from partedvae.training.config.presets import RECIPES, recipe
+from partedvae.training.data import mnist
+from partedvae.training.data.dataset import first_labelled
+from partedvae.training.data.registry import load_dataset
+from partedvae.training.distributed import Ranks, launch
+from partedvae.training.engine.device import choose_device, prepare
+from partedvae.training.engine.trainer import Trainer
+
+WARM_UP_STEPS = 30
+MEASURED_STEPS = 200
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def main(output: Path, data_dir: Path, device: str) -> None:
+    """Measure training steps of every MNIST recipe, one after the other."""
+    ranks = Ranks(launch(choose_device(device), "32-true"))
+    prepare(seed=0)
+    dataset = load_dataset("mnist", data_dir)
+    result: dict[str, Any] = {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": str(ranks.fabric.device),
+        "recipes": {},
+    }
+    for name in RECIPES["mnist"]:
+        config = recipe(mnist.INFO, name)
+        trainer = Trainer(config, dataset.train, first_labelled(dataset.train, config.labels), ranks)
+        for _ in range(WARM_UP_STEPS):
+            trainer.train_step()
+        started = time.perf_counter()
+        for _ in range(MEASURED_STEPS):
+            losses = trainer.train_step()
+        # Reading a value waits for a GPU that is still at work.
+        losses["loss"].item()
+        seconds = time.perf_counter() - started
+        result["recipes"][name] = {
+            "batch_size": config.batch_size,
+            "images_per_second": round(MEASURED_STEPS * config.batch_size / seconds, 1),
+        }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(output, result)
+    click.echo(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The command `demo`: the whole way on MNIST, from training to features through a server, each step as a user types it.
+
+`partedvae --help` loads this module, so everything heavier than click is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from partedvae.results import ModelDetails
+
+MARKER = ".partedvae-demo"
+"""A file in every folder that a demo made: only such a folder is replaced by the next."""
+TEST_IMAGES = Path("data/mnist/t10k-images-idx3-ubyte")
+READY = "serving on "
+"""How the server's line begins that tells its address."""
+GRACE_SECONDS = 30.0
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for what it makes.",
+)
+def demo(output: Path) -> None:
+    """Show the whole way on MNIST: train, export, serve, extract.
+
+    Takes a few minutes. A folder that an earlier demo made is replaced.
+    """
+    # Asked for first: what is missing should not be found out after minutes of training.
+    import pyarrow.parquet  # noqa: F401
+    from PIL import Image  # noqa: F401
+
+    # A server must not outlive the demo, however that ends: Python's own answer to SIGTERM runs no `finally`.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _start_afresh(output)
+    run, models = output / "run", output / "models"
+    predictions, features = output / "predictions.npz", output / "features.parquet"
+
+    _step("train", "mnist", "--output", run)
+    evaluation = json.loads(_step("evaluate", run, "--json", "--predictions", predictions, capture=True))
+    _step("export", run, models / "mnist")
+    test_images = TEST_IMAGES if TEST_IMAGES.exists() else TEST_IMAGES.with_name(f"{TEST_IMAGES.name}.gz")
+    with _server(models) as address:
+        started = time.monotonic()
+        _step("extract", test_images, "--output", features, "--server", address)
+        seconds = time.monotonic() - started
+        picture = ("--each-class", "--count", 8, "--seed", 0, "--output", output / "generated.png")
+        _step("generate", *picture, "--server", address)
+        model = _model_of(address)
+
+    trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    matching = _matching(features, predictions, model)
+    summary = {
+        "accuracy": evaluation["factors"]["digit"]["accuracy"],
+        "images": evaluation["images"],
+        "served_matches_offline": matching == evaluation["images"],
+        "extract_seconds": round(seconds, 2),
+        "extract_images_per_second": round(evaluation["images"] / seconds),
+        "model": model.name,
+        "version": model.version,
+    } | {key: trained[key] for key in ("labels", "train_seconds", "epochs", "seed", "recipe")}
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    _report(output, summary, matching)
+
+
+def _start_afresh(output: Path) -> None:
+    """Make the folder; replace that of an earlier demo, and nothing else."""
+    if output.exists():
+        if any(output.iterdir()) and not (output / MARKER).exists():
+            raise click.ClickException(f"{output} exists and no demo made it; choose another folder with --output")
+        shutil.rmtree(output)
+    output.mkdir(parents=True)
+    (output / MARKER).touch()
+
+
+def _command(*arguments: object) -> list[str]:
+    """Return the command line of a step, and print it as a user would type it."""
+    words = [str(argument) for argument in arguments]
+    click.secho(f"\n$ partedvae {shlex.join(words)}", bold=True)
+    return [sys.executable, "-m", "partedvae", *words]
+
+
+def _step(*arguments: object, capture: bool = False) -> str:
+    """Run a step to its end; return its stdout when `capture`, otherwise let the user see it."""
+    done = subprocess.run(_command(*arguments), stdout=subprocess.PIPE if capture else None, text=True, check=False)
+    if done.returncode:
+        _fail(str(arguments[0]), done.returncode)
+    return done.stdout or ""
+
+
+def _fail(step: str, code: int) -> NoReturn:
+    """End the demo with the exit code of the step that failed."""
+    click.echo(f"Error: the demo stopped: 'partedvae {step}' failed with exit code {code}; see above", err=True)
+    # A step that a signal ended has a negative code, for which a shell says 128 and the signal.
+    raise click.exceptions.Exit(code if code > 0 else 128 - code)
+
+
+@contextmanager
+def _server(models: Path) -> Iterator[str]:
+    """Serve the models on a free port while the block runs; give the address. The server ends with the block."""
+    command = _command("serve", models, "--address", "127.0.0.1:0", "--log-level", "warning")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line.startswith(READY):
+                _fail("serve", process.wait(GRACE_SECONDS))
+            click.echo(line, nl=False)
+            yield line.removeprefix(READY).strip()
+        finally:
+            process.terminate()
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _model_of(address: str) -> ModelDetails:
+    from partedvae.cli.connection import Connection, connected
+
+    with connected(Connection(server=address)) as client:
+        return client.model_info()
+
+
+def _matching(features: Path, predictions: Path, model: ModelDetails) -> int:
+    """Count the images whose served classes are those that evaluation found with PyTorch."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(features)
+    same = np.ones(len(table), dtype=bool)
+    with np.load(predictions) as offline:
+        for factor in model.manifest.factors:
+            served = np.array(table[factor.name].to_pylist(), dtype=object)
+            same &= served == np.array(factor.class_names, dtype=object)[offline[factor.name]]
+    return int(same.sum())
+
+
+def _report(output: Path, summary: dict[str, Any], matching: int) -> None:
+    """Say what came out, where it is, and what to type next."""
+    click.echo(
+        f"""
+{summary["accuracy"]:.2%} of {summary["images"]:,} test images right, from {summary["labels"]} labels
+({summary["train_seconds"]:.0f} s of training); {matching:,} served classes are those of PyTorch.
+
+{output}/summary.json       these figures
+{output}/features.parquet   class-related features of the test images, through the server
+{output}/generated.png      new digits, a row a class; one style runs down each column
+{output}/models             the model, to be served
+
+Next:
+  partedvae serve {output}/models
+  partedvae generate --class 7 --output sevens.png          # in another terminal, while it serves
+  partedvae extract FOLDER_OF_IMAGES --output features.parquet --model {output}/models/mnist"""
+    )
+    if not summary["served_matches_offline"]:
+        raise click.ClickException(
+            f"only {matching:,} of {summary['images']:,} served classes are those of PyTorch; "
+            f"compare {output}/features.parquet with {output}/predictions.npz"
+        )

@@ -1,0 +1,249 @@
+"""Where batch extraction reads from: folders of images, list files, IDX files and NumPy arrays, of any size.
+
+A source yields jobs rather than images: the caller runs them in threads, so that files are decoded ahead, and only
+as many at a time as the caller lets run.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from partedvae.results import ImageArray
+from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.images import decode, from_packed
+from partedvae.v1.manifest_pb2 import ImageSpec
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """Some consecutive images, ready for the encoder."""
+
+    keys: Sequence[str] | Sequence[int]
+    """Path or index of every image, also of the unreadable."""
+    errors: Sequence[str | None]
+    """Why an image is unreadable, None for the others."""
+    images: ImageArray
+    """The readable ones, uint8 [readable images, height, width, channels] at the model's size."""
+
+
+BinaryFile = io.BufferedReader | gzip.GzipFile
+Job = Callable[[ImageSpec], Prepared]
+
+
+class Source(Protocol):
+    """Images in a fixed order."""
+
+    key: Literal["path", "index"]
+    """What tells its images apart."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def jobs(self, batch_size: int) -> Iterator[Job]:
+        """Yield what prepares the next `batch_size` images; jobs may run in any thread and order."""
+
+
+def open_source(path: Path) -> Source:
+    """Open what a user names as INPUT.
+
+    Raises:
+        InvalidInputError: it holds no images, or is nothing of what can be read. The message says what can.
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        source: Source = FileSource(path, _image_files(path))
+    elif path.suffix == ".txt":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        source = FileSource(path.parent, [line.strip() for line in lines if line.strip()])
+    elif path.suffix in (".npy", ".npz"):
+        source = ArraySource(_load_array(path))
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        source = FileSource(path.parent, [path.name])
+    else:
+        source = IdxSource(path)
+    if not len(source):
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise InvalidInputError(f"{path} holds no images" + (f" ({suffixes})" if path.is_dir() else ""))
+    return source
+
+
+class FileSource:
+    """Image files, one a row; what cannot be decoded becomes an error of its row."""
+
+    key: Literal["path", "index"] = "path"
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        """Take the files' names, relative to a folder or absolute."""
+        self._folder = folder
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def jobs(self, batch_size: int) -> Iterator[Job]:
+        """Yield jobs that read and decode."""
+        for first in range(0, len(self), batch_size):
+            names = self._names[first : first + batch_size]
+            yield partial(self._prepare, names)
+
+    def _prepare(self, names: Sequence[str], spec: ImageSpec) -> Prepared:
+        images = np.empty((len(names), spec.height, spec.width, spec.channels), dtype=np.uint8)
+        errors: list[str | None] = []
+        readable = 0
+        for name in names:
+            try:
+                images[readable] = decode([(self._folder / name).read_bytes()], spec)[0]
+            except ImageError as error:
+                errors.append(error.reason)
+            except OSError as error:
+                errors.append(error.strerror or str(error))
+            else:
+                errors.append(None)
+                readable += 1
+        return Prepared(keys=names, errors=errors, images=images[:readable])
+
+
+class ArraySource:
+    """An array in memory, or mapped into it."""
+
+    key: Literal["path", "index"] = "index"
+
+    def __init__(self, array: ImageArray) -> None:
+        """Take uint8 [images, height, width] or [images, height, width, channels]."""
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def jobs(self, batch_size: int) -> Iterator[Job]:
+        """Yield jobs that convert slices."""
+        for first in range(0, len(self), batch_size):
+            part = self._array[first : first + batch_size]  # of a mapped file, nothing is read before the job runs
+            yield partial(_from_array, part, first)
+
+
+class IdxSource:
+    """An IDX file (the format of MNIST), plain or .gz, read as a stream.
+
+    The header: two zero bytes, 8 for uint8, the rank, then each dimension as a big-endian uint32.
+    """
+
+    key: Literal["path", "index"] = "index"
+
+    def __init__(self, path: Path) -> None:
+        """Read the header.
+
+        Raises:
+            InvalidInputError: it is no IDX file of images, or shorter than its header says.
+        """
+        self._path = path
+        with self._open() as file:
+            magic = _read(file, 4, path)
+            if magic[:2] != b"\0\0":
+                raise InvalidInputError(
+                    f"{path} is nothing that can be read: give a folder of images, an IDX file, .npy, .npz, or a .txt "
+                    "with a path a line"
+                )
+            if magic[2] != 8 or magic[3] not in (3, 4):
+                raise InvalidInputError(
+                    f"{path} is an IDX file of type {magic[2]:#04x} and rank {magic[3]}; images have type 0x08 (uint8) "
+                    "and rank 3 or 4. A labels file in place of the images?"
+                )
+            dims = np.frombuffer(_read(file, 4 * magic[3], path), dtype=">u4")
+        self._shape = tuple(int(dim) for dim in dims)
+        _check_images("uint8", self._shape, path)
+        self._header = 4 + 4 * len(self._shape)
+        if path.suffix != ".gz" and path.stat().st_size < self._header + math.prod(self._shape):
+            raise InvalidInputError(_truncated(path))
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def jobs(self, batch_size: int) -> Iterator[Job]:
+        """Yield jobs that convert what was read of the stream."""
+        each = math.prod(self._shape[1:])
+        with self._open() as file:
+            _read(file, self._header, self._path)
+            for first in range(0, len(self), batch_size):
+                shape = (min(batch_size, len(self) - first), *self._shape[1:])
+                data = _read(file, shape[0] * each, self._path)
+                yield partial(_from_pixels, data, shape, first)
+
+    def _open(self) -> BinaryFile:
+        return gzip.open(self._path) if self._path.suffix == ".gz" else self._path.open("rb")
+
+
+def _from_array(array: ImageArray, first: int, spec: ImageSpec) -> Prepared:
+    return _from_pixels(array.tobytes(), array.shape, first, spec)
+
+
+def _from_pixels(data: bytes, shape: Sequence[int], first: int, spec: ImageSpec) -> Prepared:
+    count = shape[0]
+    return Prepared(keys=range(first, first + count), errors=[None] * count, images=from_packed(data, shape, spec))
+
+
+def _image_files(folder: Path) -> list[str]:
+    """Return the images below a folder, sorted, as paths relative to it with forward slashes."""
+    # os.walk rather than rglob: a million names as strings need far less than a million Path objects.
+    names = []
+    for parent, _, files in os.walk(folder):
+        inside = Path(parent).relative_to(folder)
+        names += [(inside / name).as_posix() for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    return sorted(names)
+
+
+def _load_array(path: Path) -> ImageArray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else _load_npz(path)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidInputError(f"{path} cannot be read as a NumPy file: {error}") from error
+    _check_images(str(array.dtype), array.shape, path)
+    return array
+
+
+def _load_npz(path: Path) -> ImageArray:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        if "images" not in arrays and len(arrays.files) != 1:
+            raise ValueError(f"it holds {arrays.files}, name the array of the images 'images'")
+        images: ImageArray = arrays["images" if "images" in arrays else arrays.files[0]]
+        return images
+
+
+def _check_images(dtype: str, shape: Sequence[int], path: Path) -> None:
+    if dtype != "uint8":
+        raise InvalidInputError(
+            f"{path} holds {dtype}, images are uint8; convert it, (x * 255).round().astype(np.uint8) if x is in 0..1"
+        )
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape[1:]:
+        raise InvalidInputError(
+            f"{path} has shape {list(shape)}; images are [images, height, width] (grey) or "
+            "[images, height, width, channels] with 1 or 3 channels"
+        )
+
+
+def _read(file: BinaryFile, size: int, path: Path) -> bytes:
+    try:
+        data = file.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InvalidInputError(f"{path} cannot be unpacked: {error}") from error
+    if len(data) < size:
+        raise InvalidInputError(_truncated(path))
+    return data
+
+
+def _truncated(path: Path) -> str:
+    return f"{path} is shorter than its header says: the file is cut off, fetch it again"

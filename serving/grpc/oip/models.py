@@ -1,0 +1,117 @@
+"""How a model appears in the Open Inference Protocol: as "<name>.encoder" and "<name>.decoder", with their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from partedvae.common.suggest import did_you_mean
+from partedvae.serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, Z_LOGVAR, Z_MEAN, factor_output
+from partedvae.serving.errors import InvalidInputError, ModelNotFoundError
+from partedvae.serving.repository.repository import VersionStatus
+from partedvae.v1.manifest_pb2 import Manifest
+
+Graph = Literal["encoder", "decoder"]
+GRAPHS: tuple[Graph, ...] = get_args(Graph)
+
+MAX_DIGITS = 9
+"""Digits of a version: it is a folder's name, and nobody exports a billion times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An input or output of a graph."""
+
+    name: str
+    datatype: Literal["UINT8", "FP32"]
+    dims: tuple[int, ...]
+    """What follows the number of rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """The tensors of a graph, in the graph's order."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def requested(self, names: Sequence[str]) -> list[Tensor]:
+        """Return the outputs that a request names, in its order; all of them when it names none.
+
+        Raises:
+            InvalidInputError: an output does not exist or is named twice.
+        """
+        by_name = {tensor.name: tensor for tensor in self.outputs}
+        for name in names:
+            if name not in by_name:
+                raise InvalidInputError(
+                    f"no output is named {name!r}: there are {list(by_name)}{did_you_mean(name, by_name)}"
+                )
+        if len(set(names)) < len(names):
+            raise InvalidInputError(f"the outputs {list(names)} name one twice; ask for each once")
+        return [by_name[name] for name in names] or list(self.outputs)
+
+
+def signature(manifest: Manifest, graph: Graph) -> Signature:
+    """Describe a graph's tensors."""
+    spec = manifest.image
+    pixels = (spec.height, spec.width, spec.channels)
+    if graph == "encoder":
+        outputs = [
+            Tensor(name=factor_output(factor.name, kind), datatype="FP32", dims=(dim,))
+            for factor in manifest.factors
+            for kind, dim in (
+                ("probs", len(factor.class_names)),
+                ("u_mean", factor.u_dim),
+                ("u_logvar", factor.u_dim),
+            )
+        ]
+        outputs += [Tensor(name=name, datatype="FP32", dims=(manifest.z_dim,)) for name in (Z_MEAN, Z_LOGVAR)]
+        images = Tensor(name=ENCODER_INPUT, datatype="UINT8", dims=pixels)
+        return Signature(inputs=(images,), outputs=tuple(outputs))
+    dims = (sum(factor.u_dim for factor in manifest.factors), manifest.z_dim)
+    return Signature(
+        inputs=tuple(
+            Tensor(name=name, datatype="FP32", dims=(dim,)) for name, dim in zip(DECODER_INPUTS, dims, strict=True)
+        ),
+        outputs=(Tensor(name=DECODER_OUTPUT, datatype="UINT8", dims=pixels),),
+    )
+
+
+def split_name(name: str, models: Iterable[str]) -> tuple[str, Graph]:
+    """Return a model's own name and the graph that "<name>.encoder" or "<name>.decoder" means.
+
+    Args:
+        name: as the caller gave it.
+        models: the names of all models.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+    """
+    shown = {f"{model}.{graph}": (model, graph) for model in models for graph in GRAPHS}
+    if name not in shown:
+        raise ModelNotFoundError(f"no model is named {name!r}: there are {list(shown)}{did_you_mean(name, shown)}")
+    return shown[name]
+
+
+def version_number(version: str) -> int:
+    """Return a version as a number, 0 for "the newest that works".
+
+    Raises:
+        InvalidInputError: it is no whole number above zero.
+    """
+    if not version:
+        return 0
+    if not (version.isascii() and version.isdecimal() and len(version) <= MAX_DIGITS and int(version) > 0):
+        raise InvalidInputError(f"the version {version!r} is no whole number above zero; leave it empty for the newest")
+    return int(version)
+
+
+def is_ready(statuses: Iterable[VersionStatus], model: str, version: int) -> bool:
+    """Tell whether a version of a model answers; version 0 is the default one."""
+    return any(
+        status.ready and (status.version == version if version else status.is_default)
+        for status in statuses
+        if status.name == model
+    )

@@ -1,0 +1,171 @@
+"""The server's life: listen, say so, answer until a signal, finish the work in hand, end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from partedvae.common.cpus import available_cpus
+from partedvae.oip import inference_pb2
+from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from partedvae.serving.batching.batcher import BatchPolicy
+from partedvae.serving.batching.model import BatchedModels
+from partedvae.serving.config.addresses import cannot_listen, check_free, is_loopback, split_address
+from partedvae.serving.config.config import ServeConfig
+from partedvae.serving.grpc.health import Health
+from partedvae.serving.grpc.interceptor import ErrorInterceptor
+from partedvae.serving.grpc.limiter import Door
+from partedvae.serving.grpc.oip.servicer import OpenInferenceServicer
+from partedvae.serving.grpc.service_context import Backend
+from partedvae.serving.grpc.servicer import PartedVAEServicer
+from partedvae.serving.images import ImageLimits
+from partedvae.serving.repository.repository import ModelRepository
+from partedvae.v1 import service_pb2
+from partedvae.v1.service_pb2_grpc import add_PartedVAEServiceServicer_to_server
+
+if TYPE_CHECKING:
+    from partedvae.serving.metrics.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+SERVICE = service_pb2.DESCRIPTOR.services_by_name["PartedVAEService"].full_name
+OPEN_INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+HEALTH = "grpc.health.v1.Health"
+SERVICES = (SERVICE, OPEN_INFERENCE)
+
+LARGEST_LENGTH = 2**31 - 1
+"""Of a gRPC message."""
+
+
+async def serve_until_stopped(
+    config: ServeConfig,
+    repository: ModelRepository,
+    on_ready: Callable[[str], None],
+    *,
+    shared_port: bool = False,
+    metrics: Metrics | None = None,
+    on_hangup: Callable[[], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the work in hand. A second signal ends the process at once.
+
+    Args:
+        config: how to listen and what to refuse.
+        repository: the models.
+        on_ready: called once with the real address when the server answers.
+        shared_port: whether other processes listen on the same port, as workers do.
+        metrics: who counts calls and batches, if anybody does.
+        on_hangup: called at SIGHUP, which else ends the process.
+
+    Raises:
+        AddressError: the address is malformed, taken, or not this machine's.
+        SecurityError: a certificate, a key or the file of tokens cannot be used.
+        ConfigError: traces are wanted, and their extra is not installed.
+    """
+    loop = asyncio.get_running_loop()
+    health = Health(SERVICES, repository.can_answer)
+    door = Door(config.max_calls)
+    errors = ErrorInterceptor(*SERVICES, door=door, max_message_bytes=config.max_message_bytes, observer=metrics)
+    limits = ImageLimits(
+        max_images=config.max_images, max_pixels=config.max_pixels, max_request_pixels=config.max_request_pixels
+    )
+    policy = BatchPolicy(
+        max_batch_rows=config.max_batch_rows,
+        max_queue_rows=config.max_queue_rows,
+        max_delay=config.max_delay_ms / 1000,
+        # One thread each: several small runs beside each other use the processors better than one run divided.
+        sessions=config.threads_each,
+    )
+    with ExitStack() as stack:
+        # More threads than processors: a small request need not wait for a large one that came first.
+        executor = ThreadPoolExecutor(max(4, 2 * available_cpus()), thread_name_prefix="partedvae-worker")
+        stack.callback(executor.shutdown, cancel_futures=True)
+        server = grpc.aio.server(
+            interceptors=[*_interceptors(config, stack), errors], options=_options(config, shared_port)
+        )
+        models = BatchedModels(policy, metrics)
+        stack.callback(models.close)
+        backend = Backend(repository, models, executor, limits, config.max_message_bytes)
+        servicer = PartedVAEServicer(backend)
+        add_PartedVAEServiceServicer_to_server(servicer, server)
+        add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(backend, health.is_ready), server)
+        add_HealthServicer_to_server(health, server)
+        reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
+        address = _listen(server, config, shared_port)
+        await server.start()
+        stop = asyncio.Event()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        if on_hangup is not None:
+            loop.add_signal_handler(signal.SIGHUP, on_hangup)
+        on_ready(address)
+        await stop.wait()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_DFL)  # Python's own answer to SIGINT would wait for the threads.
+        logger.info("stopping: finishing the work in hand, %g s at most", config.grace_seconds)
+        health.stop()
+        door.close()
+        servicer.stop()
+        began = loop.time()
+        await door.empty(config.grace_seconds)
+        left = max(0.0, config.grace_seconds - (loop.time() - began))
+        await asyncio.gather(server.stop(left), door.release())
+
+
+def _interceptors(config: ServeConfig, stack: ExitStack) -> Sequence[grpc.aio.ServerInterceptor]:
+    """Return those that are only there when they are asked for, the outermost first."""
+    interceptors: list[grpc.aio.ServerInterceptor] = []
+    if config.otel:
+        from partedvae.serving.grpc.tracing import tracing
+
+        interceptors.append(stack.enter_context(tracing()))
+    if config.token_file is not None:
+        from partedvae.serving.grpc.security import TokenFile, TokenInterceptor
+
+        interceptors.append(TokenInterceptor(TokenFile(config.token_file)))
+        if config.tls_cert is None and not is_loopback(config.address):
+            logger.warning(
+                "tokens travel in plain text to %s: give --tls-cert and --tls-key, unless something in front of the "
+                "server ends TLS",
+                config.address,
+            )
+    return interceptors
+
+
+def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
+    return [
+        # Twice the limit, so that most of what is too large is refused by us, with a remedy.
+        ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, LARGEST_LENGTH)),
+        ("grpc.max_send_message_length", -1),  # The servicer refuses what would not fit, with a remedy.
+        ("grpc.so_reuseport", int(shared_port)),  # Two servers on one port by mistake would share the requests.
+        # Callers that vanished without a word are noticed within 80 s, and callers may ask as often as each 10 s.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+def _listen(server: grpc.aio.Server, config: ServeConfig, shared_port: bool) -> str:
+    """Bind the address and return it with the real port."""
+    host, _ = split_address(config.address)
+    if not shared_port:  # Else the supervisor has.
+        check_free(config.address)
+    try:
+        if config.tls_cert is None or config.tls_key is None:
+            return f"{host}:{server.add_insecure_port(config.address)}"
+        from partedvae.serving.grpc.security import Certificates
+
+        certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
+        return f"{host}:{server.add_secure_port(config.address, certificates.credentials())}"
+    except RuntimeError as error:
+        raise cannot_listen(config.address, str(error)) from error

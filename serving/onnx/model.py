@@ -1,0 +1,204 @@
+"""The runtime of one model: its ONNX sessions and its manifest. Numbers in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from partedvae.common.cpus import available_cpus
+from partedvae.results import FloatArray, ImageArray
+from partedvae.serving.bundle import (
+    DECODER_INPUTS,
+    DECODER_OUTPUT,
+    ENCODER_INPUT,
+    SCORER_FILE,
+    SCORER_INPUT,
+    SCORER_OUTPUTS,
+    Z_LOGVAR,
+    Z_MEAN,
+    Bundle,
+    factor_output,
+)
+from partedvae.serving.errors import BundleError
+from partedvae.serving.onnx.buffers import BUCKETS, TensorSpec
+from partedvae.serving.onnx.devices import Device
+from partedvae.serving.onnx.sessions import Graph, open_graph
+from partedvae.v1.manifest_pb2 import Manifest
+
+MAX_ROWS = BUCKETS[-1]
+"""Rows of one session run: larger batches are run in slices, so that the memory for activations is bounded."""
+
+
+class Runtime:
+    """A loaded model. Safe to use from many threads at once: ONNX Runtime's `run` is, and releases the GIL."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: int,
+        manifest: Manifest,
+        encoder: Graph,
+        decoder: Graph,
+        scorer: Graph | None = None,
+    ) -> None:
+        """Take sessions that were checked against the manifest; see `load`."""
+        self.name = name
+        self.version = version
+        self.manifest = manifest
+        self._encoder = encoder
+        self._decoder = decoder
+        self._scorer = scorer
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Runtime:
+        """Open a verified bundle.
+
+        Args:
+            bundle: from `partedvae.serving.bundle.load_bundle`.
+            device: "cpu"; "cuda" or "tensorrt", which fail where they are not to be had; or "auto", which takes CUDA or
+                else the CPU.
+            threads: threads of one run on the CPU; None takes what the affinity and the cgroup allow.
+
+        Raises:
+            BundleError: a file is no graph, or not the graph that the manifest describes.
+            DeviceError: a device was asked for that is not to be had.
+        """
+        threads = threads or available_cpus()
+        manifest = bundle.manifest
+        _check_factors(bundle.folder, manifest)
+        image = _image_tensor(manifest)
+        dims = (sum(factor.u_dim for factor in manifest.factors), manifest.z_dim)
+        latents: dict[str, TensorSpec] = {
+            name: ("tensor(float)", [dim]) for name, dim in zip(DECODER_INPUTS, dims, strict=True)
+        }
+        scores: dict[str, TensorSpec] = {name: ("tensor(float)", []) for name in SCORER_OUTPUTS}
+        encoder = open_graph(bundle.encoder_path, device, threads, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
+        decoder = open_graph(bundle.decoder_path, device, threads, latents, {DECODER_OUTPUT: image})
+        scorer = None
+        if bundle.scorer_path is not None:
+            scorer = open_graph(bundle.scorer_path, device, threads, {SCORER_INPUT: image}, scores)
+        return cls(
+            name=bundle.name,
+            version=bundle.version,
+            manifest=manifest,
+            encoder=encoder,
+            decoder=decoder,
+            scorer=scorer,
+        )
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's execution provider in use, "CPUExecutionProvider" or "CUDAExecutionProvider"."""
+        return self._encoder.provider
+
+    def warm_up(self) -> None:
+        """Run every graph once in each way that is slow the first time.
+
+        Raises:
+            BundleError: a graph that could be loaded cannot be run.
+        """
+        try:
+            for graph in (self._encoder, self._decoder, self._scorer):
+                if graph is not None:
+                    graph.warm_up()
+        except Exception as error:  # ONNX Runtime's exceptions have no common base.
+            raise BundleError(
+                f"version {self.version} of model {self.name!r} was loaded, but fails when it is run: {error}; export "
+                "the run again"
+            ) from error
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the bundle has a scorer, so that `score` can be asked."""
+        return self._scorer is not None
+
+    def check_scores(self) -> None:
+        """Refuse to score without a scorer.
+
+        Raises:
+            BundleError: the bundle has none.
+        """
+        if not self.has_scores:
+            raise BundleError(
+                f"version {self.version} of model {self.name!r} has no {SCORER_FILE}, which reconstruction_error and "
+                "negative_elbo need; export the run again"
+            )
+
+    def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+        """Run the encoder.
+
+        Args:
+            images: uint8 [images, height, width, channels] at the model's size.
+            outputs: names of the outputs to fetch, see `partedvae.serving.bundle.encoder_outputs`.
+
+        Returns:
+            float32 [images, …] by name.
+        """
+        return _run_in_slices(self._encoder, ENCODER_INPUT, images, outputs)
+
+    def score(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+        """Run the scorer.
+
+        Args:
+            images: as for `encode`.
+            outputs: some of `partedvae.serving.bundle.SCORER_OUTPUTS`.
+
+        Returns:
+            float32 [images] by name.
+
+        Raises:
+            BundleError: the bundle has no scorer.
+        """
+        self.check_scores()
+        assert self._scorer is not None
+        return _run_in_slices(self._scorer, SCORER_INPUT, images, outputs)
+
+    def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
+        """Run the decoder on float32 u [images, sum of u_dim], z [images, z_dim]; return images like `encode` takes."""
+        latents = dict(zip(DECODER_INPUTS, (u, z), strict=True))
+        parts = [
+            self._decoder.run(
+                [DECODER_OUTPUT], {name: rows[start : start + MAX_ROWS] for name, rows in latents.items()}
+            )[0]
+            for start in range(0, len(u), MAX_ROWS)
+        ]
+        pixels: ImageArray = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return pixels
+
+
+def _run_in_slices(graph: Graph, name: str, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+    parts = [graph.run(outputs, {name: images[start : start + MAX_ROWS]}) for start in range(0, len(images), MAX_ROWS)]
+    return {output: _joined([part[k] for part in parts]) for k, output in enumerate(outputs)}
+
+
+def _joined(parts: Sequence[FloatArray]) -> FloatArray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _image_tensor(manifest: Manifest) -> TensorSpec:
+    return "tensor(uint8)", [manifest.image.height, manifest.image.width, manifest.image.channels]
+
+
+def _encoder_tensors(manifest: Manifest) -> dict[str, TensorSpec]:
+    dims = {Z_MEAN: manifest.z_dim, Z_LOGVAR: manifest.z_dim}
+    for factor in manifest.factors:
+        dims[factor_output(factor.name, "probs")] = len(factor.class_names)
+        dims[factor_output(factor.name, "u_mean")] = factor.u_dim
+        dims[factor_output(factor.name, "u_logvar")] = factor.u_dim
+    return {name: ("tensor(float)", [dim]) for name, dim in dims.items()}
+
+
+def _check_factors(folder: Path, manifest: Manifest) -> None:
+    """Check that every prior has the size that its factor's classes and u_dim ask for: sampling relies on it."""
+    for factor in manifest.factors:
+        classes = len(factor.class_names)
+        expected = (classes, classes * factor.u_dim, classes * factor.u_dim)
+        found = (len(factor.prior_probs), len(factor.prior_means), len(factor.prior_logvars))
+        if classes == 0 or found != expected:
+            raise BundleError(
+                f"{folder}: factor {factor.name!r} has {classes} classes and {found} values of prior_probs, "
+                f"prior_means and prior_logvars, expected {expected}; export the run again"
+            )

@@ -1,0 +1,1 @@
+"""What a model can do, independent of gRPC: features, generation, traversal, transfer."""

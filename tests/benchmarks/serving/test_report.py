@@ -1,0 +1,65 @@
+"""Tests of the whole benchmark on a tiny model, its JSON and its table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.serving import __main__, plan
+from benchmarks.serving.__main__ import main
+from benchmarks.serving.load import BenchmarkError
+from benchmarks.serving.tables import write_between
+
+KEYS = {
+    "requests_per_second",
+    "images_per_second",
+    "p50_ms",
+    "p90_ms",
+    "p99_ms",
+    "share_of_ort",
+    "workers",
+    "concurrent",
+}
+
+
+def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes every figure that is promised, and a table into the document; what stood around it stays."""
+    monkeypatch.setattr(plan, "CONCURRENT", (8,))
+    monkeypatch.setattr(__main__, "available_cpus", lambda: 1)
+    document = tmp_path / "doc.md"
+    document.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
+    arguments = ["--output", str(tmp_path / "bench.json"), "--models", str(tiny_models), "--name", "tiny"]
+    result = CliRunner().invoke(main, [*arguments, "--seconds", "0.5", "--document", str(document)])
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert figures["ort_images_per_second"] > 0
+    assert figures["ort_generated_images_per_second"] > 0
+    for name in ("features_1", "features_64", "generate_1", "generate_64"):
+        assert figures[name].keys() >= KEYS
+        assert figures[name]["requests_per_second"] > 0
+    assert figures["features_1"]["half_load"]["p99_ms"] > 0
+    assert figures["start_seconds"] > 0
+    assert figures["resident_megabytes"] > 0
+    assert figures["machine"]["cpus"] >= 1
+    text = document.read_text()
+    assert text.startswith("before\n<!-- bench:begin -->\n\nMeasured on ")
+    assert text.endswith("<!-- bench:end -->\nafter\n")
+    assert "old" not in text
+    assert "| features, 64 images | 8 | 1 | " in text
+
+
+def test_without_a_model(tmp_path: Path) -> None:
+    """It says where a model comes from."""
+    result = CliRunner().invoke(main, ["--output", "x.json", "--models", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "mnist holds no version of a model; 'make demo' leaves one in demo/models" in result.output
+
+
+def test_a_document_without_a_place(tmp_path: Path) -> None:
+    """The message names the comments that are missing."""
+    (tmp_path / "doc.md").write_text("nothing")
+    with pytest.raises(BenchmarkError, match="has no <!-- bench:begin --> followed by <!-- bench:end -->"):
+        write_between(tmp_path / "doc.md", "bench", "text")

@@ -1,0 +1,178 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from partedvae import Client
+from partedvae.cli.main import main
+from tests.bundles import GREY
+from tests.processes import ServerProcess, running_server
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Write three images of the tiny model."""
+    paths = [tmp_path / f"{name}.png" for name in ("a", "b", "long-name")]
+    for path, pixels in zip(paths, GREY.random_images(3), strict=True):
+        Image.fromarray(pixels[..., 0]).save(path)
+    return paths
+
+
+def test_models_are_listed_in_a_table(two_model_server: ServerProcess) -> None:
+    """A line a version, in columns."""
+    result = run("models", "--server", two_model_server.address)
+
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "MODEL   VERSION      STATE  DATA SET  LABELS  FACTORS (CLASSES)",
+        "shapes  1 (default)  ready  tiny      256     shape (3), colour (2)",
+        "tiny    1            ready",
+        "tiny    2 (default)  ready  tiny      256     digit (10)",
+    ]
+
+
+def test_a_broken_version_is_listed_with_the_reason(tmp_path: Path) -> None:
+    """The newest version is damaged: the one before it answers, and the table says why."""
+    GREY.write(tmp_path / "tiny")
+    graph = GREY.write(tmp_path / "tiny").decoder_path
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with running_server(tmp_path) as server:
+        result = run("models", "--server", server.address)
+
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert [line.split()[:4] for line in lines[1:3]] == [["tiny", "1", "(default)", "ready"], ["tiny", "2", "broken"]]
+    assert lines[4].startswith("tiny version 2 is broken: ")
+    assert "decoder.onnx is damaged" in lines[4]
+
+
+def test_models_as_json(two_model_server: ServerProcess) -> None:
+    """A program finds what the table shows, and the class names."""
+    result = run("models", "--json", "--server", two_model_server.address)
+
+    assert result.exit_code == 0
+    models = json.loads(result.output)["models"]
+    assert [(model["name"], model["version"], model["is_default"]) for model in models] == [
+        ("shapes", 1, True),
+        ("tiny", 1, False),
+        ("tiny", 2, True),
+    ]
+    assert models[0]["factors"] == {"shape": ["square", "ellipse", "heart"], "colour": ["red", "blue"]}
+
+
+def test_classify_prints_a_table(server: ServerProcess, pictures: list[Path]) -> None:
+    """A line an image, with its class and the probability."""
+    result = run("classify", *pictures, "--server", server.address)
+    expected = GREY.encode(GREY.random_images(3))["digit.probs"]
+
+    assert result.exit_code == 0
+    header, *lines = result.output.splitlines()
+    assert header.split() == ["IMAGE", "DIGIT", "PROB"]
+    for line, path, probs in zip(lines, pictures, expected, strict=True):
+        name, digit, prob = line.split()
+        assert (name, digit) == (str(path), str(probs.argmax()))
+        assert float(prob) == pytest.approx(probs.max(), abs=1e-4)
+
+
+def test_classify_as_json(server: ServerProcess, pictures: list[Path]) -> None:
+    """A program finds the probability of every class."""
+    result = run("classify", *pictures, "--json", "--server", server.address)
+    expected = GREY.encode(GREY.random_images(3))["digit.probs"]
+
+    reply = json.loads(result.output)
+    assert (reply["model"], reply["version"]) == ("tiny", 1)
+    for image, path, probs in zip(reply["images"], pictures, expected, strict=True):
+        assert image["image"] == str(path)
+        assert image["factors"]["digit"]["class"] == str(probs.argmax())
+        np.testing.assert_allclose(list(image["factors"]["digit"]["probs"].values()), probs, atol=1e-5)
+
+
+def test_a_row_for_each_class(server: ServerProcess, tmp_path: Path) -> None:
+    """The grid shows what the server draws: ten classes by four, each image enlarged by a whole factor."""
+    output = tmp_path / "new" / "grid.png"
+    result = run("generate", "--each-class", "--count", 4, "--seed", 3, "--output", output, "--server", server.address)
+
+    assert (result.exit_code, result.output) == (0, f"40 images -> {output} (seed 3)\n")
+    with Client(server.address) as client:
+        images = client.generate(4, classes="9", seed=3).images[..., 0]
+    with Image.open(output) as picture:
+        grid = np.asarray(picture.convert("L"))
+    # 8x6 pixels, times 8; the last row begins nine cells below the title, 12 pixels from the lower edge
+    last = grid[-12 - 64 : -12, -12 - 4 * 48 - 3 * 4 : -12]
+    for k in range(4):
+        tile = last[:, k * 52 : k * 52 + 48]
+        np.testing.assert_array_equal(tile[4::8, 4::8], images[k])
+    assert [path.name for path in output.parent.iterdir()] == ["grid.png"]
+
+
+def test_a_row_for_each_named_class(two_model_server: ServerProcess, tmp_path: Path) -> None:
+    """--class may be repeated and qualified; an existing picture is replaced."""
+    output = tmp_path / "grid.png"
+    output.write_text("old")
+    wanted = ("--class", "heart", "--class", "colour=red", "--model", "shapes")
+    result = run("generate", *wanted, "--count", 2, "--output", output, "--server", two_model_server.address)
+
+    assert result.exit_code == 0
+    assert result.output.startswith(f"4 images -> {output} (seed ")
+    with Image.open(output) as picture:
+        assert picture.format == "PNG"
+
+
+def test_without_a_class_they_are_drawn(server: ServerProcess, tmp_path: Path) -> None:
+    """Without --class, --count images in all."""
+    output = tmp_path / "grid.png"
+    result = run("generate", "--count", 5, "--seed", 1, "--output", output, "--server", server.address)
+
+    assert (result.exit_code, result.output) == (0, f"5 images -> {output} (seed 1)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["generate", "--class", "11", "--output", "x.png"], 1, "the model has no class '11': it has 0, 1, 2"),
+        (["generate", "--class", "1", "--each-class", "--output", "x.png"], 2, "do not go together; take one"),
+        (["generate", "--output", "x.txt"], 2, "'x.txt' is no picture's name; let it end in .png"),
+        (["generate", "--count", "0", "--output", "x.png"], 2, "0 is not in the range x>=1"),
+        (["generate", "--count", "100000", "--output", "x.png"], 1, "a count of 100000 images is out of range"),
+        (["generate", "--model", "tinny", "--output", "x.png"], 1, "no model is named 'tinny'"),
+        (["classify", "nowhere.png"], 2, "File 'nowhere.png' does not exist"),
+        (["classify"], 2, "Missing argument 'IMAGE...'"),
+        (["classify", "bad.png"], 1, "image 0 (bad.png): not an image"),
+        (["generate", "--output", "bad.png/x.png"], 1, "bad.png"),
+    ],
+)
+def test_bad_input_is_answered(
+    server: ServerProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    """What cannot work ends with the right code and a message, and writes nothing."""
+    monkeypatch.chdir(tmp_path)
+    Path("bad.png").write_bytes(b"nonsense")
+    result = run(*arguments, "--server", server.address)
+
+    assert result.exit_code == code
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
+
+
+@pytest.mark.parametrize("command", [["models"], ["classify", __file__], ["generate", "--output", "x.png"]])
+def test_no_server(command: list[str]) -> None:
+    """A server that is not there is named, with how to start one."""
+    result = run(*command, "--server", "127.0.0.1:1")
+
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: no server answers at 127.0.0.1:1 (Connection refused); start one with 'partedvae serve MODELS_DIR'\n"
+    )

@@ -1,0 +1,151 @@
+"""Tests of how `partedvae serve` is told what to do: flags, environment and file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import click
+import grpc
+import pytest
+from click.testing import CliRunner, Result
+
+from partedvae.common.cpus import available_cpus
+from partedvae.serving.cli import serve
+from partedvae.serving.config.config import ServeConfig, settings
+from partedvae.serving.config.options import misspelt_variables
+from partedvae.serving.errors import ConfigError
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
+from tests.processes import running_server
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, where the test writes its config.toml."""
+    monkeypatch.chdir(tmp_path)
+    return Path("config.toml")
+
+
+def run(*arguments: str, **variables: str) -> Result:
+    """Run the command, with variables of PARTEDVAE_SERVE_."""
+    env = {f"PARTEDVAE_SERVE_{name}": value for name, value in variables.items()}
+    return CliRunner().invoke(serve, [*arguments], env=env)
+
+
+def test_the_command_has_all_settings_with_their_defaults() -> None:
+    """What `ServeConfig` declares is what the command offers, with the same defaults."""
+    options = {p.name: p for p in serve.params if isinstance(p, click.Option)}
+    assert options.keys() == {item.name for item in settings()} | {"config", "print_config"}
+    assert {item.name: options[item.name].default for item in settings()} == {
+        item.name: item.default for item in settings()
+    }
+
+
+def test_precedence(config_file: Path) -> None:
+    """A flag wins over the environment, the environment over the file, the file over the default."""
+    config_file.write_text('models-dir = "file"\nmax-images = 1\nmax-pixels = 1\nmax-delay-ms = 1\nworkers = 3\n')
+    result = run(
+        "--print-config", "--max-images", "3", MAX_IMAGES="2", MAX_PIXELS="2", CONFIG=str(config_file), OTEL="1"
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    for line in (
+        'models-dir = "file"  # file, config.toml',
+        "max-images = 3  # command line",
+        "max-pixels = 2  # environment, PARTEDVAE_SERVE_MAX_PIXELS",
+        "max-delay-ms = 1.0  # file, config.toml",
+        "otel = true  # environment, PARTEDVAE_SERVE_OTEL",
+        "max-queue-rows = 4096  # default",
+        f"# threads = {max(1, available_cpus() // 3)}  # default: the processors allowed, shared by the workers",
+        "# token-file is not set",
+    ):
+        assert line in lines
+
+
+def test_a_switch_can_be_put_back(config_file: Path) -> None:
+    """What the file or the environment switches on, a flag switches off."""
+    config_file.write_text("otel = true\n")
+    assert "otel = false  # command line" in run("m", "--config", "config.toml", "--no-otel", "--print-config").stdout
+
+
+def test_what_is_printed_can_be_read_again(config_file: Path) -> None:
+    """The output of --print-config is a file for --config that says the same; it names the file of tokens alone."""
+    Path("tokens").write_text("very-secret\n")
+    first = run("m", "--token-file", "tokens", "--log-format", "json", "--address", "[::1]:0", "--print-config")
+    config_file.write_text(first.stdout)
+    second = run("--config", "config.toml", "--print-config")
+    assert tomllib.loads(second.stdout) == tomllib.loads(first.stdout)
+    assert tomllib.loads(first.stdout)["token-file"] == "tokens"
+    assert "very-secret" not in first.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "text", "message"),
+    [
+        (["--workers", "0"], {}, "", "'--workers': 0 is not in the range 1<=x<=256"),
+        (["--device", "gpu"], {}, "", "'--device': 'gpu' is not one of"),
+        ([], {"WORKERS": "many"}, "", "(from environment, PARTEDVAE_SERVE_WORKERS)"),
+        ([], {"LOG_FORMAT": "xml"}, "", "(from environment, PARTEDVAE_SERVE_LOG_FORMAT)"),
+        ([], {}, "max-images = 0", "'--max-images': 0 is not in the range x>=1. (from file, config.toml)"),
+        ([], {}, "max-image = 1", "config.toml: there is no option 'max-image'; did you mean 'max-images'?"),
+        ([], {}, "max_images = 1", "config.toml: there is no option 'max_images'; did you mean 'max-images'?"),
+        ([], {}, "[serve]\nworkers = 2", "config.toml: there is no option 'serve'"),
+        ([], {}, 'workers = "2"', "config.toml: workers is '2': give a whole number"),
+        ([], {}, "workers = true", "config.toml: workers is True: give a whole number"),
+        ([], {}, "otel = 1", "config.toml: otel is 1: give true or false"),
+        ([], {}, "address = 50051", "config.toml: address is 50051: give a string"),
+        ([], {}, "workers: 2", "config.toml is not TOML: "),
+        (["--config", "nowhere.toml"], {}, "", "cannot read nowhere.toml: No such file or directory"),
+        (["--tls-cert", "c"], {}, "", "--tls-cert was given without --tls-key: TLS needs both"),
+        ([], {"TLS_KEY": "k"}, "", "--tls-key was given without --tls-cert: TLS needs both"),
+        (["--address", "here"], {}, "", "the address 'here' is not HOST:PORT"),
+        (["--print-config"], {}, 'metrics-address = "here"', "the address 'here' is not HOST:PORT"),
+        (["--tls-client-ca", "c"], {}, "", "--tls-client-ca was given without --tls-cert and --tls-key"),
+    ],
+)
+def test_bad_settings(
+    config_file: Path, arguments: list[str], variables: dict[str, str], text: str, message: str
+) -> None:
+    """Whatever door a bad setting comes in by, it is named, with where it came from."""
+    config_file.write_text(text)
+    if "--config" not in arguments:
+        arguments = [*arguments, "--config", "config.toml"]
+    result = run("models", *arguments, **variables)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_ranges_hold_for_programs_too() -> None:
+    """A config that is made without the command is checked as well."""
+    with pytest.raises(ConfigError, match="--workers is 0: choose 1 to 256"):
+        ServeConfig(models_dir=Path("m"), workers=0)
+    with pytest.raises(ConfigError, match="--max-images is 0: choose at least 1"):
+        ServeConfig(models_dir=Path("m"), max_images=0)
+
+
+def test_misspelt_variables() -> None:
+    """A variable that nearly is a setting is pointed out; what Kubernetes sets for a service of that name is not."""
+    environment = {
+        "PARTEDVAE_SERVE_MAX_IMGES": "1",
+        "PARTEDVAE_SERVE_WORKERS": "1",
+        "PARTEDVAE_SERVE_PORT": "tcp://10.0.0.1:50051",
+        "PARTEDVAE_SERVE_SERVICE_HOST": "10.0.0.1",
+        "HOME": "/",
+    }
+    assert misspelt_variables(environment) == [
+        "the variable PARTEDVAE_SERVE_MAX_IMGES sets nothing; did you mean 'PARTEDVAE_SERVE_MAX_IMAGES'?"
+    ]
+
+
+def test_a_server_obeys(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real server is told by file and environment."""
+    (tmp_path / "config.toml").write_text("max-images = 3\nlog-level = 'debug'\n")
+    monkeypatch.setenv("PARTEDVAE_SERVE_LOG_FORMAT", "json")
+    with running_server(tiny_models, "--config", str(tmp_path / "config.toml")) as server:
+        with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+            PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=4))
+        assert "a count of 4 images is out of range: ask for 1 to 3" in (caught.value.details() or "")
+        server.stop()
+        assert '"method": "/partedvae.v1.PartedVAEService/Generate"' in server.log_file.read_text()

@@ -1,0 +1,242 @@
+"""Tests of TLS, mutual TLS and tokens, on real servers with certificates that openssl makes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from partedvae.serving.errors import SecurityError
+from partedvae.serving.grpc.security import Certificates, TokenFile
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
+from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until
+
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+HOW = 'send a token of the server\'s token file as metadata, "authorization: Bearer TOKEN"'
+
+
+def openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def make_authority(folder: Path, name: str) -> None:
+    """Write NAME.pem and NAME.key of a certificate authority."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder / f"{name}.key")
+    openssl("req", "-x509", *key, "-out", folder / f"{name}.pem", "-subj", f"/CN={name}", "-days", "2")
+
+
+def make_certificate(folder: Path, name: str, authority: str) -> None:
+    """Write NAME.pem and NAME.key, signed by an authority, for localhost."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder / f"{name}.key")
+    signer = ("-CA", folder / f"{authority}.pem", "-CAkey", folder / f"{authority}.key")
+    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    openssl("req", "-x509", *key, *signer, *names, "-out", folder / f"{name}.pem", "-subj", f"/CN={name}", "-days", "2")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the authorities `ca` and `other`, and the certificates `server`, `client` and `stranger`."""
+    folder = tmp_path_factory.mktemp("keys")
+    for authority in ("ca", "other"):
+        make_authority(folder, authority)
+    for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
+        make_certificate(folder, name, authority)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mutual(tiny_models: Path, keys: Path) -> Iterator[ServerProcess]:
+    """Run a server that wants certificates of its clients."""
+    options = ("--tls-cert", keys / "server.pem", "--tls-key", keys / "server.key", "--tls-client-ca", keys / "ca.pem")
+    with running_server(tiny_models, *map(str, options)) as server:
+        yield server
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    """Write a file of two tokens."""
+    path = tmp_path / "tokens"
+    path.write_text("# for the tests\nfirst-token\n\n  second-token  \n")
+    return path
+
+
+@pytest.fixture
+def guarded(tiny_models: Path, tokens: Path) -> Iterator[ServerProcess]:
+    """Run a server that wants tokens."""
+    with running_server(tiny_models, "--token-file", str(tokens)) as server:
+        yield server
+
+
+def ask(
+    address: str,
+    root: Path | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    token: str | None = None,
+) -> tuple[grpc.StatusCode, str]:
+    """Ask for the models; return status and details."""
+    if root is None:
+        channel = grpc.insecure_channel(address)
+    else:
+        chain, key = (path.read_bytes() for path in certificate) if certificate else (None, None)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(root.read_bytes(), key, chain))
+    metadata = () if token is None else (("authorization", token),)
+    with channel:
+        try:
+            PartedVAEServiceStub(channel).ListModels(pb.ListModelsRequest(), metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code(), error.details() or ""
+        return grpc.StatusCode.OK, ""
+
+
+def test_mutual_tls(mutual: ServerProcess, keys: Path) -> None:
+    """Only who trusts the server's authority, and has a certificate of the clients' authority, is served."""
+
+    def code(root: str, certificate: str | None) -> grpc.StatusCode:
+        files = (keys / f"{certificate}.pem", keys / f"{certificate}.key") if certificate else None
+        return ask(mutual.address, keys / f"{root}.pem", files)[0]
+
+    assert code("ca", "client") is grpc.StatusCode.OK
+    assert code("ca", None) is grpc.StatusCode.UNAVAILABLE
+    assert code("ca", "stranger") is grpc.StatusCode.UNAVAILABLE
+    assert code("other", "client") is grpc.StatusCode.UNAVAILABLE
+    assert ask(mutual.address)[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_certificates_are_renewed(tiny_models: Path, keys: Path, tmp_path: Path) -> None:
+    """New connections get the certificate that is in the files; files that do not fit together change nothing."""
+    for kind in ("pem", "key"):
+        shutil.copy(keys / f"server.{kind}", tmp_path / f"server.{kind}")
+    options = ("--tls-cert", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key"))
+    with running_server(tiny_models, *options) as server:
+        old, new = keys / "ca.pem", keys / "other.pem"
+        assert ask(server.address, old)[0] is grpc.StatusCode.OK
+        assert ask(server.address, new)[0] is grpc.StatusCode.UNAVAILABLE
+        shutil.copy(keys / "stranger.pem", tmp_path / "server.pem")
+        # Looked at when somebody connects.
+        wait_until(lambda: ask(server.address, old)[0] is grpc.StatusCode.OK and "going on with" in log(server))
+        shutil.copy(keys / "stranger.key", tmp_path / "server.key")
+        wait_until(lambda: ask(server.address, new)[0] is grpc.StatusCode.OK)
+        assert ask(server.address, old)[0] is grpc.StatusCode.UNAVAILABLE
+        assert "are not a certificate and its unencrypted private key in PEM" in log(server)
+
+
+def log(server: ServerProcess) -> str:
+    return server.log_file.read_text()
+
+
+def test_tokens(guarded: ServerProcess) -> None:
+    """Whoever sends a token of the file is served, in any spelling of Bearer; others are told what to send."""
+    for token in ("Bearer first-token", "bearer second-token"):
+        assert ask(guarded.address, token=token) == (grpc.StatusCode.OK, "")
+    wrong = (UNAUTHENTICATED, f"the token is not one that this server knows: {HOW}")
+    for token in (
+        "Bearer third-token",
+        "Bearer first",
+        "Bearer ",
+        "first-token",
+        "Basic first-token",
+        "# for the tests",
+    ):
+        assert ask(guarded.address, token=token) == wrong
+    assert ask(guarded.address) == (UNAUTHENTICATED, f"no token: {HOW}")
+    assert not any(token in log(guarded) for token in ("first", "second", "third"))
+
+
+def test_what_needs_a_token(guarded: ServerProcess) -> None:
+    """Health is answered without one, for probes; reflection and streams are not."""
+    with grpc.insecure_channel(guarded.address) as channel:
+        assert HealthStub(channel).Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING
+        for call in (
+            ServerReflectionStub(channel).ServerReflectionInfo(iter([ServerReflectionRequest(list_services="")])),
+            PartedVAEServiceStub(channel).StreamFeatures(iter([pb.StreamFeaturesRequest()])),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                next(call)
+            assert caught.value.code() is UNAUTHENTICATED
+
+
+def test_tokens_are_read_again(guarded: ServerProcess, tokens: Path) -> None:
+    """A new file counts within a second or so; an empty or a broken one leaves the old tokens in force."""
+    new = tokens.with_name("new")
+    new.write_text("third-token\n")
+    new.replace(tokens)
+    wait_until(lambda: ask(guarded.address, token="Bearer third-token")[0] is grpc.StatusCode.OK)
+    assert ask(guarded.address, token="Bearer first-token")[0] is UNAUTHENTICATED
+    for content, complaint in (("", "holds no token"), ("two words\n", "line 1 of"), (None, "cannot read")):
+        tokens.unlink() if content is None else tokens.write_text(content)
+
+        def asked_in_vain(complaint: str = complaint) -> bool:
+            assert ask(guarded.address, token="Bearer third-token")[0] is grpc.StatusCode.OK
+            return complaint in log(guarded)
+
+        wait_until(asked_in_vain)
+    assert "two words" not in log(guarded)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read tokens: No such file or directory"),
+        ("", "tokens holds no token: write one a line, or leave --token-file out"),
+        ("token\nvery secret\n", "line 2 of tokens is no token: write one a line, printable ASCII without spaces"),
+        ("tökén\n", "line 1 of tokens is no token: write one a line, printable ASCII without spaces"),
+    ],
+)
+def test_bad_token_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, message: str) -> None:
+    """A file that cannot be used is refused with what is wrong, and never with what is in it."""
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("tokens").write_text(content, encoding="utf-8")
+    with pytest.raises(SecurityError) as caught:
+        TokenFile(Path("tokens"))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "client_ca", "message"),
+    [
+        ("server.pem", "client.key", None, "server.pem and client.key are not a certificate and its unencrypted"),
+        ("empty", "server.key", None, "empty and server.key are not a certificate and its unencrypted private key"),
+        ("server.pem", "locked.key", None, "server.pem and locked.key are not a certificate and its unencrypted"),
+        ("server.pem", "server.key", "empty", "empty holds no certificates in PEM"),
+        ("server.pem", "nowhere", None, "cannot read nowhere: No such file or directory"),
+    ],
+)
+def test_bad_certificates(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, certificate: str, key: str, client_ca: str | None, message: str
+) -> None:
+    """Files that are no certificates or do not belong together are named; nobody is asked for a password."""
+    monkeypatch.chdir(keys)
+    Path("empty").write_text("")
+    openssl("pkcs8", "-topk8", "-in", "server.key", "-out", "locked.key", "-passout", "pass:secret")
+    with pytest.raises(SecurityError, match=message):
+        Certificates(Path(certificate), Path(key), Path(client_ca) if client_ca else None)
+
+
+def test_a_bad_file_ends_the_command(tiny_models: Path, tmp_path: Path) -> None:
+    """The operator gets the reason without a traceback."""
+    token_file = str(tmp_path / "nowhere")
+    command = [sys.executable, *SERVE, str(tiny_models), "--address", "127.0.0.1:0", "--token-file", token_file]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert result.returncode == 1
+    assert f"Error: cannot read {token_file}: No such file or directory" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_tokens_in_plain_text(tiny_models: Path, tokens: Path) -> None:
+    """Tokens without TLS on an address that others can reach leave a warning; on the loopback they do not."""
+    warning = "tokens travel in plain text to 0.0.0.0:0"
+    with running_server(tiny_models, "--token-file", str(tokens), "--address", "0.0.0.0:0") as server:
+        assert warning in log(server)
+    with running_server(tiny_models, "--token-file", str(tokens)) as server:
+        assert "plain text" not in log(server)

@@ -1,0 +1,215 @@
+"""Tests of `partedvae.serving.onnx.model` and `partedvae.serving.onnx.sessions`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from partedvae.common.cpus import available_cpus
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, encoder_outputs, load_bundle, write_bundle
+from partedvae.serving.errors import BundleError, DeviceError
+from partedvae.serving.onnx.model import MAX_ROWS, Runtime
+from partedvae.serving.onnx.sessions import open_session
+from partedvae.v1.manifest_pb2 import Manifest
+from tests.bundles import COLOURED, GREY, TinyModel
+
+
+@pytest.fixture(scope="module")
+def grey(tiny_models: Path) -> Runtime:
+    return Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
+
+
+@pytest.mark.parametrize("count", [1, 7, MAX_ROWS, 2 * MAX_ROWS + 1])
+def test_encode(grey: Runtime, count: int) -> None:
+    """All outputs are those of the graph, in order, also when the batch is run in slices."""
+    images = GREY.random_images(count)
+    outputs = grey.encode(images, encoder_outputs(factor.name for factor in grey.manifest.factors))
+    expected = GREY.encode(images)
+    assert outputs.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(outputs[name], values, atol=1e-5, err_msg=name)
+
+
+def test_encode_gives_what_is_asked_for(grey: Runtime) -> None:
+    """Only the outputs that were named come back."""
+    assert list(grey.encode(GREY.random_images(2), ["z_mean"])) == ["z_mean"]
+
+
+@pytest.mark.parametrize("count", [1, 2 * MAX_ROWS + 1])
+def test_decode(two_models: Path, count: int) -> None:
+    """Images are those of the graph, in order."""
+    runtime = Runtime.load(load_bundle(two_models / "shapes" / "1"))
+    random = np.random.default_rng(0)
+    u, z = (random.normal(size=(count, dim)).astype(np.float32) for dim in (COLOURED.u_dim, COLOURED.z_dim))
+    images = runtime.decode(u, z)
+    assert images.shape == (count, 10, 12, 3)
+    assert images.dtype == np.uint8
+    assert np.abs(images.astype(int) - COLOURED.decode(u, z)).max() <= 1
+
+
+def test_read_only_images_are_taken(grey: Runtime) -> None:
+    """A view of a message's bytes can be fed as it is."""
+    images = GREY.random_images(2)
+    view = np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape)
+    np.testing.assert_array_equal(grey.encode(view, ["z_mean"])["z_mean"], grey.encode(images, ["z_mean"])["z_mean"])
+
+
+def test_many_threads_share_one_runtime(grey: Runtime) -> None:
+    """Calls at the same time give each caller its own rows."""
+    batches = [GREY.random_images(20, seed) for seed in range(40)]
+    with ThreadPoolExecutor(8) as executor:
+        for batch, outputs in zip(batches, executor.map(lambda b: grey.encode(b, ["z_mean"]), batches), strict=True):
+            np.testing.assert_allclose(outputs["z_mean"], GREY.encode(batch)["z_mean"], atol=1e-5)
+
+
+def test_identity(grey: Runtime) -> None:
+    """A runtime knows its name, version, provider and manifest."""
+    assert (grey.name, grey.version, grey.provider) == ("tiny", 1, "CPUExecutionProvider")
+    assert grey.manifest.training.labels_used == 256
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, available_cpus()), (3, 3)])
+def test_session_options(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
+) -> None:
+    """Threads come from the caller or from what the process may use; they do not spin."""
+    seen: list[ort.SessionOptions] = []
+    real = ort.InferenceSession
+
+    def spy(path: Path, options: ort.SessionOptions, **kwargs: Any) -> ort.InferenceSession:
+        seen.append(options)
+        return real(path, options, **kwargs)
+
+    monkeypatch.setattr(ort, "InferenceSession", spy)
+    Runtime.load(load_bundle(tiny_models / "tiny" / "1"), threads=threads)
+    assert len(seen) == 3
+    for options in seen:
+        assert options.intra_op_num_threads == expected
+        assert options.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_cuda_without_its_provider(tiny_models: Path) -> None:
+    """Asking for CUDA where ONNX Runtime has none says what to install."""
+    with pytest.raises(DeviceError, match=r"no CUDAExecutionProvider: install partedvae\[gpu\].*--device cpu"):
+        Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
+
+
+class TestCudaThatDoesNotWork:
+    """ONNX Runtime says that it has CUDA, and then does not take it: the driver is missing."""
+
+    @pytest.fixture(autouse=True)
+    def _claim_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+    @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+    def test_cuda(self, tiny_models: Path) -> None:
+        """`cuda` fails rather than falling back silently."""
+        with pytest.raises(DeviceError, match=r"CUDAExecutionProvider could not be used: .*check the driver"):
+            Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
+
+    @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+    def test_auto(self, tiny_models: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """`auto` takes the CPU and says so."""
+        runtime = Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "auto")
+        assert runtime.provider == "CPUExecutionProvider"
+        assert "CUDAExecutionProvider could not be used, taking the CPU" in caplog.text
+
+    def test_a_bad_file_is_not_the_device_s_fault(self, tmp_path: Path) -> None:
+        """A damaged graph stays a damaged graph."""
+        (tmp_path / "encoder.onnx").write_bytes(b"no graph")
+        with pytest.raises(BundleError, match="is not a graph that ONNX Runtime can load"):
+            open_session(tmp_path / "encoder.onnx", "cuda", 1, {})
+
+
+def test_truncated_graph_with_the_right_checksum(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A truncated ONNX file is named, with a remedy; ONNX Runtime itself prints nothing."""
+
+    def write_graphs(folder: Path) -> None:
+        whole = GREY.encoder_graph().SerializeToString()
+        (folder / ENCODER_FILE).write_bytes(whole[: len(whole) // 2])
+        (folder / DECODER_FILE).write_bytes(GREY.decoder_graph().SerializeToString())
+
+    bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
+    with pytest.raises(BundleError, match=r"tiny/1/encoder\.onnx is not a graph .*export the run again"):
+        Runtime.load(bundle)
+    assert capfd.readouterr() == ("", "")
+
+
+def wider(manifest: Manifest) -> None:
+    manifest.image.width += 1
+
+
+def more_z(manifest: Manifest) -> None:
+    manifest.z_dim += 1
+
+
+def renamed_factor(manifest: Manifest) -> None:
+    manifest.factors[0].name = "number"
+
+
+def more_classes(manifest: Manifest) -> None:
+    manifest.factors[0].class_names.append("ten")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (wider, r"encoder\.onnx: the input 'images' is tensor\(uint8\) \['batch', 8, 6, 1\], the manifest needs"),
+        (more_z, r"encoder\.onnx: the output 'z_mean' is tensor\(float\) \['batch', 4\]"),
+        (renamed_factor, r"encoder\.onnx has the outputs .*'digit\.probs'.* the manifest needs .*'number\.probs'"),
+        (more_classes, r"factor 'digit' has 11 classes and \(10, 30, 30\) values of prior_probs"),
+    ],
+)
+def test_manifest_of_another_model(tmp_path: Path, change: Callable[[Manifest], None], message: str) -> None:
+    """Names, dimensions and priors are checked against the manifest."""
+
+    class Changed(TinyModel):
+        def manifest(self) -> Manifest:
+            manifest = super().manifest()
+            change(manifest)
+            return manifest
+
+    with pytest.raises(BundleError, match=message):
+        Runtime.load(Changed().write(tmp_path / "tiny"))
+
+
+def test_decoder_of_another_model(tmp_path: Path) -> None:
+    """The decoder is checked as well."""
+
+    def write_graphs(folder: Path) -> None:
+        (folder / ENCODER_FILE).write_bytes(GREY.encoder_graph().SerializeToString())
+        (folder / DECODER_FILE).write_bytes(replace(GREY, z_dim=9).decoder_graph().SerializeToString())
+
+    bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
+    with pytest.raises(BundleError, match=r"decoder\.onnx: the input 'z' is tensor\(float\) \['batch', 9\]"):
+        Runtime.load(bundle)
+
+
+def test_fixed_batch(tmp_path: Path) -> None:
+    """A graph for one batch size cannot be served."""
+
+    def write_graphs(folder: Path) -> None:
+        encoder = GREY.encoder_graph()
+        encoder.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        (folder / ENCODER_FILE).write_bytes(encoder.SerializeToString())
+        (folder / DECODER_FILE).write_bytes(GREY.decoder_graph().SerializeToString())
+
+    bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
+    with pytest.raises(BundleError, match=r"'images' is tensor\(uint8\) \[1, 8, 6, 1\], the manifest needs"):
+        Runtime.load(bundle)
+
+
+def test_checksum_helper_is_the_usual_one(tiny_models: Path) -> None:
+    """The manifest's checksum is the plain SHA-256 of the file, so that `sha256sum` proves it."""
+    bundle = load_bundle(tiny_models / "tiny" / "1")
+    recorded = {file.name: file.sha256 for file in bundle.manifest.files}
+    assert recorded[ENCODER_FILE] == hashlib.sha256(bundle.encoder_path.read_bytes()).hexdigest()

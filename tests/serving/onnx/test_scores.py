@@ -1,0 +1,77 @@
+"""Tests of the scorer: the optional third graph of a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, load_bundle, write_bundle
+from partedvae.serving.errors import BundleError
+from partedvae.serving.onnx.model import MAX_ROWS, Runtime
+from partedvae.serving.operations.inference import extract_features
+from tests.bundles import GREY, TinyModel
+
+
+@pytest.mark.parametrize("count", [1, MAX_ROWS + 1])
+def test_scores_are_those_of_the_graph(tiny_models: Path, count: int) -> None:
+    """All outputs in order, also when the batch is run in slices."""
+    runtime = Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
+    images = GREY.random_images(count)
+    scores = runtime.score(images, SCORER_OUTPUTS)
+
+    assert runtime.has_scores
+    for name, expected in GREY.score(images).items():
+        assert scores[name].shape == (count,)
+        np.testing.assert_allclose(scores[name], expected, rtol=1e-5, err_msg=name)
+
+
+def test_scores_alone_run_no_encoder(tiny_models: Path) -> None:
+    """What is not asked for is None."""
+    runtime = Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
+    features = extract_features(runtime, GREY.random_images(2), ["reconstruction_error"])
+
+    assert features.reconstruction_error is not None
+    assert (features.negative_elbo, features.z, features["digit"].probs) == (None, None, None)
+
+
+def test_a_bundle_without_a_scorer_loads_and_says_what_to_do(tmp_path: Path) -> None:
+    """Bundles of older exports are served; their scores cannot be had."""
+    bundle = TinyModel(has_scorer=False).write(tmp_path / "old")
+    runtime = Runtime.load(bundle)
+
+    assert bundle.scorer_path is None
+    assert [file.name for file in bundle.manifest.files] == [ENCODER_FILE, DECODER_FILE]
+    assert not runtime.has_scores
+    message = r"version 1 of model 'old' has no scorer\.onnx, which .* need; export the run again"
+    with pytest.raises(BundleError, match=message):
+        runtime.score(GREY.random_images(1), ["negative_elbo"])
+    with pytest.raises(BundleError, match=message):
+        extract_features(runtime, GREY.random_images(1), ["probs", "negative_elbo"])
+
+
+def test_the_manifest_lists_the_scorer_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    bundle = GREY.write(tmp_path / "tiny")
+    assert [file.name for file in bundle.manifest.files] == [ENCODER_FILE, DECODER_FILE, SCORER_FILE]
+    assert bundle.scorer_path is not None
+    bundle.scorer_path.write_bytes(b"damaged")
+    with pytest.raises(BundleError, match=r"scorer\.onnx is damaged: its SHA-256 is .*export the run again"):
+        load_bundle(bundle.folder)
+    bundle.scorer_path.unlink()
+    with pytest.raises(BundleError, match=r"scorer\.onnx is missing; export the run again"):
+        load_bundle(bundle.folder)
+
+
+def test_a_scorer_of_another_model_is_refused(tmp_path: Path) -> None:
+    """It is checked against the manifest like the other graphs."""
+
+    def write_graphs(folder: Path) -> None:
+        (folder / ENCODER_FILE).write_bytes(GREY.encoder_graph().SerializeToString())
+        (folder / DECODER_FILE).write_bytes(GREY.decoder_graph().SerializeToString())
+        (folder / SCORER_FILE).write_bytes(replace(GREY, width=7).scorer_graph().SerializeToString())
+
+    bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
+    with pytest.raises(BundleError, match=r"scorer\.onnx: the input 'images' is tensor\(uint8\) \['batch', 8, 7, 1\]"):
+        Runtime.load(bundle)

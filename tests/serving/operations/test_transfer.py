@@ -1,0 +1,92 @@
+"""Tests of `partedvae.serving.operations.transfer`, against the tiny model in NumPy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from partedvae.results import ImageArray
+from partedvae.serving.bundle import load_bundle
+from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.operations.inference import transfer_attributes
+from partedvae.serving.operations.latents import prior_modes
+from partedvae.serving.operations.transfer import Style, StyleClasses, StyleImages
+from tests.bundles import COLOURED
+
+CONTENT, STYLE = COLOURED.random_images(3), COLOURED.random_images(2, seed=1)
+
+
+def u_of(images: ImageArray) -> np.ndarray:
+    encoded = COLOURED.encode(images)
+    return np.concatenate([encoded["shape.u_mean"], encoded["colour.u_mean"]], axis=1)
+
+
+Z = COLOURED.encode(CONTENT)["z_mean"]
+
+
+@pytest.fixture(scope="module")
+def runtime(two_models: Path) -> Runtime:
+    return Runtime.load(load_bundle(two_models / "shapes" / "1"))
+
+
+def assert_image(actual: ImageArray, u: np.ndarray, z: np.ndarray) -> None:
+    assert np.abs(actual.astype(int) - COLOURED.decode(u[np.newaxis], z[np.newaxis])[0]).max() <= 1
+
+
+def test_each_content_meets_each_style(runtime: Runtime) -> None:
+    """Row i, column j: z of content i, and all u of style j."""
+    images = transfer_attributes(runtime, CONTENT, StyleImages(images=STYLE)).images
+
+    assert images.shape == (3, 2, 10, 12, 3)
+    for i in range(3):
+        for j in range(2):
+            assert_image(images[i, j], u_of(STYLE)[j], Z[i])
+
+
+def test_one_factor_alone(runtime: Runtime) -> None:
+    """What is not transferred stays the content's."""
+    images = transfer_attributes(runtime, CONTENT, StyleImages(images=STYLE, factors=("colour",))).images
+    for i in range(3):
+        for j in range(2):
+            assert_image(images[i, j], np.append(u_of(CONTENT)[i, :2], u_of(STYLE)[j, 2]), Z[i])
+
+
+def test_pairs(runtime: Runtime) -> None:
+    """The n-th with the n-th, in one column."""
+    images = transfer_attributes(runtime, CONTENT[:2], StyleImages(images=STYLE), pairs=True).images
+
+    assert images.shape == (2, 1, 10, 12, 3)
+    for i in range(2):
+        assert_image(images[i, 0], u_of(STYLE)[i], Z[i])
+
+
+def test_classes_give_the_means_of_their_priors(runtime: Runtime) -> None:
+    """Each style may name other factors; the rest is the content's."""
+    styles = StyleClasses(choices=[{"shape": "heart"}, {"colour": "red", "shape": "square"}])
+    images = transfer_attributes(runtime, CONTENT, styles).images
+    shape, colour = (prior_modes(factor).means for factor in runtime.manifest.factors)
+    for i in range(3):
+        assert_image(images[i, 0], np.append(shape[2], u_of(CONTENT)[i, 2]), Z[i])
+        assert_image(images[i, 1], np.append(shape[0], colour[0]), Z[i])
+
+
+@pytest.mark.parametrize(
+    ("content", "style", "pairs", "message"),
+    [
+        (CONTENT, StyleImages(images=STYLE), True, "3 contents and 2 styles make no pairs: give as many of each"),
+        (CONTENT[:0], StyleImages(images=STYLE), False, "0 contents and 2 styles: give at least one of each"),
+        (CONTENT, StyleClasses(choices=[]), False, "3 contents and 0 styles: give at least one of each"),
+        (CONTENT, StyleImages(images=STYLE, factors=("color",)), False, "no factor is named 'color'.*mean 'colour'"),
+        (CONTENT, StyleClasses(choices=[{"shape": "star"}]), False, "no class of factor 'shape' is named 'star'"),
+        (CONTENT, StyleClasses(choices=[{"shape": "heart"}, {}]), False, "style 1 names no class"),
+        (CONTENT, StyleImages(images=STYLE), False, "3 contents with 2 styles make 6 images, above the limit of 5"),
+    ],
+)
+def test_bad_transfers(runtime: Runtime, content: ImageArray, style: Style, pairs: bool, message: str) -> None:
+    """Counts, factors, classes and the size of what is made are checked."""
+    limit = 5 if "above the limit" in message else 6
+    with pytest.raises(InvalidInputError, match=message):
+        transfer_attributes(runtime, content, style, pairs=pairs, max_images=limit)

@@ -1,0 +1,254 @@
+"""Tests of what a repository and its watcher do when versions appear, change and go."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from partedvae.serving.bundle import Bundle
+from partedvae.serving.errors import BundleError, ModelNotFoundError
+from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.repository.repository import ModelRepository
+from partedvae.serving.repository.version_cache import MAX_PINNED
+from partedvae.serving.repository.watcher import RepositoryWatcher
+from tests.bundles import COLOURED, GREY
+from tests.processes import wait_until
+from tests.serving.repository.test_repository import truncated_graph, wrong_checksum
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Return a folder with `tiny` version 1."""
+    GREY.write(tmp_path / "tiny")
+    return tmp_path
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the versions of which a load was tried."""
+    tried: list[int] = []
+    load = Runtime.load
+
+    def counted(bundle: Bundle, *args: Any) -> Runtime:
+        tried.append(bundle.version)
+        return load(bundle, *args)
+
+    monkeypatch.setattr(Runtime, "load", counted)
+    return tried
+
+
+def table(repository: ModelRepository) -> list[tuple[str, int, bool, bool]]:
+    return [(s.name, s.version, s.ready, s.is_default) for s in repository.statuses()]
+
+
+def test_new_version_and_new_model(models: Path, loads: list[int]) -> None:
+    """What is new is loaded once and answers; what is unchanged is not touched; an only model needs no name."""
+    repository = ModelRepository(models)
+    first = repository.loaded()
+    repository.refresh()
+    assert repository.loaded() is first
+    GREY.write(models / "tiny")
+    assert repository.get().version == 1
+    repository.refresh()
+    repository.refresh()
+    second = repository.loaded()
+    assert second is not None
+    assert second.version == 2
+    assert repository.loaded("tiny") is repository.get("tiny", 2) is second
+    assert loads == [1, 2]
+    COLOURED.write(models / "shapes")
+    repository.refresh()
+    assert table(repository) == [("shapes", 1, True, True), ("tiny", 1, True, False), ("tiny", 2, True, True)]
+    assert repository.loaded() is None
+    assert repository.loaded("tiny") is second
+
+
+def test_a_new_version_is_warmed_before_it_answers(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a version is loaded and warmed, the one before answers, and it does not know of the new one."""
+    repository = ModelRepository(models)
+    GREY.write(models / "tiny")
+    seen = []
+    warm_up = Runtime.warm_up
+
+    def spy(runtime: Runtime) -> None:
+        warm_up(runtime)
+        seen.append((runtime.version, repository.get().version, table(repository)))
+
+    monkeypatch.setattr(Runtime, "warm_up", spy)
+    repository.refresh()
+    assert seen == [(2, 1, [("tiny", 1, True, True)])]
+    assert repository.get().version == 2
+
+
+def test_the_old_version_ends_with_the_last_request(models: Path) -> None:
+    """The replaced runtime lives as long as somebody holds it, and no longer."""
+    repository = ModelRepository(models)
+    held = repository.get()
+    gone = weakref.ref(held)
+    GREY.write(models / "tiny")
+    repository.refresh()
+    assert held.encode(GREY.random_images(2), ["z_mean"])["z_mean"].shape == (2, 4)
+    del held
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("break_it", [wrong_checksum, truncated_graph])
+def test_a_broken_new_version_is_refused(
+    models: Path,
+    break_it: Callable[[Path], None],
+    loads: list[int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is tried once, logged once, listed with its reason, and the old one goes on; once mended, it answers."""
+    repository = ModelRepository(models)
+    folder = GREY.write(models / "tiny").folder
+    good = models / ".good"
+    shutil.copytree(folder, good)
+    break_it(folder)
+    for _ in range(3):
+        repository.refresh()
+    assert repository.get().version == 1
+    assert table(repository) == [("tiny", 1, True, True), ("tiny", 2, False, False)]
+    assert caplog.text.count("refused: ") == 1
+    assert "encoder.onnx is" in repository.statuses()[1].reason
+    assert len(loads) <= 2
+    with pytest.raises(BundleError, match=r"encoder\.onnx is"):
+        repository.get("tiny", 2)
+    assert repository.loaded("tiny", 2) is None
+    shutil.rmtree(folder)
+    good.rename(folder)
+    repository.refresh()
+    assert repository.get().version == 2
+    assert repository.statuses()[1].reason == ""
+
+
+def test_a_loaded_version_outlives_its_files(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When the only version is overwritten with garbage, what is loaded goes on; good files replace it."""
+    repository = ModelRepository(models)
+    before = repository.get()
+    folder = models / "tiny" / "1"
+    whole = (folder / "encoder.onnx").read_bytes()
+    (folder / "encoder.onnx").write_bytes(b"garbage")
+    repository.refresh()
+    repository.refresh()
+    assert repository.get() is before
+    (status,) = repository.statuses()
+    assert (status.ready, status.is_default) == (True, True)
+    assert "encoder.onnx is damaged" in status.reason
+    assert caplog.text.count("tiny version 1 goes on with what was loaded before its files changed") == 1
+    (folder / "encoder.onnx").write_bytes(whole)
+    repository.refresh()
+    assert repository.get() is not before
+    assert repository.statuses()[0].reason == ""
+
+
+def test_deleted_versions_and_models_disappear(two_models: Path, tmp_path: Path) -> None:
+    """A deleted newest version is followed by the one before; without any model, a caller is told what to do."""
+    models = tmp_path / "models"
+    shutil.copytree(two_models, models)
+    repository = ModelRepository(models)
+    shutil.rmtree(models / "tiny" / "2")
+    shutil.rmtree(models / "shapes")
+    repository.refresh()
+    assert table(repository) == [("tiny", 1, True, True)]
+    assert repository.get().version == 1
+    with pytest.raises(ModelNotFoundError, match=r"has no version 2: there are \[1\]"):
+        repository.get("tiny", 2)
+    shutil.rmtree(models / "tiny")
+    repository.refresh()
+    assert table(repository) == []
+    assert repository.loaded() is None
+    with pytest.raises(ModelNotFoundError, match="there are no models: export one into"):
+        repository.get()
+
+
+def test_a_folder_that_vanishes_changes_nothing(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A models folder that cannot be read for a while (a network file system) is complained of once."""
+    repository = ModelRepository(models)
+    models.rename(models.with_name("away"))
+    repository.refresh()
+    repository.refresh()
+    assert repository.get().version == 1
+    assert caplog.text.count("going on with those that are loaded") == 1
+    models.with_name("away").rename(models)
+    GREY.write(models / "tiny")
+    repository.refresh()
+    assert repository.get().version == 2
+
+
+def test_pinned_versions_are_kept_up_to_a_limit(models: Path) -> None:
+    """Of the older versions only the last used ones stay loaded."""
+    for _ in range(MAX_PINNED + 1):
+        GREY.write(models / "tiny")
+    repository = ModelRepository(models)
+    older = range(1, MAX_PINNED + 2)
+    assert all(repository.loaded("tiny", number) is None for number in older)
+    for number in older[:-1]:
+        repository.get("tiny", number)
+    assert repository.loaded("tiny", 1) is not None  # Used again: now 2 is the one that was not for longest.
+    repository.get("tiny", older[-1])
+    assert [repository.loaded("tiny", number) is not None for number in older] == [True, False, True]
+    GREY.write(models / "tiny")
+    repository.refresh()
+    assert repository.loaded("tiny", 1) is not None
+    shutil.rmtree(models / "tiny" / "1")
+    repository.refresh()
+    assert repository.loaded("tiny", 1) is None
+
+
+def test_a_graph_that_fails_when_it_is_run(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that can be loaded and not be run is found out by the warm-up and refused."""
+    repository = ModelRepository(models)
+    GREY.write(models / "tiny")
+
+    def fail(runtime: Runtime) -> None:
+        raise BundleError(f"version {runtime.version} fails when it is run")
+
+    monkeypatch.setattr(Runtime, "warm_up", fail)
+    repository.refresh()
+    assert repository.get().version == 1
+    assert repository.statuses()[1].reason == "version 2 fails when it is run"
+
+
+def test_watcher_polls(models: Path) -> None:
+    """With a period, new versions answer without a word; another thread than the caller's loads them."""
+    repository = ModelRepository(models)
+    with RepositoryWatcher(repository, 0.01):
+        GREY.write(models / "tiny")
+        wait_until(lambda: repository.get().version == 2)
+    wait_until(lambda: "partedvae-watcher" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_watcher_looks_when_told(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a period, it looks when it is told to; a defect while looking does not end it."""
+    repository = ModelRepository(models)
+    refresh = repository.refresh
+    looked: list[str] = []
+
+    def spy() -> None:
+        looked.append(threading.current_thread().name)
+        if len(looked) == 1:
+            raise RuntimeError("a defect")
+        refresh()
+
+    monkeypatch.setattr(repository, "refresh", spy)
+    with caplog.at_level(logging.ERROR), RepositoryWatcher(repository, 0) as watcher:
+        GREY.write(models / "tiny")
+        watcher.check_now()
+        wait_until(lambda: len(looked) == 1)
+        wait_until(lambda: "looking for new models failed" in caplog.text)
+        assert repository.get().version == 1
+        watcher.check_now()
+        wait_until(lambda: repository.get().version == 2)
+    assert looked == ["partedvae-watcher"] * 2

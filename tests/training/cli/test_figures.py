@@ -1,0 +1,147 @@
+"""The command: every figure that fits a run as a PNG, the same each time, and clear errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from partedvae.training.cli.figures import figures
+from partedvae.training.figures.registry import FIGURES
+
+RunOf = Callable[[str], Path]
+FITTING = {
+    "toys": list(FIGURES),
+    "coloured": list(FIGURES),
+    "one-factor": [name for name in FIGURES if name != "factors"],
+    "unlabelled": list(FIGURES),
+    "half-labelled": list(FIGURES),
+    "vae": ["traversal_z", "reconstructions", "losses"],
+    "classifier": ["losses"],
+}
+
+
+def draw(*arguments: object) -> Result:
+    return CliRunner().invoke(figures, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_every_figure_that_fits_a_run_is_drawn_as_a_readable_png(run_of: RunOf, name: str) -> None:
+    path = run_of(name)
+    result = draw(path)
+    assert result.exit_code == 0, result.output
+    expected = [path / "figures" / f"{figure}.png" for figure in FITTING[name]]
+    assert result.output.splitlines() == [str(file) for file in expected]
+    assert sorted((path / "figures").iterdir()) == sorted(expected)
+    for file in expected:
+        with Image.open(file) as image:
+            assert image.format == "PNG"
+            pixels = np.asarray(image.convert("RGB"))
+        height, width, _ = pixels.shape
+        assert 900 <= width <= 1600, file
+        assert 200 <= height <= 2000, file
+        assert file.stat().st_size < 700_000
+        assert (pixels[:2] == 255).all()
+        assert pixels.std() > 10, f"{file} is nearly empty"
+
+
+def test_the_same_seed_gives_the_same_files_alone_or_together_and_another_seed_others(
+    run_of: RunOf, tmp_path: Path
+) -> None:
+    path = run_of("toys")
+    assert draw(path, "--output", tmp_path / "all").exit_code == 0
+    for name in FIGURES:
+        assert draw(path, "--output", tmp_path / "one", "--only", name).exit_code == 0
+        assert (tmp_path / "all" / f"{name}.png").read_bytes() == (tmp_path / "one" / f"{name}.png").read_bytes(), name
+    assert draw(path, "--output", tmp_path / "other", "--seed", 1).exit_code == 0
+    for name in ("transfer", "prior_samples", "reconstructions"):
+        assert (tmp_path / "all" / f"{name}.png").read_bytes() != (tmp_path / "other" / f"{name}.png").read_bytes()
+
+
+def test_only_draws_the_named_figures(run_of: RunOf) -> None:
+    path = run_of("toys")
+    assert draw(path, "--only", "losses", "--only", "transfer").exit_code == 0
+    assert sorted(file.name for file in (path / "figures").iterdir()) == ["losses.png", "transfer.png"]
+
+
+def test_losses_need_neither_model_nor_data(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run_of("toys")
+    (path / "checkpoint.pt").unlink()
+    monkeypatch.undo()
+    assert draw(path, "--only", "losses", "--data", path / "none").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "only", "message"),
+    [
+        ("toys", "transfr", "no figure is called 'transfr'; did you mean 'transfer'? (there are: traversal_z, "),
+        (
+            "one-factor",
+            "factors",
+            "it shows several factors, or a u of one dimension, and this run has one factor with a u of 2",
+        ),
+        ("vae", "transfer", "method 'vae' has no classes"),
+        ("classifier", "embedding", "method 'classifier' trains no decoder and no latents"),
+    ],
+)
+def test_a_figure_that_cannot_be_is_an_error_and_nothing_is_written(
+    run_of: RunOf, run: str, only: str, message: str
+) -> None:
+    path = run_of(run)
+    result = draw(path, "--only", "losses", "--only", only)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (path / "figures").exists()
+
+
+def test_a_run_without_an_epoch_has_no_losses(run_of: RunOf) -> None:
+    path = run_of("coloured")
+    (path / "metrics.jsonl").unlink()
+    assert "losses.png" not in draw(path).output
+    result = draw(path, "--only", "losses")
+    assert result.exit_code == 1
+    assert f"--only losses does not fit {path}: no epoch of it has ended" in result.output
+
+
+def test_a_run_or_checkpoint_that_is_not_there_is_an_error_that_says_what_to_do(run_of: RunOf, tmp_path: Path) -> None:
+    result = draw(tmp_path / "none")
+    assert result.exit_code == 1
+    assert "is no run directory: config.json is missing; train one with 'partedvae train'" in result.output
+    path = run_of("toys")
+    (path / "checkpoint.pt").unlink()
+    result = draw(path)
+    assert result.exit_code == 1
+    assert "has no checkpoint yet" in result.output
+
+
+def test_a_data_set_without_test_images_is_an_error(run_of: RunOf) -> None:
+    result = draw(run_of("no-test"))
+    assert result.exit_code == 1
+    assert "no-test has no test images, and the figures show test images" in result.output
+
+
+def test_an_output_that_cannot_be_made_is_an_error(run_of: RunOf, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = draw(run_of("toys"), "--output", tmp_path / "file" / "folder")
+    assert result.exit_code == 1
+    assert "Not a directory" in result.output
+
+
+def test_a_run_of_a_data_set_that_is_unknown_is_an_error(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run_of("toys")
+    values = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**values, "dataset": "mnits"}))
+    monkeypatch.undo()
+    result = draw(path)
+    assert result.exit_code == 1
+    assert "'mnits'; did you mean 'mnist'?" in result.output
+
+
+def test_the_help_names_every_figure() -> None:
+    text = draw("--help").output
+    assert all(f"\n  {name} " in text for name in FIGURES)

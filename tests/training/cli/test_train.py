@@ -1,0 +1,92 @@
+"""Bad input at the doors of train, evaluate and describe: a clear message, exit code 1, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import partedvae.training.runs.data
+from partedvae.training.cli.train import describe, evaluate, train
+from partedvae.training.data.dataset import ImageDataset
+from tests.training.figures.runs import load, write_run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnits"], "no data set is called 'mnits'; did you mean 'mnist'? (there are: mnist"),
+        (["mnist", "--recipe", "papr"], "no recipe for 'mnist' is called 'papr'; did you mean 'paper'?"),
+        (
+            ["mnist", "--set", "objective.gamma=1"],
+            "--set knows no key 'objective.gamma'; did you mean 'objective.gamma_",
+        ),
+        (["mnist", "--set", "epochs=x"], "--set epochs='x': expected a whole number"),
+        (["mnist", "--labels", "-1"], "labels is -1; it must be 0 or more"),
+        (["mnist", "--labels", "60001"], "--labels 60001 is more than the 60000 labelled training images"),
+        (["mnist", "--epochs", "0"], "epochs is 0; it must be at least 1"),
+        (["mnist", "--device", "cuda"], "--device cuda: this PyTorch"),
+        (["mnist", "--method", "vae", "--labels", "100"], "method 'vae' uses no labels; leave --labels out"),
+        (["mnist", "--method", "gan"], "no method is called 'gan'"),
+        (["mnist", "--set", "train_images=70000"], "train_images is 70000; mnist has 60000 training images"),
+        (["mnist", "--labelled", "frist"], "no way to choose labelled images is called 'frist'; did you mean 'first'?"),
+        (["mnist", "--precision", "bf16-mixed"], "--precision bf16-mixed is for GPUs"),
+        (["mnist", "--seed", "99999999999999999999"], "it must be less than 2**62"),
+        (["folder:"], "folder: names no folder; write folder:PATH"),
+        (["mnist", "--resume"], "is no run directory: config.json is missing"),
+    ],
+)
+def test_train_refuses_what_cannot_be_and_writes_nothing(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset, arguments: list[str], message: str
+) -> None:
+    output = tmp_path / "run"
+    result = CliRunner().invoke(train, [*arguments, "--output", str(output), "--data", str(data_dir)])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not output.exists()
+
+
+def test_evaluate_refuses_a_run_that_is_not_there(tmp_path: Path) -> None:
+    result = CliRunner().invoke(evaluate, [str(tmp_path / "none")])
+    assert result.exit_code == 1
+    assert "is no run directory: config.json is missing; train one with 'partedvae train'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "config.json cannot be read"), ('{"model": {}}', "config.json cannot be read")],
+)
+def test_evaluate_refuses_a_damaged_configuration(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    result = CliRunner().invoke(evaluate, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_describe_shows_the_default_recipe_and_refuses_an_unknown_one() -> None:
+    assert "consistency weight" in CliRunner().invoke(describe, ["mnist"]).output
+    result = CliRunner().invoke(describe, ["mnist", "--recipe", "best"])
+    assert result.exit_code == 1
+    assert "no recipe for 'mnist' is called 'best' (there are: default, paper)" in result.output
+    result = CliRunner().invoke(describe, ["mnist", "--set", "labelled=balance"])
+    assert result.exit_code == 1
+    assert "no way to choose labelled images is called 'balance'; did you mean 'balanced'?" in result.output
+
+
+def test_predictions_that_cannot_be_written_are_told_after_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partedvae.training.runs.data, "load_dataset", load)
+    run = write_run(tmp_path / "run", "toys")
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "y.npz"
+    result = CliRunner().invoke(evaluate, [str(run), "--predictions", str(place)])
+    assert result.exit_code == 1
+    assert "toys, recipe default" in result.output
+    assert f"Error: --predictions {place} cannot be written: [Errno 17] File exists" in result.output
+    assert "name a file in a folder that you can write to" in result.output
+    assert CliRunner().invoke(evaluate, [str(run), "--predictions", str(tmp_path / "new" / "y.npz")]).exit_code == 0
+    with np.load(tmp_path / "new" / "y.npz") as arrays:
+        assert arrays["corner"].shape == arrays["shade"].shape == (64,)

@@ -1,0 +1,36 @@
+"""Schedules are functions of the step."""
+
+from __future__ import annotations
+
+import pytest
+
+from partedvae.training.config.presets import recipe
+from partedvae.training.config.schedules import schedule_at
+from partedvae.training.data.mnist import INFO
+
+
+def test_the_papers_mnist_run_ends_at_the_capacity_that_its_epochs_allow() -> None:
+    """60 epochs of 938 steps against a ramp of 100,000: 7 * 0.5628."""
+    config = recipe(INFO, "paper")
+    steps = 60 * 938
+    end = schedule_at(steps, steps, config.schedule, config.objective)
+    assert end.capacity_z == pytest.approx(3.9396)
+    assert end.attention_slope == 8.0
+    assert end.rate_scale == 1.0
+
+
+def test_the_attention_slope_of_the_paper_recipe_gains_2e_4_a_step() -> None:
+    config = recipe(INFO, "paper")
+    slopes = [schedule_at(step, 56_280, config.schedule, config.objective).attention_slope for step in (0, 1, 35_000)]
+    assert slopes == pytest.approx([1.0, 1.0002, 8.0])
+
+
+@pytest.mark.parametrize("total", [100, 4000])
+def test_the_default_recipe_rescales_all_ramps_with_the_run(total: int) -> None:
+    config = recipe(INFO, "default")
+    middle = schedule_at(total // 2, total, config.schedule, config.objective)
+    end = schedule_at(total, total, config.schedule, config.objective)
+    assert middle.capacity_u == pytest.approx(7 * 0.5 / 0.85)
+    assert (end.capacity_z, end.capacity_u, end.attention_slope) == (7.0, 7.0, 8.0)
+    three_quarters = schedule_at(3 * total // 4, total, config.schedule, config.objective)
+    assert (middle.rate_scale, three_quarters.rate_scale, end.rate_scale) == pytest.approx((1.0, 0.5, 0.0))

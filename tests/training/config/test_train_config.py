@@ -1,0 +1,111 @@
+"""Configurations: Table 6's values, what is refused, and `--set`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from partedvae.training.config.overrides import apply_overrides, settable_keys
+from partedvae.training.config.presets import recipe
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.mnist import INFO
+from partedvae.training.data.registry import entry
+
+
+def test_the_paper_recipe_has_table_6s_values() -> None:
+    config = recipe(INFO, "paper")
+    objective = config.objective
+    assert (objective.gamma_c, objective.gamma_h) == (15, 30)
+    assert (objective.gamma_z, objective.gamma_u, objective.gamma_bc) == (15, 15, 30)
+    assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (7, 7, 100_000)
+    assert (objective.overlap_tolerance, objective.reconstruction) == (0.15, "bce")
+    assert (config.epochs, config.batch_size, config.optimiser.learning_rate) == (60, 64, 0.0015)
+    assert (config.model.z_dim, config.model.factors[0].u_dim) == (6, 10)
+
+
+def test_the_paper_recipes_of_dsprites_and_celeba_have_table_6s_values(tmp_path: Path) -> None:
+    config = recipe(entry("dsprites").describe(tmp_path), "paper")
+    objective = config.objective
+    assert (objective.gamma_c, objective.gamma_h, objective.gamma_z, objective.gamma_u) == (100, 10, 50, 50)
+    assert (objective.gamma_bc, objective.overlap_tolerance, objective.reconstruction) == (10, 0.1, "bce")
+    assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (30, 5, 300_000)
+    assert (config.epochs, config.optimiser.learning_rate, config.model.z_dim) == (30, 5e-4, 5)
+    assert config.model.encoder_channels == (32, 32, 64, 64)
+    config = recipe(entry("celeba").describe(tmp_path), "paper")
+    objective = config.objective
+    assert (objective.gamma_c, objective.gamma_h, objective.gamma_z, objective.gamma_u) == (2000, 10, 1000, 1000)
+    assert (objective.gamma_bc, objective.overlap_tolerance, objective.reconstruction) == (500, 0.2, "l1")
+    assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (30, 15, 125_000)
+    assert (config.epochs, config.optimiser.learning_rate, config.model.z_dim) == (80, 5e-4, 10)
+    assert [len(factor.classes) for factor in config.model.factors] == [4, 3, 2, 3, 2, 2, 2, 2]
+    assert config.model.encoder_channels == (32, 32, 64, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_a_configuration_survives_json(name: str) -> None:
+    config = recipe(INFO, name)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_set_changes_one_field_of_each_type() -> None:
+    settings = [
+        "objective.gamma_bc=0",
+        "supervision.augment=no",
+        "model.network_size=64, 64",
+        "objective.kl_u=matched",
+        "batch_size=32",
+    ]
+    config = apply_overrides(recipe(INFO, "default"), settings)
+    assert config.objective.gamma_bc == 0.0
+    assert config.supervision.augment is False
+    assert config.model.network_size == (64, 64)
+    assert config.objective.kl_u == "matched"
+    assert config.batch_size == 32
+    assert config.objective.gamma_z == 15
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("gamma_bc=0", "--set knows no key 'gamma_bc'; did you mean 'objective.gamma_bc'?"),
+        ("objective.gama_z=1", "did you mean 'objective.gamma_z'?"),
+        ("epochs", "--set 'epochs' is not KEY=VALUE"),
+        ("epochs=few", "--set epochs='few': expected a whole number"),
+        ("objective.kl_u=both", "expected one of sampled, matched"),
+        ("supervision.augment=perhaps", "expected true or false"),
+        ("epochs=0", "epochs is 0; it must be at least 1"),
+        ("objective.gamma_z=-1", "objective.gamma_z is -1.0; it must be 0 or more"),
+        ("supervision.ema_decay=1", "supervision.ema_decay is 1.0; it must be in [0, 1)"),
+        ("model.encoder_channels=32", "must have the same length"),
+        ("model.encoder_channels=0,2,3", "all at least 1"),
+        ("model.network_size=4,4", "model.network_size is (4, 4); it must be at least 8 each way"),
+        ("model.network_size=16", "expected 2 whole numbers with commas between"),
+        ("schedule.attention_slope=-5", "schedule.attention_slope is -5.0; it must be above 0"),
+        ("schedule.plateau_patience=-5", "schedule.plateau_patience is -5; it must be 0 or more"),
+        ("schedule.supervised_cooldown=-5", "schedule.supervised_cooldown is -5; it must be 0 or more"),
+        ("labelled=foo", "no way to choose labelled images is called 'foo' (there are: first, stratified, balanced"),
+        ("objective.gamma_bc=inf", "expected a number"),
+    ],
+)
+def test_set_refuses_what_makes_no_sense(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        apply_overrides(recipe(INFO, "default"), [setting])
+
+
+def test_names_that_do_not_exist_are_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no recipe for 'mnist' is called 'papr'; did you mean 'paper'\?"):
+        recipe(INFO, "papr")
+
+
+def test_every_key_is_settable_to_its_own_value() -> None:
+    """So that no field has a type that `--set` cannot parse."""
+    config = recipe(INFO, "default")
+    for key in settable_keys():
+        value: object = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert apply_overrides(config, [f"{key}={text}"]) == config

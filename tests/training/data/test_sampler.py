@@ -1,0 +1,28 @@
+"""Batches are a function of seed and step."""
+
+from __future__ import annotations
+
+import torch
+
+from partedvae.training.data.sampler import Batches
+
+
+def test_a_pass_sees_every_item_once_in_another_order_each_time() -> None:
+    batches = Batches(10, 4, seed=3)
+    assert batches.per_pass == 3
+    passes = [torch.cat([batches[3 * number + k] for k in range(3)]).tolist() for number in range(2)]
+    assert sorted(passes[0]) == sorted(passes[1]) == list(range(10))
+    assert passes[0] != passes[1]
+
+
+def test_a_step_has_the_same_batch_whatever_was_asked_before() -> None:
+    one, other = Batches(50, 8, seed=1), Batches(50, 8, seed=1)
+    for step in range(20):
+        _ = one[step]
+    assert torch.equal(one[13], other[13])
+    assert not torch.equal(one[13], Batches(50, 8, seed=2)[13])
+
+
+def test_fewer_items_than_a_batch_are_all_in_every_batch() -> None:
+    batches = Batches(3, 64, seed=0)
+    assert sorted(batches[0].tolist()) == sorted(batches[7].tolist()) == [0, 1, 2]

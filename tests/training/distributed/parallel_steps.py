@@ -1,0 +1,48 @@
+"""A program for torchrun: a few training steps on the toys; the first rank saves losses and weights.
+
+Usage: parallel_steps.py OUTPUT METHOD TRAIN_IMAGES
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from partedvae.training.config.overrides import apply_overrides
+from partedvae.training.config.train_config import MethodName
+from partedvae.training.data.dataset import first_labelled
+from partedvae.training.distributed import Ranks, launch
+from partedvae.training.engine.device import prepare
+from partedvae.training.engine.trainer import Trainer
+from tests.training.objectives.test_methods import config_of
+from tests.training.toys import tiny_config, toy_dataset
+
+STEPS = 6
+
+
+def main(output: Path, method: str, train_images: int) -> None:
+    """Train and save."""
+    torch.set_num_threads(1)
+    if method == "default":
+        # With every term that a recipe may have.
+        config = apply_overrides(tiny_config(), ("objective.gamma_leakage=5", "objective.gamma_exchange=5"))
+    else:
+        config = config_of(cast(MethodName, method))
+    train = toy_dataset().train.first(train_images)
+    ranks = Ranks(launch("cpu", "32-true"))
+    prepare(config.seed)
+    trainer = Trainer(config, train, first_labelled(train, config.labels), ranks)
+    trainer.warm_start()
+    losses = [trainer.train_step() for _ in range(STEPS)]
+    # A mean over images is one rank's; averaged over ranks it is the batch's.
+    means = torch.stack([ranks.mean(torch.stack(list(step.values()))) for step in losses])
+    if ranks.is_first:
+        weights = torch.cat([p.detach().flatten() for p in trainer.final_model.parameters()])
+        torch.save({"world": ranks.world, "losses": means, "names": list(losses[0]), "weights": weights}, output)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,79 @@
+"""Two processes compute what one does on the same global batch, and do not get in each other's way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from partedvae.training.distributed import Noise
+
+STEPS_PROGRAM = Path(__file__).parent / "parallel_steps.py"
+RUN_PROGRAM = Path(__file__).parent / "parallel_run.py"
+ROOT = Path(__file__).parents[3]
+
+
+def torchrun(processes: int, program: Path, *arguments: object) -> None:
+    """Run a program on that many processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [*command, str(program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def steps(output: Path, method: str, processes: int, train_images: int = 320) -> dict[str, Any]:
+    """Train a few steps on that many processes and return what the first saved."""
+    torchrun(processes, STEPS_PROGRAM, output, method, train_images)
+    saved: dict[str, Any] = torch.load(output, weights_only=True)
+    assert saved["world"] == processes
+    return saved
+
+
+@pytest.mark.parametrize("method", ["default", "factor-vae"])
+def test_two_processes_train_as_one(tmp_path: Path, method: str) -> None:
+    one = steps(tmp_path / "one.pt", method, 1)
+    two = steps(tmp_path / "two.pt", method, 2)
+    skipped = {"total_correlation", "discriminator", "loss"} if method == "factor-vae" else set()
+    for k, name in enumerate(one["names"]):
+        if name not in skipped:  # FactorVAE shuffles within a rank: another draw, no other method
+            torch.testing.assert_close(two["losses"][:, k], one["losses"][:, k], rtol=2e-3, atol=2e-3)
+    if method == "default":
+        torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-3, atol=1e-4)
+
+
+def test_only_the_first_of_two_processes_draws_a_data_set(tmp_path: Path) -> None:
+    torchrun(2, RUN_PROGRAM, tmp_path)
+    assert sorted((tmp_path / "log").read_text().splitlines()) == ["0 drew", "0 found", "1 found"]
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_last_batch_of_fewer_images_than_processes_is_trained_on(tmp_path: Path) -> None:
+    """Three steps of 32, then one of a single image, which nobody can divide."""
+    one, two = (steps(tmp_path / f"{count}.pt", "default", count, train_images=97) for count in (1, 2))
+    assert torch.isfinite(two["weights"]).all()
+    # The last image has other noise on each rank, so that only what does not depend on it is the same.
+    k = one["names"].index("supervised")
+    torch.testing.assert_close(two["losses"][:, k], one["losses"][:, k], rtol=2e-3, atol=2e-3)
+    k = one["names"].index("entropy")
+    torch.testing.assert_close(two["losses"][:4, k], one["losses"][:4, k], rtol=2e-3, atol=2e-3)
+
+
+def test_ranks_draw_the_rows_of_one_draw() -> None:
+    for kind in ("normal", "uniform", "gumbel"):
+        torch.manual_seed(3)
+        whole = getattr(Noise(), kind)(torch.empty(6, 2))
+        rows = []
+        for rank in range(3):
+            torch.manual_seed(3)
+            rows.append(getattr(Noise(rank, 3), kind)(torch.empty(2, 2)))
+        assert torch.equal(torch.cat(rows), whole)

@@ -1,0 +1,182 @@
+"""Whole runs by the command, on a part of the real MNIST: what they leave, how they stop, and how they go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.runs.directory import RunDirectory
+from tests.processes import wait_until
+
+SMALL = (
+    "mnist",
+    "--epochs",
+    "3",
+    "--labels",
+    "64",
+    "--set",
+    "train_images=640",
+    "--set",
+    "supervision.warm_start_steps=5",
+)
+"""A run of 15 steps."""
+
+
+def command(*arguments: str, data_dir: Path) -> list[str]:
+    return [sys.executable, "-m", "partedvae", "train", *arguments, "--data", str(data_dir), "--device", "cpu"]
+
+
+def train(*arguments: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments, data_dir=data_dir), capture_output=True, text=True, check=False)
+
+
+def final_weights(run: Path) -> dict[str, torch.Tensor]:
+    state = RunDirectory(run).load_checkpoint(torch.device("cpu"))
+    weights: dict[str, torch.Tensor] = state["final_model"]
+    return weights
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, data_dir: Path) -> Path:
+    """Return a small run that nobody disturbed."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    done = train(*SMALL, "--output", str(path), data_dir=data_dir)
+    assert done.returncode == 0, done.stderr
+    assert f"next: partedvae export {path} models/mnist" in done.stdout
+    return path
+
+
+def test_a_run_directory_tells_how_it_came_to_be(whole_run: Path) -> None:
+    summary = json.loads((whole_run / "summary.json").read_text())
+    assert (summary["dataset"], summary["recipe"], summary["seed"], summary["labels"]) == ("mnist", "default", 0, 64)
+    assert 0.1 < summary["accuracy"]["digit"] <= 1
+    assert json.loads((whole_run / "config.json").read_text())["train_images"] == 640
+    provenance = json.loads((whole_run / "provenance.json").read_text())
+    assert provenance["labelled_images"] == list(range(64))
+    assert provenance["label_counts"] == {"digit": 64}
+    assert provenance["data"]["train-images-idx3-ubyte"].startswith("ba891046")
+    assert provenance["versions"]["torch"] == torch.__version__
+    rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["step"] for row in rows] == [5, 10, 15]
+    assert len(list(whole_run.glob("events.out.tfevents.*"))) == 1
+    assert not list(whole_run.glob(".*.partial"))
+
+
+def test_a_run_killed_with_sigkill_and_resumed_ends_with_the_same_weights(
+    whole_run: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    path = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(*SMALL, "--output", str(path), data_dir=data_dir), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    with process:
+        wait_until((path / "checkpoint.pt").exists)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (path / "summary.json").exists()
+    resumed = train(*SMALL, "--output", str(path), "--resume", data_dir=data_dir)
+    assert resumed.returncode == 0, resumed.stderr
+    expected, actual = final_weights(whole_run), final_weights(path)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    rows = [(path / "metrics.jsonl").read_text(), (whole_run / "metrics.jsonl").read_text()]
+    assert rows[0] == rows[1]
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_the_same_step(
+    whole_run: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    """SIGTERM while it trains: exit code 130, and the checkpoint holds the step it was at."""
+    path = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(*SMALL, "--output", str(path), data_dir=data_dir),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    with process:
+        wait_until((path / "checkpoint.pt").exists)
+        process.terminate()
+        _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "continue with the same command and --resume" in errors
+    assert "Traceback" not in errors
+    step = RunDirectory(path).load_checkpoint(torch.device("cpu"))["trainer"]["step"]
+    assert 5 <= step < 15
+    resumed = train(*SMALL, "--output", str(path), "--resume", data_dir=data_dir)
+    assert resumed.returncode == 0, resumed.stderr
+    # The same numbers up to the rounding of another number of threads.
+    expected, actual = final_weights(whole_run), final_weights(path)
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name], atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "holds a run already; continue it with --resume, or choose another --output"),
+        (("--resume",), "has ended already"),
+        (
+            ("--resume", "--seed", "1"),
+            "--resume continues a run as it began, and this one has seed 0; leave the options as they were",
+        ),
+    ],
+)
+def test_a_run_that_is_there_is_never_overwritten(
+    whole_run: Path, data_dir: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    before = (whole_run / "checkpoint.pt").read_bytes()
+    done = train(*SMALL, "--output", str(whole_run), *arguments, data_dir=data_dir)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (whole_run / "checkpoint.pt").read_bytes() == before
+
+
+def test_training_without_labels_works(tmp_path: Path, data_dir: Path, mnist: ImageDataset) -> None:
+    done = train(*SMALL, "--labels", "0", "--output", str(tmp_path / "run"), data_dir=data_dir)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["labels"], summary["accuracy"]) == (0, {})
+
+
+def test_a_run_that_lost_only_its_summary_gets_it_back(tmp_path: Path, data_dir: Path, whole_run: Path) -> None:
+    """Killed after the last checkpoint: there is nothing left to train, but the result is still to be written."""
+    path = tmp_path / "run"
+    shutil.copytree(whole_run, path)
+    before = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").unlink()
+    done = train(*SMALL, "--output", str(path), "--resume", data_dir=data_dir)
+    assert done.returncode == 0, done.stderr
+    after = json.loads((path / "summary.json").read_text())
+    assert (after["accuracy"], after["epochs"]) == (before["accuracy"], before["epochs"])
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_checkpoint(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset
+) -> None:
+    done = train(*SMALL, "--set", "optimiser.learning_rate=1e30", "--output", str(tmp_path / "run"), data_dir=data_dir)
+    assert done.returncode == 1
+    assert "training diverged in epoch 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_collapsed_classifier_is_said_aloud_at_the_end_of_the_epoch(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset
+) -> None:
+    """A huge entropy weight without labels sends all images into one class."""
+    settings = ("--set", "objective.gamma_h=100000", "--set", "objective.gamma_c=0", "--epochs", "1", "--labels", "0")
+    done = train(*SMALL, *settings, "--output", str(tmp_path / "run"), data_dir=data_dir)
+    assert done.returncode == 0, done.stderr
+    assert "warning: q(c) has collapsed: digit knows" in done.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]

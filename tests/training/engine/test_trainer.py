@@ -1,0 +1,171 @@
+"""Training learns, repeats itself exactly, and uses few labels, or none."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+import torch
+
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.dataset import DataError, Split, first_labelled
+from partedvae.training.distributed import Ranks, launch
+from partedvae.training.engine.device import prepare
+from partedvae.training.engine.trainer import Trainer
+from partedvae.training.evaluation.diagnostics import warnings
+from partedvae.training.evaluation.evaluation import evaluate
+from tests.training.toys import tiny_config, toy_dataset, toy_split
+
+
+def ranks() -> Ranks:
+    """Return the only process."""
+    return Ranks(launch("cpu", "32-true"))
+
+
+def trained(config: TrainConfig) -> Trainer:
+    """Train on the toys to the end."""
+    train = toy_dataset().train
+    prepare(config.seed)
+    trainer = Trainer(config, train, first_labelled(train, config.labels), ranks())
+    trainer.warm_start()
+    while trainer.step < trainer.total_steps:
+        trainer.train_step()
+        if trainer.step % trainer.steps_per_epoch == 0:
+            trainer.end_epoch()
+    return trainer
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    """Return all weights of the model as one vector."""
+    return torch.cat([p.detach().flatten() for p in trainer.final_model.parameters()])
+
+
+def test_training_learns_both_factors_from_forty_labels_and_raises_no_warning() -> None:
+    config = tiny_config(epochs=15)
+    evaluation = evaluate(trained(config).final_model, toy_dataset().test, config)
+    assert evaluation.accuracies["corner"] > 0.9
+    assert evaluation.accuracies["shade"] > 0.9
+    assert warnings(evaluation, "partedvae") == []
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name: str) -> None:
+    first = weights(trained(tiny_config(name, epochs=1)))
+    assert torch.equal(first, weights(trained(tiny_config(name, epochs=1))))
+    assert not torch.equal(first, weights(trained(tiny_config(name, epochs=1, seed=1))))
+
+
+def test_the_reconstruction_error_falls() -> None:
+    config = tiny_config("paper")
+    train = toy_dataset().train
+    prepare(0)
+    trainer = Trainer(config, train, first_labelled(train, 40), ranks())
+    epochs = []
+    for _ in range(4):
+        for _ in range(trainer.steps_per_epoch):
+            trainer.train_step()
+        epochs.append(trainer.end_epoch()["reconstruction"])
+    assert epochs[3] < epochs[1] < epochs[0]
+
+
+def test_without_labels_nothing_supervised_happens() -> None:
+    config = tiny_config(labels=0)
+    train = toy_dataset().train
+    hidden = Split(images=train.images, labels=torch.full_like(train.labels, -1))
+    prepare(0)
+    trainer = Trainer(config, hidden, first_labelled(hidden, 0), ranks())
+    trainer.warm_start()
+    losses = trainer.train_step()
+    assert losses["supervised"].item() == 0.0
+    assert losses["consistency"].item() == 0.0
+    assert losses["reconstruction"].item() > 0
+
+
+def test_three_labels_train_with_batches_of_three() -> None:
+    """The authors' code skips supervision when there are fewer labels than a batch."""
+    config = tiny_config("paper", labels=3)
+    train = toy_dataset().train
+    prepare(0)
+    trainer = Trainer(config, train, first_labelled(train, 3), ranks())
+    assert trainer.train_step()["supervised"].item() > 0
+
+
+def test_labels_that_are_not_chosen_are_never_read() -> None:
+    train = toy_dataset().train
+    labelled = first_labelled(train, 40)
+    scrambled = train.labels.clone()
+    scrambled[40:] = 0
+    results = []
+    for labels in (train.labels, scrambled):
+        prepare(0)
+        trainer = Trainer(tiny_config(), Split(images=train.images, labels=labels), labelled, ranks())
+        trainer.train_step()
+        results.append(weights(trainer))
+    assert torch.equal(*results)
+
+
+def test_an_image_with_a_label_for_any_factor_is_among_the_first_labelled() -> None:
+    split = toy_split(6, 0)
+    split.labels[1] = -1
+    split.labels[2, 1] = -1
+    assert first_labelled(split, 3).tolist() == [0, 2, 3]
+
+
+def test_more_labels_than_there_are_is_an_error_that_tells_how_many() -> None:
+    with pytest.raises(DataError, match="--labels 7 is more than the 6 labelled training images"):
+        first_labelled(toy_split(6, 0), 7)
+
+
+def test_a_restored_trainer_goes_on_exactly_even_in_the_middle_of_an_epoch() -> None:
+    config = tiny_config()
+    train = toy_dataset().train
+    labelled = first_labelled(train, config.labels)
+    prepare(0)
+    trainer = Trainer(config, train, labelled, ranks())
+    trainer.warm_start()
+    for _ in range(13):
+        trainer.train_step()
+    # As a checkpoint does: the state goes through bytes, so that later steps cannot change it.
+    state = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in trainer.state_dict().items()}
+    state = torch.load(_saved(state), weights_only=True)
+    for _ in range(9):
+        trainer.train_step()
+    expected, means = weights(trainer), trainer.epoch_sums
+    prepare(99)
+    restored = Trainer(config, train, labelled, ranks())
+    restored.load_state_dict(state)
+    assert restored.step == 13
+    for _ in range(9):
+        restored.train_step()
+    assert torch.equal(weights(restored), expected)
+    assert torch.equal(restored.epoch_sums, means)
+
+
+def test_the_plateau_schedulers_halve_the_rates_of_a_run_that_stands_still() -> None:
+    config = tiny_config("paper")
+    train = toy_dataset().train
+    prepare(0)
+    trainer = Trainer(config, train, first_labelled(train, 40), ranks())
+    for _ in range(4):
+        trainer.epoch_sums.fill_(100.0)
+        trainer.end_epoch()
+    assert trainer.optimiser.param_groups[0]["lr"] == pytest.approx(0.00075)
+    assert trainer.supervised_optimiser.param_groups[0]["lr"] == pytest.approx(0.00075)
+
+
+def test_the_average_follows_the_weights_and_is_what_is_exported() -> None:
+    trainer = trained(tiny_config(epochs=1))
+    assert trainer.average is not None
+    difference = (weights(trainer) - torch.cat([p.detach().flatten() for p in trainer.model.parameters()])).abs().max()
+    assert 0 < difference.item() < 0.5
+    plain = trained(dataclasses.replace(tiny_config("paper"), epochs=1))
+    assert plain.average is None
+    assert plain.final_model is plain.model
+
+
+def _saved(state: dict[str, object]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return buffer

@@ -1,0 +1,78 @@
+"""DCI on importances and on codes whose scores are known."""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import pytest
+
+from partedvae.training.evaluation.metrics.dci import completeness, concentration, dci, disentanglement
+from tests.training.evaluation.metrics.codes import collapsed, duplicated, grid, perfect, rotated, unrelated
+
+VALUES = grid(copies=2)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_concentration_is_one_minus_the_normalised_entropy() -> None:
+    rows = np.array([[3.0, 0.0, 0.0], [1.0, 1.0, 1.0], [2.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    assert concentration(rows) == pytest.approx([1.0, 0.0, 1 - log(2) / log(3), 0.0])
+
+
+def test_dimensions_count_by_their_importance_and_factors_alike() -> None:
+    importance = np.array([[0.9, 0.0], [0.05, 0.05], [0.05, 0.95]])
+    p = 0.05
+    mixed = 1 + (p * log(p) + (1 - p) * log(1 - p)) / log(2)
+    assert disentanglement(importance) == pytest.approx((0.9 * 1 + 0.1 * 0 + 1.0 * mixed) / 2)
+    first = 1 + (0.9 * log(0.9) + 2 * p * log(p)) / log(3)
+    second = 1 + (0.95 * log(0.95) + p * log(p)) / log(3)
+    assert completeness(importance) == pytest.approx((first + second) / 2)
+
+
+def test_a_perfect_code_has_one_in_all_three() -> None:
+    result = dci(perfect(VALUES), VALUES, rng())
+    assert result[:3] == pytest.approx((1.0, 1.0, 1.0), abs=1e-6)
+    np.testing.assert_allclose(result.importance, np.eye(4), atol=1e-6)
+
+
+def test_a_duplicated_code_is_disentangled_and_informative_but_half_as_complete() -> None:
+    """Two of eight dimensions, alike: the completeness of a fair coin among eight sides."""
+    result = dci(duplicated(VALUES), VALUES, rng())
+    assert result.disentanglement == pytest.approx(1.0, abs=1e-6)
+    assert result.informativeness == 1.0
+    assert result.completeness == pytest.approx(1 - log(2) / log(8), abs=0.08)
+
+
+def test_a_rotated_code_is_informative_but_neither_disentangled_nor_complete() -> None:
+    result = dci(rotated(VALUES), VALUES, rng())
+    assert result.disentanglement < 0.2
+    assert result.completeness < 0.2
+    assert result.informativeness > 0.6
+
+
+def test_an_unrelated_code_has_neither_structure_nor_more_than_chance() -> None:
+    result = dci(unrelated(VALUES), VALUES, rng())
+    assert result.disentanglement < 0.05
+    assert result.completeness < 0.05
+    chance = float(np.mean([1 / 2, 1 / 4, 1 / 8, 1 / 16]))
+    assert result.informativeness == pytest.approx(chance, abs=0.05)
+
+
+def test_a_collapsed_code_has_zero_and_chance() -> None:
+    result = dci(collapsed(VALUES), VALUES, rng())
+    assert (result.disentanglement, result.completeness) == (0.0, 0.0)
+    assert result.informativeness == pytest.approx(0.234, abs=0.05)
+    assert not result.importance.any()
+
+
+def test_a_single_dimension_and_a_single_factor_are_no_accident() -> None:
+    result = dci(perfect(VALUES)[:, 1:2], VALUES[:, 1:2], rng())
+    assert result[:3] == (1.0, 1.0, 1.0)
+
+
+def test_the_scores_are_a_function_of_their_seed() -> None:
+    first, again = (dci(rotated(VALUES), VALUES, rng()) for _ in range(2))
+    assert first[:3] == again[:3]

@@ -1,0 +1,95 @@
+"""Probes on latents that hold the class openly, folded, or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from partedvae.training.evaluation.metrics.probes import ROWS, separation
+
+COUNT = 3_000
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return rng(1).normal(size=shape).astype(np.float32)
+
+
+LABELS = rng(2).integers(4, size=(COUNT, 1))
+CORNERS = 6 * np.eye(4, dtype=np.float32)[LABELS[:, 0]]
+
+
+def test_u_that_holds_the_class_is_read_and_z_that_does_not_is_at_chance() -> None:
+    (result,) = separation(CORNERS + normal(COUNT, 4), normal(COUNT, 3), LABELS, ("corner",), seed=0)
+    assert result.factor == "corner"
+    assert result.rows == COUNT
+    assert result.chance == pytest.approx(0.25, abs=0.04)
+    assert min(result.u) > 0.98
+    assert max(result.z) < 0.32
+
+
+def test_what_is_folded_is_found_by_the_network_alone() -> None:
+    """Class 1 lies around class 0: no line tells them apart."""
+    labels = rng(2).integers(2, size=(COUNT, 1))
+    radius = 0.5 + 2 * labels
+    angle = rng(3).uniform(0, 2 * np.pi, size=(COUNT, 1))
+    ring = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
+    (result,) = separation(ring, ring, labels, ("ring",), seed=0)
+    assert result.z.linear < 0.65
+    assert result.z.mlp > 0.98
+
+
+def test_a_collapsed_latent_is_at_chance() -> None:
+    (result,) = separation(CORNERS, np.full((COUNT, 3), 0.3, dtype=np.float32), LABELS, ("corner",), seed=0)
+    assert result.z == pytest.approx((result.chance, result.chance), abs=0.05)
+
+
+def test_images_without_a_label_take_no_part() -> None:
+    """Half the images have no label, and features that would mislead."""
+    labels, u_mean = LABELS.copy(), CORNERS.copy()
+    labels[::2] = -1
+    u_mean[::2] = CORNERS[::2][:, ::-1]
+    (result,) = separation(u_mean, normal(COUNT, 3), labels, ("corner",), seed=0)
+    assert result.rows == COUNT // 2
+    assert result.u.linear == 1.0
+
+
+def test_each_factor_has_its_own_labels_and_those_with_fewer_than_two_classes_are_left_out() -> None:
+    labels = np.stack([LABELS[:, 0], np.full(COUNT, -1), np.full(COUNT, 2), LABELS[:, 0] // 2], axis=1)
+    results = separation(CORNERS, normal(COUNT, 3), labels, ("corner", "nobody", "always", "half"), seed=0)
+    assert [result.factor for result in results] == ["corner", "half"]
+    assert results[1].u.linear == 1.0
+    assert results[1].chance == pytest.approx(0.5, abs=0.05)
+
+
+def test_chance_is_that_of_the_most_frequent_class() -> None:
+    labels = (rng(2).random((COUNT, 1)) < 0.1).astype(np.int64)
+    (result,) = separation(normal(COUNT, 2), normal(COUNT, 2), labels, ("hat",), seed=0)
+    assert result.chance == pytest.approx(0.9, abs=0.03)
+    assert result.z == pytest.approx((result.chance, result.chance), abs=0.02)
+
+
+def test_a_model_without_u_is_probed_for_the_class_in_z() -> None:
+    """As the unsupervised baselines."""
+    (result,) = separation(np.zeros((COUNT, 0), dtype=np.float32), CORNERS, LABELS, ("corner",), seed=0)
+    assert result.z.linear == 1.0
+    assert result.u == (result.chance, result.chance)
+
+
+@pytest.mark.parametrize("count", [8, 40])
+def test_few_images_and_rare_classes_are_probed_too(count: int) -> None:
+    labels = np.minimum(np.arange(count), 3).reshape(-1, 1)
+    (result,) = separation(normal(count, 2), normal(count, 2), labels, ("corner",), seed=0)
+    assert result.rows == count
+
+
+def test_at_most_ten_thousand_images_are_used_and_the_seed_decides_which() -> None:
+    labels = rng(2).integers(2, size=(ROWS + 2_000, 1))
+    weak = (0.5 * labels + rng(3).normal(size=labels.shape)).astype(np.float32)
+    first, again, other = (separation(weak, weak, labels, ("class",), seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert first[0].rows == ROWS

@@ -1,0 +1,98 @@
+"""All scores at once, from a model's images to a report."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from partedvae.training.evaluation.metrics.representation import represent
+from partedvae.training.evaluation.metrics.scores import disentanglement_scores
+from partedvae.training.model.networks import preprocess
+from partedvae.training.model.partedvae import PartedVAE
+from tests.training.evaluation.metrics.codes import NAMES, blurred, collapsed, grid, perfect
+from tests.training.toys import TOY_MODEL, tiny_config, toy_split
+
+VALUES = grid()
+
+
+def test_a_perfect_code_has_the_best_of_every_score() -> None:
+    scores = disentanglement_scores(perfect(VALUES), VALUES, NAMES, seed=0)
+    summary = scores.summary()
+    sap = summary.pop("sap")
+    assert summary == pytest.approx(dict.fromkeys(summary, 1.0), abs=1e-6)
+    assert list(summary) == [
+        "factor_vae",
+        "factor_paper",
+        "mig",
+        "dci_disentanglement",
+        "dci_completeness",
+        "dci_informativeness",
+    ]
+    assert 0.2 < sap < 0.5
+
+
+def test_a_collapsed_code_has_no_score_and_no_nan() -> None:
+    report = disentanglement_scores(collapsed(VALUES), VALUES, NAMES, seed=0).report()
+    informativeness = report["scores"].pop("dci_informativeness")
+    assert report["scores"] == dict.fromkeys(report["scores"], 0.0)
+    assert informativeness == pytest.approx(0.234, abs=0.05)
+    assert "NaN" not in json.dumps(report)
+
+
+def test_the_same_seed_gives_the_same_report_and_it_is_json() -> None:
+    first, again = (disentanglement_scores(blurred(VALUES), VALUES, NAMES, seed=3).report() for _ in range(2))
+    assert json.loads(json.dumps(first)) == again
+    assert first["images"] == len(VALUES)
+    assert list(first["mig_by_factor"]) == list(NAMES)
+    for name, table in first["tables"].items():
+        assert np.shape(table) == (5, 4), name
+    assert first["active_dims"] == {"factor_vae": [True] * 5, "factor_paper": [True] * 4 + [False]}
+
+
+def test_factors_that_do_not_vary_are_left_out() -> None:
+    """As the colour of dSprites: always white."""
+    values = np.concatenate([np.zeros((len(VALUES), 1), dtype=np.int64), VALUES], axis=1)
+    scores = disentanglement_scores(perfect(VALUES), values, ("colour", *NAMES), seed=0)
+    assert scores.factors == NAMES
+    assert scores.factor_vae.score == 1.0
+    with pytest.raises(ValueError, match=r"no factor of \('colour',\) takes two values among 4096 images"):
+        disentanglement_scores(perfect(VALUES), values[:, :1], ("colour",), seed=0)
+
+
+class Recorded:
+    """Images that are made when asked for, and remember how many were asked for at a time."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.asked: list[int] = []
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        self.asked.append(len(indices))
+        return self.images[indices]
+
+
+def test_a_representation_is_the_posterior_means_of_images_in_order_had_batch_by_batch() -> None:
+    model = PartedVAE(TOY_MODEL)
+    images = Recorded(toy_split(1_100, 5).images[torch.arange(1_100)])
+    told: list[int] = []
+    representation = represent(model, images, tiny_config(), told.append)
+    assert images.asked == told == [500, 500, 100]
+    with torch.no_grad():
+        posterior = model.encode(preprocess(images.images, (16, 16)), slope=tiny_config().schedule.attention_slope)
+    np.testing.assert_allclose(representation.u_mean, posterior.u_mean, atol=1e-5)
+    np.testing.assert_allclose(representation.z_mean, posterior.z.mean, atol=1e-5)
+    assert representation.u_mean.dtype == representation.z_mean.dtype == np.float32
+    np.testing.assert_array_equal(
+        representation.joined, np.concatenate([representation.z_mean, representation.u_mean], axis=1)
+    )

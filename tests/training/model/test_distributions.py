@@ -1,0 +1,103 @@
+"""Every number of the objective against an independent reference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, Normal, kl_divergence
+
+from partedvae.training.model.distributions import (
+    Gaussian,
+    bhattacharyya_coefficients,
+    categorical_kl,
+    entropy,
+    kl_between,
+    kl_to_modes,
+    kl_to_standard,
+    overlap,
+)
+
+
+def random_gaussian(*shape: int) -> Gaussian:
+    return Gaussian(torch.randn(shape), torch.randn(shape))
+
+
+def reference_kl(q: Gaussian, p: Gaussian) -> torch.Tensor:
+    normals = [Normal(g.mean, (0.5 * g.logvar).exp()) for g in (q, p)]
+    return kl_divergence(*normals).sum(dim=-1)
+
+
+def test_kl_to_standard_is_that_of_torch_distributions() -> None:
+    q = random_gaussian(7, 5)
+    standard = Gaussian(torch.zeros(7, 5), torch.zeros(7, 5))
+    torch.testing.assert_close(kl_to_standard(q), reference_kl(q, standard))
+
+
+def test_kl_between_gaussians_is_that_of_torch_distributions() -> None:
+    q, p = random_gaussian(7, 5), random_gaussian(7, 5)
+    torch.testing.assert_close(kl_between(q, p), reference_kl(q, p))
+
+
+def test_kl_to_modes_pairs_every_posterior_with_every_mode() -> None:
+    q, modes = random_gaussian(7, 5), random_gaussian(3, 5)
+    divergences = kl_to_modes(q, modes)
+    assert divergences.shape == (7, 3)
+    for image in range(7):
+        for mode in range(3):
+            expected = reference_kl(
+                Gaussian(q.mean[image], q.logvar[image]), Gaussian(modes.mean[mode], modes.logvar[mode])
+            )
+            torch.testing.assert_close(divergences[image, mode], expected)
+
+
+def test_entropy_is_that_of_torch_distributions_and_log_of_the_classes_at_most() -> None:
+    logits = 3 * torch.randn(7, 4)
+    torch.testing.assert_close(entropy(logits), Categorical(logits=logits).entropy())
+    torch.testing.assert_close(entropy(torch.zeros(1, 4)), torch.tensor([math.log(4)]))
+
+
+def test_categorical_kl_is_that_of_torch_distributions() -> None:
+    q, p = torch.softmax(torch.randn(6), 0), torch.softmax(torch.randn(6), 0)
+    torch.testing.assert_close(categorical_kl(q, p), kl_divergence(Categorical(q), Categorical(p)))
+
+
+def test_categorical_kl_of_a_collapsed_posterior_is_the_log_of_the_classes_with_a_finite_gradient() -> None:
+    q = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    torch.testing.assert_close(categorical_kl(q, torch.full((4,), 0.25)), torch.tensor(math.log(4)))
+
+
+def test_bhattacharyya_coefficient_is_the_integral_of_the_root_of_the_product() -> None:
+    """Section 3.2's definition, integrated numerically in one dimension."""
+    modes = Gaussian(torch.tensor([[0.3], [1.7], [-2.0]]), torch.tensor([[0.4], [-1.2], [0.9]]))
+    grid = np.linspace(-25, 25, 200_001)
+    densities = [
+        np.exp(-0.5 * (grid - m) ** 2 / math.exp(v)) / math.sqrt(2 * math.pi * math.exp(v))
+        for m, v in zip(modes.mean.flatten().tolist(), modes.logvar.flatten().tolist(), strict=True)
+    ]
+    actual = bhattacharyya_coefficients(modes)
+    for i in range(3):
+        for j in range(3):
+            expected = np.trapezoid(np.sqrt(densities[i] * densities[j]), grid)
+            assert actual[i, j].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_bhattacharyya_coefficient_of_several_dimensions_is_the_product_over_them() -> None:
+    modes = random_gaussian(4, 3)
+    each = [bhattacharyya_coefficients(Gaussian(modes.mean[:, [d]], modes.logvar[:, [d]])) for d in range(3)]
+    torch.testing.assert_close(bhattacharyya_coefficients(modes), each[0] * each[1] * each[2])
+
+
+def test_overlap_counts_each_pair_once_and_only_what_is_above_the_tolerance() -> None:
+    """Two equal modes and one far away: one pair with coefficient 1, two pairs with 0."""
+    modes = Gaussian(torch.tensor([[0.0], [0.0], [100.0]]), torch.zeros(3, 1))
+    assert overlap(modes, 0.15).item() == pytest.approx(0.85)
+    assert overlap(modes, 1.0).item() == 0.0
+
+
+def test_samples_have_the_mean_and_the_deviation_of_the_gaussian() -> None:
+    samples = Gaussian(torch.full((200_000, 1), 2.0), torch.full((200_000, 1), math.log(9.0))).sample()
+    assert samples.mean().item() == pytest.approx(2.0, abs=0.03)
+    assert samples.std().item() == pytest.approx(3.0, abs=0.03)

@@ -1,0 +1,115 @@
+"""The networks have the paper's shapes, and calling the model changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from partedvae.training.config.presets import recipe
+from partedvae.training.data.mnist import INFO
+from partedvae.training.model.networks import feature_map_sizes, postprocess, preprocess
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.reports.describe import describe_config
+from tests.training.toys import TOY_MODEL
+
+
+def test_table_3_as_layers() -> None:
+    model = PartedVAE(recipe(INFO, "paper").model)
+    convolutions = [c for c in model.trunk.convolutions if isinstance(c, nn.Conv2d)]
+    assert [list(c.weight.shape) for c in convolutions] == [[32, 1, 4, 4], [64, 32, 4, 4], [64, 64, 4, 4]]
+    assert tuple(model.trunk.hidden.weight.shape) == (256, 1024)
+    (factor,) = model.class_factors()
+    assert tuple(factor.logits.weight.shape) == (10, 256)
+    assert tuple(factor.attention.weight.shape) == (256, 10)
+    assert tuple(factor.u_head.weight.shape) == (20, 256)
+    assert tuple(model.z_head.weight.shape) == (12, 256)
+    assert tuple(model.decoder.hidden.weight.shape) == (256, 16)
+    assert tuple(model.decoder.map.weight.shape) == (1024, 256)
+    assert [c.out_channels for c in model.decoder.convolutions] == [32, 32, 1]
+
+
+@pytest.mark.parametrize(("size", "channels"), [((16, 16), 1), ((64, 64), 3), ((218, 178), 3), ((37, 50), 1)])
+def test_the_decoder_gives_back_the_networks_size_whatever_it_is(size: tuple[int, int], channels: int) -> None:
+    config = dataclasses.replace(TOY_MODEL, network_size=size, image_size=(*size, channels))
+    model = PartedVAE(config)
+    posterior = model.encode(torch.rand(2, channels, *size), slope=8.0)
+    assert model.decoder(posterior.u_mean, posterior.z.mean).shape == (2, channels, *size)
+
+
+def test_feature_maps_halve_and_round_down() -> None:
+    assert feature_map_sizes((218, 178), 5) == [(218, 178), (109, 89), (54, 44), (27, 22), (13, 11), (6, 5)]
+
+
+def test_evaluation_takes_the_most_probable_class_and_training_a_relaxed_one() -> None:
+    model, pixels = PartedVAE(TOY_MODEL), torch.rand(4, 1, 16, 16)
+    hard, soft = model.encode(pixels, slope=8.0), model.encode(pixels, slope=8.0, temperature=0.67)
+    for factor in hard.factors:
+        assert torch.equal(factor.class_weights.argmax(1), factor.logits.argmax(1))
+        assert torch.equal(factor.class_weights.sum(1), torch.ones(4))
+        assert set(factor.class_weights.unique().tolist()) == {0.0, 1.0}
+    for factor in soft.factors:
+        torch.testing.assert_close(factor.class_weights.sum(1), torch.ones(4))
+        assert 0 < factor.class_weights.max().item() < 1
+    again = model.encode(pixels, slope=8.0)
+    assert torch.equal(hard.u_mean, again.u_mean)
+
+
+def test_the_attention_gates_hidden_units_by_class() -> None:
+    """A class whose gate is shut leaves nothing of h but the head's bias."""
+    model = PartedVAE(TOY_MODEL)
+    factor = next(model.class_factors())
+    with torch.no_grad():
+        factor.attention.weight.zero_()
+        factor.attention.bias.fill_(-1000.0)
+    u = factor.u_posterior(torch.rand(3, 32), torch.eye(4)[:3], slope=8.0)
+    torch.testing.assert_close(torch.cat(u, dim=1), factor.u_head.bias.expand(3, -1))
+
+
+def test_the_priors_log_variances_stay_within_the_authors_bound() -> None:
+    factor = next(PartedVAE(TOY_MODEL).class_factors())
+    with torch.no_grad():
+        factor.prior_raw_logvar.copy_(torch.linspace(-50, 50, 8).reshape(4, 2))
+    logvar = factor.prior_modes().logvar
+    assert (logvar.min().item(), logvar.max().item()) == (-3.0, 1.0)
+
+
+def test_prior_means_can_begin_in_a_row_of_classes() -> None:
+    factor = next(PartedVAE(dataclasses.replace(TOY_MODEL, prior_spacing=2.5)).class_factors())
+    modes = factor.prior_modes()
+    assert modes.mean[:, 0].tolist() == [-3.75, -1.25, 1.25, 3.75]
+    assert modes.logvar[:, 0].tolist() == [-1.0] * 4
+    assert modes.mean[:, 1].abs().max() < 3.75
+
+
+def test_pixels_survive_the_way_in_and_out() -> None:
+    images = torch.randint(256, (3, 28, 28, 1), dtype=torch.uint8)
+    pixels = preprocess(images, (28, 28))
+    assert pixels.shape == (3, 1, 28, 28)
+    assert (pixels.min() >= 0).item()
+    assert (pixels.max() <= 1).item()
+    assert torch.equal(postprocess(pixels, (28, 28)), images)
+    assert preprocess(images, (32, 32)).shape == (3, 1, 32, 32)
+
+
+def test_describe_prints_tables_3_and_6() -> None:
+    text = describe_config(recipe(INFO, "paper"), 60_000)
+    for line in (
+        "32 conv. 4 x 4, stride 2 -> 32 x 16 x 16",
+        "FC 1024 -> 64 x 4 x 4",
+        "FC 256 (a from c of digit), FC 2 x 10 (u from h.a)",
+        "1 conv. transpose 4 x 4, stride 2 -> 1 x 32 x 32",
+    ):
+        assert line in text
+    rows = [line.split(maxsplit=3) for line in text.splitlines()]
+    assert ["gamma", "c,", "h", "15, 30"] in rows
+    assert "3.94, 3.94 after 56,280 steps" in text
+
+
+def test_describe_leaves_out_what_a_baseline_does_not_use() -> None:
+    text = describe_config(recipe(INFO, "paper", "beta-vae"), 60_000)
+    names = [line[2:36].strip() for line in text.splitlines()]
+    assert "beta" in names
+    assert not {"gamma z, u", "labelled images", "temperature", "priors p(c)"} & set(names)

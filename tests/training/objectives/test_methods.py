@@ -1,0 +1,140 @@
+"""The baselines' terms against independent references, and that each method trains."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from partedvae.training.config.schedules import Schedule
+from partedvae.training.config.train_config import BaselineConfig, MethodName, TrainConfig
+from partedvae.training.data.dataset import first_labelled
+from partedvae.training.distributed import Ranks, launch
+from partedvae.training.engine.device import prepare
+from partedvae.training.engine.trainer import Trainer
+from partedvae.training.evaluation.evaluation import evaluate
+from partedvae.training.model.distributions import Gaussian, kl_to_standard
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.objectives.baselines import BetaVAE, decomposed_kl
+from partedvae.training.objectives.factor_vae import FactorVAE, permute_dimensions
+from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
+
+SCHEDULE = Schedule(capacity_z=1.0, capacity_u=1.0, attention_slope=4.0, rate_scale=1.0)
+
+
+def ranks() -> Ranks:
+    """Return the only process."""
+    return Ranks(launch("cpu", "32-true"))
+
+
+def config_of(method: MethodName, weight: float = 2.0, **changes: object) -> TrainConfig:
+    """Return a configuration of a method; baselines have z alone."""
+    model = TOY_MODEL if method in ("partedvae", "classifier") else dataclasses.replace(TOY_MODEL, z_dim=6, factors=())
+    labels = 40 if model.factors else 0
+    return tiny_config(
+        "paper", method=method, model=model, labels=labels, baseline=BaselineConfig(weight=weight), **changes
+    )
+
+
+def trainer_of(config: TrainConfig) -> Trainer:
+    train = toy_dataset().train
+    prepare(config.seed)
+    return Trainer(config, train, first_labelled(train, config.labels), ranks())
+
+
+@pytest.mark.parametrize("method", ["vae", "beta-vae", "beta-tcvae", "factor-vae"])
+def test_every_baseline_learns_to_reconstruct_and_needs_no_labels(method: MethodName) -> None:
+    trainer = trainer_of(config_of(method))
+    errors = []
+    for _ in range(4):
+        for _ in range(trainer.steps_per_epoch):
+            losses = trainer.train_step()
+        errors.append(trainer.end_epoch()["reconstruction"])
+    assert errors[-1] < errors[0]
+    assert losses["supervised"].item() == 0.0
+    evaluation = evaluate(trainer.final_model, toy_dataset().test, trainer.config)
+    assert evaluation.factors == ()
+    assert evaluation.reconstruction > 0
+
+
+def test_the_classifier_learns_from_labels_alone_and_leaves_the_decoder_as_it_was() -> None:
+    trainer = trainer_of(config_of("classifier", epochs=30))
+    before = [p.clone() for p in trainer.model.decoder.parameters()]
+    while trainer.step < trainer.total_steps:
+        losses = trainer.train_step()
+    assert set(losses) == {"loss", "supervised"}
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.decoder.parameters(), strict=True))
+    assert evaluate(trainer.final_model, toy_dataset().test, trainer.config).accuracies["corner"] > 0.7
+
+
+def test_beta_weighs_the_kl() -> None:
+    config = config_of("beta-vae", weight=3.0)
+    model = PartedVAE(config.model)
+    total, terms = BetaVAE(config, ranks()).losses(model, torch.rand(5, 1, 16, 16), SCHEDULE)
+    assert total.item() == pytest.approx((terms["reconstruction"] + 3 * terms["kl_z"]).item())
+
+
+def test_the_decomposed_kl_is_a_transcription_of_chen_et_al_with_loops() -> None:
+    q = Gaussian(torch.randn(6, 3), 0.5 * torch.randn(6, 3))
+    z, n = q.sample(), 100
+    densities = [[Normal(q.mean[j], (0.5 * q.logvar[j]).exp()).log_prob(z[i]) for j in range(6)] for i in range(6)]
+    information, correlation, dimensions = 0.0, 0.0, 0.0
+    for i in range(6):
+        log_qz = math.log(sum(math.exp(d.sum().item()) for d in densities[i]) / (6 * n))
+        log_prod = sum(math.log(sum(math.exp(d[k].item()) for d in densities[i]) / (6 * n)) for k in range(3))
+        log_prior = Normal(0.0, 1.0).log_prob(z[i]).sum().item()
+        information += (densities[i][i].sum().item() - log_qz) / 6
+        correlation += (log_qz - log_prod) / 6
+        dimensions += (log_prod - log_prior) / 6
+    actual = [term.item() for term in decomposed_kl(q, z, n)]
+    assert actual == pytest.approx([information, correlation, dimensions], rel=1e-4)
+
+
+def test_the_three_parts_of_the_kl_sum_to_its_sampled_value() -> None:
+    q = Gaussian(torch.randn(500, 2), torch.zeros(500, 2))
+    draws = torch.stack([torch.stack(decomposed_kl(q, q.sample(), 500)).sum() for _ in range(50)])
+    assert draws.mean().item() == pytest.approx(kl_to_standard(q).mean().item(), rel=0.02)
+
+
+def test_permuting_keeps_each_dimensions_values_and_breaks_their_pairs() -> None:
+    z = torch.arange(20.0).unsqueeze(1).expand(20, 3).contiguous()
+    permuted = permute_dimensions(z, ranks())
+    for k in range(3):
+        assert sorted(permuted[:, k].tolist()) == list(range(20))
+    assert not torch.equal(permuted[:, 0], permuted[:, 1])
+
+
+def test_the_discriminator_learns_to_tell_correlated_draws_from_permuted_ones() -> None:
+    method = FactorVAE(config_of("factor-vae"), ranks(), torch.device("cpu"))
+    losses = []
+    for _ in range(60):
+        method._z = torch.randn(64, 1).expand(64, 6).contiguous()
+        method._loss = method._discriminator_loss()
+        losses.append(method._loss.item())
+        method.after_step()
+    assert losses[0] == pytest.approx(math.log(2), abs=0.05)
+    assert losses[-1] < 0.4
+
+
+def test_factor_vae_goes_on_exactly_with_its_discriminator() -> None:
+    trainer = trainer_of(config_of("factor-vae"))
+    for _ in range(3):
+        trainer.train_step()
+
+    state = copy.deepcopy(trainer.state_dict())
+    expected = [trainer.train_step()["loss"].item() for _ in range(3)]
+    other = trainer_of(config_of("factor-vae", seed=5))
+    other.batches = trainer.batches
+    other.load_state_dict(state)
+    assert [other.train_step()["loss"].item() for _ in range(3)] == expected
+
+
+def test_a_classifier_without_labels_and_a_partedvae_without_factors_are_refused() -> None:
+    with pytest.raises(ValueError, match="method 'classifier' learns from labels alone; give it some with --labels"):
+        dataclasses.replace(config_of("classifier"), labels=0)
+    with pytest.raises(ValueError, match="method 'partedvae' needs a labelled factor"):
+        dataclasses.replace(config_of("partedvae"), model=dataclasses.replace(TOY_MODEL, factors=()))

@@ -1,0 +1,1 @@
+"""Configuration dataclasses, recipes, schedules and overrides."""

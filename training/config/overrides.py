@@ -1,0 +1,103 @@
+"""`--set KEY=VALUE`: change single fields of a configuration by their dotted names, with types and names checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from partedvae.training.config.names import nearest
+from partedvae.training.config.train_config import TrainConfig
+
+TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def settable_keys() -> dict[str, Any]:
+    """Return the type of every field that `--set` can change, by dotted name."""
+    return dict(_fields_of(TrainConfig, ""))
+
+
+def apply_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
+    """Return the configuration with each "key=value" applied.
+
+    Raises:
+        ValueError: no such key (the message names the nearest), a value of another type, or one that is out of range.
+    """
+    keys = settable_keys()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting!r} is not KEY=VALUE")
+        if key not in keys:
+            raise ValueError(f"--set knows no key {key!r}{_nearest(key, keys)}")
+        config = _replace(config, key.split("."), _parse(key, text, keys[key]))
+    return config
+
+
+def _fields_of(section: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    hints = typing.get_type_hints(section)
+    for field in dataclasses.fields(section):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from _fields_of(kind, f"{prefix}{field.name}.")
+        elif field.name not in ("factors", "dataset", "recipe", "method", "image_size"):
+            # Those follow from the data set, the recipe and the method.
+            yield prefix + field.name, kind
+
+
+def _nearest(key: str, keys: Iterable[str]) -> str:
+    """Suggest the nearest key; a name without its section counts as near."""
+    keys = list(keys)
+    same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    if same_leaf:
+        return f"; did you mean {same_leaf[0]!r}?"
+    return nearest(key, keys) or f"; it knows {', '.join(keys)}"
+
+
+def _replace(section: Any, path: list[str], value: Any) -> Any:
+    head, *rest = path
+    return dataclasses.replace(section, **{head: _replace(getattr(section, head), rest, value) if rest else value})
+
+
+def _parse(key: str, text: str, kind: Any) -> Any:
+    try:
+        return _convert(text, kind)
+    except ValueError:
+        raise ValueError(f"--set {key}={text!r}: expected {_describe(kind)}") from None
+
+
+def _convert(text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() not in TRUE_WORDS + FALSE_WORDS:
+            raise ValueError(text)
+        return text.lower() in TRUE_WORDS
+    if kind is int:
+        return int(text)
+    if kind is float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(text)
+        return number
+    if typing.get_origin(kind) is tuple:
+        element, *others = typing.get_args(kind)
+        values = tuple(_convert(part.strip(), element) for part in text.split(","))
+        if Ellipsis not in others and len(values) != 1 + len(others):
+            raise ValueError(text)
+        return values
+    if typing.get_origin(kind) is typing.Literal and text not in typing.get_args(kind):
+        raise ValueError(text)
+    return text
+
+
+def _describe(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        count = "" if Ellipsis in typing.get_args(kind) else f"{len(typing.get_args(kind))} "
+        return f"{count}whole numbers with commas between"
+    if isinstance(kind, types.UnionType):
+        return str(kind)
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))

@@ -1,0 +1,161 @@
+"""labels.csv of a folder of images: which file has which class of which factor, and whether it is for testing.
+
+    file,animal,colour,split
+    photos/1.png,cat,black,train
+    photos/2.png,dog,,test
+    photos/3.png,,white,
+
+The column `file` has paths relative to the folder. `split` may be left out, and is train where it is blank. Every other
+column is a factor, whose classes are the values in it; a blank value means that it is not known. Names that would give
+feature files two columns of one name are refused.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from partedvae.training.config.names import nearest
+from partedvae.training.data.column_names import check_column_names
+from partedvae.training.data.dataset import UNLABELLED, DataError, FactorInfo
+
+FILE_COLUMN = "file"
+SPLIT_COLUMN = "split"
+TABLE = "labels.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTable:
+    """A labels.csv that was read."""
+
+    factors: tuple[FactorInfo, ...]
+    """Its factors; the classes are sorted (as numbers where all of them are)."""
+    labels: Mapping[str, tuple[int, ...]]
+    """Labels by file, one a factor; -1 where the value is blank."""
+    tests: frozenset[str] | None
+    """Files that are for testing; None without a column `split`."""
+
+
+def read_table(folder: Path) -> LabelTable:
+    """Read `<folder>/labels.csv`.
+
+    Raises:
+        DataError: it is missing or wrong; the message has the line.
+    """
+    path = folder / TABLE
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(row)]
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is missing; write one with the first line 'file,FACTOR' and a line 'IMAGE,CLASS' for every "
+            "labelled image"
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    _check_header(path, header)
+    if not rows:
+        raise DataError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
+    cells = _cells(path, header, rows)
+    factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
+    alone = len(factor_names) == 1
+    factors = tuple(_factor(path, name, [row[name] for row in cells.values()], alone) for name in factor_names)
+    check_column_names(path, factors)
+    labels = {
+        file: tuple(f.classes.index(row[f.name]) if row[f.name] else UNLABELLED for f in factors)
+        for file, row in cells.items()
+    }
+    tests = None
+    if SPLIT_COLUMN in header:
+        tests = frozenset(file for file, row in cells.items() if row[SPLIT_COLUMN] == "test")
+        if not tests:
+            raise DataError(f"{path} has a column 'split' but no row with 'test'; mark some, or leave the column out")
+        _check_training(path, factors, labels, tests)
+    return LabelTable(factors=factors, labels=labels, tests=tests)
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    if not header:
+        raise DataError(f"{path} is empty; begin it with the line 'file,FACTOR'")
+    if len(header) == 1 and ";" in header[0]:
+        raise DataError(f"{path}, line 1: the columns are divided by semicolons; divide them by commas")
+    if FILE_COLUMN not in header:
+        raise DataError(
+            f"{path}, line 1: no column is called 'file'{nearest(FILE_COLUMN, header)} (there are: {', '.join(header)})"
+        )
+    for number, name in enumerate(header, start=1):
+        if not name:
+            raise DataError(f"{path}, line 1: column {number} has no name; give it the name of a factor")
+        if header.count(name) > 1:
+            raise DataError(f"{path}, line 1: two columns are called {name!r}")
+        if name not in (FILE_COLUMN, SPLIT_COLUMN) and name.lower() in (FILE_COLUMN, SPLIT_COLUMN):
+            raise DataError(f"{path}, line 1: unknown column {name!r}; did you mean {name.lower()!r}?")
+    if not set(header) - {FILE_COLUMN, SPLIT_COLUMN}:
+        raise DataError(f"{path}, line 1: no factor; add a column with its name, and the classes in it")
+
+
+def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> dict[str, dict[str, str]]:
+    cells: dict[str, dict[str, str]] = {}
+    lines: dict[str, int] = {}
+    for line, values in rows:
+        if len(values) != len(header):
+            raise DataError(f"{path}, line {line}: {len(values)} values for {len(header)} columns")
+        row = dict(zip(header, values, strict=True))
+        file = Path(row[FILE_COLUMN]).as_posix()
+        if not row[FILE_COLUMN]:
+            raise DataError(f"{path}, line {line}: the file is blank")
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise DataError(f"{path}, line {line}: {file!r} leaves the folder; write its path relative to the folder")
+        if file in cells:
+            raise DataError(f"{path}, line {line}: {file!r} is in line {lines[file]} already; keep one of them")
+        if row.get(SPLIT_COLUMN, "") not in ("", "train", "test"):
+            raise DataError(f"{path}, line {line}: split is {row[SPLIT_COLUMN]!r}; it must be train, test or blank")
+        cells[file], lines[file] = row, line
+    for file, line in lines.items():
+        try:
+            there = (path.parent / file).is_file()
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            raise DataError(
+                f"{path}, line {line}: {file!r} cannot be looked up: {error.strerror}; mend this path"
+            ) from error
+        if not there:
+            raise DataError(
+                f"{path}, line {line}: {path.parent / file} does not exist; paths are relative to the folder"
+            )
+    return cells
+
+
+def _factor(path: Path, name: str, values: Sequence[str], alone: bool) -> FactorInfo:
+    classes = {value for value in values if value}
+    if len(classes) < 2:
+        found = f"only the class {next(iter(classes))!r}" if classes else "no class"
+        more = "label images of another class too" if classes else "write the classes of some images into it"
+        remedy = more if alone else f"{more}, or take its column out"
+        raise DataError(f"{path}: factor {name!r} has {found}, and it needs at least two; {remedy}")
+    numbers = all(value.isdecimal() for value in classes)
+    ordered = sorted(classes, key=lambda value: (int(value) if numbers else 0, value))
+    return FactorInfo(name=name, classes=tuple(ordered))
+
+
+def _check_training(
+    path: Path, factors: Sequence[FactorInfo], labels: Mapping[str, tuple[int, ...]], tests: frozenset[str]
+) -> None:
+    """Refuse a class that no training image has: it would never be learnt, and without any label nothing would."""
+    training = [row for file, row in labels.items() if file not in tests]
+    if not any(label != UNLABELLED for row in training for label in row):
+        raise DataError(
+            f"{path}: every row with a class has 'test' in the column 'split', so that no label is left to train on; "
+            "write 'train' into some rows of each class"
+        )
+    for column, factor in enumerate(factors):
+        trained = {row[column] for row in training}
+        for label, name in enumerate(factor.classes):
+            if label not in trained:
+                raise DataError(
+                    f"{path}: every row with {name!r} in the column {factor.name!r} has 'test' in the column 'split'; "
+                    "write 'train' into at least one of them"
+                )

@@ -1,0 +1,1 @@
+"""The training engine: trainer, loop, moving average, device and signals."""

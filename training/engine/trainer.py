@@ -1,0 +1,194 @@
+"""One step of training: the supervised step (Eq. 7), then the method's own, and the state that they change."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from partedvae.training.config.schedules import schedule_at
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.augment import random_affine
+from partedvae.training.data.dataset import Images, Split
+from partedvae.training.data.sampler import Batches
+from partedvae.training.distributed import Ranks
+from partedvae.training.engine.ema import averaged
+from partedvae.training.model.networks import preprocess
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.objectives.registry import make_method
+from partedvae.training.objectives.terms import supervised_loss
+
+FACTOR = "rate_factor"
+"""Key of a parameter group's factor on the learning rate."""
+
+
+class Trainer:
+    """Model, method, optimisers, schedulers and step counter of a run."""
+
+    def __init__(self, config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], ranks: Ranks) -> None:
+        """Build the model and plan the batches.
+
+        Args:
+            config: the run's configuration; torch must be seeded already, on all ranks alike.
+            train: the training images; labels other than those of `labelled` are never read.
+            labelled: indices of the images whose labels may be used; they stay in the unlabelled stream as well.
+            ranks: the processes that train together.
+        """
+        self.config = config
+        self.ranks = ranks
+        self.device = ranks.fabric.device
+        # In memory, images go to the device once; others come when a step asks for them.
+        self.images = train.images.to(self.device) if isinstance(train.images, Tensor) else train.images
+        self.labelled_images = train.images[labelled].to(self.device)
+        self.labels = train.labels[labelled].to(self.device)
+        self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
+        self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
+        self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
+        # PyTorch's types know this call of tensors only.
+        self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
+        self.method = make_method(config, ranks, self.device, len(train))
+        self.average = averaged(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
+        rates, patience = config.optimiser, config.schedule.plateau_patience
+        self.optimiser = Adam(
+            [
+                {"params": self.model.network_parameters(), FACTOR: 1.0},
+                {"params": self.model.prior_parameters(), FACTOR: rates.prior_rate_factor},
+            ],
+            fused=True,
+        )
+        _set_rate(self.optimiser, rates.learning_rate)
+        self.supervised_optimiser = Adam(self.model.classifier_parameters(), rates.supervised_learning_rate, fused=True)
+        # Relative thresholds and cooldowns of the authors' code; the paper names only the scheduler (appendix D).
+        self.plateau = ReduceLROnPlateau(self.optimiser, factor=0.5, patience=patience, threshold=0.01, cooldown=4)
+        self.supervised_plateau = ReduceLROnPlateau(
+            self.supervised_optimiser,
+            factor=0.5,
+            patience=patience,
+            threshold=0.1,
+            cooldown=config.schedule.supervised_cooldown,
+        )
+        self.step = 0
+        self.loss_names = ("loss", *(self.method.term_names if self.method else ()), "supervised")
+        self.epoch_sums = torch.zeros(len(self.loss_names), dtype=torch.float64, device=self.device)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def final_model(self) -> PartedVAE:
+        """The model to evaluate and export: the average of the weights where there is one."""
+        return self.model if self.average is None else cast(PartedVAE, self.average.module)
+
+    def warm_start(self) -> None:
+        """Do the supervised steps that come before everything else."""
+        if self.labelled_batches is not None:
+            batches = cast(Batches, self._labelled_batches(2 * self.config.seed + 2**32))
+            for step in range(self.config.supervision.warm_start_steps):
+                self._supervised_step(batches[step])
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def train_step(self) -> dict[str, Tensor]:
+        """Do one supervised step and one of the method's, count them, and return the losses by name, in nats."""
+        schedule = schedule_at(self.step, self.total_steps, self.config.schedule, self.config.objective)
+        if self.config.schedule.learning_rate == "cosine":
+            rates = self.config.optimiser
+            _set_rate(self.optimiser, rates.learning_rate * schedule.rate_scale)
+            _set_rate(self.supervised_optimiser, rates.supervised_learning_rate * schedule.rate_scale)
+        supervised = torch.zeros((), device=self.device)
+        if self.labelled_batches is not None:
+            supervised = self._supervised_step(self.labelled_batches[self.step])
+        if self.method is None:
+            losses = {"loss": supervised, "supervised": supervised}
+        else:
+            pixels = self._pixels(self.images, self.ranks.share(self.batches[self.step]))
+            with self.ranks.fabric.autocast():
+                total, terms = self.method.losses(self.model, pixels, schedule)
+            self._update(self.optimiser, total)
+            self.method.after_step()
+            losses = {"loss": total, **terms, "supervised": supervised}
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        losses = {name: losses[name].detach() for name in self.loss_names}
+        self.epoch_sums += torch.stack(list(losses.values()))
+        self.step += 1
+        return losses
+
+    def end_epoch(self) -> dict[str, float]:
+        """Return the epoch's mean losses by name, over all ranks, and let the plateau schedulers look at them."""
+        means = self.ranks.mean(self.epoch_sums / self.steps_per_epoch).tolist()
+        self.epoch_sums.zero_()
+        losses = dict(zip(self.loss_names, means, strict=True))
+        if self.config.schedule.learning_rate == "plateau":
+            self.plateau.step(losses["loss"])
+            if self.labelled_batches is not None:
+                self.supervised_plateau.step(losses["supervised"])
+        return losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on exactly from here, random state included."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state.update(step=self.step, epoch_sums=self.epoch_sums, rng=torch.get_rng_state())
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step = state["step"]
+        self.epoch_sums = state["epoch_sums"].to(self.device)
+        torch.set_rng_state(state["rng"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "model": self.model,
+            "method": self.method,
+            "average": self.average,
+            "optimiser": self.optimiser,
+            "supervised_optimiser": self.supervised_optimiser,
+            "plateau": self.plateau,
+            "supervised_plateau": self.supervised_plateau,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _labelled_batches(self, seed: int) -> Batches | None:
+        """Plan the labelled batches; None where there are no labels or the method has no classes to use them."""
+        if not (len(self.labels) and self.config.model.factors):
+            return None
+        return Batches(len(self.labels), self.config.supervision.batch_size, seed)
+
+    def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
+        """Update the trunk and the heads of c on labelled images (section 4.5). Few labels go to every rank whole."""
+        chosen = self.ranks.share(chosen) if len(chosen) % self.ranks.world == 0 else chosen
+        pixels = self._pixels(self.labelled_images, chosen)
+        if self.config.supervision.augment:
+            pixels = random_affine(pixels, self.ranks.noise)
+        with self.ranks.fabric.autocast():
+            loss = supervised_loss(self.model.class_logits(pixels), self.labels[chosen.to(self.device)], self.ranks)
+        self._update(self.supervised_optimiser, loss)
+        return loss.detach()
+
+    def _update(self, optimiser: Adam, loss: Tensor) -> None:
+        optimiser.zero_grad()
+        loss.backward()
+        self.ranks.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
+        optimiser.step()
+
+    def _pixels(self, images: Images, chosen: Tensor) -> Tensor:
+        chosen = chosen.to(self.device) if isinstance(images, Tensor) else chosen
+        return preprocess(images[chosen].to(self.device), self.config.model.network_size)
+
+
+def _set_rate(optimiser: Adam, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get(FACTOR, 1.0)

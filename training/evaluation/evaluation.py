@@ -1,0 +1,151 @@
+"""What a model is worth on a split: accuracy and confusion by factor, and the numbers that show a collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.dataset import UNLABELLED, Images, Split
+from partedvae.training.model.distributions import categorical_kl, kl_to_standard
+from partedvae.training.model.networks import preprocess
+from partedvae.training.model.partedvae import PartedVAE, Posterior
+from partedvae.training.objectives.terms import reconstruction_error
+
+BATCH = 500
+"""Images at a time; it changes nothing but memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorEvaluation:
+    """How well one class variable is known."""
+
+    name: str
+    """Name of the factor."""
+    predictions: Int[Tensor, " images"]
+    """Index of the most probable class of each image."""
+    confusion: Int[Tensor, "classes classes"]
+    """Labelled images by true class (rows) and predicted class (columns)."""
+    information: float
+    """I(x; c) under q in nats: H(q(c)) minus the mean H(q(c | x)). Near zero when q(c | x) says nothing of x."""
+    prior_entropy: float
+    """H(p(c)) in nats: the most that a healthy q(c) would know."""
+    prior_mismatch: float
+    """KL(q(c) || p(c)) in nats, over the whole split."""
+    largest_share: tuple[str, float]
+    """The class that q(c) prefers, and its share."""
+
+    named: bool
+    """Whether training had labels of it: without, classes are clusters in any order, and accuracy means nothing."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the labelled images whose most probable class is the true one.
+
+        None without labelled images, or where classes are clusters.
+        """
+        labelled = int(self.confusion.sum())
+        return int(self.confusion.diagonal().sum()) / labelled if labelled and self.named else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A model on a split."""
+
+    images: int
+    """How many."""
+    factors: tuple[FactorEvaluation, ...]
+    """One entry a class variable."""
+    reconstruction: float
+    """Error of the reconstruction from the posterior means, summed over pixels, mean over images."""
+    kl_z: float
+    """Mean KL(q(z | x) || p(z)) in nats."""
+    z_spread: float
+    """Largest standard deviation over images of a dimension of z's mean. Near zero: z knows nothing."""
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy by factor name, where there is one."""
+        return {factor.name: factor.accuracy for factor in self.factors if factor.accuracy is not None}
+
+
+def posteriors(model: PartedVAE, images: Images, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:
+    """Yield the pixels and the posterior (most probable classes, final slope) of consecutive batches."""
+    device = next(model.parameters()).device
+    for indices in torch.arange(len(images)).split(BATCH):
+        pixels = preprocess(images[indices].to(device), config.model.network_size)
+        with torch.no_grad():
+            posterior = model.encode(pixels, slope=config.schedule.attention_slope)
+        yield pixels, posterior
+
+
+@torch.no_grad()
+def evaluate(
+    model: PartedVAE, split: Split, config: TrainConfig, label_counts: Mapping[str, int] | None = None
+) -> Evaluation:
+    """Evaluate a model on a split: accuracy is that of argmax q(c | x).
+
+    Args:
+        model: the model.
+        split: the images and their labels.
+        config: the run's configuration.
+        label_counts: labels of each factor that training had; None is `config.labels` of each.
+    """
+    probs: list[list[Tensor]] = [[] for _ in config.model.factors]
+    errors, kls, z_means = [], [], []
+    for pixels, posterior in posteriors(model, split.images, config):
+        for kept, factor in zip(probs, posterior.factors, strict=True):
+            kept.append(factor.probs.cpu())
+        logits = model.decoder.logits(posterior.u_mean, posterior.z.mean)
+        errors.append(reconstruction_error(logits, pixels, config.objective.reconstruction))
+        kls.append(kl_to_standard(posterior.z))
+        z_means.append(posterior.z.mean)
+    factors = [
+        _evaluate_factor(
+            factor.name,
+            factor.classes,
+            torch.tensor(factor.prior),
+            torch.cat(kept),
+            split.labels[:, k],
+            (config.labels if label_counts is None else label_counts[factor.name]) > 0,
+        )
+        for k, (factor, kept) in enumerate(zip(config.model.factors, probs, strict=True))
+    ]
+    return Evaluation(
+        images=len(split),
+        factors=tuple(factors),
+        reconstruction=torch.cat(errors).mean().item(),
+        kl_z=torch.cat(kls).mean().item(),
+        z_spread=torch.cat(z_means).std(dim=0).max().item(),
+    )
+
+
+def _evaluate_factor(
+    name: str,
+    classes: tuple[str, ...],
+    prior: Float[Tensor, " classes"],
+    probs: Float[Tensor, "images classes"],
+    labels: Int[Tensor, " images"],
+    named: bool,
+) -> FactorEvaluation:
+    predictions = probs.argmax(dim=1)
+    known = labels != UNLABELLED
+    pairs = labels[known] * len(classes) + predictions[known]
+    confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
+    aggregate = probs.mean(dim=0)
+    share, largest = aggregate.max(dim=0)
+    mean_entropy = -torch.xlogy(probs, probs).sum(dim=1).mean()
+    return FactorEvaluation(
+        name=name,
+        predictions=predictions,
+        confusion=confusion,
+        information=(-torch.xlogy(aggregate, aggregate).sum() - mean_entropy).item(),
+        prior_entropy=-torch.xlogy(prior, prior).sum().item(),
+        prior_mismatch=categorical_kl(aggregate, prior).item(),
+        largest_share=(classes[int(largest)], share.item()),
+        named=named,
+    )

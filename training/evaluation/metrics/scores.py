@@ -1,0 +1,102 @@
+"""All disentanglement scores of a representation at once, and their form for a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from partedvae.training.evaluation.metrics.dci import DCI, dci
+from partedvae.training.evaluation.metrics.factor_paper import factor_paper
+from partedvae.training.evaluation.metrics.factor_vae import factor_vae
+from partedvae.training.evaluation.metrics.mig import MIG, mig
+from partedvae.training.evaluation.metrics.sap import SAP, sap
+from partedvae.training.evaluation.metrics.votes import FactorScore
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisentanglementScores:
+    """How well each dimension of a representation holds one true factor."""
+
+    images: int
+    """Images that the representation is of."""
+    factors: tuple[str, ...]
+    """Names of the true factors that vary, in the order of every table; the others have nothing to hold."""
+    factor_vae: FactorScore
+    """Kim and Mnih 2018, as disentanglement_lib computes it."""
+    factor_paper: FactorScore
+    """The same idea as PartedVAE's authors computed it: to be compared with the paper's Tables 1 and 2."""
+    mig: MIG
+    """Chen et al. 2018."""
+    dci: DCI
+    """Eastwood and Williams 2018."""
+    sap: SAP
+    """Kumar et al. 2018."""
+
+    def summary(self) -> dict[str, float]:
+        """Return one number a score, by its name."""
+        return {
+            "factor_vae": self.factor_vae.score,
+            "factor_paper": self.factor_paper.score,
+            "mig": self.mig.score,
+            "dci_disentanglement": self.dci.disentanglement,
+            "dci_completeness": self.dci.completeness,
+            "dci_informativeness": self.dci.informativeness,
+            "sap": self.sap.score,
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Return everything in JSON's types; a table has a row for each dimension and a column for each factor."""
+        return {
+            "images": self.images,
+            "factors": list(self.factors),
+            "scores": self.summary(),
+            "mig_by_factor": dict(zip(self.factors, self.mig.gaps.tolist(), strict=True)),
+            "sap_by_factor": dict(zip(self.factors, self.sap.gaps.tolist(), strict=True)),
+            "tables": {
+                "factor_vae_votes": self.factor_vae.votes.T.tolist(),
+                "factor_paper_votes": self.factor_paper.votes.T.tolist(),
+                "mutual_information": self.mig.information.tolist(),
+                "importance": self.dci.importance.tolist(),
+                "sap_accuracy": self.sap.accuracy.tolist(),
+            },
+            "active_dims": {
+                "factor_vae": self.factor_vae.active.tolist(),
+                "factor_paper": self.factor_paper.active.tolist(),
+            },
+        }
+
+
+def disentanglement_scores(
+    representation: Float[np.ndarray, "images dims"],
+    values: Int[np.ndarray, "images factors"],
+    names: tuple[str, ...],
+    seed: int,
+) -> DisentanglementScores:
+    """Compute all scores; the same seed gives the same scores, and none depends on another's random numbers.
+
+    Args:
+        representation: of all images whose true factors are known, z's means and then u's for the paper's model.
+        values: their true factors, counted from 0.
+        names: names of the true factors.
+        seed: of all that is drawn.
+
+    Raises:
+        ValueError: no factor takes two values, or none has a value with the 100 images that `factor_paper` needs.
+    """
+    varying = np.flatnonzero(values.max(axis=0) > values.min(axis=0))
+    if not len(varying):
+        raise ValueError(f"no factor of {names} takes two values among {len(values)} images; scores need one that does")
+    truth = values[:, varying]
+    rngs = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(5)]
+    return DisentanglementScores(
+        images=len(representation),
+        factors=tuple(names[k] for k in varying),
+        factor_vae=factor_vae(representation, truth, rngs[0]),
+        factor_paper=factor_paper(representation, truth, rngs[1]),
+        mig=mig(representation, truth, rngs[2]),
+        dci=dci(representation, truth, rngs[3]),
+        sap=sap(representation, truth, rngs[4]),
+    )

@@ -1,0 +1,145 @@
+"""The networks of Tables 3 to 5: encoder trunk, one module a class variable, decoder; the images' way in and out."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from partedvae.training.config.architecture import FactorConfig, ModelConfig
+from partedvae.training.model.distributions import Gaussian
+
+KERNEL, STRIDE, PADDING = 4, 2, 1
+
+
+def preprocess(
+    images: UInt8[Tensor, "batch height width channels"], network_size: tuple[int, int]
+) -> Float[Tensor, "batch channels net_height net_width"]:
+    """Scale uint8 pixels to [0, 1], resize them bilinearly. Training and the exported encoder share this function."""
+    # An NHWC tensor seen as NCHW is channels_last in memory, which the convolutions want.
+    scaled = images.permute(0, 3, 1, 2).float() / 255
+    return _resize(scaled, network_size)
+
+
+def postprocess(
+    pixels: Float[Tensor, "batch channels net_height net_width"], image_size: tuple[int, int]
+) -> UInt8[Tensor, "batch height width channels"]:
+    """Resize pixels in [0, 1] to the data set's size and round them to uint8: the exported decoder's last step."""
+    resized = _resize(pixels, image_size).permute(0, 2, 3, 1)
+    return (resized * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    return functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+
+
+def feature_map_sizes(size: tuple[int, int], layers: int) -> list[tuple[int, int]]:
+    """Return the height and width before the first and after each of `layers` stride-2 convolutions."""
+    sizes = [size]
+    for _ in range(layers):
+        height, width = sizes[-1]
+        sizes.append((height // 2, width // 2))
+    return sizes
+
+
+class EncoderTrunk(nn.Module):
+    """Images to h, the feature vector that every head reads (Figure 2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels = (config.image_size[2], *config.encoder_channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, KERNEL, STRIDE, PADDING) for before, after in pairwise(channels)
+        )
+        height, width = feature_map_sizes(config.network_size, len(config.encoder_channels))[-1]
+        self.hidden = nn.Linear(channels[-1] * height * width, config.hidden_dim)
+
+    def forward(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch hidden"]:
+        """Return h."""
+        for convolution in self.convolutions:
+            pixels = functional.relu(convolution(pixels))
+        return functional.relu(self.hidden(pixels.flatten(1)))
+
+
+class ClassFactor(nn.Module):
+    """All that belongs to one class variable c_k: logits, attention, u head, and the mixture prior psi_k."""
+
+    prior_probs: Tensor
+
+    def __init__(self, config: FactorConfig, hidden_dim: int, prior_spacing: float) -> None:
+        super().__init__()
+        self.config = config
+        classes = len(config.classes)
+        self.logits = nn.Linear(hidden_dim, classes)
+        self.attention = nn.Linear(classes, hidden_dim)
+        self.u_head = nn.Linear(hidden_dim, 2 * config.u_dim)
+        self.prior_mean = nn.Parameter(torch.randn(classes, config.u_dim))
+        self.prior_raw_logvar = nn.Parameter(torch.randn(classes, config.u_dim))
+        if prior_spacing:
+            self._space_out(prior_spacing)
+        self.register_buffer("prior_probs", torch.tensor(config.prior), persistent=False)
+
+    def _space_out(self, spacing: float) -> None:
+        """Put the modes of all classes in a row: on one line of u, none can pass another once it has images."""
+        classes = len(self.config.classes)
+        with torch.no_grad():
+            self.prior_mean[:, 0] = spacing * (torch.arange(classes) - (classes - 1) / 2)
+            self.prior_raw_logvar[:, 0] = 0.0
+
+    def prior_modes(self) -> Gaussian:
+        """Return p(u | c = i) of every class i, [classes, u_dim]; log-variances are in (-3, 1) (the authors' bound)."""
+        return Gaussian(self.prior_mean, 2 * torch.tanh(self.prior_raw_logvar) - 1)
+
+    def u_posterior(
+        self, hidden: Float[Tensor, "*batch hidden"], class_weights: Float[Tensor, "*any classes"], slope: float
+    ) -> Gaussian:
+        """Return q(u | c, x) for classes given as one-hot or relaxed vectors (section 4.4).
+
+        Args:
+            hidden: h; its leading dimensions and those of class_weights broadcast.
+            class_weights: c', rows that sum to one.
+            slope: the attention's steepness.
+        """
+        gate = torch.sigmoid(slope * self.attention(class_weights))
+        mean, logvar = self.u_head(hidden * gate).float().chunk(2, dim=-1)
+        return Gaussian(mean, logvar)
+
+
+class Decoder(nn.Module):
+    """Latents to pixels in [0, 1]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        sizes = feature_map_sizes(config.network_size, len(config.decoder_channels))[::-1]
+        self.map_shape = (config.decoder_channels[0], *sizes[0])
+        self.hidden = nn.Linear(config.z_dim + config.u_dim, config.hidden_dim)
+        self.map = nn.Linear(config.hidden_dim, math.prod(self.map_shape))
+        channels = (*config.decoder_channels, config.image_size[2])
+        self.convolutions = nn.ModuleList(
+            # An odd size lost a pixel on the way down: output_padding gives it back.
+            nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING, output_padding=(size[0] % 2, size[1] % 2))
+            for before, after, size in zip(channels, channels[1:], sizes[1:], strict=False)
+        )
+
+    def logits(
+        self, u: Float[Tensor, "batch u_dim"], z: Float[Tensor, "batch z_dim"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the pixels before the last sigmoid, which the binary cross-entropy wants."""
+        hidden = functional.relu(self.hidden(torch.cat([z, u], dim=-1)))
+        pixels = functional.relu(self.map(hidden)).unflatten(1, self.map_shape)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        for convolution in self.convolutions[:-1]:
+            pixels = functional.relu(convolution(pixels))
+        return self.convolutions[-1](pixels).float()  # type: ignore[no-any-return]  # ModuleList forgets
+
+    def forward(
+        self, u: Float[Tensor, "batch u_dim"], z: Float[Tensor, "batch z_dim"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the mean image of p(x | u, z)."""
+        return torch.sigmoid(self.logits(u, z))

@@ -1,0 +1,122 @@
+"""PartedVAE: q(c, u, z | x), p(x | u, z) and the mixture prior, for any number of class variables (section 4, A.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from partedvae.training.config.architecture import ModelConfig
+from partedvae.training.distributed import ALONE, Noise
+from partedvae.training.model.distributions import Gaussian
+from partedvae.training.model.networks import ClassFactor, Decoder, EncoderTrunk
+
+
+class FactorPosterior(NamedTuple):
+    """q(c_k | x) and q(u_k | c_k, x) for a batch."""
+
+    logits: Float[Tensor, "batch classes"]
+    """Of q(c_k | x)."""
+    class_weights: Float[Tensor, "batch classes"]
+    """c': a Gumbel-softmax sample while training, the one-hot argmax otherwise."""
+    u: Gaussian
+    """q(u_k | c', x), [batch, u_dim]."""
+
+    @property
+    def probs(self) -> Float[Tensor, "batch classes"]:
+        """q(c_k | x)."""
+        return torch.softmax(self.logits, dim=-1)
+
+
+class Posterior(NamedTuple):
+    """q(c, u, z | x) for a batch."""
+
+    hidden: Float[Tensor, "batch hidden"]
+    """h."""
+    factors: tuple[FactorPosterior, ...]
+    """One entry a class variable."""
+    z: Gaussian
+    """q(z | x), [batch, z_dim]."""
+
+    @property
+    def u_mean(self) -> Float[Tensor, "batch u_dim"]:
+        """The class-related features: the means of all u_k side by side."""
+        return torch.cat([self.hidden[:, :0], *(factor.u.mean for factor in self.factors)], dim=-1)
+
+    def sample_u(self, noise: Noise = ALONE) -> Float[Tensor, "batch u_dim"]:
+        """Draw all u_k, side by side."""
+        return torch.cat([self.hidden[:, :0], *(factor.u.sample(noise) for factor in self.factors)], dim=-1)
+
+
+class PartedVAE(nn.Module):
+    """The whole model. Nothing in it changes when it is called: schedules come in as arguments."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = EncoderTrunk(config)
+        self.factors = nn.ModuleList(
+            ClassFactor(factor, config.hidden_dim, config.prior_spacing) for factor in config.factors
+        )
+        self.z_head = nn.Linear(config.hidden_dim, 2 * config.z_dim)
+        self.decoder = Decoder(config)
+
+    def class_factors(self) -> Iterator[ClassFactor]:
+        """Iterate over the class variables' modules."""
+        for factor in self.factors:
+            assert isinstance(factor, ClassFactor)
+            yield factor
+
+    def class_logits(
+        self, pixels: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch _"], ...]:
+        """Return the logits of every q(c_k | x): all that the supervised step needs."""
+        hidden = self.trunk(pixels)
+        return tuple(factor.logits(hidden).float() for factor in self.class_factors())
+
+    def encode(
+        self,
+        pixels: Float[Tensor, "batch channels height width"],
+        *,
+        slope: float,
+        temperature: float | None = None,
+        noise: Noise = ALONE,
+    ) -> Posterior:
+        """Return the posterior.
+
+        Args:
+            pixels: images in [0, 1] at the network's size.
+            slope: the attention's steepness.
+            temperature: of the Gumbel-softmax that draws c' (training, Figure 2); None takes the most probable class.
+            noise: where the Gumbel noise comes from.
+        """
+        hidden = self.trunk(pixels)
+        posteriors = []
+        for factor in self.class_factors():
+            # Under mixed precision the networks give bfloat16; what is drawn and summed from here on is full precision.
+            logits = factor.logits(hidden).float()
+            if temperature is None:
+                weights = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+            else:
+                weights = torch.softmax((logits + noise.gumbel(logits)) / temperature, dim=-1)
+            posteriors.append(FactorPosterior(logits, weights, factor.u_posterior(hidden, weights, slope)))
+        mean, logvar = self.z_head(hidden).float().chunk(2, dim=-1)
+        return Posterior(hidden, tuple(posteriors), Gaussian(mean, logvar))
+
+    def classifier_parameters(self) -> list[nn.Parameter]:
+        """Return what the supervised step trains: the trunk and the heads of c (section 4.5)."""
+        heads = [parameter for factor in self.class_factors() for parameter in factor.logits.parameters()]
+        return [*self.trunk.parameters(), *heads]
+
+    def prior_parameters(self) -> list[nn.Parameter]:
+        """Return psi: means and log-variances of the mixture priors."""
+        return [p for factor in self.class_factors() for p in (factor.prior_mean, factor.prior_raw_logvar)]
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters but psi."""
+        prior = {id(parameter) for parameter in self.prior_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in prior]

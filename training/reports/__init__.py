@@ -1,0 +1,1 @@
+"""Reports of runs and recipes as text and JSON."""

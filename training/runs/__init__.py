@@ -1,0 +1,1 @@
+"""Run directories and the data of a run."""
