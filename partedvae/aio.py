@@ -11,7 +11,8 @@ import numpy as np
 
 from partedvae import replies
 from partedvae.async_transport import AsyncTransport
-from partedvae.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, FileName, Token, channel_credentials
+from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token, channel_credentials
+from partedvae.common import DEFAULT_ADDRESS
 from partedvae.image_results import Generated, Transferred, Traversal
 from partedvae.images import chunks
 from partedvae.items import ImageInput

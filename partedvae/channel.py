@@ -12,7 +12,6 @@ import grpc
 
 from partedvae.errors import InvalidRequestError
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 60.0
 IN_FLIGHT = 4
 """Chunks of one call that are under way at a time: enough to keep the server busy while the next is made."""

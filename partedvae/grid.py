@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from partedvae.common.atomic_write import atomic_write
 from partedvae.results import ImageArray
 
 CELL = 64
@@ -76,12 +76,8 @@ def labelled_grid(rows: Sequence[Row], title: str = "") -> Image.Image:
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture; it appears at `path` whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        picture.save(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
 
 
 def _tile(pixels: ImageArray, scale: int) -> Image.Image:

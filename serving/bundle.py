@@ -7,7 +7,6 @@ Export writes through `write_bundle`; the server reads through `load_bundle`. Th
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
+from partedvae.common.atomic_write import fsync
 from partedvae.serving.errors import BundleError
 from partedvae.v1.manifest_pb2 import GraphFile, Manifest
 
@@ -183,13 +183,13 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
         text = json_format.MessageToJson(manifest, preserving_proto_field_name=True)
         (staging / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
         for path in [*staging.iterdir(), staging]:
-            _fsync(path)
+            fsync(path)
         staging.chmod(0o755)
         folder = _publish(staging, model_folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    _fsync(model_folder)
+    fsync(model_folder)
     return load_bundle(folder)
 
 
@@ -204,11 +204,3 @@ def _publish(staging: Path, model_folder: Path) -> Path:
                 raise
             continue
         return folder
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

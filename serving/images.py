@@ -1,13 +1,7 @@
-"""From what a caller sends to what the encoder takes: uint8 [images, height, width, channels] at the model's own size.
+"""Images of requests: from packed pixels or image files to what the encoder takes, within limits.
 
-Rules, the same for raw pixels and files, in this order:
-1. Files are PNG, JPEG or WebP. The EXIF orientation is applied; of an animation the first frame is taken; colour
-   profiles are ignored.
-2. 16-bit grey is scaled to 8 bits; 16-bit colour is cut to 8 bits. Palettes and 1-bit images are expanded.
-3. Transparent pixels are composed over black, which is the background of the data sets and what they hold underneath.
-4. Grey for a colour model is repeated three times. Colour for a grey model becomes ITU-R 601 luma (Pillow's "L").
-5. Another size is resized to the model's, without keeping the aspect ratio, with Pillow's bilinear filter, which
-   averages over all source pixels when it reduces.
+The encoder takes uint8 [images, height, width, channels] at the model's own size; `partedvae.common.image_decoding` has
+the rules of conversion, which are the same for packed pixels and files.
 """
 
 from __future__ import annotations
@@ -20,13 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import Image
 
 from partedvae.common.cpus import available_cpus
+from partedvae.common.image_decoding import DamagedImageError, UnsupportedImageError, fit, load_pixels, open_image
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -49,16 +40,6 @@ DEFAULT_LIMITS = ImageLimits()
 _SLICE = 16
 """Images that one thread converts at a time: enough to make handing over cheap, few enough to share evenly."""
 _POOL = ThreadPoolExecutor(max_workers=available_cpus(), thread_name_prefix="partedvae-images")
-
-# First bytes of formats that people send by mistake, so that the message can name them.
-_REFUSED = {
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-    b"\x93NUMPY": "a NumPy array",
-    b"%PDF": "PDF",
-}
 
 
 def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
@@ -197,11 +178,12 @@ class _Budget:
 
 def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Image]) -> ImageArray:
     """Convert `image_at(0)`, `image_at(1)`, … into one batch; of several errors the first is raised."""
-    batch = np.empty((count, spec.height, spec.width, spec.channels), dtype=np.uint8)
+    size = (spec.height, spec.width, spec.channels)
+    batch = np.empty((count, *size), dtype=np.uint8)
 
     def fill(start: int) -> None:
         for index in range(start, min(start + _SLICE, count)):
-            batch[index] = _fit(image_at(index), spec)
+            batch[index] = fit(image_at(index), size)
 
     if count <= _SLICE:
         fill(0)
@@ -212,55 +194,13 @@ def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Ima
 
 
 def _read_file(index: int, data: bytes, limits: ImageLimits, budget: _Budget) -> Image.Image:
-    """Decode one file to a grey ("L") or colour ("RGB") image."""
-    plugin = _plugin_for(index, data)
+    """Decode one file, after its size has been checked."""
     try:
-        # The plugin itself rather than Image.open, which would warn of large images by limits of its own.
-        image: Image.Image = plugin(io.BytesIO(data))
+        image = open_image(io.BytesIO(data))
         _check_pixels(index, image.width, image.height, limits)
         budget.spend(image.width * image.height)
-        image.load()
-        return _opaque(ImageOps.exif_transpose(image))
-    except InvalidInputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise anything from OSError to SyntaxError on damaged bytes.
-        raise ImageError(index, f"damaged {plugin.format} file: {error}") from error
-
-
-def _plugin_for(index: int, data: bytes) -> type[ImageFile]:
-    """Choose the decoder by the first bytes."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile
-    if data.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return WebPImageFile
-    if not data:
-        raise ImageError(index, "no bytes: send a PNG, JPEG or WebP file")
-    for start, name in _REFUSED.items():
-        if data.startswith(start):
-            raise ImageError(index, f"{name} is not supported: send a PNG, JPEG or WebP file")
-    raise ImageError(index, f"not an image (it starts with {data[:8]!r}): send a PNG, JPEG or WebP file")
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """Bring 16-bit grey to 8 bits and lay transparent images over black."""
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        black = Image.new("RGB", image.size)
-        black.paste(colours, mask=colours.getchannel("A"))
-        return black
-    return image
-
-
-def _fit(image: Image.Image, spec: ImageSpec) -> ImageArray:
-    """Return the pixels [height, width, channels] of an image in the model's channels and size."""
-    mode = "L" if spec.channels == 1 else "RGB"
-    image = image if image.mode == mode else image.convert(mode)
-    size = (spec.width, spec.height)
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(spec.height, spec.width, spec.channels)
+        return load_pixels(image)
+    except UnsupportedImageError as error:
+        raise ImageError(index, f"{error}: send a PNG, JPEG or WebP file") from error
+    except DamagedImageError as error:
+        raise ImageError(index, str(error)) from error

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partedvae.cli.connection import DEFAULT_SERVER, Connection, connected, connection_options
+from partedvae.cli.connection import Connection, connected, connection_options
+from partedvae.common import DEFAULT_ADDRESS
 
 if TYPE_CHECKING:
     from partedvae.image_results import Generated
@@ -27,7 +28,7 @@ def _check_picture(context: click.Context, parameter: click.Parameter, output: P
     return output
 
 
-server_options = connection_options(default_server=DEFAULT_SERVER)
+server_options = connection_options(default_server=DEFAULT_ADDRESS)
 model_option = click.option("--model", metavar="NAME", default="", help="Model to ask, if the server has several.")
 output_option = click.option(
     "--output",

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from partedvae.client import Client
 
-DEFAULT_SERVER = "127.0.0.1:50051"
-
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
     click.option("--token-file", type=_FILE, metavar="FILE", help="Send the token of this file's first line."),

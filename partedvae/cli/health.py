@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from partedvae.cli.connection import Connection, connection_options
+from partedvae.common import DEFAULT_ADDRESS
 
 CHECK = "/grpc.health.v1.Health/Check"
 STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -15,7 +16,7 @@ STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 
 
 @click.command(context_settings={"auto_envvar_prefix": "PARTEDVAE_HEALTH"})
-@connection_options(default_server="127.0.0.1:50051")
+@connection_options(default_server=DEFAULT_ADDRESS)
 @click.option("--service", default="", help="Ask for one service by its full name; the server as a whole otherwise.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Seconds.")
 def health(connection: Connection, service: str, timeout: float) -> None:

@@ -13,8 +13,8 @@ import click
 from partedvae.common.suggest import did_you_mean
 
 GROUP = "partedvae.commands"
-ROOMS = ("partedvae", "training", "export", "serving")
-"""Our own packages: a module of theirs that is missing is a fault of ours, never an extra that was not installed."""
+PACKAGE = "partedvae"
+"""A missing module of this package is a defect, never an extra that was not installed."""
 
 
 class MissingExtraError(click.ClickException):
@@ -81,7 +81,7 @@ def _extras_explained(entry_point: EntryPoint) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
-        if not module or module in ROOMS:
+        if not module or module == PACKAGE:
             raise
         raise MissingExtraError(entry_point, module) from error
 

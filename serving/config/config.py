@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.config.addresses import split_address
 from partedvae.serving.errors import ConfigError
@@ -47,7 +48,7 @@ class ServeConfig:
     """The folder that holds <name>/<version>/."""
 
     address: str = field(
-        default="127.0.0.1:50051",
+        default=DEFAULT_ADDRESS,
         metadata=about("HOST:PORT to listen on; port 0 takes a free one."),
     )
     workers: int = field(

@@ -48,7 +48,7 @@ def configure(config: ServeConfig, worker: int | None = None) -> None:
     handler.addFilter(_is_news)
     # Libraries speak up only when something is wrong: debug means the server's own lines.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("serving").setLevel(config.log_level.upper())
+    logging.getLogger("partedvae").setLevel(config.log_level.upper())
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -10,7 +10,6 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -18,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 from click.core import ParameterSource
 
-from partedvae.common.suggest import did_you_mean
+from partedvae.common.suggest import did_you_mean, nearest
 from partedvae.serving.config.config import ServeConfig, flag, key, settings
 from partedvae.serving.errors import ConfigError
 
@@ -111,9 +110,9 @@ def misspelt_variables(environment: Mapping[str, str] = os.environ) -> list[str]
     for variable in environment:
         if variable.startswith(f"{ENV_PREFIX}_") and variable not in known:
             # Without the prefix, which would make every two names look alike.
-            near = get_close_matches(variable.removeprefix(f"{ENV_PREFIX}_").lower(), names, n=1)
+            near = nearest(variable.removeprefix(f"{ENV_PREFIX}_").lower(), names)
             if near:
-                complaints.append(f"the variable {variable} sets nothing; did you mean {_variable(near[0])!r}?")
+                complaints.append(f"the variable {variable} sets nothing; did you mean {_variable(near)!r}?")
     return complaints
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,11 +12,11 @@ from typing import Protocol, TypeVar
 
 from partedvae.cli.connection import Connection
 from partedvae.common.cpus import available_cpus
+from partedvae.common.progress import progress_bar
 from partedvae.results import FeatureChunk, ImageArray, concatenate
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.inputs import Job, Prepared, Source
 from partedvae.serving.extract.outputs import Layout, Rows, create, model_metadata
-from partedvae.serving.extract.progress import Progress
 from partedvae.serving.onnx.model import Runtime
 from partedvae.serving.operations import inference
 from partedvae.serving.operations.inference import Output
@@ -144,12 +145,13 @@ def extract(
     metadata = model_metadata(model.name, model.version, model.manifest)
     layout = Layout(key=source.key, manifest=model.manifest, probs=probs, z=z, metadata=metadata)
     summary = Summary()
-    with create(output, layout) as file, Progress(len(source), "extract") as progress:
+    started = time.monotonic()
+    with create(output, layout) as file, progress_bar(len(source), unit="img", title="extract") as bar:
         for rows in model.rows(source.jobs(batch_size), layout.include):
             file.write(rows)
             summary.count(rows)
-            progress.update(len(rows.errors))
-        summary.seconds = progress.seconds
+            bar.update(len(rows.errors))
+        summary.seconds = time.monotonic() - started
         if summary.unreadable == summary.images:
             raise ServingError(
                 f"none of the {summary.images:,} images could be read, {output} was not written; "

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from partedvae.common.atomic_write import atomic_write
 from partedvae.results import Features, FloatArray
 from partedvae.serving.bundle import ENCODER_FILE
 from partedvae.serving.errors import InvalidInputError
@@ -110,17 +110,13 @@ def create(path: Path, layout: Layout) -> Iterator[FeatureFile]:
     """Give a feature file to write into. It appears at `path` when the block ends well, and not at all otherwise."""
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        file: FeatureFile = (ParquetFile if path.suffix == ".parquet" else NpzFile)(aside, layout)
+    with atomic_write(path) as temporary:
+        file: FeatureFile = (ParquetFile if path.suffix == ".parquet" else NpzFile)(temporary, layout)
         try:
             yield file
             file.finish()
         finally:
             file.close()
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 class ParquetFile:

@@ -112,4 +112,4 @@ def test_log(tmp_path: Path) -> None:
     assert "INFO partedvae.serving.repository.versions: loaded tiny version 1 on CPUExecutionProvider" in log
     assert "WARNING partedvae.serving.repository.versions: refused: " in log
     assert "encoder.onnx is damaged" in log
-    assert all(" serving." in line for line in log.splitlines()), log
+    assert all(" partedvae.serving." in line for line in log.splitlines()), log

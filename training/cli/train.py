@@ -199,7 +199,7 @@ def _configure(
     import dataclasses
     from typing import cast
 
-    from partedvae.training.config.names import lookup
+    from partedvae.common.suggest import lookup
     from partedvae.training.config.overrides import apply_overrides
     from partedvae.training.config.presets import recipe
     from partedvae.training.config.train_config import METHODS, MethodName

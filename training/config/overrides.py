@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from partedvae.training.config.names import nearest
+from partedvae.common.suggest import did_you_mean
 from partedvae.training.config.train_config import TrainConfig
 
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -54,7 +54,7 @@ def _nearest(key: str, keys: Iterable[str]) -> str:
     same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
     if same_leaf:
         return f"; did you mean {same_leaf[0]!r}?"
-    return nearest(key, keys) or f"; it knows {', '.join(keys)}"
+    return did_you_mean(key, keys) or f"; it knows {', '.join(keys)}"
 
 
 def _replace(section: Any, path: list[str], value: Any) -> Any:

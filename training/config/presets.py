@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from partedvae.common.suggest import lookup
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
-from partedvae.training.config.names import lookup
 from partedvae.training.config.train_config import (
     BaselineConfig,
     MethodName,

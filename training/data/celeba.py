@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, FactorInfo, ImageDataset, Split
-from partedvae.training.data.image_files import PictureFiles
+from partedvae.training.data.image_files import ImageFiles
 
 SIZE = (218, 178, 3)
 IMAGES = "img_align_celeba"
@@ -81,7 +81,7 @@ def load_celeba(data_dir: Path) -> ImageDataset:
         if not names:
             raise DataError(f"{folder / PARTITION} has no image of part {part}; {AGAIN}")
         splits[part] = Split(
-            images=PictureFiles(names, read, SIZE), labels=torch.tensor([labels[name] for name in names])
+            images=ImageFiles(names, read, SIZE), labels=torch.tensor([labels[name] for name in names])
         )
     listed = [name for name in (ATTRIBUTES, PARTITION, SKIN_TONE) if (folder / name).is_file()]
     return ImageDataset(

@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from partedvae.common.atomic_write import write_aside
+from partedvae.common.atomic_write import atomic_write
 from partedvae.training.data.dataset import DataError, DatasetInfo, FactorInfo, ImageDataset, Images, Split, Truth
 from partedvae.training.data.sprites import COUNT, SHAPES, SIDE, SIZES, DrawnSprites
 
@@ -99,7 +99,8 @@ def _packed(original: Path, digest: str) -> Path:
         try:
             with zipfile.ZipFile(original) as archive:
                 _check_order(archive)
-                write_aside(path, lambda aside: _pack(archive, aside))
+                with atomic_write(path) as temporary:
+                    _pack(archive, temporary)
         except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
             raise DataError(f"{original} is not the dSprites file: {error}; download it again") from error
     return path

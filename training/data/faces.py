@@ -17,9 +17,10 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from partedvae.common.atomic_write import write_aside
+from partedvae.common.atomic_write import atomic_write
+from partedvae.common.cpus import available_cpus
+from partedvae.common.progress import progress_bar
 from partedvae.training.data import avatars
-from partedvae.training.data.cpus import available_cpus
 from partedvae.training.data.dataset import (
     UNLABELLED,
     DataError,
@@ -31,7 +32,6 @@ from partedvae.training.data.dataset import (
     Truth,
 )
 from partedvae.training.data.memmap import MappedImages
-from partedvae.training.engine.progress import progress_bar
 
 SMALL = (64, 64)
 LARGE = (218, 178)
@@ -120,7 +120,8 @@ def _images(folder: Path, split: str, values: NDArray[np.int64], size: tuple[int
     if not path.is_file():
         _require_packages()
         folder.mkdir(parents=True, exist_ok=True)
-        write_aside(path, lambda aside: _draw_file(aside, split, values, size))
+        with atomic_write(path) as temporary:
+            _draw_file(temporary, split, values, size)
     if size == SMALL:
         return torch.from_numpy(np.load(path))
     return MappedImages(path)
@@ -139,7 +140,7 @@ def _draw_file(path: Path, split: str, values: NDArray[np.int64], size: tuple[in
     """Draw faces into a .npy file, chunk by chunk: the whole is never in memory."""
     shape = (len(values), *size, 3)
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with progress_bar(len(values), done=0, unit="img", title=f"drawing {split} faces {size[0]}x{size[1]}") as bar:
+    with progress_bar(len(values), unit="img", title=f"drawing {split} faces {size[0]}x{size[1]}") as bar:
         start = 0
         for drawn in _drawn(values, size):
             pixels[start : start + len(drawn)] = drawn

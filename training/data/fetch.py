@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from partedvae.common.atomic_write import write_aside
+from partedvae.common.atomic_write import atomic_write
 from partedvae.training.data.dataset import DataError
 
 FETCH_TIMEOUT = 120.0
@@ -88,7 +88,8 @@ def _unpack(path: Path) -> None:
         content = gzip.decompress(packed.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{packed} is no gzip file: {error}; delete it and run again") from error
-    write_aside(path, lambda aside: _fill(aside, content))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _fetch(missing: Sequence[str], folder: Path, source: Source) -> None:
@@ -163,8 +164,5 @@ def _write_checked(path: Path, content: bytes, source: Source) -> None:
     """Keep fetched content only when it is the right one."""
     if hashlib.sha256(content).hexdigest() != source.files[path.name]:
         raise DataError(f"the {path.name} that was fetched is not the original file (its SHA-256 differs)")
-    write_aside(path, lambda aside: _fill(aside, content))
-
-
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
 from partedvae.training.data.hold_out import hold_out
-from partedvae.training.data.image_files import PictureFiles, read_header
+from partedvae.training.data.image_files import ImageFiles, read_header
 from partedvae.training.data.labels_csv import TABLE, LabelTable, read_table
 
 PREFIX = "folder:"
@@ -92,7 +92,7 @@ def load_folder(folder: Path) -> ImageDataset:
         digests[name] = hashlib.sha256(content).digest()
         return content
 
-    pictures = PictureFiles(contents.files, read, contents.size)
+    pictures = ImageFiles(contents.files, read, contents.size)
     pixels = torch.cat([pictures[indices] for indices in torch.arange(len(pictures)).split(CHUNK)])
     # In the files' order, whichever thread was first.
     digest = hashlib.sha256(b"".join(name.encode() + digests[name] for name in contents.files))

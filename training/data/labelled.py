@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from partedvae.training.config.names import nearest
+from partedvae.common.suggest import did_you_mean
 from partedvae.training.data.dataset import UNLABELLED, DataError, Split, Truth, first_labelled, with_labels
 
 FILE_PREFIX = "file:"
@@ -27,7 +27,7 @@ def check_way(how: str) -> None:
     """
     if how not in WAYS and not how.startswith(FILE_PREFIX):
         raise ValueError(
-            f"no way to choose labelled images is called {how!r}{nearest(how, WAYS)} "
+            f"no way to choose labelled images is called {how!r}{did_you_mean(how, WAYS)} "
             f"(there are: {', '.join(WAYS)}, {FILE_PREFIX}PATH)"
         )
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from partedvae.training.config.names import nearest
+from partedvae.common.suggest import did_you_mean
 from partedvae.training.data.column_names import check_column_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, FactorInfo
 
@@ -85,7 +85,8 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         raise DataError(f"{path}, line 1: the columns are divided by semicolons; divide them by commas")
     if FILE_COLUMN not in header:
         raise DataError(
-            f"{path}, line 1: no column is called 'file'{nearest(FILE_COLUMN, header)} (there are: {', '.join(header)})"
+            f"{path}, line 1: no column is called 'file'{did_you_mean(FILE_COLUMN, header)} "
+            f"(there are: {', '.join(header)})"
         )
     for number, name in enumerate(header, start=1):
         if not name:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from partedvae.training.config.names import nearest
+from partedvae.common.suggest import did_you_mean
 from partedvae.training.data import celeba, dsprites, faces, fashion_mnist, folder, mnist
 from partedvae.training.data.dataset import DatasetInfo, ImageDataset
 
@@ -102,7 +102,7 @@ def entry(name: str) -> Entry:
         return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path))
     if name not in ENTRIES:
         raise ValueError(
-            f"no data set is called {name!r}{nearest(name, ENTRIES)} "
+            f"no data set is called {name!r}{did_you_mean(name, ENTRIES)} "
             f"(there are: {', '.join(ENTRIES)}, and {folder.PREFIX}PATH for your own images)"
         )
     return ENTRIES[name]

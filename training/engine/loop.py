@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from partedvae.common.atomic_write import write_json
+from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, Split
 from partedvae.training.data.labelled import choose_labelled
@@ -22,7 +23,6 @@ from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.distributed import Ranks, launch
 from partedvae.training.engine.device import choose_device, prepare
-from partedvae.training.engine.progress import progress_bar
 from partedvae.training.engine.signals import Interrupts, noticing_interrupts
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import warnings

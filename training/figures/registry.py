@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from partedvae.common.atomic_write import write_aside
-from partedvae.training.config.names import lookup
+from partedvae.common.atomic_write import atomic_write
+from partedvae.common.suggest import lookup
 from partedvae.training.figures import embedding, factor_axes, losses, samples, traversals
 from partedvae.training.figures.context import Subject
 from partedvae.training.runs.directory import RunDirectory
@@ -107,5 +107,6 @@ def _draw(subject: Subject, kind: FigureKind, path: Path) -> Path:
     page = np.asarray(canvas.buffer_rgba())[..., :3]
     is_grey = bool((page == page[..., :1]).all())
     picture = Image.fromarray(np.ascontiguousarray(page[..., 0] if is_grey else page))
-    write_aside(path, lambda aside: picture.save(aside, format="PNG", optimize=True))
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
     return path

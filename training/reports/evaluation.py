@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partedvae.common.atomic_write import write_aside
+from partedvae.common.atomic_write import atomic_write
+from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import Chosen, Truth
-from partedvae.training.engine.progress import progress_bar
 from partedvae.training.evaluation.diagnostics import warnings
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation, evaluate
 from partedvae.training.evaluation.metrics.probes import Separation, separation
@@ -172,10 +172,6 @@ def write_predictions(path: Path, evaluation: Evaluation) -> None:
     """Write the predicted class index of every test image, one int64 array a factor, as .npz."""
     arrays = {factor.name: factor.predictions.numpy() for factor in evaluation.factors}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(path, lambda aside: _save(aside, arrays))
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         # NumPy types its keyword arguments as if one of them were allow_pickle.
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stubs take names for options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from partedvae.training.config.names import lookup
+from partedvae.common.suggest import lookup
 from partedvae.training.config.train_config import MethodName
 from partedvae.training.reports.evaluation import Report
 

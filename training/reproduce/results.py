@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from partedvae.common.atomic_write import write_aside, write_json
+from partedvae.common.atomic_write import atomic_write, write_json
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.reproduce.experiments import EXPERIMENTS, Experiment, Row
 
@@ -101,11 +101,8 @@ def write_page(path: Path, results: list[Result]) -> None:
     """Write the page of all results."""
     text = HEADER + "".join(_section(name, results) for name in EXPERIMENTS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(path, lambda aside: _write(aside, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _section(name: str, results: list[Result]) -> str:

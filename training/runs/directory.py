@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from partedvae.common.atomic_write import write_aside, write_json
+from partedvae.common.atomic_write import atomic_write, write_json
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset
 from partedvae.training.model.partedvae import PartedVAE
@@ -122,7 +122,8 @@ class RunDirectory:
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint, all or nothing."""
-        write_aside(self.checkpoint_file, lambda aside: torch.save(state, aside))
+        with atomic_write(self.checkpoint_file) as temporary:
+            torch.save(state, temporary)
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any]:
         """Read the newest state.
@@ -168,11 +169,8 @@ class RunDirectory:
         if not path.exists():
             return
         rows = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] <= epoch]
-        write_aside(path, lambda aside: _write_lines(aside, rows))
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
 
 
 def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:

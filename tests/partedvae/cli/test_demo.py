@@ -80,7 +80,7 @@ def test_a_killed_demo_takes_its_server_along(tiny_models: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
-from partedvae import demo
+from partedvae.cli import demo
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 with demo._server(Path(sys.argv[1])) as address:
     print(address, flush=True)

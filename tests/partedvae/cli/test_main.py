@@ -28,7 +28,7 @@ def odd_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the command subcommands that do not exist."""
     values = {
         "interrupted": "tests.partedvae.cli.test_main:interrupted",
-        "ours": "serving.no_such_module:ours [serve]",
+        "ours": "partedvae.serving.no_such_module:ours [serve]",
         "theirs": "no_such_package.cli:theirs [serve]",
     }
     entry_points = {name: EntryPoint(name=name, value=value, group=GROUP) for name, value in values.items()}
@@ -113,7 +113,7 @@ def test_a_missing_module_of_ours_is_not_taken_for_an_extra() -> None:
     result = CliRunner().invoke(main, ["ours"])
 
     assert isinstance(result.exception, ModuleNotFoundError)
-    assert result.exception.name == "serving.no_such_module"
+    assert result.exception.name == "partedvae.serving.no_such_module"
 
 
 @pytest.mark.usefixtures("odd_commands")

@@ -79,10 +79,10 @@ def test_domain_errors(
     runner: asyncio.Runner, caplog: pytest.LogCaptureFixture, error: Exception, code: grpc.StatusCode
 ) -> None:
     """Domain errors have a status each and keep their message; one debug line tells of the call, no traceback."""
-    caplog.set_level(logging.DEBUG, "serving")
+    caplog.set_level(logging.DEBUG, "partedvae")
     answer = runner.run(call_failing(error))
     assert (answer.code(), answer.details()) == (code, str(error))
-    (record,) = [r for r in caplog.records if r.name.startswith("serving")]
+    (record,) = [r for r in caplog.records if r.name.startswith("partedvae")]
     assert record.getMessage().startswith(f"/{SERVICE}/Generate {code.name} ")
     assert record.getMessage().endswith(" ms, 3 images")
 
@@ -104,10 +104,10 @@ def test_long_messages_are_cut(runner: asyncio.Runner) -> None:
 
 def test_deadline(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> None:
     """A call that is cancelled by its deadline is no error of the server."""
-    caplog.set_level(logging.DEBUG, "serving")
+    caplog.set_level(logging.DEBUG, "partedvae")
     answer = runner.run(call_failing(RuntimeError("never raised"), timeout=0.2))
     assert answer.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert all(record.levelno == logging.DEBUG for record in caplog.records if record.name.startswith("serving"))
+    assert all(record.levelno == logging.DEBUG for record in caplog.records if record.name.startswith("partedvae"))
 
 
 async def serve_and_call(
@@ -229,7 +229,7 @@ def test_the_debug_line_as_json(runner: asyncio.Runner, caplog: pytest.LogCaptur
         metadata = (("x-request-id", "a" * 200),)
         await PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=3), metadata=metadata)
 
-    caplog.set_level(logging.DEBUG, "serving")
+    caplog.set_level(logging.DEBUG, "partedvae")
     runner.run(serve_and_call(answer, client))
     (record,) = [r for r in caplog.records if r.name == "partedvae.serving.grpc.interceptor"]
     entry = json.loads(JsonFormatter(worker=2).format(record))
@@ -253,7 +253,7 @@ def test_exceptions_as_json(caplog: pytest.LogCaptureFixture) -> None:
     try:
         raise KeyError("x")
     except KeyError:
-        logging.getLogger("serving.test").exception("failed")
+        logging.getLogger("partedvae.serving.test").exception("failed")
     line = JsonFormatter(worker=None).format(caplog.records[-1])
     assert "\n" not in line
     assert json.loads(line)["exception"].endswith("KeyError: 'x'")

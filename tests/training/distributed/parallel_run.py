@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 
-from partedvae.common.atomic_write import write_aside
+from partedvae.common.atomic_write import atomic_write
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.engine.loop import train_run
 from partedvae.training.runs.directory import RunDirectory
@@ -29,7 +29,8 @@ def load(name: str, folder: Path) -> ImageDataset:
     if not drawn.exists():
         tell(folder, "drew")
         time.sleep(SECONDS_TO_DRAW)
-        write_aside(drawn, lambda aside: aside.touch())
+        with atomic_write(drawn) as temporary:
+            temporary.touch()
     tell(folder, "found")
     return toy_dataset()
 

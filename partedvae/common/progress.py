@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then where the output is a file or a pipe."""
+"""Progress of long work: a bar on a terminal, a plain line at intervals where the output is a file or a pipe."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
-PLAIN_INTERVAL = 15.0
-"""Seconds between two lines where the output is no terminal."""
+PLAIN_INTERVAL = 10.0
+"""Seconds between two lines where standard error is not a terminal."""
+PLAIN_DELAY = 2.0
+"""Seconds before the first line there; shorter work shows none."""
 
 
 class _Lines:
@@ -26,8 +28,16 @@ class _Lines:
         self._stream.flush()
 
 
-def progress_bar(total: int, *, done: int, unit: str, title: str, shown: bool = True) -> tqdm[NoReturn]:
-    """Return a tqdm bar on standard error: amount, rate and time left; nothing is drawn unless `shown`."""
+def progress_bar(total: int, *, unit: str, title: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
+    """Return a tqdm bar on standard error with amount, rate and time left.
+
+    Args:
+        total: units of the whole work.
+        unit: name of a unit, for the rate.
+        title: what is shown before the bar.
+        done: units that were done before.
+        shown: whether to draw anything.
+    """
     if sys.stderr.isatty():
         return tqdm(
             disable=not shown,
@@ -47,6 +57,7 @@ def progress_bar(total: int, *, done: int, unit: str, title: str, shown: bool = 
         desc=title,
         unit_scale=True,
         mininterval=PLAIN_INTERVAL,
+        delay=PLAIN_DELAY,
         # Without this, tqdm's guess of how often to look would ignore the interval when steps slow down.
         miniters=1,
         file=_Lines(sys.stderr),
