@@ -31,7 +31,7 @@ MAX_ROWS = BUCKETS[-1]
 """Rows of one session run: larger batches are run in slices, so that the memory for activations is bounded."""
 
 
-class Runtime:
+class OnnxModel:
     """A loaded model. Safe to use from many threads at once: ONNX Runtime's `run` is, and releases the GIL."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Runtime:
         self._scorer = scorer
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Runtime:
+    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> OnnxModel:
         """Open a verified bundle.
 
         Args:

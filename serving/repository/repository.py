@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from partedvae.common.suggest import did_you_mean
-from partedvae.serving.bundle import MANIFEST_FILE, load_bundle, versions_of
+from partedvae.serving.bundle import versions_of
 from partedvae.serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError, ServingError
 from partedvae.serving.onnx.devices import Device
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.version_cache import PinnedVersions
 from partedvae.serving.repository.versions import Stamp, Version, check_models_dir, model_names, stamp_of
 
@@ -83,7 +83,7 @@ class ModelRepository:
         self._threads = threads
         self._observer = observer
         self._models: Mapping[str, _Model] = {}
-        self._defaults: Mapping[str, Runtime] = {}
+        self._defaults: Mapping[str, OnnxModel] = {}
         self._complaint = ""
         self._refreshing = threading.Lock()
         self._pinned = PinnedVersions()
@@ -112,7 +112,7 @@ class ModelRepository:
         """Tell whether there is a model that works; all may have been deleted or broken since the start."""
         return bool(self._defaults)
 
-    def loaded(self, name: str = "", version: int = 0) -> Runtime | None:
+    def loaded(self, name: str = "", version: int = 0) -> OnnxModel | None:
         """Return a model that is loaded, without ever waiting; None means that `get` will load it or tell why not."""
         if not version:
             return self._defaults.get(name)
@@ -125,7 +125,7 @@ class ModelRepository:
             self._keep(found)
         return runtime
 
-    def get(self, name: str = "", version: int = 0) -> Runtime:
+    def get(self, name: str = "", version: int = 0) -> OnnxModel:
         """Return a model, loaded. May take as long as loading takes.
 
         Args:
@@ -209,7 +209,7 @@ class ModelRepository:
             return old
         return new
 
-    def _load(self, version: Version) -> Runtime:
+    def _load(self, version: Version) -> OnnxModel:
         """Load if needed; tell the observer of what was tried."""
         if version.runtime is not None or version.reason or self._observer is None:
             return version.load()
@@ -257,19 +257,3 @@ class ModelRepository:
         if number not in versions:
             raise ModelNotFoundError(f"model {name!r} has no version {number}: there are {list(versions)}")
         return versions[number]
-
-
-def load_model(folder: Path, device: Device = "auto", threads: int | None = None) -> Runtime:
-    """Load one model without a repository: the newest version of `<models>/<name>`, or a version folder itself.
-
-    Raises:
-        BundleError: there is none, or it does not work.
-        DeviceError: a device was asked for that is not to be had.
-    """
-    folder = folder.resolve()  # "." has no name
-    if not (folder / MANIFEST_FILE).exists():
-        versions = versions_of(folder)
-        if not versions:
-            raise BundleError(f"{folder} holds no version of a model; export a run with 'partedvae export'")
-        folder /= str(versions[-1])
-    return Runtime.load(load_bundle(folder), device, threads)

@@ -10,7 +10,7 @@ from pathlib import Path
 from partedvae.serving.bundle import Bundle, load_bundle, versions_of
 from partedvae.serving.errors import BundleError, ServingError
 from partedvae.serving.onnx.devices import Device
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Version:
         Args:
             folder: `<models>/<name>/<version>`.
             stamp: from `stamp_of`, taken before this: files that change while they are read are then read again.
-            device: where to run; see `Runtime.load`.
-            threads: threads of one run; see `Runtime.load`.
+            device: where to run; see `OnnxModel.load`.
+            threads: threads of one run; see `OnnxModel.load`.
         """
         self.name = folder.parent.name
         self.number = int(folder.name)
@@ -76,7 +76,7 @@ class Version:
         self._threads = threads
         self._lock = threading.Lock()
         self._bundle: Bundle | None = None
-        self._runtime: Runtime | None = None
+        self._runtime: OnnxModel | None = None
         try:
             self._bundle = load_bundle(folder)
         except BundleError as error:
@@ -85,7 +85,7 @@ class Version:
             self._refuse(BundleError(f"{folder} cannot be read: {error}"))
 
     @property
-    def runtime(self) -> Runtime | None:
+    def runtime(self) -> OnnxModel | None:
         """The runtime when it is loaded."""
         return self._runtime
 
@@ -94,7 +94,7 @@ class Version:
         """Whether it answers when it is asked."""
         return self._runtime is not None or not self.reason
 
-    def load(self) -> Runtime:
+    def load(self) -> OnnxModel:
         """Return the runtime; the first call opens the sessions and warms them, callers that come meanwhile wait.
 
         Raises:
@@ -106,7 +106,7 @@ class Version:
                 if self._bundle is None or self.reason:
                     raise BundleError(self.reason)
                 try:
-                    runtime = Runtime.load(self._bundle, self._device, self._threads)
+                    runtime = OnnxModel.load(self._bundle, self._device, self._threads)
                     runtime.warm_up()
                 except ServingError as error:
                     self._refuse(error)

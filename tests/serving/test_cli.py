@@ -34,7 +34,7 @@ def test_serving_never_imports_torch() -> None:
     program = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None;"
         "import partedvae.serving.grpc.server, partedvae.serving.repository.repository;"
-        "import partedvae.serving.operations.inference; print('fine')"
+        "import partedvae.serving.operations.features; print('fine')"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr) == ("fine\n", "")

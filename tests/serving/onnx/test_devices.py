@@ -16,7 +16,7 @@ from partedvae.serving.bundle import load_bundle
 from partedvae.serving.errors import DeviceError
 from partedvae.serving.onnx.buffers import BUCKETS, BucketedGraph, TensorSpec, bucket_for
 from partedvae.serving.onnx.devices import CPU, CUDA, GPUS, TENSORRT, choose, memory_of, providers
-from partedvae.serving.onnx.model import MAX_ROWS, Runtime
+from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
 from tests.bundles import GREY
 
 INPUTS: dict[str, TensorSpec] = {"images": ("tensor(uint8)", [8, 6, 1])}
@@ -81,10 +81,10 @@ def test_warm_up_runs_every_bucket(session: SpySession) -> None:
 
 def test_a_runtime_in_buckets(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole model runs in buckets as it does without, also a batch above the last one."""
-    plain = Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
+    plain = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
     # The CPU as if it were a GPU.
     monkeypatch.setattr("partedvae.serving.onnx.sessions.GPUS", {"cuda": GPUS["cuda"]._replace(provider=CPU)})
-    bucketed = Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "cpu")
+    bucketed = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cpu")
     bucketed.warm_up()
     images = GREY.random_images(MAX_ROWS + 3)
     encoded = [runtime.encode(images, ["digit.u_mean", "z_mean"]) for runtime in (plain, bucketed)]
@@ -127,7 +127,7 @@ def test_memory_of_providers() -> None:
 def test_tensorrt_without_its_provider(tiny_models: Path) -> None:
     """Asking for TensorRT where ONNX Runtime has none says what to install."""
     with pytest.raises(DeviceError, match=r"no TensorrtExecutionProvider: install partedvae\[gpu\].*--device cpu"):
-        Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")
+        OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
@@ -135,4 +135,4 @@ def test_tensorrt_that_does_not_work(tiny_models: Path, monkeypatch: pytest.Monk
     """ONNX Runtime says that it has TensorRT, and then does not take it: the message names its libraries."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
     with pytest.raises(DeviceError, match=r"Tensorrt.* fell back to CPUExecutionProvider; .*TensorRT's libraries"):
-        Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")
+        OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")

@@ -15,7 +15,7 @@ import pytest
 
 from partedvae.serving.bundle import Bundle
 from partedvae.serving.errors import BundleError, ModelNotFoundError
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.serving.repository.version_cache import MAX_PINNED
 from partedvae.serving.repository.watcher import RepositoryWatcher
@@ -35,13 +35,13 @@ def models(tmp_path: Path) -> Path:
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the versions of which a load was tried."""
     tried: list[int] = []
-    load = Runtime.load
+    load = OnnxModel.load
 
-    def counted(bundle: Bundle, *args: Any) -> Runtime:
+    def counted(bundle: Bundle, *args: Any) -> OnnxModel:
         tried.append(bundle.version)
         return load(bundle, *args)
 
-    monkeypatch.setattr(Runtime, "load", counted)
+    monkeypatch.setattr(OnnxModel, "load", counted)
     return tried
 
 
@@ -76,13 +76,13 @@ def test_a_new_version_is_warmed_before_it_answers(models: Path, monkeypatch: py
     repository = ModelRepository(models)
     GREY.write(models / "tiny")
     seen = []
-    warm_up = Runtime.warm_up
+    warm_up = OnnxModel.warm_up
 
-    def spy(runtime: Runtime) -> None:
+    def spy(runtime: OnnxModel) -> None:
         warm_up(runtime)
         seen.append((runtime.version, repository.get().version, table(repository)))
 
-    monkeypatch.setattr(Runtime, "warm_up", spy)
+    monkeypatch.setattr(OnnxModel, "warm_up", spy)
     repository.refresh()
     assert seen == [(2, 1, [("tiny", 1, True, True)])]
     assert repository.get().version == 2
@@ -210,10 +210,10 @@ def test_a_graph_that_fails_when_it_is_run(models: Path, monkeypatch: pytest.Mon
     repository = ModelRepository(models)
     GREY.write(models / "tiny")
 
-    def fail(runtime: Runtime) -> None:
+    def fail(runtime: OnnxModel) -> None:
         raise BundleError(f"version {runtime.version} fails when it is run")
 
-    monkeypatch.setattr(Runtime, "warm_up", fail)
+    monkeypatch.setattr(OnnxModel, "warm_up", fail)
     repository.refresh()
     assert repository.get().version == 1
     assert repository.statuses()[1].reason == "version 2 fails when it is run"
