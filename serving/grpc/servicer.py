@@ -8,7 +8,6 @@ decoded and encoded in threads, models that are not loaded yet are loaded in thr
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +19,7 @@ from partedvae.serving.grpc.service_context import Backend
 from partedvae.serving.grpc.streaming import Answer, Stream
 from partedvae.serving.operations.features import classify, features
 from partedvae.serving.operations.latents import reconstruct
-from partedvae.serving.operations.sampling import generate
+from partedvae.serving.operations.sampling import generate, new_seed
 from partedvae.serving.operations.transfer import Style, StyleImages, transfer
 from partedvae.serving.operations.traverse import Base, traverse
 from partedvae.v1 import service_pb2 as pb
@@ -105,7 +104,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         png = converters.png_asked_for(request.format)
         most = self._backend.limits.max_images
         self._backend.check_reply(model.onnx_model, min(request.count, most))
-        seed = request.seed if request.HasField("seed") else _new_seed()
+        seed = request.seed if request.HasField("seed") else new_seed()
         generated = await generate(model, request.count, request.classes, seed, most)
         return converters.generate_reply(model.onnx_model, generated, await self._pack(generated.images, png))
 
@@ -127,7 +126,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         along = grids.along_from(request)
         base: Base
         if request.WhichOneof("base") == "prior":
-            base = grids.prior_base_from(request.prior, _new_seed())
+            base = grids.prior_base_from(request.prior, new_seed())
         else:
             base = await self._backend.reader.read(request.images, model.manifest.image)
         traversal = await traverse(model, base, along, self._backend.max_reply(model.onnx_model))
@@ -163,8 +162,3 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         if not png:
             return converters.images_message(images, png)
         return await self._backend.in_thread(lambda: converters.images_message(images, png))
-
-
-def _new_seed() -> int:
-    """Draw a seed of 32 bits: short enough to be typed again."""
-    return secrets.randbits(32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 import numpy as np
@@ -70,6 +71,11 @@ def draw(manifest: Manifest, count: int, fixed: Mapping[str, int], seed: int) ->
         u=np.concatenate(latents, axis=1).astype(np.float32),
         z=z.astype(np.float32),
     )
+
+
+def new_seed() -> int:
+    """Return a random seed of 32 bits, short enough to be typed again."""
+    return secrets.randbits(32)
 
 
 def _generator(stream: np.random.SeedSequence) -> np.random.Generator:
