@@ -68,9 +68,9 @@ def load(
 class LocalModel:
     """A model in this process. Can be used from several threads.
 
-    The methods are those of `partedvae.Client`, with the same arguments, results and limits on the size of an image. They
-    raise the same errors: `InvalidRequestError` for arguments and images that cannot be used, `ModelError` if scores are
-    included and the model has no scorer, and `OSError` for files that cannot be read.
+    The methods are those of `partedvae.Client`, with the same arguments, results and limits on the size of an image.
+    They raise the same errors: `InvalidRequestError` for arguments and images that cannot be used, `ModelError` if
+    scores are included and the model has no scorer, and `OSError` for files that cannot be read.
 
     Example:
         >>> model = load("models/mnist")  # doctest: +SKIP

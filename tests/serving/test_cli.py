@@ -89,7 +89,7 @@ def test_cuda_is_not_to_be_had(tiny_models: Path) -> None:
     """Asking for CUDA on a machine without it ends the command and says what to install."""
     result = serve(tiny_models, "--device", "cuda")
     assert result.returncode == 1
-    assert "Error: the device 'cuda' was asked for" in result.stderr
+    assert "Error: device 'cuda' is not available" in result.stderr
     assert "partedvae[gpu]" in result.stderr
 
 

@@ -44,7 +44,9 @@ def assert_close(actual: FloatArray | None, expected: FloatArray) -> None:
 
 def assert_same_features(local: Features, served: Features) -> None:
     assert (local.model, local.version) == (served.model, served.version)
-    pairs = [(local, served, name) for name in ("z", "z_logvar", "reconstruction_error", "negative_elbo")]
+    pairs: list[tuple[Any, Any, str]] = [
+        (local, served, name) for name in ("z", "z_logvar", "reconstruction_error", "negative_elbo")
+    ]
     for ours, theirs in zip(local, served, strict=True):
         assert (ours.name, ours.class_names) == (theirs.name, theirs.class_names)
         pairs += [(ours, theirs, name) for name in ("probs", "u_mean", "u_logvar")]

@@ -14,7 +14,7 @@ import pytest
 
 from partedvae.serving.bundle import load_bundle
 from partedvae.serving.errors import DeviceError
-from partedvae.serving.onnx.buffers import BUCKETS, BucketedGraph, TensorSpec, bucket_for
+from partedvae.serving.onnx.buffers import BUCKETS, BucketedSession, TensorSpec, bucket_for
 from partedvae.serving.onnx.devices import CPU, CUDA, GPUS, TENSORRT, choose, memory_of, providers
 from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
 from tests.bundles import GREY
@@ -52,10 +52,10 @@ def test_a_run_never_exceeds_the_last_bucket() -> None:
 @pytest.mark.parametrize("rows", [1, 3, 4, 7, 16])
 def test_padding_leaves_no_trace(session: SpySession, rows: int) -> None:
     """Each caller gets its own rows, the same as without padding, and only the shapes of buckets are run."""
-    graph = BucketedGraph(session, INPUTS, OUTPUTS, buckets=(1, 4, 16))
-    graph.run(["z_mean"], {"images": GREY.random_images(16, seed=9)})
+    bucketed = BucketedSession(session, INPUTS, OUTPUTS, buckets=(1, 4, 16))
+    bucketed.run(["z_mean"], {"images": GREY.random_images(16, seed=9)})
     images = GREY.random_images(rows)
-    found = graph.run(list(OUTPUTS), {"images": images})
+    found = bucketed.run(list(OUTPUTS), {"images": images})
     alone = session.run(list(OUTPUTS), {"images": images})
     for name, values, expected in zip(OUTPUTS, found, alone, strict=True):
         assert values.shape == expected.shape
@@ -65,17 +65,17 @@ def test_padding_leaves_no_trace(session: SpySession, rows: int) -> None:
 
 def test_results_are_not_overwritten_by_the_next_run(session: SpySession) -> None:
     """Results do not share the buffers of later runs, also from many threads."""
-    graph = BucketedGraph(session, INPUTS, OUTPUTS, buckets=(4,))
+    bucketed = BucketedSession(session, INPUTS, OUTPUTS, buckets=(4,))
     batches = [GREY.random_images(3, seed) for seed in range(50)]
     with ThreadPoolExecutor(4) as executor:
-        results = list(executor.map(lambda images: graph.run(["z_mean"], {"images": images})[0], batches))
+        results = list(executor.map(lambda images: bucketed.run(["z_mean"], {"images": images})[0], batches))
     for images, z_mean in zip(batches, results, strict=True):
         np.testing.assert_allclose(z_mean, GREY.encode(images)["z_mean"], atol=1e-5)
 
 
 def test_warm_up_runs_every_bucket(session: SpySession) -> None:
     """After the warm-up no request meets a new shape."""
-    BucketedGraph(session, INPUTS, OUTPUTS).warm_up()
+    BucketedSession(session, INPUTS, OUTPUTS).warm_up()
     assert session.sizes == list(BUCKETS)
 
 

@@ -17,7 +17,7 @@ from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, encoder_outputs, load_bundle, write_bundle
 from partedvae.serving.errors import BundleError, DeviceError
 from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
-from partedvae.serving.onnx.sessions import open_session
+from partedvae.serving.onnx.sessions import open_on_device
 from partedvae.v1.manifest_pb2 import Manifest
 from tests.bundles import COLOURED, GREY, TinyModel
 
@@ -113,7 +113,7 @@ class TestCudaThatDoesNotWork:
     @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
     def test_cuda(self, tiny_models: Path) -> None:
         """`cuda` fails rather than falling back silently."""
-        with pytest.raises(DeviceError, match=r"CUDAExecutionProvider could not be used: .*check the driver"):
+        with pytest.raises(DeviceError, match=r"CUDAExecutionProvider failed: .*check the driver"):
             OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
 
     @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
@@ -121,13 +121,13 @@ class TestCudaThatDoesNotWork:
         """`auto` takes the CPU and says so."""
         runtime = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "auto")
         assert runtime.provider == "CPUExecutionProvider"
-        assert "CUDAExecutionProvider could not be used, taking the CPU" in caplog.text
+        assert "CUDAExecutionProvider failed, using the CPU" in caplog.text
 
     def test_a_bad_file_is_not_the_device_s_fault(self, tmp_path: Path) -> None:
         """A damaged graph stays a damaged graph."""
         (tmp_path / "encoder.onnx").write_bytes(b"no graph")
         with pytest.raises(BundleError, match="is not a graph that ONNX Runtime can load"):
-            open_session(tmp_path / "encoder.onnx", "cuda", 1, {})
+            open_on_device(tmp_path / "encoder.onnx", "cuda", 1, {})
 
 
 def test_truncated_graph_with_the_right_checksum(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

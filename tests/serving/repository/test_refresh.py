@@ -17,7 +17,7 @@ from partedvae.serving.bundle import Bundle
 from partedvae.serving.errors import BundleError, ModelNotFoundError
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
-from partedvae.serving.repository.version_cache import MAX_PINNED
+from partedvae.serving.repository.version_cache import CAPACITY
 from partedvae.serving.repository.watcher import RepositoryWatcher
 from tests.bundles import COLOURED, GREY
 from tests.processes import wait_until
@@ -144,7 +144,7 @@ def test_a_loaded_version_outlives_its_files(models: Path, caplog: pytest.LogCap
     (status,) = repository.statuses()
     assert (status.ready, status.is_default) == (True, True)
     assert "encoder.onnx is damaged" in status.reason
-    assert caplog.text.count("tiny version 1 goes on with what was loaded before its files changed") == 1
+    assert caplog.text.count("tiny version 1 stays as loaded, because its changed files do not work") == 1
     (folder / "encoder.onnx").write_bytes(whole)
     repository.refresh()
     assert repository.get() is not before
@@ -178,19 +178,19 @@ def test_a_folder_that_vanishes_changes_nothing(models: Path, caplog: pytest.Log
     repository.refresh()
     repository.refresh()
     assert repository.get().version == 1
-    assert caplog.text.count("going on with those that are loaded") == 1
+    assert caplog.text.count("keeping those that are loaded") == 1
     models.with_name("away").rename(models)
     GREY.write(models / "tiny")
     repository.refresh()
     assert repository.get().version == 2
 
 
-def test_pinned_versions_are_kept_up_to_a_limit(models: Path) -> None:
+def test_older_versions_stay_loaded_up_to_a_limit(models: Path) -> None:
     """Of the older versions only the last used ones stay loaded."""
-    for _ in range(MAX_PINNED + 1):
+    for _ in range(CAPACITY + 1):
         GREY.write(models / "tiny")
     repository = ModelRepository(models)
-    older = range(1, MAX_PINNED + 2)
+    older = range(1, CAPACITY + 2)
     assert all(repository.loaded("tiny", number) is None for number in older)
     for number in older[:-1]:
         repository.get("tiny", number)
