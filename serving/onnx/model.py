@@ -156,7 +156,7 @@ class OnnxModel:
         return _run_in_slices(self._scorer, SCORER_INPUT, images, outputs)
 
     def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
-        """Run the decoder on float32 u [images, sum of u_dim] and z [images, z_dim]; return images as `encode` reads."""
+        """Run the decoder on float32 u [images, sum of u_dim] and z [images, z_dim]; return uint8 images."""
         latents = dict(zip(DECODER_INPUTS, (u, z), strict=True))
         parts = [
             self._decoder.run(

@@ -18,7 +18,9 @@ async def test_a_full_queue_refuses() -> None:
     async with held(run, max_queue_rows=8) as made:
         requests = [made.ask([1] * 4), made.ask([2] * 7)]  # Let in while there is any room.
         await eventually(lambda: made.batcher.waiting_rows == 11)
-        with pytest.raises(OverloadedError, match=r"11 images wait already, the limit is 8: try again in") as caught:
+        with pytest.raises(
+            OverloadedError, match=r"11 images are already waiting, the limit is 8: try again in"
+        ) as caught:
             await made.ask([3])
         assert (caught.value.waiting, caught.value.limit) == (11, 8)
         assert caught.value.retry_after == BatchPolicy().default_retry_after, "no batch has told the rate yet"

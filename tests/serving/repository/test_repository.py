@@ -60,9 +60,9 @@ def edit_manifest(folder: Path, change: Callable[..., None]) -> None:
 FAULTS = [
     (wrong_checksum, r"encoder\.onnx is damaged: its SHA-256 is"),
     (missing_graph, r"encoder\.onnx is missing; export the run again"),
-    (missing_manifest, r"is no bundle: manifest\.json is missing"),
+    (missing_manifest, r"is not a bundle: manifest\.json is missing"),
     (damaged_manifest, r"manifest\.json is not a valid manifest"),
-    (future_format, r"has format version 99, this partedvae reads 1"),
+    (future_format, r"has format version 99, this version of partedvae supports 1"),
     (truncated_graph, r"encoder\.onnx is not a graph that ONNX Runtime can load"),
 ]
 
