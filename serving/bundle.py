@@ -1,6 +1,6 @@
-"""The bundle: a version folder `<models>/<name>/<version>/`, ONNX graphs and a manifest. Serving owns the format.
+"""The bundle format: a version folder `<models>/<name>/<version>/` with ONNX graphs and a manifest.
 
-Export writes through `write_bundle`; the server reads through `load_bundle`. The manifest is the message
+Export writes bundles with `write_bundle`; the server reads them with `load_bundle`. The manifest is the message
 `partedvae.v1.Manifest` as JSON, so that GetModel returns what export wrote.
 """
 
@@ -25,7 +25,7 @@ DECODER_FILE = "decoder.onnx"
 SCORER_FILE = "scorer.onnx"
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILES = (ENCODER_FILE, DECODER_FILE)
-"""Every bundle has these. The scorer came later: bundles without it are served, but give no scores."""
+"""Required in every bundle. The scorer is optional: bundles of early exports do not have one, and return no scores."""
 
 ENCODER_INPUT = "images"
 """uint8 [batch, height, width, channels]."""
@@ -43,7 +43,7 @@ SCORER_OUTPUTS = (RECONSTRUCTION_ERROR, "kl_z", "kl_u", "kl_c", NEGATIVE_ELBO)
 
 
 def factor_output(factor: str, kind: str) -> str:
-    """Name an encoder output of a factor; `kind` is "probs", "u_mean" or "u_logvar". All are float32 [batch, ...]."""
+    """Return the name of a factor's encoder output; `kind` is "probs", "u_mean" or "u_logvar" (float32 [batch, …])."""
     return f"{factor}.{kind}"
 
 
@@ -55,7 +55,7 @@ def encoder_outputs(factors: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A verified bundle: its files exist, have the manifest's checksums, and the format is known."""
+    """A verified bundle: its files exist and match the manifest's checksums, and its format version is supported."""
 
     folder: Path
     manifest: Manifest
@@ -72,18 +72,18 @@ class Bundle:
 
     @property
     def scorer_path(self) -> Path | None:
-        """Path of the scorer graph; None where the bundle has none."""
+        """Path of the scorer graph; None if the bundle has none."""
         recorded = any(file.name == SCORER_FILE for file in self.manifest.files)
         return self.folder / SCORER_FILE if recorded else None
 
     @property
     def version(self) -> int:
-        """The version, which is the folder's name."""
+        """The version: the name of the folder."""
         return int(self.folder.name)
 
     @property
     def name(self) -> str:
-        """The model's name, which is the parent folder's name."""
+        """The model's name: the name of the parent folder."""
         return self.folder.parent.name
 
 
@@ -97,14 +97,14 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a version folder's manifest.
 
     Raises:
-        BundleError: it is missing, no JSON of this format, or of a newer format.
+        BundleError: it is missing, not valid JSON, or of a newer format version.
     """
     path = folder / MANIFEST_FILE
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise BundleError(
-            f"{folder} is no bundle: {MANIFEST_FILE} is missing; export a run with 'partedvae export'"
+            f"{folder} is not a bundle: {MANIFEST_FILE} is missing; export a run with 'partedvae export'"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
@@ -114,8 +114,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path} is not a valid manifest: {error}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(
-            f"{path} has format version {manifest.format_version}, this partedvae reads {FORMAT_VERSION}; "
-            "export the run again or install the partedvae that wrote it"
+            f"{path} has format version {manifest.format_version}, this version of partedvae supports "
+            f"{FORMAT_VERSION}; export the run again, or install the version of partedvae that wrote it"
         )
     return manifest
 
@@ -124,13 +124,13 @@ def load_bundle(folder: Path) -> Bundle:
     """Read and verify one version folder.
 
     Raises:
-        BundleError: something is missing, a checksum differs, or the format is unknown. Names the file and the remedy.
+        BundleError: a file is missing, a checksum differs, or the format version is unsupported.
     """
     if not folder.name.isdecimal():
-        raise BundleError(f"{folder} is no version folder: its name must be a whole number")
+        raise BundleError(f"{folder} is not a version folder: its name must be an integer")
     manifest = read_manifest(folder)
     if not manifest.factors or not manifest.HasField("image"):
-        raise BundleError(f"{folder / MANIFEST_FILE} names no factors or no image size; export the run again")
+        raise BundleError(f"{folder / MANIFEST_FILE} has no factors or no image size; export the run again")
     recorded = {file.name: file for file in manifest.files}
     for name in GRAPH_FILES:
         if name not in recorded:
@@ -145,7 +145,7 @@ def load_bundle(folder: Path) -> Bundle:
         if actual != recorded[name].sha256:
             raise BundleError(
                 f"{path} is damaged: its SHA-256 is {actual[:12]}…, the manifest says {recorded[name].sha256[:12]}…; "
-                "export the run again or copy the bundle anew"
+                "export the run again, or copy the bundle again"
             )
     return Bundle(folder=folder, manifest=manifest)
 
@@ -158,13 +158,13 @@ def versions_of(model_folder: Path) -> list[int]:
 
 
 def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[[Path], None]) -> Bundle:
-    """Write the next version of a model, all or nothing.
+    """Write the next version of a model atomically.
 
     Args:
-        model_folder: `<models>/<name>`; made if it is not there.
-        manifest: complete but for format version and files, which are filled in.
-        write_graphs: writes encoder, decoder and, if there is to be one, the scorer into the folder that it is given.
-            When it raises, no version appears.
+        model_folder: `<models>/<name>`; created if necessary.
+        manifest: complete except for format version and files, which are filled in.
+        write_graphs: writes encoder, decoder and optionally the scorer into the folder that it is called with. If it
+            raises, no version is created.
 
     Returns:
         The new version, read back and verified.
@@ -194,7 +194,7 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
 
 
 def _publish(staging: Path, model_folder: Path) -> Path:
-    """Rename the staging folder to the next free version; try again if another export took that number first."""
+    """Rename the staging folder to the next free version; retry if another export used that number first."""
     while True:
         folder = model_folder / str(max(versions_of(model_folder), default=0) + 1)
         try:

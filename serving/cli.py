@@ -102,7 +102,7 @@ def extract(
     from partedvae.serving.extract.inputs import open_source
     from partedvae.serving.extract.outputs import check_suffix
     from partedvae.serving.onnx.devices import Device
-    from partedvae.serving.repository.repository import load_model
+    from partedvae.serving.repository.loading import load_model
 
     if (model is None) == (connection is None):
         raise click.UsageError("give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT")
@@ -114,7 +114,7 @@ def extract(
         with ExitStack() as stack:
             where: Model
             if model is not None:
-                where = LocalModel(load_model(model, cast("Device", device)))
+                where = LocalModel(load_model(model, device=cast("Device", device)))
             else:
                 assert connection is not None
                 where = stack.enter_context(closing(ServedModel(connection, model_name)))

@@ -1,70 +1,81 @@
-"""Errors of the serving domain. Their messages are for the caller: each names the value and the remedy."""
+"""Errors of the serving domain. Messages are shown to the caller: each names the value and the remedy."""
 
 from __future__ import annotations
 
 
 class ServingError(Exception):
-    """Base of all errors that a caller or an operator can do something about."""
+    """Base of all errors that a caller or an operator can fix."""
 
 
 class InvalidInputError(ServingError, ValueError):
-    """The request can never succeed as it is."""
+    """The request is invalid; retrying it cannot succeed."""
 
 
 class ImageError(InvalidInputError):
     """One image of a batch cannot be used."""
 
     def __init__(self, index: int, reason: str) -> None:
-        """Name the image by its position in the batch."""
+        """Create the error.
+
+        Args:
+            index: position of the image in the batch.
+            reason: what is wrong with it, and the remedy.
+        """
         super().__init__(f"image {index}: {reason}")
         self.index = index
         self.reason = reason
 
 
 class ModelNotFoundError(ServingError, LookupError):
-    """No such model or version."""
+    """The model or version does not exist."""
 
 
 class BundleError(ServingError):
-    """A bundle is missing, damaged or of a format that this version does not know."""
+    """A bundle is missing, damaged or of an unknown format version."""
 
 
 class DeviceError(ServingError):
-    """The device asked for is not to be had here."""
+    """The requested device is not available."""
 
 
 class AddressError(ServingError):
-    """The address to listen on is malformed, taken, or not this machine's."""
+    """The address to listen on is malformed, in use, or not an address of this machine."""
 
 
 class ConfigError(ServingError):
-    """The server cannot be run as it was told to."""
+    """The configuration of the server is invalid."""
 
 
 class WorkerError(ServingError):
-    """A process that serves could not be started, or did not end well."""
+    """A worker process could not be started, or failed."""
 
 
 class SecurityError(ServingError):
-    """A certificate, a key or a file of tokens cannot be used."""
+    """A certificate, key or token file cannot be used."""
 
 
 class MessageTooLargeError(ServingError):
-    """A request is larger than the server takes."""
+    """A request exceeds the largest message size."""
 
 
 class StoppingError(ServingError):
-    """The server is stopping; what it had taken on is done, the rest is for another."""
+    """The server is stopping: accepted requests are completed, and further ones are refused."""
 
 
 class OverloadedError(ServingError):
-    """There is too much to do already; the request was not begun."""
+    """The server is overloaded; the request was not started."""
 
     def __init__(self, waiting: int, limit: int, retry_after: float) -> None:
-        """Tell how many rows wait and how many may, and in how many seconds there should be room."""
+        """Create the error.
+
+        Args:
+            waiting: images that wait.
+            limit: images that may wait.
+            retry_after: estimated seconds until there is capacity.
+        """
         super().__init__(
-            f"{waiting} images wait already, the limit is {limit}: try again in {retry_after:.2g} s, "
-            "or send bulk through StreamFeatures, which waits for room"
+            f"{waiting} images are already waiting, the limit is {limit}: try again in {retry_after:.2g} s, "
+            "or use StreamFeatures, which waits for capacity"
         )
         self.waiting = waiting
         self.limit = limit
@@ -73,10 +84,10 @@ class OverloadedError(ServingError):
 
 
 class TooManyCallsError(OverloadedError):
-    """There are too many calls in hand already; the request was not begun."""
+    """Too many calls are active; the request was not started."""
 
     def __init__(self, limit: int) -> None:
-        """Tell how many calls there may be."""
-        ServingError.__init__(self, f"{limit} calls are in hand already, which is the limit: try again in 1 s")
+        """Create the error for a limit of active calls."""
+        ServingError.__init__(self, f"{limit} calls are active, which is the limit: try again in 1 s")
         self.waiting = self.limit = limit
         self.retry_after = 1.0

@@ -1,11 +1,12 @@
-"""Images of requests: from packed pixels or image files to what the encoder takes, within limits.
+"""Images of requests: converts packed pixels and image files to the encoder's input, within limits.
 
-The encoder takes uint8 [images, height, width, channels] at the model's own size; `partedvae.common.image_decoding` has
-the rules of conversion, which are the same for packed pixels and files.
+The encoder's input is uint8 [images, height, width, channels] at the model's size. The rules of conversion are those of
+`partedvae.common.image_decoding`, for packed pixels and for files.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import threading
@@ -25,21 +26,26 @@ from partedvae.v1.manifest_pb2 import ImageSpec
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What one request may ask for, checked before anything is decoded or allocated."""
+    """Limits of one request, checked before anything is decoded or allocated."""
 
     max_images: int = 4096
-    """Images of one request."""
+    """Images per request."""
     max_pixels: int = 25_000_000
-    """Pixels of one image (height times width), read from the file's header."""
+    """Pixels per image (height times width), read from the file's header."""
     max_request_pixels: int = 250_000_000
-    """Pixels of all images of one request: a small file can hold many."""
+    """Pixels of all images of a request: a small file can hold many."""
 
 
 DEFAULT_LIMITS = ImageLimits()
 
 _SLICE = 16
-"""Images that one thread converts at a time: enough to make handing over cheap, few enough to share evenly."""
-_POOL = ThreadPoolExecutor(max_workers=available_cpus(), thread_name_prefix="partedvae-images")
+"""Images per task of the thread pool: enough to amortise its overhead, few enough to balance the threads."""
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads that convert large batches, created on first use and shared by the process."""
+    return ThreadPoolExecutor(max_workers=available_cpus(), thread_name_prefix="partedvae-images")
 
 
 def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
@@ -49,13 +55,13 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
         data: the pixels.
         shape: [images, height, width] for grey, or [images, height, width, channels] with 1 or 3 channels.
         spec: the model's image size.
-        limits: what is refused.
+        limits: limits of the request.
 
     Returns:
-        uint8 [images, height, width, channels]. Without a copy, read-only, where size and channels are the model's.
+        uint8 [images, height, width, channels]; a read-only view of `data` if size and channels are the model's.
 
     Raises:
-        InvalidInputError: the batch is empty or too large, or shape and length do not fit.
+        InvalidInputError: the batch is empty or too large, or shape and length do not match.
     """
     shape = tuple(shape)
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
@@ -66,7 +72,8 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
     _check_count(shape[0], limits)
     if len(data) != math.prod(shape):
         raise InvalidInputError(
-            f"images of shape {list(shape)} need {math.prod(shape)} bytes, got {len(data)}; send uint8, a byte a value"
+            f"images of shape {list(shape)} need {math.prod(shape)} bytes, got {len(data)}; send uint8, "
+            "one byte per value"
         )
     height, width = shape[1:3]
     if height == 0 or width == 0:
@@ -80,18 +87,18 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
 
 
 def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
-    """Decode PNG, JPEG or WebP files to the model's images, in a few threads when there are many.
+    """Decode PNG, JPEG or WebP files to the model's images, in several threads if there are many.
 
     Args:
         items: the bytes of each file; sizes and modes may differ.
         spec: the model's image size.
-        limits: what is refused.
+        limits: limits of the request.
 
     Returns:
         uint8 [images, height, width, channels].
 
     Raises:
-        ImageError: one of them is no such file, damaged, or has too many pixels; the first such in the batch.
+        ImageError: the first file of the batch that has another format, is damaged or has too many pixels.
         InvalidInputError: the batch is empty or too large.
     """
     _check_count(len(items), limits)
@@ -102,11 +109,11 @@ def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAUL
 def decode_each(
     items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS
 ) -> tuple[ImageArray, list[ImageError]]:
-    """Decode files like `decode`, and leave out those that cannot be used.
+    """Decode files like `decode`, and skip those that cannot be used.
 
     Returns:
-        The others, uint8 [images, height, width, channels], perhaps none; and an error for each that was left out. Both
-        in order.
+        The usable images, uint8 [images, height, width, channels], possibly none; and an error per skipped image. Both
+        are in order.
 
     Raises:
         InvalidInputError: the batch is empty or too large.
@@ -120,10 +127,10 @@ def decode_each(
             return _read_file(index, items[index], limits, budget)
         except ImageError as error:
             errors.append(error)
-            return Image.new("L", (spec.width, spec.height))  # Holds the place until the rows are known.
+            return Image.new("L", (spec.width, spec.height))  # A placeholder, deleted below.
 
     batch = _fill_batch(len(items), spec, read)
-    errors.sort(key=lambda error: error.index)  # Several threads may have found them.
+    errors.sort(key=lambda error: error.index)  # Threads may have found them in another order.
     return np.delete(batch, [error.index for error in errors], axis=0) if errors else batch, errors
 
 
@@ -147,7 +154,7 @@ def _check_count(count: int, limits: ImageLimits) -> None:
         raise InvalidInputError("the batch is empty: send at least one image")
     if count > limits.max_images:
         raise InvalidInputError(
-            f"{count} images are above the limit of {limits.max_images} a request: send them in several requests"
+            f"{count} images are above the limit of {limits.max_images} per request: send them in several requests"
         )
 
 
@@ -159,10 +166,10 @@ def _check_pixels(index: int, width: int, height: int, limits: ImageLimits) -> N
 
 
 class _Budget:
-    """The pixels that one request may still have. Spent before an image is decoded, in any thread."""
+    """The pixels that a request has left. Thread-safe; `spend` is called before an image is decoded."""
 
     def __init__(self, limits: ImageLimits) -> None:
-        self._most = self._left = limits.max_request_pixels
+        self._limit = self._left = limits.max_request_pixels
         self._lock = threading.Lock()
 
     def spend(self, pixels: int) -> None:
@@ -171,13 +178,13 @@ class _Budget:
             left = self._left
         if left < 0:
             raise InvalidInputError(
-                f"the images of the request have more than {self._most:,} pixels, which is the limit: "
+                f"the images of the request have more than {self._limit:,} pixels, which is the limit: "
                 "send them in several requests, or make them smaller"
             )
 
 
 def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Image]) -> ImageArray:
-    """Convert `image_at(0)`, `image_at(1)`, … into one batch; of several errors the first is raised."""
+    """Convert `image_at(0)`, `image_at(1)`, … to one batch; if several fail, the first error is raised."""
     size = (spec.height, spec.width, spec.channels)
     batch = np.empty((count, *size), dtype=np.uint8)
 
@@ -188,13 +195,13 @@ def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Ima
     if count <= _SLICE:
         fill(0)
     else:
-        for _ in _POOL.map(fill, range(0, count, _SLICE)):
+        for _ in _pool().map(fill, range(0, count, _SLICE)):
             pass
     return batch
 
 
 def _read_file(index: int, data: bytes, limits: ImageLimits, budget: _Budget) -> Image.Image:
-    """Decode one file, after its size has been checked."""
+    """Decode one file after checking its size."""
     try:
         image = open_image(io.BytesIO(data))
         _check_pixels(index, image.width, image.height, limits)

@@ -18,7 +18,7 @@ from partedvae.serving.bundle import (
     ENCODER_INPUT,
     factor_output,
 )
-from partedvae.serving.operations.inference import CLASS_RELATED
+from partedvae.serving.operations.features import CLASS_RELATED
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.manifest_pb2 import Manifest
 from partedvae.v1.tensors_pb2 import Images, PackedImages

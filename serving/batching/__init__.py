@@ -1,1 +1,1 @@
-"""Requests of many callers become batches: admission, slots, batches, and a model's asynchronous side."""
+"""Micro-batching of requests: admission, batches per graph, and the sessions that run them."""

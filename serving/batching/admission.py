@@ -1,9 +1,9 @@
-"""Admission by rows: how many may wait, who is refused, and who waits for room.
+"""Admission by rows: how many rows may wait, when a caller is refused, and when it waits for capacity.
 
-A caller is let in while fewer than `limit` rows wait, whatever its own size: large requests and small ones have the
-same chance, and what waits is bounded by the limit and one request more. Patient callers (streams) are never refused;
-they stand in line, and fill at most half of the limit, so that those who cannot wait find room beside them. The other
-way round, their half is theirs even while the impatient keep the whole full: neither can shut out the other.
+A caller is admitted while fewer than `limit` rows wait, whatever its own size: large and small requests have the same
+chance, and at most the limit and one request more are waiting. Blocking callers (streams) wait for capacity and may use
+at most half of it, so that non-blocking callers find capacity beside them. In turn, that half stays available to
+blocking callers while non-blocking ones fill the whole queue: neither kind can starve the other.
 """
 
 from __future__ import annotations
@@ -16,54 +16,64 @@ from partedvae.serving.errors import OverloadedError
 
 
 class Admission:
-    """Counts the rows that wait. For the event loop's thread alone."""
+    """Counts the rows that wait. Must be used from the event loop's thread only."""
 
     def __init__(self, limit: int, retry_after: Callable[[], float]) -> None:
-        """Take the most rows that may wait, and what estimates the seconds until there is room."""
+        """Start with no rows.
+
+        Args:
+            limit: number of waiting rows from which non-blocking callers are refused.
+            retry_after: estimates the seconds until there is capacity, for the error.
+        """
         self.rows = 0
-        """Rows that wait now."""
+        """Rows that are waiting."""
         self._limit = limit
         self._retry_after = retry_after
-        self._patient_rows = 0
-        self._patient_limit = max(1, limit // 2)
-        self._line: OrderedDict[asyncio.Future[None], int] = OrderedDict()
+        self._blocking_rows = 0
+        self._blocking_limit = max(1, limit // 2)
+        self._waiters: OrderedDict[asyncio.Future[None], int] = OrderedDict()
 
-    def enter(self, rows: int) -> None:
-        """Let a caller in that cannot wait.
+    def try_acquire(self, rows: int) -> None:
+        """Admit a non-blocking caller.
 
         Raises:
-            OverloadedError: there is no room.
+            OverloadedError: there is no capacity.
         """
         if self.rows >= self._limit:
             raise OverloadedError(self.rows, self._limit, self._retry_after())
         self.rows += rows
 
-    async def enter_patiently(self, rows: int) -> None:
-        """Let a caller in when there is room for the patient; first come, first served."""
-        if self._line or self._patient_rows >= self._patient_limit:
-            turn = asyncio.get_running_loop().create_future()
-            self._line[turn] = rows
+    async def acquire(self, rows: int) -> None:
+        """Admit a blocking caller when there is capacity; first come, first served."""
+        if self._waiters or self._blocking_rows >= self._blocking_limit:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters[waiter] = rows
             try:
-                await turn
+                await waiter
             except asyncio.CancelledError:
-                self._line.pop(turn, None)
-                if not turn.cancelled():  # Its turn had come in the same moment.
-                    self.leave(rows, patient=True)
+                self._waiters.pop(waiter, None)
+                if not waiter.cancelled():  # It was admitted at the same moment.
+                    self.release(rows, blocking=True)
                 raise
         else:
-            self._let_in(rows)
+            self._admit(rows)
 
-    def leave(self, rows: int, *, patient: bool) -> None:
-        """Take rows out of the count: they are begun, or their caller has gone."""
+    def release(self, rows: int, *, blocking: bool) -> None:
+        """Subtract rows that no longer wait: their batch starts, or their caller was cancelled.
+
+        Args:
+            rows: how many.
+            blocking: whether they were admitted by `acquire` rather than `try_acquire`.
+        """
         self.rows -= rows
-        if patient:
-            self._patient_rows -= rows
-            while self._line and self._patient_rows < self._patient_limit:
-                turn, next_rows = self._line.popitem(last=False)
-                if not turn.cancelled():  # Its caller has gone, and has not been told yet.
-                    self._let_in(next_rows)
-                    turn.set_result(None)
+        if blocking:
+            self._blocking_rows -= rows
+            while self._waiters and self._blocking_rows < self._blocking_limit:
+                waiter, next_rows = self._waiters.popitem(last=False)
+                if not waiter.cancelled():  # Its caller was cancelled, but has not run since.
+                    self._admit(next_rows)
+                    waiter.set_result(None)
 
-    def _let_in(self, rows: int) -> None:
+    def _admit(self, rows: int) -> None:
         self.rows += rows
-        self._patient_rows += rows
+        self._blocking_rows += rows

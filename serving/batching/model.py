@@ -1,4 +1,4 @@
-"""A loaded model for the event loop: its graphs behind batchers, for any number of callers at a time."""
+"""Loaded models on an event loop: their graphs run in batches, shared by all concurrent callers."""
 
 from __future__ import annotations
 
@@ -7,89 +7,126 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from partedvae.results import FloatArray, ImageArray
-from partedvae.serving.batching.batch import Columns
-from partedvae.serving.batching.batcher import Batcher, BatchObserver, BatchPolicy
-from partedvae.serving.batching.scheduler import Slots
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
+from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
+from partedvae.serving.onnx.model import OnnxModel
+from partedvae.v1.manifest_pb2 import Manifest
 
 _IMAGES = ("images",)
 
 
 class BatchedModels:
-    """The batchers of all models of a process. Belongs to the event loop that runs when it is made."""
+    """The batchers of all models of a process. Belongs to the event loop that is running when it is created."""
 
     def __init__(self, policy: BatchPolicy, observer: BatchObserver | None = None) -> None:
-        """Take how requests are gathered, and who wants to know of batches."""
-        self.policy = policy
-        """How requests are gathered."""
-        self._observer = observer
-        self._slots = Slots(policy.sessions)
-        # Nothing here holds a runtime: an old version's goes when its last request has been answered.
-        self._batchers: WeakKeyDictionary[Runtime, dict[str, Batcher]] = WeakKeyDictionary()
+        """Create the scheduler that all models share.
 
-    def of(self, runtime: Runtime) -> BatchedModel:
-        """Return a model's asynchronous side; cheap enough for each request."""
-        batchers = self._batchers.get(runtime)
+        Args:
+            policy: how requests are batched.
+            observer: receives measurements of batches.
+        """
+        self.policy = policy
+        """How requests are batched."""
+        self._observer = observer
+        self._scheduler = SessionScheduler(policy)
+        # Weak: an old version is freed when its last request has completed.
+        self._batchers: WeakKeyDictionary[OnnxModel, dict[str, Batcher]] = WeakKeyDictionary()
+
+    def of(self, onnx_model: OnnxModel, *, blocking: bool = False) -> BatchedModel:
+        """Return a model for one call; cheap enough to do per request.
+
+        Args:
+            onnx_model: the loaded model.
+            blocking: whether the call waits for capacity in the queue, as streams do, instead of failing.
+        """
+        batchers = self._batchers.get(onnx_model)
         if batchers is None:
-            batchers = self._batchers[runtime] = {
-                graph: Batcher(runtime.name, runtime.version, graph, self.policy, self._slots, self._observer)
+            batchers = self._batchers[onnx_model] = {
+                graph: Batcher(onnx_model.name, onnx_model.version, graph, self.policy, self._scheduler, self._observer)
                 for graph in ("encoder", "decoder", "scorer")
             }
-        return BatchedModel(runtime, batchers)
+        return BatchedModel(onnx_model, batchers, blocking)
 
     def close(self) -> None:
-        """Begin no more batches; those under way end by themselves."""
-        self._slots.close()
+        """Start no more batches; running ones end by themselves."""
+        self._scheduler.close()
 
 
 @dataclass(slots=True, eq=False)
 class BatchedModel:
-    """One model. Results are those of its runtime, within rounding of what a lone call gets."""
+    """One model, for one call. Results are those of `OnnxModel`, within rounding.
 
-    runtime: Runtime
-    """The model itself, for its name, version and manifest."""
+    The first run of a call fails with `OverloadedError` if the queue is full; once a run has completed, later runs of
+    the same call wait for capacity, so that an accepted call is not refused half-way. With `blocking` all of them wait.
+    """
+
+    onnx_model: OnnxModel
+    """The loaded model."""
     _batchers: dict[str, Batcher]
+    blocking: bool = False
+    """Whether the next run waits for capacity."""
 
-    async def encode(self, images: ImageArray, outputs: Sequence[str], *, wait: bool = False) -> dict[str, FloatArray]:
-        """Run the encoder; arguments and result are those of `Runtime.encode`, results may be views.
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.onnx_model.name
 
-        Args:
-            images: at least one.
-            outputs: names of the outputs to fetch.
-            wait: wait for room in the queue, as streams do, rather than be refused.
+    @property
+    def version(self) -> int:
+        """Its version."""
+        return self.onnx_model.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """Image size, factors and priors."""
+        return self.onnx_model.manifest
+
+    def check_scores(self) -> None:
+        """Raise `BundleError` if the bundle has no scorer."""
+        self.onnx_model.check_scores()
+
+    async def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+        """Run the encoder; see `OnnxModel.encode`. The results may be views of a whole batch's.
 
         Raises:
-            OverloadedError: too many images wait already.
+            OverloadedError: the queue is full.
         """
         names = tuple(outputs)
-        columns = await self._batchers["encoder"].submit(self._run_encoder, (images,), names, wait=wait)
+        columns = await self._batchers["encoder"].submit(self._run_encoder, (images,), names, blocking=self.blocking)
+        self.blocking = True
         return dict(zip(names, columns, strict=True))
 
-    async def score(self, images: ImageArray, outputs: Sequence[str], *, wait: bool = False) -> dict[str, FloatArray]:
-        """Run the scorer; like `encode`, with the outputs of `Runtime.score`.
+    async def score(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+        """Run the scorer; see `OnnxModel.score`.
 
         Raises:
             BundleError: the bundle has no scorer.
-            OverloadedError: too many images wait already.
+            OverloadedError: the queue is full.
         """
-        self.runtime.check_scores()
+        self.onnx_model.check_scores()
         names = tuple(outputs)
-        columns = await self._batchers["scorer"].submit(self._run_scorer, (images,), names, wait=wait)
+        columns = await self._batchers["scorer"].submit(self._run_scorer, (images,), names, blocking=self.blocking)
+        self.blocking = True
         return dict(zip(names, columns, strict=True))
 
-    async def decode(self, u: FloatArray, z: FloatArray, *, wait: bool = False) -> ImageArray:
-        """Run the decoder; like `encode`."""
-        columns = await self._batchers["decoder"].submit(self._run_decoder, (u, z), _IMAGES, wait=wait)
+    async def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
+        """Run the decoder; see `OnnxModel.decode`.
+
+        Raises:
+            OverloadedError: the queue is full.
+        """
+        columns = await self._batchers["decoder"].submit(self._run_decoder, (u, z), _IMAGES, blocking=self.blocking)
+        self.blocking = True
         images: ImageArray = columns[0]
         return images
 
     def _run_encoder(self, columns: Columns, outputs: tuple[str, ...]) -> Columns:
-        arrays = self.runtime.encode(columns[0], outputs)
+        arrays = self.onnx_model.encode(columns[0], outputs)
         return tuple([arrays[name] for name in outputs])
 
     def _run_scorer(self, columns: Columns, outputs: tuple[str, ...]) -> Columns:
-        arrays = self.runtime.score(columns[0], outputs)
+        arrays = self.onnx_model.score(columns[0], outputs)
         return tuple([arrays[name] for name in outputs])
 
     def _run_decoder(self, columns: Columns, outputs: tuple[str, ...]) -> Columns:
-        return (self.runtime.decode(*columns),)
+        return (self.onnx_model.decode(*columns),)

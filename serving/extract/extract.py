@@ -17,9 +17,9 @@ from partedvae.results import FeatureChunk, ImageArray, concatenate
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.inputs import Job, Prepared, Source
 from partedvae.serving.extract.outputs import Layout, Rows, create, model_metadata
-from partedvae.serving.onnx.model import Runtime
-from partedvae.serving.operations import inference
-from partedvae.serving.operations.inference import Output
+from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.operations.features import Output, features
+from partedvae.serving.operations.model import DirectModel, run_sync
 from partedvae.v1.manifest_pb2 import Manifest
 
 T = TypeVar("T")
@@ -42,9 +42,9 @@ class Model(Protocol):
 class LocalModel:
     """A model in this process."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: OnnxModel) -> None:
         """Take a loaded model."""
-        self._runtime = runtime
+        self._model = DirectModel(runtime)
         self.name, self.version, self.manifest = runtime.name, runtime.version, runtime.manifest
 
     def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
@@ -52,10 +52,8 @@ class LocalModel:
 
         def compute(job: Job) -> Rows:
             prepared = job(self.manifest.image)
-            features = None
-            if len(prepared.images):
-                features = inference.extract_features(self._runtime, prepared.images, include)
-            return Rows(keys=prepared.keys, errors=prepared.errors, features=features)
+            computed = run_sync(features(self._model, prepared.images, include)) if len(prepared.images) else None
+            return Rows(keys=prepared.keys, errors=prepared.errors, features=computed)
 
         return in_order(jobs, compute)
 
@@ -190,5 +188,5 @@ def joined_rows(prepared: Prepared, parts: Sequence[FeatureChunk], first: int) -
     for part in parts:
         for problem in part.problems:
             errors[sent[problem.index - first]] = problem.reason
-    features = [part.features for part in parts if part.features is not None]
-    return Rows(keys=prepared.keys, errors=errors, features=concatenate(features) if features else None)
+    computed = [part.features for part in parts if part.features is not None]
+    return Rows(keys=prepared.keys, errors=errors, features=concatenate(computed) if computed else None)

@@ -31,7 +31,7 @@ from partedvae.common.atomic_write import atomic_write
 from partedvae.results import Features, FloatArray
 from partedvae.serving.bundle import ENCODER_FILE
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.operations.inference import Output
+from partedvae.serving.operations.features import Output
 from partedvae.v1.manifest_pb2 import Manifest
 
 ROW_GROUP = 65_536

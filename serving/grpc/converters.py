@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from partedvae.results import FactorResult, Features, FloatArray, ImageArray
+from partedvae.image_results import Generated
+from partedvae.results import Features, FloatArray, ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.images import ImageLimits, decode, encode_png, from_packed
-from partedvae.serving.onnx.model import Runtime
-from partedvae.serving.operations.inference import CLASS_RELATED, Generated, Output
+from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.operations.features import CLASS_RELATED, Output
 from partedvae.serving.repository.repository import VersionStatus
 from partedvae.v1 import manifest_pb2, service_pb2, tensors_pb2
 
@@ -28,7 +29,7 @@ _OUTPUTS: dict[int, Output] = {
 }
 
 
-_NAMED_FACTORS: WeakKeyDictionary[Runtime, bytes] = WeakKeyDictionary()
+_NAMED_FACTORS: WeakKeyDictionary[OnnxModel, bytes] = WeakKeyDictionary()
 """What `_named_factors` made, for as long as a model lives."""
 
 
@@ -92,12 +93,12 @@ def float_tensor(array: FloatArray | None) -> tensors_pb2.FloatTensor | None:
     return tensors_pb2.FloatTensor(shape=array.shape, data=array.astype("<f4", copy=False).tobytes())
 
 
-def model_version(runtime: Runtime) -> service_pb2.ModelVersion:
+def model_version(runtime: OnnxModel) -> service_pb2.ModelVersion:
     """Name the model that answered."""
     return service_pb2.ModelVersion(name=runtime.name, version=runtime.version)
 
 
-def model_reply(runtime: Runtime) -> service_pb2.GetModelResponse:
+def model_reply(runtime: OnnxModel) -> service_pb2.GetModelResponse:
     """Tell what is known of a model."""
     return service_pb2.GetModelResponse(
         model=model_version(runtime),
@@ -117,7 +118,7 @@ def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
     )
 
 
-def features_reply(runtime: Runtime, features: Features) -> service_pb2.ExtractFeaturesResponse:
+def features_reply(runtime: OnnxModel, features: Features) -> service_pb2.ExtractFeaturesResponse:
     """Convert features; what is None is absent."""
     # Parsing what never changes (the names of factors and classes) is faster than setting it, for each single image.
     reply = service_pb2.ExtractFeaturesResponse.FromString(_named_factors(runtime))
@@ -132,7 +133,7 @@ def features_reply(runtime: Runtime, features: Features) -> service_pb2.ExtractF
     return reply
 
 
-def _named_factors(runtime: Runtime) -> bytes:
+def _named_factors(runtime: OnnxModel) -> bytes:
     """Return what all feature replies of a model begin with: its name, and its factors with their classes."""
     named = _NAMED_FACTORS.get(runtime)
     if named is None:
@@ -179,34 +180,41 @@ def stream_reply(
     )
 
 
-def classify_reply(runtime: Runtime, features: Features) -> service_pb2.ClassifyResponse:
+def classify_reply(runtime: OnnxModel, features: Features) -> service_pb2.ClassifyResponse:
     """Convert class probabilities, with the most probable class of each image."""
     return service_pb2.ClassifyResponse(
         model=model_version(runtime),
-        factors=[factor_classes(f.name, f.class_names, f.class_indices, f) for f in features],
+        factors=[
+            service_pb2.FactorClasses(
+                name=factor.name,
+                class_names=factor.class_names,
+                class_indices=factor.class_indices.tolist(),
+                probs=float_tensor(factor.probs),
+            )
+            for factor in features
+        ],
     )
 
 
-def generate_reply(runtime: Runtime, generated: Generated, images: tensors_pb2.Images) -> service_pb2.GenerateResponse:
+def generate_reply(
+    runtime: OnnxModel, generated: Generated, images: tensors_pb2.Images
+) -> service_pb2.GenerateResponse:
     """Convert new images, which are packed already, with the classes that they were drawn from."""
     return service_pb2.GenerateResponse(
         model=model_version(runtime),
         images=images,
-        factors=[
-            factor_classes(factor.name, factor.class_names, indices)
-            for factor, indices in zip(runtime.manifest.factors, generated.class_indices, strict=True)
-        ],
+        factors=named_classes(runtime, generated.classes),
         seed=generated.seed,
     )
 
 
-def factor_classes(
-    name: str, class_names: Sequence[str], indices: NDArray[np.int64], result: FactorResult | None = None
-) -> service_pb2.FactorClasses:
-    """Convert the class of each image by one factor, with the probabilities where there is a result."""
-    return service_pb2.FactorClasses(
-        name=name,
-        class_names=class_names,
-        class_indices=indices.tolist(),
-        probs=float_tensor(result.probs) if result else None,
-    )
+def named_classes(runtime: OnnxModel, classes: Mapping[str, NDArray[np.str_]]) -> list[service_pb2.FactorClasses]:
+    """Convert class names, {factor: [images]}."""
+    messages = []
+    for factor in runtime.manifest.factors:
+        index = {name: i for i, name in enumerate(factor.class_names)}
+        indices = [index[name] for name in classes[factor.name].tolist()]
+        messages.append(
+            service_pb2.FactorClasses(name=factor.name, class_names=factor.class_names, class_indices=indices)
+        )
+    return messages

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from partedvae.image_results import Traversal
 from partedvae.results import ImageArray
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.grpc.converters import factor_classes, model_version
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.grpc.converters import model_version, named_classes
+from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.operations.transfer import StyleClasses
 from partedvae.serving.operations.traverse import (
     REACH,
@@ -17,7 +18,6 @@ from partedvae.serving.operations.traverse import (
     AlongU,
     AlongZ,
     PriorBase,
-    Traversed,
 )
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.tensors_pb2 import Images
@@ -87,19 +87,13 @@ def grid_message(images: ImageArray, packed: Images) -> pb.ImageGrid:
     return pb.ImageGrid(images=packed, rows=images.shape[0], columns=images.shape[1])
 
 
-def traverse_reply(runtime: Runtime, traversed: Traversed, packed: Images, seed: int | None) -> pb.TraverseResponse:
+def traverse_reply(runtime: OnnxModel, traversal: Traversal, packed: Images) -> pb.TraverseResponse:
     """Convert traversals."""
     return pb.TraverseResponse(
         model=model_version(runtime),
-        grid=grid_message(traversed.images, packed),
-        rows=[
-            pb.TraverseRow(base=row.base, dimension=row.dimension, values=[] if row.values is None else row.values)
-            for row in traversed.rows
-        ],
-        class_names=traversed.class_names,
-        base_classes=[
-            factor_classes(factor.name, factor.class_names, indices)
-            for factor, indices in zip(runtime.manifest.factors, traversed.class_indices, strict=True)
-        ],
-        seed=seed,
+        grid=grid_message(traversal.images, packed),
+        rows=[pb.TraverseRow(base=row.base, dimension=row.dimension, values=row.values) for row in traversal.rows],
+        class_names=traversal.class_names,
+        base_classes=named_classes(runtime, traversal.classes),
+        seed=traversal.seed,
     )

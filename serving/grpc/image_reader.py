@@ -57,23 +57,23 @@ class ImageReader:
         if _needs_no_work(message, spec):
             return images_from(message, spec, self._limits), []
         rows = rows_in(message)
-        await self._admission.enter_patiently(rows)
-        return await self._in_thread(lambda: self._read_each(message, spec), rows, patient=True)
+        await self._admission.acquire(rows)
+        return await self._in_thread(lambda: self._read_each(message, spec), rows, blocking=True)
 
     async def _read(self, work: Callable[[], ImageArray], rows: int) -> ImageArray:
-        self._admission.enter(rows)
-        return await self._in_thread(work, rows, patient=False)
+        self._admission.try_acquire(rows)
+        return await self._in_thread(work, rows, blocking=False)
 
     def _read_each(self, message: Images, spec: ImageSpec) -> tuple[ImageArray, list[ImageError]]:
         if message.WhichOneof("source") == "encoded":
             return decode_each(message.encoded.items, spec, self._limits)
         return images_from(message, spec, self._limits), []
 
-    async def _in_thread(self, work: Callable[[], T], rows: int, *, patient: bool) -> T:
+    async def _in_thread(self, work: Callable[[], T], rows: int, *, blocking: bool) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         finally:
-            self._admission.leave(rows, patient=patient)
+            self._admission.release(rows, blocking=blocking)
 
 
 def _needs_no_work(message: Images, spec: ImageSpec) -> bool:

@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha import reflection
 from partedvae.common.cpus import available_cpus
 from partedvae.oip import inference_pb2
 from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from partedvae.serving.batching.batcher import BatchPolicy
 from partedvae.serving.batching.model import BatchedModels
+from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.config.addresses import cannot_listen, check_free, is_loopback, split_address
 from partedvae.serving.config.config import ServeConfig
 from partedvae.serving.grpc.health import Health

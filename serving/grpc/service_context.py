@@ -11,7 +11,7 @@ from partedvae.serving.batching.model import BatchedModel, BatchedModels
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.image_reader import ImageReader
 from partedvae.serving.images import ImageLimits
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 
 T = TypeVar("T")
@@ -36,22 +36,28 @@ class Backend:
         self._executor = executor
         self._max_message_bytes = max_message_bytes
 
-    async def model(self, name: str, version: int) -> BatchedModel:
-        """Return a model; one that is not loaded is loaded in a thread. Arguments and errors are the repository's."""
+    async def model(self, name: str, version: int, *, blocking: bool = False) -> BatchedModel:
+        """Return a model for one call; one that is not loaded is loaded in a thread.
+
+        Args:
+            name: the model's name; errors are those of `ModelRepository.get`.
+            version: its version; 0 is the newest.
+            blocking: whether the call waits for capacity; see `BatchedModels.of`.
+        """
         runtime = self.repository.loaded(name, version)
         if runtime is None:
             runtime = await self.in_thread(lambda: self.repository.get(name, version))
-        return self._models.of(runtime)
+        return self._models.of(runtime, blocking=blocking)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do what would hold the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def max_reply(self, runtime: Runtime) -> int:
+    def max_reply(self, runtime: OnnxModel) -> int:
         """Return how many images one reply may have."""
         return min(self.limits.max_images, self._max_message_bytes // _image_bytes(runtime))
 
-    def check_reply(self, runtime: Runtime, count: int) -> None:
+    def check_reply(self, runtime: OnnxModel, count: int) -> None:
         """Refuse to make images that would not fit into one message.
 
         Raises:
@@ -65,6 +71,6 @@ class Backend:
             )
 
 
-def _image_bytes(runtime: Runtime) -> int:
+def _image_bytes(runtime: OnnxModel) -> int:
     spec = runtime.manifest.image
     return spec.height * spec.width * spec.channels

@@ -1,4 +1,4 @@
-"""PartedVAEService: each RPC converts its request, has the domain's plan carried out in batches, converts the answer.
+"""PartedVAEService: each RPC converts its request, awaits the domain's operation in batches, converts the answer.
 
 All of it is on the event loop but for what takes long: sessions run in the slots of the batchers, image files are
 decoded and encoded in threads, models that are not loaded yet are loaded in threads.
@@ -8,7 +8,6 @@ decoded and encoded in threads, models that are not loaded yet are loaded in thr
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,10 +17,11 @@ from partedvae.serving.grpc import converters
 from partedvae.serving.grpc import grid_converters as grids
 from partedvae.serving.grpc.service_context import Backend
 from partedvae.serving.grpc.streaming import Answer, Stream
-from partedvae.serving.operations import inference
-from partedvae.serving.operations.plans import carry_out_batched
-from partedvae.serving.operations.transfer import Style, StyleImages, plan_transfer
-from partedvae.serving.operations.traverse import Base, plan_traversal
+from partedvae.serving.operations.features import classify, features
+from partedvae.serving.operations.latents import reconstruct
+from partedvae.serving.operations.sampling import generate, new_seed
+from partedvae.serving.operations.transfer import Style, StyleImages, transfer
+from partedvae.serving.operations.traverse import Base, traverse
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceServicer
 from partedvae.v1.tensors_pb2 import Images
@@ -52,15 +52,14 @@ class PartedVAEServicer(PartedVAEServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Answer with one model's manifest."""
-        return converters.model_reply((await self._model(request.model)).runtime)
+        return converters.model_reply((await self._model(request.model)).onnx_model)
 
     async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
         """Answer with the features of each image."""
         model = await self._model(request.model)
         include = converters.include_from(request.include)
-        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
-        features = await carry_out_batched(model, inference.plan_features(model.runtime, images, include))
-        return converters.features_reply(model.runtime, features)
+        images = await self._backend.reader.read(request.images, model.manifest.image)
+        return converters.features_reply(model.onnx_model, await features(model, images, include))
 
     async def StreamFeatures(  # type: ignore[override]  # the stubs know only generators; gRPC takes who writes as well
         self, request_iterator: AsyncIterator[pb.StreamFeaturesRequest], context: Context
@@ -68,7 +67,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Answer each chunk with the features of its images."""
 
         async def begin(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
-            model = await self._model(first.model)
+            model = await self._model(first.model, blocking=True)
             include = converters.include_from(first.include)
             return lambda request: self._features_of_chunk(model, include, request, first)
 
@@ -87,40 +86,37 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         first: pb.StreamFeaturesRequest,
     ) -> pb.StreamFeaturesResponse:
         converters.check_chunk(request, first)
-        images, errors = await self._backend.reader.read_each(request.images, model.runtime.manifest.image)
+        images, errors = await self._backend.reader.read_each(request.images, model.manifest.image)
         if not len(images):
             return converters.stream_reply(None, errors)
-        plan = inference.plan_features(model.runtime, images, include)
-        features = await carry_out_batched(model, plan, wait=True)
-        return converters.stream_reply(converters.features_reply(model.runtime, features), errors)
+        result = await features(model, images, include)
+        return converters.stream_reply(converters.features_reply(model.onnx_model, result), errors)
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Answer with the class of each image."""
         model = await self._model(request.model)
-        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
-        features = await carry_out_batched(model, inference.plan_features(model.runtime, images, ("probs",)))
-        return converters.classify_reply(model.runtime, features)
+        images = await self._backend.reader.read(request.images, model.manifest.image)
+        return converters.classify_reply(model.onnx_model, await classify(model, images))
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Answer with new images."""
         model = await self._model(request.model)
         png = converters.png_asked_for(request.format)
         most = self._backend.limits.max_images
-        self._backend.check_reply(model.runtime, min(request.count, most))
-        seed = request.seed if request.HasField("seed") else _new_seed()
-        plan = inference.plan_generation(model.runtime, request.count, request.classes, seed, most)
-        generated = await carry_out_batched(model, plan)
-        return converters.generate_reply(model.runtime, generated, await self._pack(generated.images, png))
+        self._backend.check_reply(model.onnx_model, min(request.count, most))
+        seed = request.seed if request.HasField("seed") else new_seed()
+        generated = await generate(model, request.count, request.classes, seed, most)
+        return converters.generate_reply(model.onnx_model, generated, await self._pack(generated.images, png))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
         """Answer with reconstructions."""
         model = await self._model(request.model)
         png = converters.png_asked_for(request.format)
-        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
-        self._backend.check_reply(model.runtime, len(images))
-        decoded = await carry_out_batched(model, inference.plan_reconstruction(model.runtime, images))
+        images = await self._backend.reader.read(request.images, model.manifest.image)
+        self._backend.check_reply(model.onnx_model, len(images))
+        decoded = await reconstruct(model, images)
         return pb.ReconstructResponse(
-            model=converters.model_version(model.runtime), images=await self._pack(decoded, png)
+            model=converters.model_version(model.onnx_model), images=await self._pack(decoded, png)
         )
 
     async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
@@ -129,16 +125,13 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         png = converters.png_asked_for(request.format)
         along = grids.along_from(request)
         base: Base
-        seed = None
         if request.WhichOneof("base") == "prior":
-            base = grids.prior_base_from(request.prior, _new_seed())
-            seed = base.seed
+            base = grids.prior_base_from(request.prior, new_seed())
         else:
-            base = await self._backend.reader.read(request.images, model.runtime.manifest.image)
-        plan = plan_traversal(model.runtime.manifest, base, along, self._backend.max_reply(model.runtime))
-        traversed = await carry_out_batched(model, plan)
-        packed = await self._pack(grids.flat(traversed.images), png)
-        return grids.traverse_reply(model.runtime, traversed, packed, seed)
+            base = await self._backend.reader.read(request.images, model.manifest.image)
+        traversal = await traverse(model, base, along, self._backend.max_reply(model.onnx_model))
+        packed = await self._pack(grids.flat(traversal.images), png)
+        return grids.traverse_reply(model.onnx_model, traversal, packed)
 
     async def TransferAttributes(
         self, request: pb.TransferAttributesRequest, context: Context
@@ -146,7 +139,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Answer with images that join the z of some with the u of others."""
         model = await self._model(request.model)
         png, pairs = converters.png_asked_for(request.format), grids.pairs_asked_for(request.layout)
-        spec = model.runtime.manifest.image
+        spec = model.manifest.image
         style: Style
         if request.WhichOneof("style") == "style_classes":
             style = grids.style_classes_from(request)
@@ -154,24 +147,18 @@ class PartedVAEServicer(PartedVAEServiceServicer):
             images = await self._backend.reader.read(request.style_images, spec)
             style = StyleImages(images=images, factors=tuple(request.factors))
         content = await self._backend.reader.read(request.content, spec)
-        limit = self._backend.max_reply(model.runtime)
-        plan = plan_transfer(model.runtime.manifest, content, style, pairs=pairs, max_images=limit)
-        transferred = await carry_out_batched(model, plan)
+        limit = self._backend.max_reply(model.onnx_model)
+        transferred = await transfer(model, content, style, pairs=pairs, max_images=limit)
         packed = await self._pack(grids.flat(transferred.images), png)
         return pb.TransferAttributesResponse(
-            model=converters.model_version(model.runtime), grid=grids.grid_message(transferred.images, packed)
+            model=converters.model_version(model.onnx_model), grid=grids.grid_message(transferred.images, packed)
         )
 
-    async def _model(self, selector: pb.ModelSelector) -> BatchedModel:
-        return await self._backend.model(selector.name, selector.version)
+    async def _model(self, selector: pb.ModelSelector, *, blocking: bool = False) -> BatchedModel:
+        return await self._backend.model(selector.name, selector.version, blocking=blocking)
 
     async def _pack(self, images: ImageArray, png: bool) -> Images:
         """Pack images for a reply; files are written in a thread."""
         if not png:
             return converters.images_message(images, png)
         return await self._backend.in_thread(lambda: converters.images_message(images, png))
-
-
-def _new_seed() -> int:
-    """Draw a seed of 32 bits: short enough to be typed again."""
-    return secrets.randbits(32)

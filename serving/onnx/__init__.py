@@ -1,1 +1,1 @@
-"""ONNX Runtime: devices, sessions, and batches of fixed sizes for GPUs."""
+"""ONNX Runtime: a model's sessions, the devices they run on, and fixed batch sizes for GPUs."""

@@ -1,8 +1,9 @@
-"""Fixed batch sizes for a GPU: each run is padded to the next one, on buffers that stay where they are.
+"""Fixed batch sizes for a GPU: each run is padded to the next size, in buffers that are allocated once.
 
-A GPU provider plans and allocates anew for each shape that it has not seen, which takes longer than many runs do. With
-a few shapes, all of them seen at the start, no request pays for that. Small steps are wide because a small batch costs
-a GPU the same as a single image; large ones double, so that less than half of the work is padding.
+A GPU provider plans and allocates anew for every shape that it has not seen, which takes longer than many runs. With a
+few shapes, all of which are run at start-up, no request pays for that. The smallest sizes are far apart, because a
+small batch costs a GPU as much as a single image; the larger ones double, so that less than half of the work is
+padding.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from partedvae.serving.onnx.devices import memory_of
 
 BUCKETS = (1, 4, 16, 32, 64, 128, 256)
-"""Batch sizes that are run; the last is the largest batch that one run takes."""
+"""Batch sizes that are run; the last is the largest batch of one run."""
 
 TensorSpec = tuple[str, Sequence[int]]
-"""Element type as ONNX Runtime names it ("tensor(float)"), and the dimensions after the batch."""
+"""Element type as ONNX Runtime names it, for example "tensor(float)", and the dimensions after the batch."""
 
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
@@ -33,12 +34,12 @@ def zeros(spec: TensorSpec, rows: int) -> NDArray[Any]:
 
 
 def bucket_for(rows: int, buckets: Sequence[int] = BUCKETS) -> int:
-    """Return the smallest batch size that holds so many rows, which are at most the last bucket's."""
+    """Return the smallest batch size for a number of rows, which must not exceed the last bucket."""
     return next(bucket for bucket in buckets if bucket >= rows)
 
 
-class _Slot:
-    """The buffers of one batch size: a staging array of each input in main memory, and all tensors on the device."""
+class _Bucket:
+    """The buffers of one batch size: a staging array per input in main memory, and all tensors on the device."""
 
     def __init__(
         self, rows: int, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], memory: str
@@ -50,8 +51,11 @@ class _Slot:
         }
 
 
-class BucketedGraph:
-    """A graph that is run in buckets. Safe to use from many threads: runs follow one another, as they do on a GPU."""
+class BucketedSession:
+    """A session that runs batches of a few fixed sizes.
+
+    Can be used from several threads; their runs are sequential, as they are on a GPU anyway.
+    """
 
     def __init__(
         self,
@@ -60,40 +64,47 @@ class BucketedGraph:
         outputs: Mapping[str, TensorSpec],
         buckets: Sequence[int] = BUCKETS,
     ) -> None:
-        """Take a session and what goes in and out, by name; no input has an output's name."""
+        """Allocate the buffers of all buckets.
+
+        Args:
+            session: the session to run.
+            inputs: type and dimensions by name; no input may have an output's name.
+            outputs: the same.
+            buckets: batch sizes, ascending.
+        """
         self.provider = str(session.get_providers()[0])
         self._session = session
         self._inputs = inputs
         self._outputs = outputs
         memory = memory_of(self.provider)
-        self._slots = {rows: _Slot(rows, inputs, outputs, memory) for rows in buckets}
+        self._buckets = {rows: _Bucket(rows, inputs, outputs, memory) for rows in buckets}
         self._lock = threading.Lock()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run one batch.
 
         Args:
-            outputs: names of what to compute.
-            inputs: [rows, …] by name, at most as many rows as the last bucket has.
+            outputs: names of the outputs to compute.
+            inputs: [rows, …] by name, with at most as many rows as the last bucket.
 
         Returns:
-            [rows, …] for each of `outputs`.
+            [rows, …] per output.
         """
         rows = len(next(iter(inputs.values())))
-        slot = self._slots[bucket_for(rows, tuple(self._slots))]
+        bucket = self._buckets[bucket_for(rows, tuple(self._buckets))]
         with self._lock:
             binding = self._session.io_binding()
             for name, values in inputs.items():
-                # The rows behind are those of earlier runs; rows do not see each other, and theirs are cut off.
-                slot.staging[name][:rows] = values
-                slot.tensors[name].update_inplace(slot.staging[name])
-                binding.bind_ortvalue_input(name, slot.tensors[name])
+                # The remaining rows are from earlier runs: rows are computed independently, and theirs are cut off.
+                bucket.staging[name][:rows] = values
+                bucket.tensors[name].update_inplace(bucket.staging[name])
+                binding.bind_ortvalue_input(name, bucket.tensors[name])
             for name in outputs:
-                binding.bind_ortvalue_output(name, slot.tensors[name])
+                binding.bind_ortvalue_output(name, bucket.tensors[name])
             self._session.run_with_iobinding(binding)
-            return [slot.tensors[name].numpy()[:rows].copy() for name in outputs]
+            return [bucket.tensors[name].numpy()[:rows].copy() for name in outputs]
 
     def warm_up(self) -> None:
         """Run every bucket once, with all outputs."""
-        for rows in self._slots:
+        for rows in self._buckets:
             self.run(list(self._outputs), {name: zeros(spec, rows) for name, spec in self._inputs.items()})

@@ -1,4 +1,4 @@
-"""Where models run: ONNX Runtime's execution providers, how each is set up, and what to do when one is missing."""
+"""Devices: ONNX Runtime's execution providers, their options, and remedies for missing ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
 Provider = tuple[str, dict[str, Any]]
-"""An execution provider and its options, as ONNX Runtime takes them."""
+"""Name and options of an execution provider, as `InferenceSession` expects them."""
 
 
 class Gpu(NamedTuple):
     """A device other than the CPU."""
 
     provider: str
-    """Its execution provider."""
+    """Name of its execution provider."""
     remedy: str
-    """What to look at when it cannot be used."""
+    """What to check if it cannot be used."""
 
 
 GPUS: Mapping[Device, Gpu] = {
@@ -35,9 +35,9 @@ GPUS: Mapping[Device, Gpu] = {
 
 
 def choose(device: Device, available: Sequence[str]) -> Device:
-    """Return the device to try: `auto` is CUDA where ONNX Runtime has it, else the CPU.
+    """Return the device to try: `auto` is CUDA if ONNX Runtime has it, and the CPU otherwise.
 
-    Never TensorRT, which builds an engine for minutes when it first sees a model: who wants that asks for it.
+    TensorRT must be requested explicitly, because it spends minutes on building an engine when it first loads a model.
     """
     if device == "auto":
         return "cuda" if CUDA in available else "cpu"
@@ -45,25 +45,25 @@ def choose(device: Device, available: Sequence[str]) -> Device:
 
 
 def providers(device: Device, inputs: Mapping[str, Sequence[int]], max_rows: int) -> list[Provider]:
-    """Return the execution providers of a device in their order of preference, the CPU last for what others lack.
+    """Return the execution providers of a device in order of preference; the CPU is last, for unsupported operators.
 
     Args:
-        device: not "auto", see `choose`.
+        device: any but "auto"; see `choose`.
         inputs: dimensions after the batch of each input of the graph.
-        max_rows: rows of the largest batch.
+        max_rows: size of the largest batch.
     """
     cpu: Provider = (CPU, {})
     if device == "cpu":
         return [cpu]
-    # The exhaustive search would time every algorithm again for each batch size; TF32 would make features differ from
-    # those of the CPU in the third digit, and one feature file may be made by both.
+    # The exhaustive search would time every algorithm for each batch size. TF32 would change the third digit of
+    # features, compared with the CPU, and one feature file may be computed on both.
     cuda: Provider = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
     if device == "cuda":
         return [cuda, cpu]
     options = {
-        "trt_engine_cache_enable": True,  # Or each start would build the engines again.
+        "trt_engine_cache_enable": True,  # Otherwise each start would build the engines again.
         "trt_engine_cache_path": str(_cache_folder() / "partedvae" / "tensorrt"),
-        # One engine for all batch sizes, or each bucket would get its own.
+        # One engine for all batch sizes; otherwise each bucket would get its own.
         "trt_profile_min_shapes": _profile(inputs, 1),
         "trt_profile_opt_shapes": _profile(inputs, max_rows),
         "trt_profile_max_shapes": _profile(inputs, max_rows),
@@ -72,7 +72,7 @@ def providers(device: Device, inputs: Mapping[str, Sequence[int]], max_rows: int
 
 
 def memory_of(provider: str) -> str:
-    """Return where the tensors of a provider live, in ONNX Runtime's words: "cpu" or "cuda"."""
+    """Return ONNX Runtime's name of the memory that holds a provider's tensors: "cpu" or "cuda"."""
     return "cpu" if provider == CPU else "cuda"
 
 

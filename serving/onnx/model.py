@@ -1,4 +1,4 @@
-"""The runtime of one model: its ONNX sessions and its manifest. Numbers in, numbers out."""
+"""A loaded model: the ONNX Runtime sessions of its encoder, decoder and scorer, and its manifest."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from partedvae.serving.bundle import (
 from partedvae.serving.errors import BundleError
 from partedvae.serving.onnx.buffers import BUCKETS, TensorSpec
 from partedvae.serving.onnx.devices import Device
-from partedvae.serving.onnx.sessions import Graph, open_graph
+from partedvae.serving.onnx.sessions import Session, open_session
 from partedvae.v1.manifest_pb2 import Manifest
 
 MAX_ROWS = BUCKETS[-1]
-"""Rows of one session run: larger batches are run in slices, so that the memory for activations is bounded."""
+"""Largest batch of one session run; larger ones are run in slices, which bounds the memory for activations."""
 
 
-class Runtime:
-    """A loaded model. Safe to use from many threads at once: ONNX Runtime's `run` is, and releases the GIL."""
+class OnnxModel:
+    """A loaded model. Can be used from several threads: ONNX Runtime's `run` is thread-safe, and releases the GIL."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class Runtime:
         name: str,
         version: int,
         manifest: Manifest,
-        encoder: Graph,
-        decoder: Graph,
-        scorer: Graph | None = None,
+        encoder: Session,
+        decoder: Session,
+        scorer: Session | None = None,
     ) -> None:
-        """Take sessions that were checked against the manifest; see `load`."""
+        """Create a model from sessions that were checked against the manifest; `load` is the usual way."""
         self.name = name
         self.version = version
         self.manifest = manifest
@@ -53,18 +53,17 @@ class Runtime:
         self._scorer = scorer
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Runtime:
-        """Open a verified bundle.
+    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> OnnxModel:
+        """Open the graphs of a verified bundle.
 
         Args:
             bundle: from `partedvae.serving.bundle.load_bundle`.
-            device: "cpu"; "cuda" or "tensorrt", which fail where they are not to be had; or "auto", which takes CUDA or
-                else the CPU.
-            threads: threads of one run on the CPU; None takes what the affinity and the cgroup allow.
+            device: "cpu", "cuda", "tensorrt", or "auto", which uses CUDA if it is available and the CPU otherwise.
+            threads: threads per run on the CPU; None uses as many as the affinity and the cgroup allow.
 
         Raises:
-            BundleError: a file is no graph, or not the graph that the manifest describes.
-            DeviceError: a device was asked for that is not to be had.
+            BundleError: a file is not an ONNX graph, or not the one that the manifest describes.
+            DeviceError: the requested device is not available.
         """
         threads = threads or available_cpus()
         manifest = bundle.manifest
@@ -75,11 +74,11 @@ class Runtime:
             name: ("tensor(float)", [dim]) for name, dim in zip(DECODER_INPUTS, dims, strict=True)
         }
         scores: dict[str, TensorSpec] = {name: ("tensor(float)", []) for name in SCORER_OUTPUTS}
-        encoder = open_graph(bundle.encoder_path, device, threads, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
-        decoder = open_graph(bundle.decoder_path, device, threads, latents, {DECODER_OUTPUT: image})
+        encoder = open_session(bundle.encoder_path, device, threads, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
+        decoder = open_session(bundle.decoder_path, device, threads, latents, {DECODER_OUTPUT: image})
         scorer = None
         if bundle.scorer_path is not None:
-            scorer = open_graph(bundle.scorer_path, device, threads, {SCORER_INPUT: image}, scores)
+            scorer = open_session(bundle.scorer_path, device, threads, {SCORER_INPUT: image}, scores)
         return cls(
             name=bundle.name,
             version=bundle.version,
@@ -91,19 +90,19 @@ class Runtime:
 
     @property
     def provider(self) -> str:
-        """ONNX Runtime's execution provider in use, "CPUExecutionProvider" or "CUDAExecutionProvider"."""
+        """ONNX Runtime's execution provider in use, for example "CPUExecutionProvider"."""
         return self._encoder.provider
 
     def warm_up(self) -> None:
-        """Run every graph once in each way that is slow the first time.
+        """Run every graph in each way that is slow the first time.
 
         Raises:
-            BundleError: a graph that could be loaded cannot be run.
+            BundleError: a graph was loaded, but fails when it is run.
         """
         try:
-            for graph in (self._encoder, self._decoder, self._scorer):
-                if graph is not None:
-                    graph.warm_up()
+            for session in (self._encoder, self._decoder, self._scorer):
+                if session is not None:
+                    session.warm_up()
         except Exception as error:  # ONNX Runtime's exceptions have no common base.
             raise BundleError(
                 f"version {self.version} of model {self.name!r} was loaded, but fails when it is run: {error}; export "
@@ -112,14 +111,14 @@ class Runtime:
 
     @property
     def has_scores(self) -> bool:
-        """Whether the bundle has a scorer, so that `score` can be asked."""
+        """Whether the bundle has a scorer, which `score` needs."""
         return self._scorer is not None
 
     def check_scores(self) -> None:
-        """Refuse to score without a scorer.
+        """Check that the bundle has a scorer.
 
         Raises:
-            BundleError: the bundle has none.
+            BundleError: it has none.
         """
         if not self.has_scores:
             raise BundleError(
@@ -157,7 +156,7 @@ class Runtime:
         return _run_in_slices(self._scorer, SCORER_INPUT, images, outputs)
 
     def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
-        """Run the decoder on float32 u [images, sum of u_dim], z [images, z_dim]; return images like `encode` takes."""
+        """Run the decoder on float32 u [images, sum of u_dim] and z [images, z_dim]; return uint8 images."""
         latents = dict(zip(DECODER_INPUTS, (u, z), strict=True))
         parts = [
             self._decoder.run(
@@ -169,8 +168,10 @@ class Runtime:
         return pixels
 
 
-def _run_in_slices(graph: Graph, name: str, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
-    parts = [graph.run(outputs, {name: images[start : start + MAX_ROWS]}) for start in range(0, len(images), MAX_ROWS)]
+def _run_in_slices(session: Session, name: str, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+    parts = [
+        session.run(outputs, {name: images[start : start + MAX_ROWS]}) for start in range(0, len(images), MAX_ROWS)
+    ]
     return {output: _joined([part[k] for part in parts]) for k, output in enumerate(outputs)}
 
 
@@ -192,7 +193,7 @@ def _encoder_tensors(manifest: Manifest) -> dict[str, TensorSpec]:
 
 
 def _check_factors(folder: Path, manifest: Manifest) -> None:
-    """Check that every prior has the size that its factor's classes and u_dim ask for: sampling relies on it."""
+    """Check that the size of every prior matches the classes and u_dim of its factor, as sampling expects."""
     for factor in manifest.factors:
         classes = len(factor.class_names)
         expected = (classes, classes * factor.u_dim, classes * factor.u_dim)

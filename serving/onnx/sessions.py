@@ -1,4 +1,4 @@
-"""Opens a graph on a device, and checks that it is the graph which the manifest describes."""
+"""Sessions: opens an ONNX graph on a device, and checks that it is the graph that the manifest describes."""
 
 from __future__ import annotations
 
@@ -11,71 +11,77 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from partedvae.serving.errors import BundleError, DeviceError
-from partedvae.serving.onnx.buffers import BUCKETS, BucketedGraph, TensorSpec, zeros
+from partedvae.serving.onnx.buffers import BUCKETS, BucketedSession, TensorSpec, zeros
 from partedvae.serving.onnx.devices import GPUS, Device, Provider, choose, providers
 
 logger = logging.getLogger(__name__)
 
 
-class Graph(Protocol):
-    """An opened graph: named arrays in, named arrays out. Safe to use from many threads at once."""
+class Session(Protocol):
+    """An open graph that maps named arrays to named arrays. Can be used from several threads."""
 
     @property
     def provider(self) -> str:
-        """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
+        """ONNX Runtime's execution provider in use, for example "CPUExecutionProvider"."""
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Compute the outputs named, [rows, …] each, of inputs [rows, …] by name."""
+        """Compute the named outputs, [rows, …] each, from inputs [rows, …] by name."""
 
     def warm_up(self) -> None:
-        """Run once what is slow the first time."""
+        """Run everything that is slow the first time."""
 
 
-class PlainGraph:
-    """A graph that takes batches of any size, as the CPU does best."""
+class PlainSession:
+    """A session that runs batches of any size, which is fastest on the CPU."""
 
     def __init__(self, session: ort.InferenceSession, inputs: Mapping[str, TensorSpec]) -> None:
-        """Take a session and its inputs."""
+        """Wrap a session.
+
+        Args:
+            session: the session to run.
+            inputs: type and dimensions of its inputs by name.
+        """
         self.provider = str(session.get_providers()[0])
         self._session = session
         self._inputs = inputs
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run one batch; see `Graph`. ONNX Runtime's `run` releases the GIL."""
+        """Run one batch; see `Session`. ONNX Runtime's `run` releases the GIL."""
         results: list[NDArray[Any]] = self._session.run(list(outputs), dict(inputs))
         return results
 
     def warm_up(self) -> None:
-        """Run one image: the first run allocates."""
+        """Run one image, because the first run allocates."""
         self._session.run(None, {name: zeros(spec, rows=1) for name, spec in self._inputs.items()})
 
 
-def open_graph(
+def open_session(
     path: Path, device: Device, threads: int, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
-) -> Graph:
+) -> Session:
     """Open a graph, on a GPU in fixed batch sizes (see `partedvae.serving.onnx.buffers`).
 
     Args:
         path: the ONNX file.
-        device: "cpu"; "cuda" or "tensorrt", which fail where they are not to be had; or "auto", which takes CUDA or
-            else the CPU.
-        threads: threads of one run on the CPU.
-        inputs: by name, what the manifest promises.
+        device: see `OnnxModel.load`.
+        threads: threads per run on the CPU.
+        inputs: type and dimensions by name, according to the manifest.
         outputs: the same.
 
     Raises:
-        BundleError: the file is no graph that ONNX Runtime can run, or another one than the manifest describes.
-        DeviceError: a device was asked for that is not to be had.
+        BundleError: ONNX Runtime cannot load the file, or it differs from what the manifest describes.
+        DeviceError: the requested device is not available.
     """
-    session = open_session(path, device, threads, {name: dims for name, (_, dims) in inputs.items()})
+    session = open_on_device(path, device, threads, {name: dims for name, (_, dims) in inputs.items()})
     check_graph(session, path, inputs, outputs)
     if session.get_providers()[0] in [gpu.provider for gpu in GPUS.values()]:
-        return BucketedGraph(session, inputs, outputs)
-    return PlainGraph(session, inputs)
+        return BucketedSession(session, inputs, outputs)
+    return PlainSession(session, inputs)
 
 
-def open_session(path: Path, device: Device, threads: int, inputs: Mapping[str, Sequence[int]]) -> ort.InferenceSession:
-    """Open a session; arguments and errors are those of `open_graph`, `inputs` has the dimensions alone."""
+def open_on_device(
+    path: Path, device: Device, threads: int, inputs: Mapping[str, Sequence[int]]
+) -> ort.InferenceSession:
+    """Open an ONNX Runtime session; see `open_session`, except that `inputs` has only the dimensions."""
     available = ort.get_available_providers()
     chosen = choose(device, available)
     if chosen == "cpu":
@@ -83,24 +89,24 @@ def open_session(path: Path, device: Device, threads: int, inputs: Mapping[str, 
     gpu = GPUS[chosen]
     if gpu.provider not in available:
         raise DeviceError(
-            f"the device {device!r} was asked for, but this ONNX Runtime has no {gpu.provider}: install "
-            "partedvae[gpu] in place of partedvae[serve], or choose --device cpu"
+            f"device {device!r} is not available, because this ONNX Runtime has no {gpu.provider}: install "
+            "partedvae[gpu] instead of partedvae[serve], or choose --device cpu"
         )
     try:
         session = _open_on(providers(chosen, inputs, BUCKETS[-1]), path, threads)
-        taken = session.get_providers()[0]
-        problem = "" if taken == gpu.provider else f"ONNX Runtime fell back to {taken}"
+        used = session.get_providers()[0]
+        problem = "" if used == gpu.provider else f"ONNX Runtime fell back to {used}"
     except BundleError as error:
-        # Raises for a bad file; when it works, the device is to blame.
+        # Raises if the file is at fault; otherwise the device is.
         session = _open_on(providers("cpu", inputs, BUCKETS[-1]), path, threads)
         problem = str(error.__cause__)
     if problem and device != "auto":
         raise DeviceError(
-            f"the device {device!r} was asked for, but {gpu.provider} could not be used: {problem}; {gpu.remedy}, or "
-            "choose --device cpu"
+            f"device {device!r} is not available, because {gpu.provider} failed: {problem}; {gpu.remedy}, or choose "
+            "--device cpu"
         )
     if problem:
-        logger.warning("%s could not be used, taking the CPU: %s; %s", gpu.provider, problem, gpu.remedy)
+        logger.warning("%s failed, using the CPU: %s; %s", gpu.provider, problem, gpu.remedy)
     return session
 
 
@@ -108,9 +114,9 @@ def _open_on(choices: list[Provider], path: Path, threads: int) -> ort.Inference
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # Spinning threads would take the processors from gRPC and from the sessions of other models.
+    # Spinning threads would occupy processors that gRPC and the sessions of other models need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # What goes wrong arrives as an exception; without this ONNX Runtime prints it to stderr as well.
+    # Errors arrive as exceptions; by default ONNX Runtime prints them to stderr as well.
     options.log_severity_level = 4
     try:
         return ort.InferenceSession(path, options, providers=choices, enable_fallback=0)
@@ -121,7 +127,7 @@ def _open_on(choices: list[Provider], path: Path, threads: int) -> ort.Inference
 def check_graph(
     session: ort.InferenceSession, path: Path, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
 ) -> None:
-    """Compare a graph's inputs and outputs with what the manifest promises. The order does not matter.
+    """Compare the inputs and outputs of a graph with the manifest. The order does not matter.
 
     Raises:
         BundleError: a name, an element type or a dimension differs, or the batch is fixed.
@@ -137,7 +143,7 @@ def check_graph(
             )
         for name, (dtype, dims) in expected.items():
             tensor = by_name[name]
-            # A dimension that the graph does not know is a name or None; only the batch must be such.
+            # A dynamic dimension is a name or None; the batch must be dynamic, and others may be.
             fits = len(tensor.shape) == len(dims) + 1 and not isinstance(tensor.shape[0], int)
             fits &= all(a == b for a, b in zip(tensor.shape[1:], dims, strict=False) if isinstance(a, int))
             if tensor.type != dtype or not fits:

@@ -1,4 +1,4 @@
-"""Latents and where they come from: the posterior means of images, the modes of the priors; and names of classes."""
+"""Latents (c, u, z): posterior means of images, modes of the priors, and the names of factors and classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partedvae.common.suggest import did_you_mean
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.bundle import Z_MEAN, factor_output
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.operations.plans import Encode, Plan
+from partedvae.serving.operations.model import Model
 from partedvae.v1.manifest_pb2 import Factor, Manifest
 
 
@@ -22,15 +22,15 @@ class Latents:
     """(c, u, z) of a batch."""
 
     class_indices: tuple[NDArray[np.int64], ...]
-    """For each factor, [images]."""
+    """One array per factor, [images]."""
     u: FloatArray
-    """u of all factors side by side in the manifest's order, [images, sum of u_dim]."""
+    """u of all factors, concatenated in the manifest's order, [images, sum of u_dim]."""
     z: FloatArray
     """[images, z_dim]."""
 
 
 class Modes(NamedTuple):
-    """p(u_k | c_k) of every class of a factor, float64."""
+    """p(u_k | c_k) for every class of a factor, float64."""
 
     means: NDArray[np.float64]
     """[classes, u_dim]."""
@@ -38,17 +38,23 @@ class Modes(NamedTuple):
     """Standard deviations, [classes, u_dim]."""
 
 
-def posterior_means(manifest: Manifest, images: ImageArray) -> Plan[Latents]:
-    """Encode images: c the most probable class of each factor, u given it, and z, both at their means."""
-    names = [factor.name for factor in manifest.factors]
+async def posterior_means(model: Model, images: ImageArray) -> Latents:
+    """Encode images: c is the most probable class of each factor, u its mean given that class, and z its mean."""
+    names = [factor.name for factor in model.manifest.factors]
     u_names = [factor_output(name, "u_mean") for name in names]
     probs_names = [factor_output(name, "probs") for name in names]
-    arrays = yield Encode(images, [*probs_names, *u_names, Z_MEAN])
+    arrays = await model.encode(images, [*probs_names, *u_names, Z_MEAN])
     return Latents(
         class_indices=tuple(np.argmax(arrays[name], axis=1) for name in probs_names),
         u=np.concatenate([arrays[name] for name in u_names], axis=1),
         z=arrays[Z_MEAN],
     )
+
+
+async def reconstruct(model: Model, images: ImageArray) -> ImageArray:
+    """Encode images, and decode their posterior means."""
+    latents = await posterior_means(model, images)
+    return await model.decode(latents.u, latents.z)
 
 
 def prior_modes(factor: Factor) -> Modes:
@@ -59,7 +65,7 @@ def prior_modes(factor: Factor) -> Modes:
 
 
 def u_slice(manifest: Manifest, k: int) -> slice:
-    """Return where the u of factor k is among all u."""
+    """Return the columns of factor k in the concatenated u."""
     start = sum(factor.u_dim for factor in manifest.factors[:k])
     return slice(start, start + manifest.factors[k].u_dim)
 
@@ -68,7 +74,7 @@ def factor_index(manifest: Manifest, name: str) -> int:
     """Return the position of a factor.
 
     Raises:
-        InvalidInputError: there is none of this name.
+        InvalidInputError: no factor has this name.
     """
     names = [factor.name for factor in manifest.factors]
     check_known("factor", name, names)
@@ -76,25 +82,33 @@ def factor_index(manifest: Manifest, name: str) -> int:
 
 
 def class_indices_of(manifest: Manifest, classes: Mapping[str, str]) -> dict[str, int]:
-    """Turn class names by factor name into class indices.
+    """Convert {factor: class name} to {factor: class index}.
 
     Raises:
         InvalidInputError: a factor or a class does not exist.
     """
     class_names = {factor.name: list(factor.class_names) for factor in manifest.factors}
-    fixed = {}
+    indices = {}
     for factor, class_name in classes.items():
         check_known("factor", factor, class_names)
         check_known(f"class of factor {factor!r}", class_name, class_names[factor])
-        fixed[factor] = class_names[factor].index(class_name)
-    return fixed
+        indices[factor] = class_names[factor].index(class_name)
+    return indices
+
+
+def class_names_of(manifest: Manifest, latents: Latents) -> dict[str, NDArray[np.str_]]:
+    """Return the class name of each row for every factor, {factor: [images]}."""
+    return {
+        factor.name: np.array(factor.class_names)[indices]
+        for factor, indices in zip(manifest.factors, latents.class_indices, strict=True)
+    }
 
 
 def check_known(what: str, name: str, known: Collection[str]) -> None:
-    """Refuse a name that is not known.
+    """Check that a name exists.
 
     Raises:
-        InvalidInputError: it is not; the message says which are, and the nearest.
+        InvalidInputError: it does not; the message lists those that do, and suggests the nearest.
     """
     if name not in known:
         raise InvalidInputError(f"no {what} is named {name!r}: there are {list(known)}{did_you_mean(name, known)}")

@@ -1,150 +1,132 @@
-"""Traversals: one latent dimension, or one class, changes along a row and all else stays (Figures 4 and 9)."""
+"""Traversals: one latent dimension, or the class, changes along a row and the rest is constant (Figures 4 and 9)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from partedvae.image_results import Traversal, TraversalRow
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.images import DEFAULT_LIMITS
 from partedvae.serving.operations.latents import (
     Latents,
     class_indices_of,
+    class_names_of,
     factor_index,
     posterior_means,
     prior_modes,
     u_slice,
 )
-from partedvae.serving.operations.plans import Decode, Plan
+from partedvae.serving.operations.model import Model
 from partedvae.serving.operations.sampling import draw
 from partedvae.v1.manifest_pb2 import Factor, Manifest
 
 STEPS, MAX_STEPS = 9, 64
-"""Columns of z and u where nothing else is asked for, and at most. Odd, so that the middle is the mean."""
+"""Default and largest number of columns for z and u. The default is odd, so that the middle column is the mean."""
 REACH, MAX_REACH = 2.5, 10.0
-"""How far the columns go to either side, in standard deviations of the prior."""
+"""Default and largest distance of the outer columns from the middle, in standard deviations of the prior."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorBase:
-    """Bases drawn from the priors as `generate` draws."""
+    """Bases drawn from the priors, as `generate` draws."""
 
-    classes: dict[str, str]
-    """Class name by factor name; a factor that is not named is drawn from its p(c_k)."""
+    classes: Mapping[str, str]
+    """Class name by factor name; the other factors are drawn from p(c_k)."""
     seed: int
     """The same seed gives the same bases."""
     count: int = 1
-    """How many."""
+    """Number of bases."""
 
 
 Base: TypeAlias = ImageArray | PriorBase
-"""Images at the model's size, whose posterior means are the bases; or draws."""
+"""Images at the model's size, whose posterior means are the bases; or draws from the priors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlongZ:
-    """Dimensions of z, from -reach to +reach around 0."""
+    """Changes dimensions of z, from -reach to +reach."""
 
     dimensions: Sequence[int] = ()
-    """Which; empty means all."""
+    """Counted from 0; empty means all."""
     steps: int = STEPS
-    """Columns."""
+    """Number of columns."""
     reach: float = REACH
     """In standard deviations of the prior, which is N(0, I)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlongU:
-    """Dimensions of a factor's u, around the mode of each base's class."""
+    """Changes dimensions of a factor's u, around the mode of each base's class."""
 
     factor: str = ""
-    """Name; empty means the only one."""
+    """Name of the factor; empty means the only one."""
     dimensions: Sequence[int] = ()
-    """Which; empty means all."""
+    """Counted from 0; empty means all."""
     steps: int = STEPS
-    """Columns."""
+    """Number of columns."""
     reach: float = REACH
     """In standard deviations of the mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlongClasses:
-    """The classes of a factor: u_k keeps its distance from the mode's mean, measured in the mode's deviations."""
+    """Changes the class of a factor; u_k keeps its distance from the mode's mean, in the mode's standard deviations."""
 
-    factor: str
-    """Name."""
+    factor: str = ""
+    """Name of the factor; empty means the only one."""
 
 
 Along: TypeAlias = AlongZ | AlongU | AlongClasses
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Row:
-    """What one row of a grid shows."""
+async def traverse(model: Model, base: Base, along: Along, max_images: int = DEFAULT_LIMITS.max_images) -> Traversal:
+    """Return images in which one latent dimension, or the class, changes along a row (paper Figures 4 and 9).
 
-    base: int
-    """Position of the base."""
-    dimension: int | None = None
-    """The dimension that changes; None where the class does."""
-    values: FloatArray | None = None
-    """Its value in each column, [columns]; None where the class changes."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Traversed:
-    """Traversals: bases outermost, then dimensions."""
-
-    images: ImageArray
-    """uint8 [rows, columns, height, width, channels]."""
-    rows: tuple[Row, ...]
-    """What each row shows."""
-    class_names: tuple[str, ...] = ()
-    """The class of each column, where the class changes."""
-    class_indices: tuple[NDArray[np.int64], ...]
-    """For each factor, the class of each base, [bases]."""
-
-
-def plan_traversal(manifest: Manifest, base: Base, along: Along, max_images: int) -> Plan[Traversed]:
-    """Plan a traversal.
+    Rows are ordered by base, then by dimension.
 
     Args:
-        manifest: the model's.
-        base: where it starts.
+        model: the model to run.
+        base: the images or draws to start from.
         along: what changes.
-        max_images: the limit of the grid.
+        max_images: the largest number of images in the grid.
 
     Raises:
         InvalidInputError: a factor, class or dimension does not exist, steps or reach are out of range, or the grid
             has more than `max_images`.
     """
+    manifest = model.manifest
     count = base.count if isinstance(base, PriorBase) else len(base)
-    rows_each, columns = _size(manifest, along)
-    if count < 1 or count * rows_each * columns > max_images:
+    rows_per_base, columns = _size(manifest, along)
+    if count < 1 or count * rows_per_base * columns > max_images:
         raise InvalidInputError(
-            f"a grid of {count} bases with {rows_each} rows each and {columns} columns is out of range: it needs a "
+            f"a grid of {count} bases with {rows_per_base} rows each and {columns} columns is out of range: it needs a "
             f"base, and at most {max_images} images; ask for fewer bases, dimensions or steps"
         )
     if isinstance(base, PriorBase):
         start = draw(manifest, count, class_indices_of(manifest, base.classes), base.seed)
     else:
-        start = yield from posterior_means(manifest, base)
+        start = await posterior_means(model, base)
     rows, u, z = _grid(manifest, start, along)
-    pixels: ImageArray = yield Decode(u.reshape(-1, u.shape[-1]), z.reshape(-1, z.shape[-1]))
+    pixels = await model.decode(u.reshape(-1, u.shape[-1]), z.reshape(-1, z.shape[-1]))
     names = _factor(manifest, along.factor)[1].class_names if isinstance(along, AlongClasses) else ()
-    return Traversed(
+    return Traversal(
         images=pixels.reshape(len(rows), columns, *pixels.shape[1:]),
         rows=rows,
         class_names=tuple(names),
-        class_indices=start.class_indices,
+        classes=class_names_of(manifest, start),
+        seed=base.seed if isinstance(base, PriorBase) else None,
+        model=model.name,
+        version=model.version,
     )
 
 
 def _size(manifest: Manifest, along: Along) -> tuple[int, int]:
-    """Check what is asked for, and return the rows of each base and the columns."""
+    """Check the arguments, and return the number of rows per base and of columns."""
     if isinstance(along, AlongClasses):
         return 1, len(_factor(manifest, along.factor)[1].class_names)
     if not 2 <= along.steps <= MAX_STEPS:
@@ -178,12 +160,14 @@ def _factor(manifest: Manifest, name: str) -> tuple[int, Factor]:
     return k, manifest.factors[k]
 
 
-def _grid(manifest: Manifest, start: Latents, along: Along) -> tuple[tuple[Row, ...], FloatArray, FloatArray]:
-    """Return what each row shows, and u and z, [bases, rows each, columns, dims]."""
+def _grid(manifest: Manifest, start: Latents, along: Along) -> tuple[tuple[TraversalRow, ...], FloatArray, FloatArray]:
+    """Return a description of each row, and u and z, [bases, rows per base, columns, dims]."""
     bases = range(len(start.z))
     if isinstance(along, AlongClasses):
         us = _moved_to_each_class(manifest, start, along)
-        return tuple(Row(base=base) for base in bases), us[:, np.newaxis], _repeated(start.z, 1, us.shape[1])
+        nothing = np.empty(0, dtype=np.float32)
+        described = tuple(TraversalRow(base=base, dimension=None, values=nothing) for base in bases)
+        return described, us[:, np.newaxis], _repeated(start.z, 1, us.shape[1])
     dimensions = _dimensions(manifest, along)
     offsets = along.reach * np.arange(1 - along.steps, along.steps, 2) / (along.steps - 1)
     u = _repeated(start.u, len(dimensions), along.steps)
@@ -199,7 +183,7 @@ def _grid(manifest: Manifest, start: Latents, along: Along) -> tuple[tuple[Row, 
     for i, dimension in enumerate(dimensions):
         changed[:, i, :, first + dimension] = values[:, i]
     rows = [
-        Row(base=base, dimension=dimension, values=values[base, i])
+        TraversalRow(base=base, dimension=dimension, values=values[base, i])
         for base in bases
         for i, dimension in enumerate(dimensions)
     ]
@@ -207,7 +191,7 @@ def _grid(manifest: Manifest, start: Latents, along: Along) -> tuple[tuple[Row, 
 
 
 def _moved_to_each_class(manifest: Manifest, start: Latents, along: AlongClasses) -> FloatArray:
-    """Return u with u_k moved to each class, [bases, classes, sum of u_dim]; a base's own class has its u unchanged."""
+    """Return u with u_k moved to each class, [bases, classes, sum of u_dim]; u is unchanged for a base's own class."""
     k, factor = _factor(manifest, along.factor)
     modes, where, own = prior_modes(factor), u_slice(manifest, k), start.class_indices[k]
     distance = (start.u[:, where] - modes.means[own]) / modes.deviations[own]

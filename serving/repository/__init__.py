@@ -1,1 +1,1 @@
-"""The models of a folder: versions found, verified, loaded, watched and given out."""
+"""The model repository: version folders, which of them are loaded, and a watcher that finds new ones."""

@@ -1,8 +1,8 @@
-"""The models of a folder `<models>/<name>/<version>/`: which there are, which one answers, and why others do not.
+"""The model repository: a folder `<models>/<name>/<version>/`, which versions it has, and which one is the default.
 
-The table of models is never changed, only replaced as a whole: requests see the old one or the new one. A version that
-appears is verified, loaded and warmed before the table that names it is put in place; the one that it follows ends with
-the last request that holds its runtime.
+The table of models is immutable and replaced as a whole, so that a request sees the old one or the new one. A new
+version is verified, loaded and warmed up before a table with it replaces the old one; the version that it succeeds is
+freed with the last request that uses it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 from partedvae.common.suggest import did_you_mean
-from partedvae.serving.bundle import MANIFEST_FILE, load_bundle, versions_of
+from partedvae.serving.bundle import versions_of
 from partedvae.serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError, ServingError
 from partedvae.serving.onnx.devices import Device
-from partedvae.serving.onnx.model import Runtime
-from partedvae.serving.repository.version_cache import PinnedVersions
+from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.repository.version_cache import VersionCache
 from partedvae.serving.repository.versions import Stamp, Version, check_models_dir, model_names, stamp_of
 
 logger = logging.getLogger(__name__)
@@ -27,28 +27,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class VersionStatus:
-    """One version of one model."""
+    """State of one version of one model."""
 
     name: str
     version: int
     ready: bool
-    """Whether it answers."""
+    """Whether it can be used."""
     reason: str
-    """Why its files cannot be used; empty when they can. A version that was loaded before they were damaged answers."""
+    """Why its files cannot be used; empty if they can. A version loaded before its files were damaged stays ready."""
     is_default: bool
-    """Whether it is the one that answers when no version is named."""
+    """Whether it is used when a request names no version."""
     provider: str
-    """ONNX Runtime's execution provider that it runs on; empty while it is not loaded."""
+    """ONNX Runtime's execution provider that it runs on; empty if it is not loaded."""
 
 
 class RepositoryObserver(Protocol):
-    """Is told what happens to the models, in the thread where it happens."""
+    """Receives events of the repository, in the thread where they happen."""
 
     def load_done(self, model: str, ok: bool) -> None:
-        """Take note that a version was loaded, or refused."""
+        """Record that a version was loaded, or refused."""
 
     def models_changed(self, statuses: Sequence[VersionStatus]) -> None:
-        """Take note that models or versions have come, gone or changed their state."""
+        """Record that models or versions were added, removed or changed their state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +56,13 @@ class _Model:
     versions: Mapping[int, Version]
     """By number, oldest first."""
     default: Version | None
-    """The newest that works, loaded."""
+    """The newest that works, loaded; None if none does."""
 
 
 class ModelRepository:
-    """All models of a folder. The newest working version of each is loaded at once, others when they are asked for.
+    """All models of a folder. The newest working version of each is loaded immediately, others on first use.
 
-    Safe to use from many threads at once.
+    Can be used from several threads.
     """
 
     def __init__(
@@ -72,21 +72,27 @@ class ModelRepository:
         threads: int | None = None,
         observer: RepositoryObserver | None = None,
     ) -> None:
-        """Scan the folder and load.
+        """Scan the folder and load the newest version of each model.
+
+        Args:
+            models_dir: the folder `<models>`.
+            device: see `OnnxModel.load`.
+            threads: see `OnnxModel.load`.
+            observer: receives events, for metrics.
 
         Raises:
-            BundleError: there is no model that works.
-            DeviceError: a device was asked for that is not to be had.
+            BundleError: no model works.
+            DeviceError: the requested device is not available.
         """
         self._models_dir = models_dir
         self._device: Device = device
         self._threads = threads
         self._observer = observer
         self._models: Mapping[str, _Model] = {}
-        self._defaults: Mapping[str, Runtime] = {}
-        self._complaint = ""
+        self._defaults: Mapping[str, OnnxModel] = {}
+        self._last_error = ""
         self._refreshing = threading.Lock()
-        self._pinned = PinnedVersions()
+        self._older = VersionCache()
         check_models_dir(models_dir)
         self._replace({name: self._scan(name, at_start=True) for name in model_names(models_dir)})
         if not self._defaults:
@@ -102,70 +108,70 @@ class ModelRepository:
                 ready=version.ready,
                 reason=version.reason,
                 is_default=version is model.default,
-                provider=runtime.provider if (runtime := version.runtime) else "",
+                provider=onnx_model.provider if (onnx_model := version.model) else "",
             )
             for name, model in self._models.items()
             for version in model.versions.values()
         ]
 
     def can_answer(self) -> bool:
-        """Tell whether there is a model that works; all may have been deleted or broken since the start."""
+        """Return whether any model works; all may have been deleted or damaged since the start."""
         return bool(self._defaults)
 
-    def loaded(self, name: str = "", version: int = 0) -> Runtime | None:
-        """Return a model that is loaded, without ever waiting; None means that `get` will load it or tell why not."""
+    def loaded(self, name: str = "", version: int = 0) -> OnnxModel | None:
+        """Return a model if it is loaded, without blocking; otherwise None, and `get` loads it or raises."""
         if not version:
             return self._defaults.get(name)
         try:
             found = self._find(name, version)
         except ServingError:
             return None
-        runtime = found.runtime
-        if runtime is not None:
+        model = found.model
+        if model is not None:
             self._keep(found)
-        return runtime
+        return model
 
-    def get(self, name: str = "", version: int = 0) -> Runtime:
-        """Return a model, loaded. May take as long as loading takes.
+    def get(self, name: str = "", version: int = 0) -> OnnxModel:
+        """Return a model; load it first if necessary.
 
         Args:
-            name: of the model; empty means the only one.
-            version: of the model; 0 means the newest that works.
+            name: the model's name; empty means the only one.
+            version: its version; 0 means the newest that works.
 
         Raises:
-            InvalidInputError: no name, and there are several models.
-            ModelNotFoundError: there is no such model or version.
-            BundleError: there is one, and it does not work.
-            DeviceError: the device asked for is not to be had.
+            InvalidInputError: the name is empty, and there are several models.
+            ModelNotFoundError: the model or version does not exist.
+            BundleError: it does not work.
+            DeviceError: the requested device is not available.
         """
-        ready = self.loaded(name, version)
-        if ready is not None:
-            return ready
+        loaded = self.loaded(name, version)
+        if loaded is not None:
+            return loaded
         found = self._find(name, version)
-        runtime = self._load(found)
+        model = self._load(found)
         self._keep(found)
-        return runtime
+        return model
 
     def refresh(self) -> None:
-        """Look for versions that appeared, changed or went; load and warm what is new, then replace the table.
+        """Find versions that were added, changed or removed; load and warm up new ones, then replace the table.
 
-        Takes as long as loading takes, while the old table answers. A version that does not work is refused, and tried
-        again only when its files change. A folder that cannot be read changes nothing.
+        Blocks while models are loaded; meanwhile the old table is used. A version that does not work is refused, and
+        tried again only when its files change. A models folder that cannot be read changes nothing.
         """
         with self._refreshing:
             try:
                 scanned = {name: self._scan(name) for name in model_names(self._models_dir)}
             except (BundleError, OSError) as error:
-                if str(error) != self._complaint:
-                    logger.error("cannot look for new models, going on with those that are loaded: %s", error)
-                self._complaint = str(error)
+                if str(error) != self._last_error:
+                    logger.error("cannot look for new models, keeping those that are loaded: %s", error)
+                self._last_error = str(error)
                 return
-            self._complaint = ""
-            # The versions of a model may have been deleted between two looks.
+            self._last_error = ""
+            # The versions of a model may have been deleted while scanning.
             self._replace({name: model for name, model in scanned.items() if model.versions})
 
     def _scan(self, name: str, *, at_start: bool = False) -> _Model:
-        """Read what is new of one model, and load the newest version that works."""
+        """Read new and changed versions of one model, and load the newest that works."""
         known = self._models[name].versions if name in self._models else {}
         versions = {}
         for number in versions_of(self._models_dir / name):
@@ -192,52 +198,52 @@ class ModelRepository:
         return _Model(versions=versions, default=None)
 
     def _read(self, folder: Path, stamp: Stamp) -> Version:
-        """Verify a version folder; tell the observer when it is refused."""
+        """Verify a version folder; report to the observer if it is refused."""
         version = Version(folder, stamp, self._device, self._threads)
         if version.reason and self._observer is not None:
             self._observer.load_done(version.name, ok=False)
         return version
 
     def _changed(self, old: Version, new: Version) -> Version:
-        """Return what answers for a version whose files have changed: what is loaded goes on if the files are bad."""
-        if old.runtime is None:
+        """Return the version to use after its files changed: the loaded one if the new files do not work."""
+        if old.model is None:
             return new
         try:
             self._load(new)
         except ServingError:
-            old.outlive(new.stamp, new.reason)
+            old.keep_loaded(new.stamp, new.reason)
             return old
         return new
 
-    def _load(self, version: Version) -> Runtime:
-        """Load if needed; tell the observer of what was tried."""
-        if version.runtime is not None or version.reason or self._observer is None:
+    def _load(self, version: Version) -> OnnxModel:
+        """Load a version if necessary; report the attempt to the observer."""
+        if version.model is not None or version.reason or self._observer is None:
             return version.load()
         try:
-            runtime = version.load()
+            model = version.load()
         except ServingError:
             self._observer.load_done(version.name, ok=False)
             raise
         self._observer.load_done(version.name, ok=True)
-        return runtime
+        return model
 
     def _replace(self, models: dict[str, _Model]) -> None:
-        """Put a new table in place, and let go of what nobody asks for any more."""
+        """Replace the table, and unload versions that are no longer used."""
         before = self.statuses()
         defaults = {name: model.default.load() for name, model in models.items() if model.default is not None}
         if len(models) == 1:
-            defaults |= dict(zip([""], defaults.values(), strict=False))  # The only model needs no name.
+            defaults |= dict(zip([""], defaults.values(), strict=False))  # The only model can be used without a name.
         self._models, self._defaults = models, defaults
-        self._pinned.prune({v for model in models.values() for v in model.versions.values() if v is not model.default})
+        self._older.prune({v for model in models.values() for v in model.versions.values() if v is not model.default})
         statuses = self.statuses()
         if self._observer is not None and statuses != before:
             self._observer.models_changed(statuses)
 
     def _keep(self, version: Version) -> None:
-        """Note that a version was named, if it is an older one: the newest is loaded anyway."""
+        """Mark an older version as recently used; the default version stays loaded anyway."""
         model = self._models.get(version.name)
         if model is not None and version is not model.default and model.versions.get(version.number) is version:
-            self._pinned.keep(version)
+            self._older.keep(version)
 
     def _find(self, name: str, number: int) -> Version:
         models = self._models
@@ -257,19 +263,3 @@ class ModelRepository:
         if number not in versions:
             raise ModelNotFoundError(f"model {name!r} has no version {number}: there are {list(versions)}")
         return versions[number]
-
-
-def load_model(folder: Path, device: Device = "auto", threads: int | None = None) -> Runtime:
-    """Load one model without a repository: the newest version of `<models>/<name>`, or a version folder itself.
-
-    Raises:
-        BundleError: there is none, or it does not work.
-        DeviceError: a device was asked for that is not to be had.
-    """
-    folder = folder.resolve()  # "." has no name
-    if not (folder / MANIFEST_FILE).exists():
-        versions = versions_of(folder)
-        if not versions:
-            raise BundleError(f"{folder} holds no version of a model; export a run with 'partedvae export'")
-        folder /= str(versions[-1])
-    return Runtime.load(load_bundle(folder), device, threads)

@@ -1,4 +1,4 @@
-"""Older versions that stay loaded because somebody names them."""
+"""Older versions that stay loaded while they are used."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections import OrderedDict
 
 from partedvae.serving.repository.versions import Version
 
-MAX_PINNED = 2
-"""Versions other than the newest that stay loaded, the last used ones: a client that names each version in turn must
-not fill the memory, and a roll-out has the one before and perhaps one more in use."""
+CAPACITY = 2
+"""Versions other than the default that stay loaded: a client that names every version in turn must not fill the memory,
+and during a roll-out the previous version and perhaps one more are in use."""
 
 
-class PinnedVersions:
-    """The versions that were asked for last, up to `MAX_PINNED`. Safe to use from many threads at once."""
+class VersionCache:
+    """The most recently used older versions; others are unloaded. Can be used from several threads."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Create an empty cache."""
         self._lock = threading.Lock()
         self._versions: OrderedDict[Version, None] = OrderedDict()
 
     def keep(self, version: Version) -> None:
-        """Note that a version was asked for, and drop the one that was not for longest."""
+        """Mark a version as used, and unload the least recently used one if there are too many."""
         with self._lock:
             self._versions[version] = None
             self._versions.move_to_end(version)
-            while len(self._versions) > MAX_PINNED:
+            while len(self._versions) > CAPACITY:
                 oldest, _ = self._versions.popitem(last=False)
                 oldest.unload()
 
     def prune(self, older: set[Version]) -> None:
-        """Forget what is not among the older versions that there are now, and unload those that nobody asked for."""
+        """Forget versions that are not in `older`, and unload those in `older` that are not in the cache."""
         with self._lock:
             self._versions = OrderedDict((version, None) for version in self._versions if version in older)
             for version in older - self._versions.keys():

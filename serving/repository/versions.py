@@ -1,4 +1,4 @@
-"""Version folders: which there are; and one of them, verified when it is seen, loaded and warmed when it is needed."""
+"""Version folders: which exist, and `Version`, which verifies one and loads it on first use."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from partedvae.serving.bundle import Bundle, load_bundle, versions_of
 from partedvae.serving.errors import BundleError, ServingError
 from partedvae.serving.onnx.devices import Device
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 
 logger = logging.getLogger(__name__)
 
 Stamp = tuple[tuple[str, int, int, int], ...]
-"""Name, inode, size and time of change of each file in a folder: what differs when somebody changes a version."""
+"""Name, inode, size and modification time of each file in a folder, to detect changes."""
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Describe the files of a version folder without reading them; empty when they cannot be seen."""
+    """Describe the files of a version folder without reading them; empty if the folder cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             facts = [(entry.name, entry.stat()) for entry in entries]
-    except OSError:  # Deleted at this moment, or not to be read: `load_bundle` tells why.
+    except OSError:  # Deleted just now, or not readable: `load_bundle` reports the reason.
         return ()
     return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in facts))
 
@@ -32,7 +32,7 @@ def model_names(models_dir: Path) -> list[str]:
     """Return the names of the folders that hold versions, in order.
 
     Raises:
-        BundleError: it is no folder.
+        BundleError: it is not a folder.
     """
     if not models_dir.is_dir():
         raise BundleError(f"{models_dir} is not a folder of models; export a run into it with 'partedvae export'")
@@ -41,10 +41,10 @@ def model_names(models_dir: Path) -> list[str]:
 
 
 def check_models_dir(models_dir: Path) -> None:
-    """Check that there is something to serve, and tell a model's own folder from a folder of models.
+    """Check that a folder holds models.
 
     Raises:
-        BundleError: there is nothing; the remedy depends on what was found instead.
+        BundleError: it does not; the message suggests the parent if it is the folder of one model.
     """
     if model_names(models_dir):
         return
@@ -56,27 +56,27 @@ def check_models_dir(models_dir: Path) -> None:
 
 
 class Version:
-    """One version folder. Safe to use from many threads at once."""
+    """One version folder. Can be used from several threads."""
 
     def __init__(self, folder: Path, stamp: Stamp, device: Device, threads: int | None) -> None:
-        """Read the manifest and verify the files; what is wrong becomes the reason.
+        """Read the manifest and verify the files; a failure sets `reason` instead of raising.
 
         Args:
             folder: `<models>/<name>/<version>`.
-            stamp: from `stamp_of`, taken before this: files that change while they are read are then read again.
-            device: where to run; see `Runtime.load`.
-            threads: threads of one run; see `Runtime.load`.
+            stamp: from `stamp_of`, taken earlier, so that files that change while they are read are read again.
+            device: see `OnnxModel.load`.
+            threads: see `OnnxModel.load`.
         """
         self.name = folder.parent.name
         self.number = int(folder.name)
         self.stamp = stamp
         self.reason = ""
-        """Why the files cannot be used; empty when they can, as far as is known."""
+        """Why the files cannot be used; empty if no failure is known."""
         self._device: Device = device
         self._threads = threads
         self._lock = threading.Lock()
         self._bundle: Bundle | None = None
-        self._runtime: Runtime | None = None
+        self._model: OnnxModel | None = None
         try:
             self._bundle = load_bundle(folder)
         except BundleError as error:
@@ -85,48 +85,48 @@ class Version:
             self._refuse(BundleError(f"{folder} cannot be read: {error}"))
 
     @property
-    def runtime(self) -> Runtime | None:
-        """The runtime when it is loaded."""
-        return self._runtime
+    def model(self) -> OnnxModel | None:
+        """The model if it is loaded."""
+        return self._model
 
     @property
     def ready(self) -> bool:
-        """Whether it answers when it is asked."""
-        return self._runtime is not None or not self.reason
+        """Whether it can be used."""
+        return self._model is not None or not self.reason
 
-    def load(self) -> Runtime:
-        """Return the runtime; the first call opens the sessions and warms them, callers that come meanwhile wait.
+    def load(self) -> OnnxModel:
+        """Return the model; the first call loads it and warms it up, and concurrent calls wait.
 
         Raises:
-            BundleError: it does not work. It is not tried again: the files must change first.
-            DeviceError: the device asked for is not to be had.
+            BundleError: it does not work. Loading is not tried again until the files change.
+            DeviceError: the requested device is not available.
         """
         with self._lock:
-            if self._runtime is None:
+            if self._model is None:
                 if self._bundle is None or self.reason:
                     raise BundleError(self.reason)
                 try:
-                    runtime = Runtime.load(self._bundle, self._device, self._threads)
-                    runtime.warm_up()
+                    model = OnnxModel.load(self._bundle, self._device, self._threads)
+                    model.warm_up()
                 except ServingError as error:
                     self._refuse(error)
                     raise
-                self._runtime = runtime
-                logger.info("loaded %s version %d on %s", self.name, self.number, runtime.provider)
-            return self._runtime
+                self._model = model
+                logger.info("loaded %s version %d on %s", self.name, self.number, model.provider)
+            return self._model
 
     def unload(self) -> None:
-        """Let the runtime go: it ends with the last request that holds it."""
+        """Drop the model; it is freed with the last request that uses it."""
         with self._lock:
-            if self._runtime is not None:
-                logger.info("dropped %s version %d", self.name, self.number)
-            self._runtime = None
+            if self._model is not None:
+                logger.info("unloaded %s version %d", self.name, self.number)
+            self._model = None
 
-    def outlive(self, stamp: Stamp, reason: str) -> None:
-        """Go on with what is loaded, though the files were changed into something that does not work."""
+    def keep_loaded(self, stamp: Stamp, reason: str) -> None:
+        """Keep the loaded model although its files were replaced by others that do not work."""
         self.stamp = stamp
         self.reason = reason
-        logger.warning("%s version %d goes on with what was loaded before its files changed", self.name, self.number)
+        logger.warning("%s version %d stays as loaded, because its changed files do not work", self.name, self.number)
 
     def _refuse(self, error: ServingError) -> None:
         self.reason = str(error)

@@ -1,4 +1,4 @@
-"""Looks for new models now and then, or when told to, in a thread of its own."""
+"""Looks for new models periodically or on request, in a background thread."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ logger = logging.getLogger(__name__)
 
 
 class RepositoryWatcher:
-    """Refreshes a repository in a `with` block. Loading happens in its thread, so nobody who is served waits for it.
+    """Refreshes a repository while its `with` block runs. Models load in its thread, so that requests do not wait.
 
-    Polls rather than asking the system to tell: that works on network file systems and in containers too.
+    Polls instead of using file notifications, because that works on network file systems and in containers too.
     """
 
     def __init__(self, repository: ModelRepository, seconds: float) -> None:
-        """Take what to refresh and how often; 0 seconds means only at `check_now`."""
+        """Create the watcher; it starts with the `with` block.
+
+        Args:
+            repository: the repository to refresh.
+            seconds: time between refreshes; 0 refreshes only at `check_now`.
+        """
         self._repository = repository
         self._seconds = seconds
         self._wake = threading.Event()
         self._stopped = False
-        # A daemon: a load that takes long must not hold up the end of the process.
+        # A daemon, so that a long load does not delay the end of the process.
         self._thread = threading.Thread(target=self._run, name="partedvae-watcher", daemon=True)
 
     def check_now(self) -> None:
-        """Look now, in the watcher's thread; returns at once. Made for a signal handler (SIGHUP)."""
+        """Request a refresh in the watcher's thread, and return immediately; safe in a signal handler (SIGHUP)."""
         self._wake.set()
 
     def __enter__(self) -> Self:
@@ -46,5 +51,5 @@ class RepositoryWatcher:
                 return
             try:
                 self._repository.refresh()
-            except Exception:  # A defect here must not end the watching: the next version may be the remedy.
+            except Exception:  # A bug here must not end the thread: the next refresh may succeed.
                 logger.exception("looking for new models failed")

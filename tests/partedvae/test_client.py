@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from partedvae import AsyncClient, Features
-from partedvae.serving.onnx.model import Runtime
-from partedvae.serving.operations import inference
-from partedvae.serving.repository.repository import load_model
+from partedvae.serving.operations.features import classify, features
+from partedvae.serving.operations.latents import reconstruct
+from partedvae.serving.operations.model import DirectModel, run_sync
+from partedvae.serving.operations.sampling import generate
+from partedvae.serving.repository.loading import load_model
 from tests.bundles import COLOURED, GREY
 from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess
@@ -19,9 +21,9 @@ ALL = ("probs", "u_mean", "u_logvar", "z_mean", "z_logvar")
 
 
 @pytest.fixture(scope="module")
-def runtime(tiny_models: Path) -> Runtime:
+def model(tiny_models: Path) -> DirectModel:
     """Return the model that `server` serves, in this process."""
-    return load_model(tiny_models / "tiny", "cpu")
+    return DirectModel(load_model(tiny_models / "tiny", device="cpu"))
 
 
 def assert_same(served: Features, local: Features) -> None:
@@ -37,29 +39,29 @@ def assert_same(served: Features, local: Features) -> None:
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
-def test_features_are_those_of_inference_in_process(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+def test_features_are_those_of_inference_in_process(call: Call, server: ServerProcess, model: DirectModel) -> None:
     """What the client returns is what inference gives without a server, every output of it."""
     images = GREY.random_images(7)
 
-    assert_same(call(server.address, "features", images, include=ALL), inference.extract_features(runtime, images, ALL))
+    assert_same(call(server.address, "features", images, include=ALL), run_sync(features(model, images, ALL)))
 
 
-def test_the_class_related_part_is_the_default(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+def test_the_class_related_part_is_the_default(call: Call, server: ServerProcess, model: DirectModel) -> None:
     """Without `include`, u and the probabilities come, and z does not."""
     images = GREY.random_images(3)
-    features = call(server.address, "features", images)
+    served = call(server.address, "features", images)
 
-    assert_same(features, inference.extract_features(runtime, images))
-    assert features.u.shape == (3, 3)
-    assert features.z is None
-    assert features.u.flags.writeable
+    assert_same(served, run_sync(features(model, images)))
+    assert served.u.shape == (3, 3)
+    assert served.z is None
+    assert served.u.flags.writeable
 
 
-def test_a_large_call_is_split_and_keeps_its_order(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+def test_a_large_call_is_split_and_keeps_its_order(call: Call, server: ServerProcess, model: DirectModel) -> None:
     """6,000 images travel in six messages, four at a time, and come back in order."""
     images = GREY.random_images(6000)
 
-    assert_same(call(server.address, "features", images), inference.extract_features(runtime, images))
+    assert_same(call(server.address, "features", images), run_sync(features(model, images)))
 
 
 def test_every_kind_of_input_gives_the_same(call: Call, server: ServerProcess, tmp_path: Path) -> None:
@@ -83,25 +85,25 @@ def test_every_kind_of_input_gives_the_same(call: Call, server: ServerProcess, t
         assert_same(call(server.address, "features", same), expected)
 
 
-def test_classify_returns_probabilities_alone(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+def test_classify_returns_probabilities_alone(call: Call, server: ServerProcess, model: DirectModel) -> None:
     """The classes are those of inference; features were not asked for, and say so."""
     images = GREY.random_images(50)
     result = call(server.address, "classify", images)
 
-    assert_same(result, inference.classify(runtime, images))
-    assert result.classes.tolist() == inference.classify(runtime, images).classes.tolist()
+    assert_same(result, run_sync(classify(model, images)))
+    assert result.classes.tolist() == run_sync(classify(model, images)).classes.tolist()
     with pytest.raises(ValueError, match="u_mean was not asked for"):
         _ = result.u
 
 
-def test_generate_is_seeded(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+def test_generate_is_seeded(call: Call, server: ServerProcess, model: DirectModel) -> None:
     """A seed gives the images that inference gives for it, with the class of each."""
     drawn = call(server.address, "generate", 20, seed=7)
-    local = inference.generate(runtime, 20, {}, 7)
+    local = run_sync(generate(model, 20, {}, 7))
 
     np.testing.assert_array_equal(drawn.images, local.images)
     assert drawn.images.shape == (20, 8, 6, 1)
-    assert drawn.classes["digit"].tolist() == [str(k) for k in local.class_indices[0]]
+    assert drawn.classes["digit"].tolist() == local.classes["digit"].tolist()
     assert (drawn.seed, drawn.model, drawn.version) == (7, "tiny", 1)
 
 
@@ -121,11 +123,11 @@ def test_generate_takes_a_class(call: Call, server: ServerProcess, classes: Any)
     assert drawn.classes["digit"].tolist() == ["7", "7", "7"]
 
 
-def test_reconstruct_returns_images_of_the_models_size(call: Call, server: ServerProcess, runtime: Runtime) -> None:
+def test_reconstruct_returns_images_of_the_models_size(call: Call, server: ServerProcess, model: DirectModel) -> None:
     """Reconstructions are those of inference, also over several messages."""
     images = GREY.random_images(1500)
 
-    np.testing.assert_array_equal(call(server.address, "reconstruct", images), inference.reconstruct(runtime, images))
+    np.testing.assert_array_equal(call(server.address, "reconstruct", images), run_sync(reconstruct(model, images)))
 
 
 def test_models_and_their_details(call: Call, two_model_server: ServerProcess) -> None:
@@ -145,13 +147,13 @@ def test_models_and_their_details(call: Call, two_model_server: ServerProcess) -
 def test_a_client_asks_its_model_and_version(call: Call, two_model_server: ServerProcess) -> None:
     """`model` and `version` choose; features of two factors are found by name."""
     settings = {"model": "shapes", "version": 1}
-    features = call(two_model_server.address, "features", COLOURED.random_images(5), settings=settings)
+    served = call(two_model_server.address, "features", COLOURED.random_images(5), settings=settings)
 
-    assert (features.model, features.version) == ("shapes", 1)
-    assert features["colour"].u_mean.shape == (5, 1)
-    assert features.u.shape == (5, 3)
+    assert (served.model, served.version) == ("shapes", 1)
+    assert served["colour"].u_mean.shape == (5, 1)
+    assert served.u.shape == (5, 3)
     with pytest.raises(ValueError, match=re.escape("the model has 2 factors: take features[name].classes")):
-        _ = features.classes
+        _ = served.classes
 
 
 def test_large_replies_arrive(call: Call, two_model_server: ServerProcess) -> None:
@@ -162,7 +164,7 @@ def test_large_replies_arrive(call: Call, two_model_server: ServerProcess) -> No
     assert images.shape == (100, 10, 12, 3)
 
 
-def test_many_async_calls_share_a_client(server: ServerProcess, runtime: Runtime) -> None:
+def test_many_async_calls_share_a_client(server: ServerProcess, model: DirectModel) -> None:
     """Calls under way at once do not mix up their answers."""
     batches = [GREY.random_images(5, seed=seed) for seed in range(50)]
 
@@ -170,8 +172,8 @@ def test_many_async_calls_share_a_client(server: ServerProcess, runtime: Runtime
         async with AsyncClient(server.address) as client:
             return await asyncio.gather(*(client.features(batch) for batch in batches))
 
-    for batch, features in zip(batches, asyncio.run(ask()), strict=True):
-        assert_same(features, inference.extract_features(runtime, batch))
+    for batch, served in zip(batches, asyncio.run(ask()), strict=True):
+        assert_same(served, run_sync(features(model, batch)))
 
 
 def test_a_cancelled_async_call_ends(server: ServerProcess) -> None:

@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from partedvae.serving.batching.batch import Columns
-from partedvae.serving.batching.batcher import Batcher, BatchObserver, BatchPolicy
-from partedvae.serving.batching.scheduler import Slots
+from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
+from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
 from tests.processes import PATIENCE
 
 
@@ -47,24 +46,24 @@ class Bench:
         run: Doubler,
         policy: BatchPolicy,
         observer: BatchObserver | None = None,
-        slots: Slots | None = None,
+        scheduler: SessionScheduler | None = None,
     ) -> None:
         """Put it together, with slots of its own or another's."""
         self.run = run
-        self.slots = slots or Slots(policy.sessions)
-        self.batcher = Batcher("tiny", 1, "encoder", policy, self.slots, observer)
+        self.scheduler = scheduler or SessionScheduler(policy)
+        self.batcher = Batcher("tiny", 1, "encoder", policy, self.scheduler, observer)
 
     def ask(
-        self, numbers: Sequence[float], outputs: tuple[str, ...] = ("double",), *, wait: bool = False
+        self, numbers: Sequence[float], outputs: tuple[str, ...] = ("double",), *, blocking: bool = False
     ) -> asyncio.Task[Columns]:
         """Send a request."""
         column = np.array(numbers, dtype=np.float64)
-        return asyncio.create_task(self.batcher.submit(self.run, (column,), outputs, wait=wait))
+        return asyncio.create_task(self.batcher.submit(self.run, (column,), outputs, blocking=blocking))
 
     def close(self) -> None:
         """Open the gate, so that no thread is left behind."""
         self.run.gate.set()
-        self.slots.close()
+        self.scheduler.close()
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

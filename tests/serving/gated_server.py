@@ -13,7 +13,7 @@ from pathlib import Path
 
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.cli import serve
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 from tests.processes import wait_until
 
 LARGE = 10
@@ -22,15 +22,15 @@ LARGE = 10
 def main() -> None:
     """Put the gate up and serve."""
     folder = Path(sys.argv.pop(1))
-    encode = Runtime.encode
+    encode = OnnxModel.encode
 
-    def gated(self: Runtime, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
+    def gated(self: OnnxModel, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         if len(images) >= LARGE:
             (folder / "entered").touch()
             wait_until((folder / "open").exists)
         return encode(self, images, outputs)
 
-    Runtime.encode = gated  # type: ignore[method-assign]  # that is the point
+    OnnxModel.encode = gated  # type: ignore[method-assign]  # that is the point
     serve()
 
 

@@ -113,7 +113,7 @@ def test_modes() -> None:
         (b"x" * 11, (1, 3, 4), r"need 12 bytes, got 11; send uint8"),
         (b"x" * 48, (1, 3, 4), r"need 12 bytes, got 48"),
         (b"", (1, 0, 4), "have no pixels"),
-        (b"x" * 5, (5, 1, 1), "5 images are above the limit of 4 a request: send them in several requests"),
+        (b"x" * 5, (5, 1, 1), "5 images are above the limit of 4 per request: send them in several requests"),
         (b"x" * 1001, (1, 1001, 1), "1x1001 pixels are above the limit of 1,000"),
     ],
 )
@@ -185,7 +185,7 @@ def test_file_counts() -> None:
     """An empty and a too large batch are refused before anything is decoded."""
     with pytest.raises(InvalidInputError, match="the batch is empty"):
         decode([], GREY)
-    with pytest.raises(InvalidInputError, match="3 images are above the limit of 2 a request"):
+    with pytest.raises(InvalidInputError, match="3 images are above the limit of 2 per request"):
         decode([b"bad"] * 3, GREY, ImageLimits(max_images=2))
 
 

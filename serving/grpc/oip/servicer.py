@@ -63,7 +63,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
         """Answer with a graph's inputs and outputs."""
         model, graph = await self._model(request.name, request.version)
-        runtime = model.runtime
+        runtime = model.onnx_model
         tensors = signature(runtime.manifest, graph)
         versions = [s.version for s in self._backend.repository.statuses() if s.name == runtime.name and s.ready]
         return oip.ModelMetadataResponse(
@@ -78,14 +78,14 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
         """Run a graph; its rows share batches with those of all other callers."""
         model, graph = await self._model(request.model_name, request.model_version)
-        tensors = signature(model.runtime.manifest, graph)
+        tensors = signature(model.manifest, graph)
         wanted = tensors.requested([output.name for output in request.outputs])
         inputs = read_inputs(request, tensors, self._backend.limits)
         run = self._encode if graph == "encoder" else self._decode
         described, contents = output_tensors(wanted, await run(model, inputs, [tensor.name for tensor in wanted]))
         return oip.ModelInferResponse(
             model_name=request.model_name,
-            model_version=str(model.runtime.version),
+            model_version=str(model.version),
             id=request.id,
             outputs=described,
             raw_output_contents=contents,
@@ -118,7 +118,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         self, model: BatchedModel, inputs: dict[str, Values], outputs: list[str]
     ) -> dict[str, NDArray[Any]]:
         sent = inputs[ENCODER_INPUT]
-        spec = model.runtime.manifest.image
+        spec = model.manifest.image
         images: ImageArray = await self._backend.reader.read_files(sent, spec) if isinstance(sent, list) else sent
         return cast("dict[str, NDArray[Any]]", await model.encode(images, outputs))
 
@@ -126,7 +126,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         self, model: BatchedModel, inputs: dict[str, Values], outputs: list[str]
     ) -> dict[str, NDArray[Any]]:
         u, z = (np.asarray(inputs[name]) for name in DECODER_INPUTS)
-        self._backend.check_reply(model.runtime, len(u))
+        self._backend.check_reply(model.onnx_model, len(u))
         return {DECODER_OUTPUT: await model.decode(u, z)}
 
 

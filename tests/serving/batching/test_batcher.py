@@ -7,175 +7,134 @@ from collections.abc import Sequence
 
 import pytest
 
-from partedvae.serving.batching.batcher import MIN_SHARE, BatchPolicy
-from partedvae.serving.batching.scheduler import ENOUGH_ROWS
+from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.errors import OverloadedError
 from tests.serving.gated_batches import Bench, Doubler, bench, eventually, held
 
 
-def test_what_waits_becomes_one_batch() -> None:
+async def test_what_waits_becomes_one_batch() -> None:
     """While a session runs, requests gather; the next run takes them all, and each gets its own rows."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with held(run) as made:
-            requests = [made.ask(numbers) for numbers in ([1], [2, 3], [4])]
-            await eventually(lambda: made.batcher.waiting_rows == 4)
-            run.gate.set()
-            assert [(await request)[0].tolist() for request in requests] == [[2], [4, 6], [8]]
-            assert run.batches == [[0], [1, 2, 3, 4]]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with held(run) as made:
+        requests = [made.ask(numbers) for numbers in ([1], [2, 3], [4])]
+        await eventually(lambda: made.batcher.waiting_rows == 4)
+        run.gate.set()
+        assert [(await request)[0].tolist() for request in requests] == [[2], [4, 6], [8]]
+        assert run.batches == [[0], [1, 2, 3, 4]]
 
 
-def test_requests_of_one_turn_share_a_batch() -> None:
+async def test_requests_of_one_turn_share_a_batch() -> None:
     """Requests that arrive together go together even where nothing was under way."""
-
-    async def scenario() -> None:
-        run = Doubler()
-        async with bench(run) as made:
-            await asyncio.gather(*(made.ask([number]) for number in range(8)))
-            assert run.batches == [list(range(8))]
-
-    asyncio.run(scenario())
+    run = Doubler()
+    async with bench(run) as made:
+        await asyncio.gather(*(made.ask([number]) for number in range(8)))
+        assert run.batches == [list(range(8))]
 
 
-def test_requests_of_a_few_turns_share_a_batch() -> None:
+async def test_requests_of_a_few_turns_share_a_batch() -> None:
     """An idle session lets the loop go round for what has arrived already."""
-
-    async def scenario() -> None:
-        run = Doubler()
-        async with bench(run) as made:
-            requests = []
-            for number in range(4):
-                requests.append(made.ask([number]))
-                await asyncio.sleep(0)
-            await asyncio.gather(*requests)
-            assert run.batches == [[0, 1, 2, 3]]
-
-    asyncio.run(scenario())
+    run = Doubler()
+    async with bench(run) as made:
+        requests = []
+        for number in range(4):
+            requests.append(made.ask([number]))
+            await asyncio.sleep(0)
+        await asyncio.gather(*requests)
+        assert run.batches == [[0, 1, 2, 3]]
 
 
-@pytest.mark.parametrize("rows", [1, ENOUGH_ROWS])
-def test_a_run_under_way_holds_nobody_for_long(rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, BatchPolicy().enough_rows])
+async def test_a_run_under_way_holds_nobody_for_long(rows: int) -> None:
     """Many rows or few: a free session takes them though another run does not end."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with held(run, sessions=2) as made:
-            request = made.ask(range(rows))
-            await eventually(lambda: run.batches[1:] == [list(range(rows))])
-            run.gate.set()
-            assert (await request)[0].tolist() == [2 * number for number in range(rows)]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with held(run, sessions=2) as made:
+        request = made.ask(range(rows))
+        await eventually(lambda: run.batches[1:] == [list(range(rows))])
+        run.gate.set()
+        assert (await request)[0].tolist() == [2 * number for number in range(rows)]
 
 
-def test_different_outputs_share_a_batch() -> None:
+async def test_different_outputs_share_a_batch() -> None:
     """The batch computes the union, and each caller gets what it asked for, in its own order."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with held(run) as made:
-            one = made.ask([1], ("negative",))
-            both = made.ask([2, 3], ("double", "negative"))
-            other = made.ask([4], ("double",))
-            await eventually(lambda: made.batcher.waiting_rows == 4)
-            run.gate.set()
-            assert [column.tolist() for column in await one] == [[-1]]
-            assert [column.tolist() for column in await both] == [[4, 6], [-2, -3]]
-            assert [column.tolist() for column in await other] == [[8]]
-            assert run.outputs[1:] == [("negative", "double")]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with held(run) as made:
+        one = made.ask([1], ("negative",))
+        both = made.ask([2, 3], ("double", "negative"))
+        other = made.ask([4], ("double",))
+        await eventually(lambda: made.batcher.waiting_rows == 4)
+        run.gate.set()
+        assert [column.tolist() for column in await one] == [[-1]]
+        assert [column.tolist() for column in await both] == [[4, 6], [-2, -3]]
+        assert [column.tolist() for column in await other] == [[8]]
+        assert run.outputs[1:] == [("negative", "double")]
 
 
-def test_large_requests_are_divided() -> None:
+async def test_large_requests_are_divided() -> None:
     """A request above the largest batch takes several, joined again in order; a small one need not wait for its end."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with held(run, max_batch_rows=20) as made:
-            large = made.ask(range(1, 71))
-            small = made.ask([100] * 5)
-            await eventually(lambda: made.batcher.waiting_rows == 75)
-            run.gate.set()
-            (doubled,) = await large
-            assert doubled.tolist() == [2 * number for number in range(1, 71)]
-            assert (await small)[0].tolist() == [200] * 5
-            assert all(len(batch) <= 20 for batch in run.batches)
-            assert run.batches[1] == list(range(1, 21))
-            assert run.batches[2] == [100] * 5 + list(range(21, 36)), "the large one gives way after each cut"
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with held(run, max_batch_rows=20) as made:
+        large = made.ask(range(1, 71))
+        small = made.ask([100] * 5)
+        await eventually(lambda: made.batcher.waiting_rows == 75)
+        run.gate.set()
+        (doubled,) = await large
+        assert doubled.tolist() == [2 * number for number in range(1, 71)]
+        assert (await small)[0].tolist() == [200] * 5
+        assert all(len(batch) <= 20 for batch in run.batches)
+        assert run.batches[1] == list(range(1, 21))
+        assert run.batches[2] == [100] * 5 + list(range(21, 36)), "the large one gives way after each cut"
 
 
-def test_requests_that_fit_are_not_cut() -> None:
+async def test_requests_that_fit_are_not_cut() -> None:
     """A request that fits into a batch is not torn to fill up the one before it."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with held(run, max_batch_rows=20) as made:
-            requests = [made.ask([number] * 15) for number in (1, 2)]
-            await eventually(lambda: made.batcher.waiting_rows == 30)
-            run.gate.set()
-            await asyncio.gather(*requests)
-            assert run.batches == [[0], [1] * 15, [2] * 15]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with held(run, max_batch_rows=20) as made:
+        requests = [made.ask([number] * 15) for number in (1, 2)]
+        await eventually(lambda: made.batcher.waiting_rows == 30)
+        run.gate.set()
+        await asyncio.gather(*requests)
+        assert run.batches == [[0], [1] * 15, [2] * 15]
 
 
-def test_idle_sessions_share_a_request() -> None:
+async def test_idle_sessions_share_a_request() -> None:
     """Where two sessions are free, one request is run on both, unless it is too small for that to pay."""
-
-    async def scenario() -> None:
-        run = Doubler()
-        async with bench(run, sessions=2) as made:
-            await made.ask(range(2 * MIN_SHARE))
-            assert sorted(map(len, run.batches)) == [MIN_SHARE, MIN_SHARE]
-            run.batches.clear()
-            await made.ask(range(MIN_SHARE))
-            assert run.batches == [list(range(MIN_SHARE))]
-
-    asyncio.run(scenario())
+    run, smallest = Doubler(), BatchPolicy().min_split_rows
+    async with bench(run, sessions=2) as made:
+        await made.ask(range(2 * smallest))
+        assert sorted(map(len, run.batches)) == [smallest, smallest]
+        run.batches.clear()
+        await made.ask(range(smallest))
+        assert run.batches == [list(range(smallest))]
 
 
-def test_delay_gathers() -> None:
+async def test_delay_gathers() -> None:
     """With a delay a free session waits for more rows, until the batch is full or the time is over."""
-
-    async def scenario() -> None:
-        run = Doubler()
-        async with bench(run, max_delay=60, max_batch_rows=4) as made:
-            requests = [made.ask([number]) for number in range(3)]
-            await eventually(lambda: made.batcher.waiting_rows == 3)
-            await asyncio.sleep(0.05)
-            assert run.batches == []
-            requests.append(made.ask([3]))
-            await asyncio.gather(*requests)
-            assert run.batches == [[0, 1, 2, 3]]
-        async with bench(run, max_delay=0.01) as made:
-            assert (await made.ask([7]))[0].tolist() == [14]
-
-    asyncio.run(scenario())
+    run = Doubler()
+    async with bench(run, max_delay=60, max_batch_rows=4) as made:
+        requests = [made.ask([number]) for number in range(3)]
+        await eventually(lambda: made.batcher.waiting_rows == 3)
+        await asyncio.sleep(0.05)
+        assert run.batches == []
+        requests.append(made.ask([3]))
+        await asyncio.gather(*requests)
+        assert run.batches == [[0, 1, 2, 3]]
+    async with bench(run, max_delay=0.01) as made:
+        assert (await made.ask([7]))[0].tolist() == [14]
 
 
-def test_batchers_take_turns() -> None:
+async def test_batchers_take_turns() -> None:
     """Two batchers on one slot are served in turn: a long queue of one does not shut out the other."""
-
-    async def scenario() -> None:
-        run, other_run = Doubler(gated=True), Doubler()
-        async with held(run, max_batch_rows=1) as made:
-            other = Bench(other_run, BatchPolicy(), slots=made.slots)
-            long = [made.ask([number]) for number in range(1, 21)]
-            await eventually(lambda: made.batcher.waiting_rows == 20)
-            short = other.ask([5])
-            await eventually(lambda: other.batcher.waiting_rows == 1)
-            run.gate.set()
-            await short
-            assert len(run.batches) < 10
-            await asyncio.gather(*long)
-
-    asyncio.run(scenario())
+    run, other_run = Doubler(gated=True), Doubler()
+    async with held(run, max_batch_rows=1) as made:
+        other = Bench(other_run, BatchPolicy(), scheduler=made.scheduler)
+        long = [made.ask([number]) for number in range(1, 21)]
+        await eventually(lambda: made.batcher.waiting_rows == 20)
+        short = other.ask([5])
+        await eventually(lambda: other.batcher.waiting_rows == 1)
+        run.gate.set()
+        await short
+        assert len(run.batches) < 10
+        await asyncio.gather(*long)
 
 
 class Notes:
@@ -205,31 +164,27 @@ class Notes:
         self.waiting.append(rows)
 
 
-def test_observer() -> None:
+async def test_observer() -> None:
     """The observer learns of each batch, of each request's time in the queue once, and of how many rows wait."""
-
-    async def scenario() -> None:
-        notes, run = Notes(), Doubler(gated=True)
-        made = Bench(run, BatchPolicy(max_batch_rows=10, max_queue_rows=20), notes)
-        requests = [made.ask([0] * 10)]
-        await eventually(lambda: len(run.batches) == 1)
-        requests += [made.ask([1] * 15), made.ask([2] * 5)]
-        await eventually(lambda: made.batcher.waiting_rows == 20)
-        with pytest.raises(OverloadedError):
-            await made.ask([3])
-        run.gate.set()
-        await asyncio.gather(*requests)
-        made.close()
-        assert notes.batches == [
-            ("tiny", 1, "encoder", 10, 1),
-            ("tiny", 1, "encoder", 10, 1),
-            ("tiny", 1, "encoder", 10, 2),
-        ]
-        assert len(notes.queue_seconds) == 3
-        assert all(seconds >= 0 for seconds in notes.queue_seconds)
-        assert notes.waiting == [0, 20, 10, 0]
-
-    asyncio.run(scenario())
+    notes, run = Notes(), Doubler(gated=True)
+    made = Bench(run, BatchPolicy(max_batch_rows=10, max_queue_rows=20), notes)
+    requests = [made.ask([0] * 10)]
+    await eventually(lambda: len(run.batches) == 1)
+    requests += [made.ask([1] * 15), made.ask([2] * 5)]
+    await eventually(lambda: made.batcher.waiting_rows == 20)
+    with pytest.raises(OverloadedError):
+        await made.ask([3])
+    run.gate.set()
+    await asyncio.gather(*requests)
+    made.close()
+    assert notes.batches == [
+        ("tiny", 1, "encoder", 10, 1),
+        ("tiny", 1, "encoder", 10, 1),
+        ("tiny", 1, "encoder", 10, 2),
+    ]
+    assert len(notes.queue_seconds) == 3
+    assert all(seconds >= 0 for seconds in notes.queue_seconds)
+    assert notes.waiting == [0, 20, 10, 0]
 
 
 @pytest.mark.parametrize(

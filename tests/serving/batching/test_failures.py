@@ -9,90 +9,70 @@ import pytest
 from tests.serving.gated_batches import Doubler, bench, eventually, held
 
 
-def test_cancelled_before_its_batch_starts() -> None:
+async def test_cancelled_before_its_batch_starts() -> None:
     """Its rows leave the queue at once and are not computed; the others of its batch are answered."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with held(run) as made:
-            requests = [made.ask([number, number]) for number in range(1, 5)]
-            await eventually(lambda: made.batcher.waiting_rows == 8)
-            requests[1].cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await requests[1]
-            assert made.batcher.waiting_rows == 6
-            run.gate.set()
-            for index in (0, 2, 3):
-                assert (await requests[index])[0].tolist() == [2 * (index + 1)] * 2
-            assert run.batches == [[0], [1, 1, 3, 3, 4, 4]]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with held(run) as made:
+        requests = [made.ask([number, number]) for number in range(1, 5)]
+        await eventually(lambda: made.batcher.waiting_rows == 8)
+        requests[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await requests[1]
+        assert made.batcher.waiting_rows == 6
+        run.gate.set()
+        for index in (0, 2, 3):
+            assert (await requests[index])[0].tolist() == [2 * (index + 1)] * 2
+        assert run.batches == [[0], [1, 1, 3, 3, 4, 4]]
 
 
-def test_cancelled_while_its_batch_runs() -> None:
+async def test_cancelled_while_its_batch_runs() -> None:
     """Its result is dropped; the others of its batch are answered."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with bench(run) as made:
-            requests = [made.ask([number]) for number in range(4)]
-            await eventually(lambda: run.batches == [[0, 1, 2, 3]])
-            requests[2].cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await requests[2]
-            run.gate.set()
-            assert [(await requests[index])[0].tolist() for index in (0, 1, 3)] == [[0], [2], [6]]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with bench(run) as made:
+        requests = [made.ask([number]) for number in range(4)]
+        await eventually(lambda: run.batches == [[0, 1, 2, 3]])
+        requests[2].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await requests[2]
+        run.gate.set()
+        assert [(await requests[index])[0].tolist() for index in (0, 1, 3)] == [[0], [2], [6]]
 
 
-def test_cancelled_half_way() -> None:
+async def test_cancelled_half_way() -> None:
     """The rest of a large request that was cancelled is not computed."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True)
-        async with bench(run, max_batch_rows=10) as made:
-            large = made.ask(range(1000))
-            await eventually(lambda: len(run.batches) == 1)
-            assert made.batcher.waiting_rows == 990
-            large.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await large
-            assert made.batcher.waiting_rows == 0
-            run.gate.set()
-            await made.ask([5])
-            assert run.batches == [list(range(10)), [5]]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True)
+    async with bench(run, max_batch_rows=10) as made:
+        large = made.ask(range(1000))
+        await eventually(lambda: len(run.batches) == 1)
+        assert made.batcher.waiting_rows == 990
+        large.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        assert made.batcher.waiting_rows == 0
+        run.gate.set()
+        await made.ask([5])
+        assert run.batches == [list(range(10)), [5]]
 
 
-def test_one_bad_request_in_a_batch() -> None:
+async def test_one_bad_request_in_a_batch() -> None:
     """Where a batch fails, each of its requests is run by itself, and only the bad one gets the error."""
-
-    async def scenario() -> None:
-        run = Doubler(gated=True, bad=13)
-        async with held(run) as made:
-            requests = [made.ask([number], outputs) for number, outputs in ((1, ("double",)), (13, ("negative",)))]
-            requests.append(made.ask([2], ("negative", "double")))
-            await eventually(lambda: made.batcher.waiting_rows == 3)
-            run.gate.set()
-            assert [column.tolist() for column in await requests[0]] == [[2]]
-            with pytest.raises(ArithmeticError, match="13 is bad"):
-                await requests[1]
-            assert [column.tolist() for column in await requests[2]] == [[-2], [4]]
-
-    asyncio.run(scenario())
+    run = Doubler(gated=True, bad=13)
+    async with held(run) as made:
+        requests = [made.ask([number], outputs) for number, outputs in ((1, ("double",)), (13, ("negative",)))]
+        requests.append(made.ask([2], ("negative", "double")))
+        await eventually(lambda: made.batcher.waiting_rows == 3)
+        run.gate.set()
+        assert [column.tolist() for column in await requests[0]] == [[2]]
+        with pytest.raises(ArithmeticError, match="13 is bad"):
+            await requests[1]
+        assert [column.tolist() for column in await requests[2]] == [[-2], [4]]
 
 
-def test_a_failing_part_ends_its_request() -> None:
+async def test_a_failing_part_ends_its_request() -> None:
     """The rest of a divided request is not computed once a part of it has failed."""
-
-    async def scenario() -> None:
-        run = Doubler(bad=3)
-        async with bench(run, max_batch_rows=5) as made:
-            with pytest.raises(ArithmeticError, match="3 is bad"):
-                await made.ask(range(500))
-            assert made.batcher.waiting_rows == 0
-            assert len(run.batches) < 10
-
-    asyncio.run(scenario())
+    run = Doubler(bad=3)
+    async with bench(run, max_batch_rows=5) as made:
+        with pytest.raises(ArithmeticError, match="3 is bad"):
+            await made.ask(range(500))
+        assert made.batcher.waiting_rows == 0
+        assert len(run.batches) < 10

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partedvae.results import FloatArray, ImageArray
-from partedvae.serving.batching.batcher import BatchPolicy
 from partedvae.serving.batching.model import BatchedModels
+from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.bundle import encoder_outputs, load_bundle
 from partedvae.serving.errors import BundleError
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 from tests.bundles import COLOURED, GREY
 
 OUTPUTS = encoder_outputs(["shape", "colour"])
@@ -26,12 +26,12 @@ TOLERANCE = 1e-6
 
 
 @pytest.fixture(scope="module")
-def runtime(two_models: Path) -> Runtime:
-    return Runtime.load(load_bundle(two_models / "shapes" / "1"), threads=1)
+def runtime(two_models: Path) -> OnnxModel:
+    return OnnxModel.load(load_bundle(two_models / "shapes" / "1"), threads=1)
 
 
 def encode_together(
-    runtime: Runtime, policy: BatchPolicy, batches: list[tuple[ImageArray, list[str]]]
+    runtime: OnnxModel, policy: BatchPolicy, batches: list[tuple[ImageArray, list[str]]]
 ) -> list[dict[str, FloatArray]]:
     """Encode at the same time."""
 
@@ -53,7 +53,7 @@ def encode_together(
     sessions=st.integers(1, 3),
     seed=st.integers(0, 1000),
 )
-def test_split_exactly(runtime: Runtime, sizes: list[int], max_batch_rows: int, sessions: int, seed: int) -> None:
+def test_split_exactly(runtime: OnnxModel, sizes: list[int], max_batch_rows: int, sessions: int, seed: int) -> None:
     """Requests of any sizes, for any outputs, in batches of any size: each gets its own rows, as a lone call would."""
     random = np.random.default_rng(seed)
     requests = [
@@ -70,31 +70,27 @@ def test_split_exactly(runtime: Runtime, sizes: list[int], max_batch_rows: int, 
                 np.testing.assert_array_equal(result[name].argmax(axis=1), alone.argmax(axis=1))
 
 
-def test_two_hundred_at_once(runtime: Runtime) -> None:
+async def test_two_hundred_at_once(runtime: OnnxModel) -> None:
     """A crowd of single images, some of which give up: the others get their own."""
     images = COLOURED.random_images(200)
     alone = runtime.encode(images, ["z_mean"])["z_mean"]
-
-    async def scenario() -> None:
-        models = BatchedModels(BatchPolicy(max_batch_rows=16, sessions=2))
-        model = models.of(runtime)
-        tasks = [asyncio.create_task(model.encode(images[k : k + 1], ["z_mean"])) for k in range(200)]
-        await asyncio.sleep(0)
-        for task in tasks[::3]:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        models.close()
-        for k, result in enumerate(results):
-            if k % 3 == 0:
-                assert isinstance(result, asyncio.CancelledError)
-            else:
-                assert isinstance(result, dict)
-                np.testing.assert_allclose(result["z_mean"], alone[k : k + 1], rtol=0, atol=TOLERANCE)
-
-    asyncio.run(scenario())
+    models = BatchedModels(BatchPolicy(max_batch_rows=16, sessions=2))
+    model = models.of(runtime)
+    tasks = [asyncio.create_task(model.encode(images[k : k + 1], ["z_mean"])) for k in range(200)]
+    await asyncio.sleep(0)
+    for task in tasks[::3]:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    models.close()
+    for k, result in enumerate(results):
+        if k % 3 == 0:
+            assert isinstance(result, asyncio.CancelledError)
+        else:
+            assert isinstance(result, dict)
+            np.testing.assert_allclose(result["z_mean"], alone[k : k + 1], rtol=0, atol=TOLERANCE)
 
 
-def test_decode(runtime: Runtime) -> None:
+def test_decode(runtime: OnnxModel) -> None:
     """Images of latents come back to those who sent them, from divided requests too."""
     random = np.random.default_rng(0)
     sizes = (1, 7, 100, 3)
@@ -115,7 +111,7 @@ def test_decode(runtime: Runtime) -> None:
         np.testing.assert_array_equal(images, runtime.decode(u, z))
 
 
-def test_score(runtime: Runtime) -> None:
+def test_score(runtime: OnnxModel) -> None:
     """Scores are batched like the other graphs."""
     batches = [COLOURED.random_images(count, count) for count in (2, 30, 1)]
 
@@ -133,7 +129,7 @@ def test_score(runtime: Runtime) -> None:
 
 def test_scores_without_a_scorer(tmp_path: Path) -> None:
     """A bundle without a scorer refuses before anything is queued."""
-    runtime = Runtime.load(replace(GREY, has_scorer=False).write(tmp_path / "old"), threads=1)
+    runtime = OnnxModel.load(replace(GREY, has_scorer=False).write(tmp_path / "old"), threads=1)
 
     async def scenario() -> None:
         models = BatchedModels(BatchPolicy())
@@ -148,10 +144,10 @@ def test_scores_without_a_scorer(tmp_path: Path) -> None:
 
 def test_an_old_version_is_let_go(tmp_path: Path) -> None:
     """The batchers keep no runtime: it goes when the last who holds it does, with work done in between."""
-    runtime = Runtime.load(GREY.write(tmp_path / "tiny"), threads=1)
+    runtime = OnnxModel.load(GREY.write(tmp_path / "tiny"), threads=1)
     gone = weakref.ref(runtime)
 
-    async def scenario(runtime: Runtime) -> BatchedModels:
+    async def scenario(runtime: OnnxModel) -> BatchedModels:
         models = BatchedModels(BatchPolicy())
         await models.of(runtime).encode(GREY.random_images(3), ["z_mean"])
         return models

@@ -86,7 +86,11 @@ def test_an_npz_of_several_arrays_must_name_the_images(tiny_models: Path, tmp_pa
         ((), 2, "give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT"),
         (("--model", "m", "--server", "s:1"), 2, "give one of --model MODELS_DIR/NAME (compute here) and --server"),
         (("--server", "127.0.0.1:1"), 1, "no server answers at 127.0.0.1:1 (Connection refused); start one with"),
-        (("--model", "no/such"), 1, "no/such holds no version of a model; export a run with 'partedvae export'"),
+        (
+            ("--model", "no/such"),
+            1,
+            "no/such is not a folder; pass the folder of a model, or export a run with 'partedvae export'",
+        ),
         (("--model", "m", "--tls"), 2, "--tls goes with --server"),
         (("--model", "m", "--batch-size", "0"), 2, "0 is not in the range 1<=x<=4096"),
     ],

@@ -72,7 +72,7 @@ def test_two_hundred_against_a_queue_of_32(gated: ServerProcess, stub: PartedVAE
     wait_until(lambda: sum(call.done() for call in calls) == 200 - QUEUE)
     for call in [call for call in calls if call.done()]:
         assert call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert f"{QUEUE} images wait already, the limit is {QUEUE}: try again in" in call.details()
+        assert f"{QUEUE} images are already waiting, the limit is {QUEUE}: try again in" in call.details()
         (detail,) = rpc_status.from_call(call).details
         retry = RetryInfo()
         assert detail.Unpack(retry)

@@ -43,9 +43,9 @@ def test_files_are_bounded_and_pixels_are_not_kept() -> None:
             reader = ImageReader(executor, DEFAULT_LIMITS, max_queue_rows=2)
             waiting = asyncio.create_task(reader.read(encoded(*FILES), SPEC))
             await asyncio.sleep(0)
-            with pytest.raises(OverloadedError, match="2 images wait already, the limit is 2") as caught:
+            with pytest.raises(OverloadedError, match="2 images are already waiting, the limit is 2") as caught:
                 await reader.read(encoded(FILES[0]), SPEC)
-            with pytest.raises(OverloadedError, match="2 images wait already"):
+            with pytest.raises(OverloadedError, match="2 images are already waiting"):
                 await reader.read_files(FILES[:1], SPEC)
             assert caught.value.retry_after == RETRY_AFTER
             patient = [asyncio.create_task(reader.read_each(encoded(b"x", FILES[1]), SPEC)) for _ in range(3)]

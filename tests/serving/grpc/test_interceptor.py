@@ -155,7 +155,7 @@ def test_overload_tells_when_to_come_back(runner: asyncio.Runner) -> None:
     """Overload is RESOURCE_EXHAUSTED with google.rpc.RetryInfo, and with what gRPC's own retries obey."""
     error = runner.run(call_failing(OverloadedError(40, 32, 0.25)))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert (error.details() or "").startswith("40 images wait already, the limit is 32: try again in 0.25 s")
+    assert (error.details() or "").startswith("40 images are already waiting, the limit is 32: try again in 0.25 s")
     status = Status.FromString(trailing(error)["grpc-status-details-bin"])
     assert (status.code, status.message) == (8, error.details())
     info = RetryInfo()
@@ -180,7 +180,7 @@ def test_too_many_calls(runner: asyncio.Runner) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Generate(pb.GenerateRequest(count=3))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert caught.value.details() == "2 calls are in hand already, which is the limit: try again in 1 s"
+        assert caught.value.details() == "2 calls are active, which is the limit: try again in 1 s"
         assert trailing(caught.value)["grpc-retry-pushback-ms"] == "1000"
         gate.set()
         assert [(await call).seed for call in calls] == [1, 2]

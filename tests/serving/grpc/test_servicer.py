@@ -189,7 +189,7 @@ BAD = {
     "too many packed": (
         features(packed(GREY.random_images(101))),
         INVALID,
-        "101 images are above the limit of 100 a request: send them in several requests",
+        "101 images are above the limit of 100 per request: send them in several requests",
     ),
     "too many encoded": (features(encoded(*[b""] * 101)), INVALID, "101 images are above the limit of 100"),
     "no image": (features(encoded(PNG, b"hello")), INVALID, "image 1: not an image (it starts with b'hello')"),

@@ -14,9 +14,9 @@ import pytest
 
 from partedvae.serving.bundle import load_bundle
 from partedvae.serving.errors import DeviceError
-from partedvae.serving.onnx.buffers import BUCKETS, BucketedGraph, TensorSpec, bucket_for
+from partedvae.serving.onnx.buffers import BUCKETS, BucketedSession, TensorSpec, bucket_for
 from partedvae.serving.onnx.devices import CPU, CUDA, GPUS, TENSORRT, choose, memory_of, providers
-from partedvae.serving.onnx.model import MAX_ROWS, Runtime
+from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
 from tests.bundles import GREY
 
 INPUTS: dict[str, TensorSpec] = {"images": ("tensor(uint8)", [8, 6, 1])}
@@ -52,10 +52,10 @@ def test_a_run_never_exceeds_the_last_bucket() -> None:
 @pytest.mark.parametrize("rows", [1, 3, 4, 7, 16])
 def test_padding_leaves_no_trace(session: SpySession, rows: int) -> None:
     """Each caller gets its own rows, the same as without padding, and only the shapes of buckets are run."""
-    graph = BucketedGraph(session, INPUTS, OUTPUTS, buckets=(1, 4, 16))
-    graph.run(["z_mean"], {"images": GREY.random_images(16, seed=9)})
+    bucketed = BucketedSession(session, INPUTS, OUTPUTS, buckets=(1, 4, 16))
+    bucketed.run(["z_mean"], {"images": GREY.random_images(16, seed=9)})
     images = GREY.random_images(rows)
-    found = graph.run(list(OUTPUTS), {"images": images})
+    found = bucketed.run(list(OUTPUTS), {"images": images})
     alone = session.run(list(OUTPUTS), {"images": images})
     for name, values, expected in zip(OUTPUTS, found, alone, strict=True):
         assert values.shape == expected.shape
@@ -65,26 +65,26 @@ def test_padding_leaves_no_trace(session: SpySession, rows: int) -> None:
 
 def test_results_are_not_overwritten_by_the_next_run(session: SpySession) -> None:
     """Results do not share the buffers of later runs, also from many threads."""
-    graph = BucketedGraph(session, INPUTS, OUTPUTS, buckets=(4,))
+    bucketed = BucketedSession(session, INPUTS, OUTPUTS, buckets=(4,))
     batches = [GREY.random_images(3, seed) for seed in range(50)]
     with ThreadPoolExecutor(4) as executor:
-        results = list(executor.map(lambda images: graph.run(["z_mean"], {"images": images})[0], batches))
+        results = list(executor.map(lambda images: bucketed.run(["z_mean"], {"images": images})[0], batches))
     for images, z_mean in zip(batches, results, strict=True):
         np.testing.assert_allclose(z_mean, GREY.encode(images)["z_mean"], atol=1e-5)
 
 
 def test_warm_up_runs_every_bucket(session: SpySession) -> None:
     """After the warm-up no request meets a new shape."""
-    BucketedGraph(session, INPUTS, OUTPUTS).warm_up()
+    BucketedSession(session, INPUTS, OUTPUTS).warm_up()
     assert session.sizes == list(BUCKETS)
 
 
 def test_a_runtime_in_buckets(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole model runs in buckets as it does without, also a batch above the last one."""
-    plain = Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
+    plain = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
     # The CPU as if it were a GPU.
     monkeypatch.setattr("partedvae.serving.onnx.sessions.GPUS", {"cuda": GPUS["cuda"]._replace(provider=CPU)})
-    bucketed = Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "cpu")
+    bucketed = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cpu")
     bucketed.warm_up()
     images = GREY.random_images(MAX_ROWS + 3)
     encoded = [runtime.encode(images, ["digit.u_mean", "z_mean"]) for runtime in (plain, bucketed)]
@@ -127,7 +127,7 @@ def test_memory_of_providers() -> None:
 def test_tensorrt_without_its_provider(tiny_models: Path) -> None:
     """Asking for TensorRT where ONNX Runtime has none says what to install."""
     with pytest.raises(DeviceError, match=r"no TensorrtExecutionProvider: install partedvae\[gpu\].*--device cpu"):
-        Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")
+        OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
@@ -135,4 +135,4 @@ def test_tensorrt_that_does_not_work(tiny_models: Path, monkeypatch: pytest.Monk
     """ONNX Runtime says that it has TensorRT, and then does not take it: the message names its libraries."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
     with pytest.raises(DeviceError, match=r"Tensorrt.* fell back to CPUExecutionProvider; .*TensorRT's libraries"):
-        Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")
+        OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")

@@ -16,19 +16,19 @@ import pytest
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, encoder_outputs, load_bundle, write_bundle
 from partedvae.serving.errors import BundleError, DeviceError
-from partedvae.serving.onnx.model import MAX_ROWS, Runtime
-from partedvae.serving.onnx.sessions import open_session
+from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
+from partedvae.serving.onnx.sessions import open_on_device
 from partedvae.v1.manifest_pb2 import Manifest
 from tests.bundles import COLOURED, GREY, TinyModel
 
 
 @pytest.fixture(scope="module")
-def grey(tiny_models: Path) -> Runtime:
-    return Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
+def grey(tiny_models: Path) -> OnnxModel:
+    return OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
 
 
 @pytest.mark.parametrize("count", [1, 7, MAX_ROWS, 2 * MAX_ROWS + 1])
-def test_encode(grey: Runtime, count: int) -> None:
+def test_encode(grey: OnnxModel, count: int) -> None:
     """All outputs are those of the graph, in order, also when the batch is run in slices."""
     images = GREY.random_images(count)
     outputs = grey.encode(images, encoder_outputs(factor.name for factor in grey.manifest.factors))
@@ -38,7 +38,7 @@ def test_encode(grey: Runtime, count: int) -> None:
         np.testing.assert_allclose(outputs[name], values, atol=1e-5, err_msg=name)
 
 
-def test_encode_gives_what_is_asked_for(grey: Runtime) -> None:
+def test_encode_gives_what_is_asked_for(grey: OnnxModel) -> None:
     """Only the outputs that were named come back."""
     assert list(grey.encode(GREY.random_images(2), ["z_mean"])) == ["z_mean"]
 
@@ -46,7 +46,7 @@ def test_encode_gives_what_is_asked_for(grey: Runtime) -> None:
 @pytest.mark.parametrize("count", [1, 2 * MAX_ROWS + 1])
 def test_decode(two_models: Path, count: int) -> None:
     """Images are those of the graph, in order."""
-    runtime = Runtime.load(load_bundle(two_models / "shapes" / "1"))
+    runtime = OnnxModel.load(load_bundle(two_models / "shapes" / "1"))
     random = np.random.default_rng(0)
     u, z = (random.normal(size=(count, dim)).astype(np.float32) for dim in (COLOURED.u_dim, COLOURED.z_dim))
     images = runtime.decode(u, z)
@@ -55,14 +55,14 @@ def test_decode(two_models: Path, count: int) -> None:
     assert np.abs(images.astype(int) - COLOURED.decode(u, z)).max() <= 1
 
 
-def test_read_only_images_are_taken(grey: Runtime) -> None:
+def test_read_only_images_are_taken(grey: OnnxModel) -> None:
     """A view of a message's bytes can be fed as it is."""
     images = GREY.random_images(2)
     view = np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape)
     np.testing.assert_array_equal(grey.encode(view, ["z_mean"])["z_mean"], grey.encode(images, ["z_mean"])["z_mean"])
 
 
-def test_many_threads_share_one_runtime(grey: Runtime) -> None:
+def test_many_threads_share_one_runtime(grey: OnnxModel) -> None:
     """Calls at the same time give each caller its own rows."""
     batches = [GREY.random_images(20, seed) for seed in range(40)]
     with ThreadPoolExecutor(8) as executor:
@@ -70,7 +70,7 @@ def test_many_threads_share_one_runtime(grey: Runtime) -> None:
             np.testing.assert_allclose(outputs["z_mean"], GREY.encode(batch)["z_mean"], atol=1e-5)
 
 
-def test_identity(grey: Runtime) -> None:
+def test_identity(grey: OnnxModel) -> None:
     """A runtime knows its name, version, provider and manifest."""
     assert (grey.name, grey.version, grey.provider) == ("tiny", 1, "CPUExecutionProvider")
     assert grey.manifest.training.labels_used == 256
@@ -89,7 +89,7 @@ def test_session_options(
         return real(path, options, **kwargs)
 
     monkeypatch.setattr(ort, "InferenceSession", spy)
-    Runtime.load(load_bundle(tiny_models / "tiny" / "1"), threads=threads)
+    OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), threads=threads)
     assert len(seen) == 3
     for options in seen:
         assert options.intra_op_num_threads == expected
@@ -100,7 +100,7 @@ def test_session_options(
 def test_cuda_without_its_provider(tiny_models: Path) -> None:
     """Asking for CUDA where ONNX Runtime has none says what to install."""
     with pytest.raises(DeviceError, match=r"no CUDAExecutionProvider: install partedvae\[gpu\].*--device cpu"):
-        Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
+        OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
 
 
 class TestCudaThatDoesNotWork:
@@ -113,21 +113,21 @@ class TestCudaThatDoesNotWork:
     @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
     def test_cuda(self, tiny_models: Path) -> None:
         """`cuda` fails rather than falling back silently."""
-        with pytest.raises(DeviceError, match=r"CUDAExecutionProvider could not be used: .*check the driver"):
-            Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
+        with pytest.raises(DeviceError, match=r"CUDAExecutionProvider failed: .*check the driver"):
+            OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
 
     @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
     def test_auto(self, tiny_models: Path, caplog: pytest.LogCaptureFixture) -> None:
         """`auto` takes the CPU and says so."""
-        runtime = Runtime.load(load_bundle(tiny_models / "tiny" / "1"), "auto")
+        runtime = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "auto")
         assert runtime.provider == "CPUExecutionProvider"
-        assert "CUDAExecutionProvider could not be used, taking the CPU" in caplog.text
+        assert "CUDAExecutionProvider failed, using the CPU" in caplog.text
 
     def test_a_bad_file_is_not_the_device_s_fault(self, tmp_path: Path) -> None:
         """A damaged graph stays a damaged graph."""
         (tmp_path / "encoder.onnx").write_bytes(b"no graph")
         with pytest.raises(BundleError, match="is not a graph that ONNX Runtime can load"):
-            open_session(tmp_path / "encoder.onnx", "cuda", 1, {})
+            open_on_device(tmp_path / "encoder.onnx", "cuda", 1, {})
 
 
 def test_truncated_graph_with_the_right_checksum(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +140,7 @@ def test_truncated_graph_with_the_right_checksum(tmp_path: Path, capfd: pytest.C
 
     bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
     with pytest.raises(BundleError, match=r"tiny/1/encoder\.onnx is not a graph .*export the run again"):
-        Runtime.load(bundle)
+        OnnxModel.load(bundle)
     assert capfd.readouterr() == ("", "")
 
 
@@ -179,7 +179,7 @@ def test_manifest_of_another_model(tmp_path: Path, change: Callable[[Manifest], 
             return manifest
 
     with pytest.raises(BundleError, match=message):
-        Runtime.load(Changed().write(tmp_path / "tiny"))
+        OnnxModel.load(Changed().write(tmp_path / "tiny"))
 
 
 def test_decoder_of_another_model(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_decoder_of_another_model(tmp_path: Path) -> None:
 
     bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
     with pytest.raises(BundleError, match=r"decoder\.onnx: the input 'z' is tensor\(float\) \['batch', 9\]"):
-        Runtime.load(bundle)
+        OnnxModel.load(bundle)
 
 
 def test_fixed_batch(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_fixed_batch(tmp_path: Path) -> None:
 
     bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
     with pytest.raises(BundleError, match=r"'images' is tensor\(uint8\) \[1, 8, 6, 1\], the manifest needs"):
-        Runtime.load(bundle)
+        OnnxModel.load(bundle)
 
 
 def test_checksum_helper_is_the_usual_one(tiny_models: Path) -> None:

@@ -10,15 +10,16 @@ import pytest
 
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, load_bundle, write_bundle
 from partedvae.serving.errors import BundleError
-from partedvae.serving.onnx.model import MAX_ROWS, Runtime
-from partedvae.serving.operations.inference import extract_features
+from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
+from partedvae.serving.operations.features import features
+from partedvae.serving.operations.model import DirectModel, run_sync
 from tests.bundles import GREY, TinyModel
 
 
 @pytest.mark.parametrize("count", [1, MAX_ROWS + 1])
 def test_scores_are_those_of_the_graph(tiny_models: Path, count: int) -> None:
     """All outputs in order, also when the batch is run in slices."""
-    runtime = Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
+    runtime = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
     images = GREY.random_images(count)
     scores = runtime.score(images, SCORER_OUTPUTS)
 
@@ -30,17 +31,17 @@ def test_scores_are_those_of_the_graph(tiny_models: Path, count: int) -> None:
 
 def test_scores_alone_run_no_encoder(tiny_models: Path) -> None:
     """What is not asked for is None."""
-    runtime = Runtime.load(load_bundle(tiny_models / "tiny" / "1"))
-    features = extract_features(runtime, GREY.random_images(2), ["reconstruction_error"])
+    runtime = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
+    result = run_sync(features(DirectModel(runtime), GREY.random_images(2), ["reconstruction_error"]))
 
-    assert features.reconstruction_error is not None
-    assert (features.negative_elbo, features.z, features["digit"].probs) == (None, None, None)
+    assert result.reconstruction_error is not None
+    assert (result.negative_elbo, result.z, result["digit"].probs) == (None, None, None)
 
 
 def test_a_bundle_without_a_scorer_loads_and_says_what_to_do(tmp_path: Path) -> None:
     """Bundles of older exports are served; their scores cannot be had."""
     bundle = TinyModel(has_scorer=False).write(tmp_path / "old")
-    runtime = Runtime.load(bundle)
+    runtime = OnnxModel.load(bundle)
 
     assert bundle.scorer_path is None
     assert [file.name for file in bundle.manifest.files] == [ENCODER_FILE, DECODER_FILE]
@@ -49,7 +50,7 @@ def test_a_bundle_without_a_scorer_loads_and_says_what_to_do(tmp_path: Path) -> 
     with pytest.raises(BundleError, match=message):
         runtime.score(GREY.random_images(1), ["negative_elbo"])
     with pytest.raises(BundleError, match=message):
-        extract_features(runtime, GREY.random_images(1), ["probs", "negative_elbo"])
+        run_sync(features(DirectModel(runtime), GREY.random_images(1), ["probs", "negative_elbo"]))
 
 
 def test_the_manifest_lists_the_scorer_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
@@ -74,4 +75,4 @@ def test_a_scorer_of_another_model_is_refused(tmp_path: Path) -> None:
 
     bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
     with pytest.raises(BundleError, match=r"scorer\.onnx: the input 'images' is tensor\(uint8\) \['batch', 8, 7, 1\]"):
-        Runtime.load(bundle)
+        OnnxModel.load(bundle)

@@ -15,9 +15,9 @@ import pytest
 
 from partedvae.serving.bundle import Bundle
 from partedvae.serving.errors import BundleError, ModelNotFoundError
-from partedvae.serving.onnx.model import Runtime
+from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
-from partedvae.serving.repository.version_cache import MAX_PINNED
+from partedvae.serving.repository.version_cache import CAPACITY
 from partedvae.serving.repository.watcher import RepositoryWatcher
 from tests.bundles import COLOURED, GREY
 from tests.processes import wait_until
@@ -35,13 +35,13 @@ def models(tmp_path: Path) -> Path:
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the versions of which a load was tried."""
     tried: list[int] = []
-    load = Runtime.load
+    load = OnnxModel.load
 
-    def counted(bundle: Bundle, *args: Any) -> Runtime:
+    def counted(bundle: Bundle, *args: Any) -> OnnxModel:
         tried.append(bundle.version)
         return load(bundle, *args)
 
-    monkeypatch.setattr(Runtime, "load", counted)
+    monkeypatch.setattr(OnnxModel, "load", counted)
     return tried
 
 
@@ -76,13 +76,13 @@ def test_a_new_version_is_warmed_before_it_answers(models: Path, monkeypatch: py
     repository = ModelRepository(models)
     GREY.write(models / "tiny")
     seen = []
-    warm_up = Runtime.warm_up
+    warm_up = OnnxModel.warm_up
 
-    def spy(runtime: Runtime) -> None:
+    def spy(runtime: OnnxModel) -> None:
         warm_up(runtime)
         seen.append((runtime.version, repository.get().version, table(repository)))
 
-    monkeypatch.setattr(Runtime, "warm_up", spy)
+    monkeypatch.setattr(OnnxModel, "warm_up", spy)
     repository.refresh()
     assert seen == [(2, 1, [("tiny", 1, True, True)])]
     assert repository.get().version == 2
@@ -144,7 +144,7 @@ def test_a_loaded_version_outlives_its_files(models: Path, caplog: pytest.LogCap
     (status,) = repository.statuses()
     assert (status.ready, status.is_default) == (True, True)
     assert "encoder.onnx is damaged" in status.reason
-    assert caplog.text.count("tiny version 1 goes on with what was loaded before its files changed") == 1
+    assert caplog.text.count("tiny version 1 stays as loaded, because its changed files do not work") == 1
     (folder / "encoder.onnx").write_bytes(whole)
     repository.refresh()
     assert repository.get() is not before
@@ -178,19 +178,19 @@ def test_a_folder_that_vanishes_changes_nothing(models: Path, caplog: pytest.Log
     repository.refresh()
     repository.refresh()
     assert repository.get().version == 1
-    assert caplog.text.count("going on with those that are loaded") == 1
+    assert caplog.text.count("keeping those that are loaded") == 1
     models.with_name("away").rename(models)
     GREY.write(models / "tiny")
     repository.refresh()
     assert repository.get().version == 2
 
 
-def test_pinned_versions_are_kept_up_to_a_limit(models: Path) -> None:
+def test_older_versions_stay_loaded_up_to_a_limit(models: Path) -> None:
     """Of the older versions only the last used ones stay loaded."""
-    for _ in range(MAX_PINNED + 1):
+    for _ in range(CAPACITY + 1):
         GREY.write(models / "tiny")
     repository = ModelRepository(models)
-    older = range(1, MAX_PINNED + 2)
+    older = range(1, CAPACITY + 2)
     assert all(repository.loaded("tiny", number) is None for number in older)
     for number in older[:-1]:
         repository.get("tiny", number)
@@ -210,10 +210,10 @@ def test_a_graph_that_fails_when_it_is_run(models: Path, monkeypatch: pytest.Mon
     repository = ModelRepository(models)
     GREY.write(models / "tiny")
 
-    def fail(runtime: Runtime) -> None:
+    def fail(runtime: OnnxModel) -> None:
         raise BundleError(f"version {runtime.version} fails when it is run")
 
-    monkeypatch.setattr(Runtime, "warm_up", fail)
+    monkeypatch.setattr(OnnxModel, "warm_up", fail)
     repository.refresh()
     assert repository.get().version == 1
     assert repository.statuses()[1].reason == "version 2 fails when it is run"

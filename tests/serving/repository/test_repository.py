@@ -12,7 +12,8 @@ import pytest
 
 from partedvae.serving.bundle import ENCODER_FILE, MANIFEST_FILE, sha256_of
 from partedvae.serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError
-from partedvae.serving.repository.repository import ModelRepository, load_model
+from partedvae.serving.repository.loading import load_model
+from partedvae.serving.repository.repository import ModelRepository
 from tests.bundles import GREY
 
 
@@ -59,9 +60,9 @@ def edit_manifest(folder: Path, change: Callable[..., None]) -> None:
 FAULTS = [
     (wrong_checksum, r"encoder\.onnx is damaged: its SHA-256 is"),
     (missing_graph, r"encoder\.onnx is missing; export the run again"),
-    (missing_manifest, r"is no bundle: manifest\.json is missing"),
+    (missing_manifest, r"is not a bundle: manifest\.json is missing"),
     (damaged_manifest, r"manifest\.json is not a valid manifest"),
-    (future_format, r"has format version 99, this partedvae reads 1"),
+    (future_format, r"has format version 99, this version of partedvae supports 1"),
     (truncated_graph, r"encoder\.onnx is not a graph that ONNX Runtime can load"),
 ]
 
@@ -171,3 +172,28 @@ def test_load_model(two_models: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert load_model(Path()).name == "tiny"
     with pytest.raises(BundleError, match="holds no version of a model; export a run with 'partedvae export'"):
         load_model(tmp_path)
+
+
+def test_load_model_by_version(two_models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A version can be named; without one, the newest that works is loaded, with a warning about newer ones."""
+    assert load_model(two_models / "tiny", 1).version == 1
+    assert load_model(two_models / "tiny" / "1", 1).version == 1
+    with pytest.raises(BundleError, match=r"model 'tiny' has no version 3: there are \[1, 2\]"):
+        load_model(two_models / "tiny", 3)
+    with pytest.raises(BundleError, match="is version 1 of model 'tiny', not 2"):
+        load_model(two_models / "tiny" / "1", 2)
+    GREY.write(tmp_path / "tiny")
+    wrong_checksum(GREY.write(tmp_path / "tiny").folder)
+    assert load_model(tmp_path / "tiny").version == 1
+    assert "loaded version 1 of" in caplog.text
+    assert "encoder.onnx is damaged" in caplog.text
+    with pytest.raises(BundleError, match=r"encoder\.onnx is damaged"):
+        load_model(tmp_path / "tiny", 2)
+
+
+def test_load_model_of_another_folder(two_models: Path, tmp_path: Path) -> None:
+    """A folder of models, and a path that is no folder, are told apart from a model's folder."""
+    with pytest.raises(BundleError, match=r"holds the models \['shapes', 'tiny'\]; pass the folder of one, .*shapes"):
+        load_model(two_models)
+    with pytest.raises(BundleError, match="nowhere is not a folder; pass the folder of a model"):
+        load_model(tmp_path / "nowhere")

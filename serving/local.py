@@ -1,0 +1,217 @@
+"""Models in this process, without a server: the methods, inputs, results and errors of `partedvae.Client`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from partedvae.errors import InvalidRequestError, ModelError
+from partedvae.image_results import Generated, Transferred, Traversal
+from partedvae.images import chunks
+from partedvae.items import ImageInput
+from partedvae.latent_requests import Along as AlongName
+from partedvae.latent_requests import ClassStyle, named_classes, transfer_request, traverse_request
+from partedvae.names import DEFAULT_INCLUDE, FeatureName
+from partedvae.results import Features, ImageArray, ModelDetails, concatenate
+from partedvae.serving.errors import BundleError, InvalidInputError
+from partedvae.serving.grpc.converters import images_from
+from partedvae.serving.images import DEFAULT_LIMITS
+from partedvae.serving.onnx.devices import Device
+from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.operations.features import classify, features
+from partedvae.serving.operations.latents import reconstruct
+from partedvae.serving.operations.model import DirectModel, run_sync
+from partedvae.serving.operations.sampling import generate, new_seed
+from partedvae.serving.operations.transfer import Style, StyleClasses, StyleImages, transfer
+from partedvae.serving.operations.traverse import (
+    REACH,
+    STEPS,
+    Along,
+    AlongClasses,
+    AlongU,
+    AlongZ,
+    Base,
+    PriorBase,
+    traverse,
+)
+from partedvae.serving.repository.loading import load_model
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.manifest_pb2 import Manifest
+from partedvae.v1.tensors_pb2 import Images
+
+T = TypeVar("T")
+
+
+def load(
+    path: str | os.PathLike[str], version: int = 0, *, device: Device = "auto", threads: int | None = None
+) -> LocalModel:
+    """Load an exported model into this process.
+
+    Args:
+        path: a model's folder `<models>/<name>`, or one of its version folders `<models>/<name>/<version>`.
+        version: the version to load from a model's folder; 0 loads the newest that works.
+        device: "cpu", "cuda", "tensorrt", or "auto", which uses CUDA if it is available and the CPU otherwise.
+        threads: threads per run on the CPU; None uses all processors that this process may use.
+
+    Raises:
+        BundleError: the folder is neither, the version does not exist, or none works.
+        DeviceError: the requested device is not available.
+    """
+    return LocalModel(load_model(Path(path), version, device=device, threads=threads))
+
+
+class LocalModel:
+    """A model in this process. Can be used from several threads.
+
+    The methods are those of `partedvae.Client`, with the same arguments, results and limits on the size of an image.
+    They raise the same errors: `InvalidRequestError` for arguments and images that cannot be used, `ModelError` if
+    scores are included and the model has no scorer, and `OSError` for files that cannot be read.
+
+    Example:
+        >>> model = load("models/mnist")  # doctest: +SKIP
+        >>> model.features(["a.png", "b.png"]).classes  # doctest: +SKIP
+    """
+
+    def __init__(self, onnx_model: OnnxModel) -> None:
+        """Wrap a loaded model; `load` is the usual way to create one."""
+        self._model = DirectModel(onnx_model)
+        self.info = ModelDetails(
+            name=onnx_model.name,
+            version=onnx_model.version,
+            manifest=onnx_model.manifest,
+            execution_provider=onnx_model.provider,
+            has_scores=onnx_model.has_scores,
+        )
+        """What `Client.model_info` returns."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.info.name
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+        return self.info.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """Image size, factors with their classes and priors, training, scores and checksums."""
+        return self.info.manifest
+
+    def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
+        """Return the features of each image, in order; see `Client.features`."""
+        names = tuple(include)
+        return concatenate(self._for_each_chunk(images, lambda batch: features(self._model, batch, names)))
+
+    def classify(self, images: ImageInput) -> Features:
+        """Return the class of each image by every factor; see `Client.classify`."""
+        return concatenate(self._for_each_chunk(images, lambda batch: classify(self._model, batch)))
+
+    def generate(self, count: int = 1, *, classes: ClassStyle | None = None, seed: int | None = None) -> Generated:
+        """Return new images; see `Client.generate`."""
+        named = named_classes(classes, self.manifest)
+        seed = new_seed() if seed is None else seed
+        with _errors_of_client():
+            return run_sync(generate(self._model, count, named, seed))
+
+    def reconstruct(self, images: ImageInput) -> ImageArray:
+        """Return each image as the model reconstructs it; see `Client.reconstruct`."""
+        return np.concatenate(self._for_each_chunk(images, lambda batch: reconstruct(self._model, batch)))
+
+    def traverse(
+        self,
+        images: ImageInput | None = None,
+        *,
+        along: AlongName = "z",
+        dimensions: Sequence[int] = (),
+        factor: str = "",
+        steps: int | None = None,
+        reach: float | None = None,
+        classes: ClassStyle | None = None,
+        count: int | None = None,
+        seed: int | None = None,
+    ) -> Traversal:
+        """Return images in which one latent dimension, or the class, changes along a row; see `Client.traverse`."""
+        request = traverse_request(
+            pb.ModelSelector(),
+            images,
+            along=along,
+            dimensions=dimensions,
+            factor=factor,
+            steps=steps,
+            reach=reach,
+            classes=named_classes(classes, self.manifest) if classes else None,
+            count=count,
+            seed=seed,
+        )
+        changed: Along
+        if along == "z":
+            changed = AlongZ(dimensions=dimensions, steps=steps or STEPS, reach=reach or REACH)
+        elif along == "u":
+            changed = AlongU(factor=factor, dimensions=dimensions, steps=steps or STEPS, reach=reach or REACH)
+        else:
+            changed = AlongClasses(factor=factor)
+        with _errors_of_client():
+            base: Base
+            if images is None:
+                prior = request.prior
+                base = PriorBase(
+                    classes=dict(prior.classes), seed=new_seed() if seed is None else seed, count=prior.count
+                )
+            else:
+                base = self._read(request.images)
+            return run_sync(traverse(self._model, base, changed))
+
+    def transfer(
+        self,
+        content: ImageInput,
+        style: ImageInput | None = None,
+        *,
+        classes: Sequence[ClassStyle] | None = None,
+        factors: Sequence[str] = (),
+        pairs: bool = False,
+    ) -> Transferred:
+        """Return images that combine z of some images with u of others, or of classes; see `Client.transfer`."""
+        named: list[Mapping[str, str]] | None = None
+        if classes is not None:
+            named = [named_classes(item, self.manifest) for item in classes]
+        request = transfer_request(pb.ModelSelector(), content, style, classes=named, factors=factors, pairs=pairs)
+        with _errors_of_client():
+            source: Style
+            if named is None:
+                source = StyleImages(images=self._read(request.style_images), factors=factors)
+            else:
+                source = StyleClasses(choices=named)
+            return run_sync(transfer(self._model, self._read(request.content), source, pairs=pairs))
+
+    def _for_each_chunk(self, images: ImageInput, operation: Callable[[ImageArray], Coroutine[Any, Any, T]]) -> list[T]:
+        """Run an operation on some images at a time, so that files are read and decoded as they are needed."""
+        results = []
+        for chunk in chunks(images):
+            with _errors_of_client(chunk.locate):
+                results.append(run_sync(operation(self._read(chunk.images))))
+        return results
+
+    def _read(self, message: Images) -> ImageArray:
+        return images_from(message, self.manifest.image, DEFAULT_LIMITS)
+
+
+@contextmanager
+def _errors_of_client(locate: Callable[[str], str] = str) -> Iterator[None]:
+    """Raise the errors that the client raises for the same failure.
+
+    Args:
+        locate: replaces "image N" of a chunk by its position in the call, and the name of its file.
+    """
+    try:
+        yield
+    except InvalidInputError as error:
+        raise InvalidRequestError(locate(str(error))) from error
+    except BundleError as error:
+        raise ModelError(str(error)) from error
