@@ -1,7 +1,7 @@
-"""PartedVAEService: each RPC converts its request, has the domain's plan carried out in batches, converts the answer.
+"""PartedVAEService: each RPC converts its request, runs the operation on the batched model, and converts the result.
 
-All of it is on the event loop but for what takes long: sessions run in the slots of the batchers, image files are
-decoded and encoded in threads, models that are not loaded yet are loaded in threads.
+Everything runs on the event loop except blocking work: sessions run in the scheduler's threads; image files are decoded
+and encoded, and models are loaded, in the thread pool.
 """
 # The RPCs have the names of the contract.
 # ruff: noqa: N802
@@ -9,15 +9,16 @@ decoded and encoded in threads, models that are not loaded yet are loaded in thr
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeAlias
 
 from partedvae.results import ImageArray
 from partedvae.serving.batching.model import BatchedModel
 from partedvae.serving.grpc import converters
 from partedvae.serving.grpc import grid_converters as grids
-from partedvae.serving.grpc.service_context import Backend
-from partedvae.serving.grpc.streaming import Answer, Stream
+from partedvae.serving.grpc.service_context import ServiceContext
+from partedvae.serving.grpc.streaming import ChunkHandler, ChunkStream
 from partedvae.serving.operations import inference
 from partedvae.serving.operations.plans import carry_out_batched
 from partedvae.serving.operations.transfer import Style, StyleImages, plan_transfer
@@ -30,52 +31,54 @@ if TYPE_CHECKING:
     from partedvae.v1.service_pb2_grpc import _ServicerContext as Context
 
 
-FeaturesOfChunk: TypeAlias = Answer[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]
+FeaturesOfChunk: TypeAlias = ChunkHandler[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]
 
 
 class PartedVAEServicer(PartedVAEServiceServicer):
-    """The service over a repository of models. Belongs to the event loop that runs when it is made."""
+    """The service over a repository of models. Create it in a running event loop."""
 
-    def __init__(self, backend: Backend) -> None:
-        """Take models and limits."""
-        self._backend = backend
-        self._streams: set[Stream[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]] = set()
+    def __init__(self, service_context: ServiceContext) -> None:
+        """Create the service with the state that it shares with other services."""
+        self._shared = service_context
+        self._streams: set[ChunkStream[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]] = set()
 
     def stop(self) -> None:
-        """End the streams: what they have read is answered, then they are told that the server stops."""
+        """Stop all streams: each replies to the requests that it has read, then ends with UNAVAILABLE."""
         for stream in self._streams:
             stream.stop()
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        """Answer with all versions of all models."""
-        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._backend.repository.statuses()])
+        """Return all versions of all models."""
+        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._shared.repository.statuses()])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
-        """Answer with one model's manifest."""
-        return converters.model_reply((await self._model(request.model)).runtime)
+        """Return the manifest of one model."""
+        return converters.model_response((await self._model(request.model)).runtime)
 
     async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
-        """Answer with the features of each image."""
+        """Return the features of each image."""
         model = await self._model(request.model)
         include = converters.include_from(request.include)
-        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
+        images = await self._shared.reader.read(request.images, model.runtime.manifest.image)
         features = await carry_out_batched(model, inference.plan_features(model.runtime, images, include))
-        return converters.features_reply(model.runtime, features)
+        return converters.features_response(model.runtime, features)
 
-    async def StreamFeatures(  # type: ignore[override]  # the stubs know only generators; gRPC takes who writes as well
+    async def StreamFeatures(
         self, request_iterator: AsyncIterator[pb.StreamFeaturesRequest], context: Context
-    ) -> None:
-        """Answer each chunk with the features of its images."""
+    ) -> AsyncGenerator[pb.StreamFeaturesResponse, None]:
+        """Yield the features of the images of each chunk."""
 
-        async def begin(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
+        async def handler_for(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
             model = await self._model(first.model)
             include = converters.include_from(first.include)
             return lambda request: self._features_of_chunk(model, include, request, first)
 
-        stream = Stream(aiter(request_iterator), begin, context.write)
+        stream = ChunkStream(aiter(request_iterator), handler_for)
         self._streams.add(stream)
         try:
-            await stream.run()
+            async with aclosing(stream.replies()) as replies:
+                async for reply in replies:
+                    yield reply
         finally:
             self._streams.discard(stream)
 
@@ -87,46 +90,46 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         first: pb.StreamFeaturesRequest,
     ) -> pb.StreamFeaturesResponse:
         converters.check_chunk(request, first)
-        images, errors = await self._backend.reader.read_each(request.images, model.runtime.manifest.image)
+        images, errors = await self._shared.reader.read_each(request.images, model.runtime.manifest.image)
         if not len(images):
-            return converters.stream_reply(None, errors)
+            return converters.stream_response(None, errors)
         plan = inference.plan_features(model.runtime, images, include)
         features = await carry_out_batched(model, plan, wait=True)
-        return converters.stream_reply(converters.features_reply(model.runtime, features), errors)
+        return converters.stream_response(converters.features_response(model.runtime, features), errors)
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
-        """Answer with the class of each image."""
+        """Return the class of each image."""
         model = await self._model(request.model)
-        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
+        images = await self._shared.reader.read(request.images, model.runtime.manifest.image)
         features = await carry_out_batched(model, inference.plan_features(model.runtime, images, ("probs",)))
-        return converters.classify_reply(model.runtime, features)
+        return converters.classify_response(model.runtime, features)
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
-        """Answer with new images."""
+        """Return new images."""
         model = await self._model(request.model)
-        png = converters.png_asked_for(request.format)
-        most = self._backend.limits.max_images
-        self._backend.check_reply(model.runtime, min(request.count, most))
+        png = converters.wants_png(request.format)
+        most = self._shared.limits.max_images
+        self._shared.check_reply(model.runtime, min(request.count, most))
         seed = request.seed if request.HasField("seed") else _new_seed()
         plan = inference.plan_generation(model.runtime, request.count, request.classes, seed, most)
         generated = await carry_out_batched(model, plan)
-        return converters.generate_reply(model.runtime, generated, await self._pack(generated.images, png))
+        return converters.generate_response(model.runtime, generated, await self._pack(generated.images, png))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
-        """Answer with reconstructions."""
+        """Return the reconstruction of each image."""
         model = await self._model(request.model)
-        png = converters.png_asked_for(request.format)
-        images = await self._backend.reader.read(request.images, model.runtime.manifest.image)
-        self._backend.check_reply(model.runtime, len(images))
+        png = converters.wants_png(request.format)
+        images = await self._shared.reader.read(request.images, model.runtime.manifest.image)
+        self._shared.check_reply(model.runtime, len(images))
         decoded = await carry_out_batched(model, inference.plan_reconstruction(model.runtime, images))
         return pb.ReconstructResponse(
             model=converters.model_version(model.runtime), images=await self._pack(decoded, png)
         )
 
     async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
-        """Answer with images in which one dimension or class changes."""
+        """Return images in which one dimension or class changes."""
         model = await self._model(request.model)
-        png = converters.png_asked_for(request.format)
+        png = converters.wants_png(request.format)
         along = grids.along_from(request)
         base: Base
         seed = None
@@ -134,27 +137,27 @@ class PartedVAEServicer(PartedVAEServiceServicer):
             base = grids.prior_base_from(request.prior, _new_seed())
             seed = base.seed
         else:
-            base = await self._backend.reader.read(request.images, model.runtime.manifest.image)
-        plan = plan_traversal(model.runtime.manifest, base, along, self._backend.max_reply(model.runtime))
+            base = await self._shared.reader.read(request.images, model.runtime.manifest.image)
+        plan = plan_traversal(model.runtime.manifest, base, along, self._shared.max_reply(model.runtime))
         traversed = await carry_out_batched(model, plan)
         packed = await self._pack(grids.flat(traversed.images), png)
-        return grids.traverse_reply(model.runtime, traversed, packed, seed)
+        return grids.traverse_response(model.runtime, traversed, packed, seed)
 
     async def TransferAttributes(
         self, request: pb.TransferAttributesRequest, context: Context
     ) -> pb.TransferAttributesResponse:
-        """Answer with images that join the z of some with the u of others."""
+        """Return images that combine the z of some images with the u of others."""
         model = await self._model(request.model)
-        png, pairs = converters.png_asked_for(request.format), grids.pairs_asked_for(request.layout)
+        png, pairs = converters.wants_png(request.format), grids.wants_pairs(request.layout)
         spec = model.runtime.manifest.image
         style: Style
         if request.WhichOneof("style") == "style_classes":
             style = grids.style_classes_from(request)
         else:
-            images = await self._backend.reader.read(request.style_images, spec)
+            images = await self._shared.reader.read(request.style_images, spec)
             style = StyleImages(images=images, factors=tuple(request.factors))
-        content = await self._backend.reader.read(request.content, spec)
-        limit = self._backend.max_reply(model.runtime)
+        content = await self._shared.reader.read(request.content, spec)
+        limit = self._shared.max_reply(model.runtime)
         plan = plan_transfer(model.runtime.manifest, content, style, pairs=pairs, max_images=limit)
         transferred = await carry_out_batched(model, plan)
         packed = await self._pack(grids.flat(transferred.images), png)
@@ -163,15 +166,15 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         )
 
     async def _model(self, selector: pb.ModelSelector) -> BatchedModel:
-        return await self._backend.model(selector.name, selector.version)
+        return await self._shared.model(selector.name, selector.version)
 
     async def _pack(self, images: ImageArray, png: bool) -> Images:
-        """Pack images for a reply; files are written in a thread."""
+        """Pack images for a reply; PNG files are encoded in a thread."""
         if not png:
             return converters.images_message(images, png)
-        return await self._backend.in_thread(lambda: converters.images_message(images, png))
+        return await self._shared.in_thread(lambda: converters.images_message(images, png))
 
 
 def _new_seed() -> int:
-    """Draw a seed of 32 bits: short enough to be typed again."""
+    """Draw a seed of 32 bits, short enough to type."""
     return secrets.randbits(32)
