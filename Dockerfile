@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
-# The server, for processors (target `cpu`, the default) or for NVIDIA GPUs (target `gpu`):
+# The server, for CPUs (target `cpu`, the default) or NVIDIA GPUs (target `gpu`):
 #   docker build -t partedvae .
 #   docker build --target gpu -t partedvae:gpu .
 #   docker run --rm -p 50051:50051 -v "$PWD/models:/mnt/models:ro" partedvae
-# The options of `partedvae serve` are environment variables, PARTEDVAE_SERVE_WORKERS=4 and so on, or arguments.
+# Options of `partedvae serve` are set by environment variables (PARTEDVAE_SERVE_WORKERS=4) or arguments.
 
 ARG PYTHON_VERSION=3.11
-# CUDA and cuDNN of the major versions that the onnxruntime-gpu of PyPI is built for.
+# CUDA and cuDNN in the major versions for which PyPI's onnxruntime-gpu is built.
 ARG CUDA_IMAGE=nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS source
@@ -24,7 +24,7 @@ RUN python -m venv /opt/partedvae \
     && /opt/partedvae/bin/python -m pip install --no-cache-dir -c constraints.txt '.[serve,otel]'
 
 FROM ${CUDA_IMAGE} AS build-gpu
-# Ubuntu keeps only the newest version of a package, so that a pinned one cannot be had for long.
+# Ubuntu keeps only the newest version of a package, so that a pinned version would soon be unavailable.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \

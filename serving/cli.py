@@ -1,4 +1,4 @@
-"""The commands of this room. Imports nothing heavy at the top: `partedvae --help` imports it for the help texts."""
+"""The commands `serve` and `extract`. Imports nothing heavy at the top, because `partedvae --help` imports it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from partedvae.cli.connection import Connection, connection_options
-from partedvae.serving.config.config import ServeConfig
 from partedvae.serving.config.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
+from partedvae.serving.config.serve_config import ServeConfig
 
 
 @click.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
@@ -18,11 +18,11 @@ from partedvae.serving.config.options import ENV_PREFIX, as_toml, misspelt_varia
 def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """Serve the models of a folder over gRPC until SIGTERM or Ctrl-C.
 
-    MODELS_DIR holds <name>/<version>/ as `partedvae export` writes them. When the server answers, one line on stdout
-    says where: "serving on HOST:PORT".
+    MODELS_DIR contains <name>/<version>/ as written by `partedvae export`. When the server accepts calls, it prints one
+    line to stdout: "serving on HOST:PORT".
 
-    Each option is also an environment variable (PARTEDVAE_SERVE_MAX_IMAGES for --max-images) and a line of a --config
-    file. A flag wins over a variable, a variable over the file.
+    Each option can also be set by an environment variable (PARTEDVAE_SERVE_MAX_IMAGES for --max-images) and in a
+    --config file. Flags override environment variables, and environment variables override the file.
     """
     import logging
 
@@ -32,8 +32,8 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     try:
         config = ServeConfig(**values)
         configure(config)
-        for complaint in misspelt_variables():
-            logging.getLogger(__name__).warning(complaint)
+        for message in misspelt_variables():
+            logging.getLogger(__name__).warning(message)
         if print_config:
             click.echo(as_toml(config, ctx))
             return

@@ -47,19 +47,19 @@ class ConfigError(ServingError):
 
 
 class WorkerError(ServingError):
-    """A worker process could not be started, or failed."""
+    """A worker process could not start, or did not stop in time."""
 
 
 class SecurityError(ServingError):
-    """A certificate, key or token file cannot be used."""
+    """A certificate, a key or a token file cannot be used."""
 
 
 class MessageTooLargeError(ServingError):
-    """A request exceeds the largest message size."""
+    """A request is larger than the limit of the server."""
 
 
 class StoppingError(ServingError):
-    """The server is stopping: accepted requests are completed, and further ones are refused."""
+    """The server is stopping and accepts no new calls."""
 
 
 class OverloadedError(ServingError):
@@ -84,10 +84,10 @@ class OverloadedError(ServingError):
 
 
 class TooManyCallsError(OverloadedError):
-    """Too many calls are active; the request was not started."""
+    """The limit of concurrent calls is reached; the call was not started."""
 
     def __init__(self, limit: int) -> None:
-        """Create the error for a limit of active calls."""
-        ServingError.__init__(self, f"{limit} calls are active, which is the limit: try again in 1 s")
+        """Create the error for a limit of concurrent calls."""
+        ServingError.__init__(self, f"{limit} calls are active, which is the limit; retry in 1 s")
         self.waiting = self.limit = limit
         self.retry_after = 1.0

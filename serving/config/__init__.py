@@ -1,1 +1,1 @@
-"""The server as a process: options, workers and their supervisor, logs, metrics."""
+"""Configuration of the server: options, addresses, logging."""

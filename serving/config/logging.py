@@ -1,4 +1,4 @@
-"""What the server logs, to stderr: lines for people, or a JSON object a line. Never what is in images or tokens."""
+"""Logging of the server to stderr: plain text, or one JSON object per line. Images and tokens are never logged."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from partedvae.serving.config.config import LogFormat, ServeConfig
+from partedvae.serving.config.serve_config import LogFormat, ServeConfig
 
 FIELDS = "fields"
-"""`logger.info(text, extra={FIELDS: {...}})` adds members to the JSON object; in text the message must say it all."""
+"""`logger.info(text, extra={FIELDS: {...}})` adds members to the JSON object; plain text shows only the message."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object: time (UTC), level, logger, message, its fields, the exception."""
+    """Formats a record as one JSON object: time (UTC), level, logger, message, fields, exception."""
 
     def __init__(self, worker: int | None) -> None:
-        """Take the number of the worker, if there are several."""
+        """Create a formatter; `worker` is the number of this worker, None if there is only one."""
         super().__init__()
         self._always = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the object without line breaks."""
+        """Return the object on one line."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -37,22 +37,22 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(config: ServeConfig, worker: int | None = None) -> None:
-    """Log as the config says.
+    """Configure the root logger.
 
     Args:
         config: level and format.
-        worker: number of this worker, if there are several; each line then tells it.
+        worker: number of this worker, shown in each line; None if there is only one.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter(config.log_format, worker))
-    handler.addFilter(_is_news)
-    # Libraries speak up only when something is wrong: debug means the server's own lines.
+    handler.addFilter(_is_relevant)
+    # The level applies to the server's own loggers; libraries log warnings and errors only.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("partedvae").setLevel(config.log_level.upper())
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what gRPC calls an error and is none: a caller that was gone when its answer was to be sent."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Filter out errors that gRPC logs when a client disconnects before its reply is sent."""
     return record.name != "grpc._cython.cygrpc" or not record.getMessage().startswith(
         "ExecuteBatchError raised in core"
     )
@@ -61,5 +61,5 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _formatter(kind: LogFormat, worker: int | None) -> logging.Formatter:
     if kind == "json":
         return JsonFormatter(worker)
-    who = "" if worker is None else f" [worker {worker}]"
-    return logging.Formatter(f"%(asctime)s %(levelname)s{who} %(name)s: %(message)s")
+    label = "" if worker is None else f" [worker {worker}]"
+    return logging.Formatter(f"%(asctime)s %(levelname)s{label} %(name)s: %(message)s")

@@ -1,6 +1,6 @@
-"""The options of `partedvae serve`: made from `ServeConfig`, read from flags, environment and a TOML file.
+"""The command-line options of `partedvae serve`, generated from `ServeConfig`: flags, environment, TOML file.
 
-A flag wins over the environment, the environment over the file, the file over the default.
+A flag overrides the environment, the environment overrides the file, and the file overrides the default.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import Field
 from pathlib import Path
 from types import NoneType
@@ -18,11 +19,11 @@ import click
 from click.core import ParameterSource
 
 from partedvae.common.suggest import did_you_mean, nearest
-from partedvae.serving.config.config import ServeConfig, flag, key, settings
+from partedvae.serving.config.serve_config import ServeConfig, flag, key, options
 from partedvae.serving.errors import ConfigError
 
 ENV_PREFIX = "PARTEDVAE_SERVE"
-"""PARTEDVAE_SERVE_MAX_IMAGES sets --max-images, and PARTEDVAE_SERVE_MODELS_DIR the folder."""
+"""Prefix of environment variables: PARTEDVAE_SERVE_MAX_IMAGES for --max-images."""
 
 FILE_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
@@ -30,13 +31,26 @@ FILE_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
     str: ((str,), "a string"),
 }
-"""What a TOML file must hold for a setting of each type, and how to say so."""
+"""Types of TOML values accepted for each type of option, and their description in errors."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Setting(click.Option):
-    """An option that says where a bad value came from when it was not a flag."""
+class ServeOption(click.Option):
+    """An option whose errors name the source of the value, and whose former name is accepted but not shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the help of the option without its former name."""
+        return super(ServeOption, self._without_former_name()).get_help_record(ctx)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return the name of the option in errors, without its former name."""
+        return super(ServeOption, self._without_former_name()).get_error_hint(ctx)
+
+    def _without_former_name(self) -> ServeOption:
+        shown = copy(self)
+        shown.opts = self.opts[:1]
+        return shown
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """Convert and check the value."""
@@ -50,9 +64,9 @@ class Setting(click.Option):
 
 
 def serve_options(command: Command) -> Command:
-    """Give a command an option for each setting, MODELS_DIR, --config and --print-config."""
+    """Add MODELS_DIR, an option for each field of `ServeConfig`, --config and --print-config to a command."""
     types = get_type_hints(ServeConfig)
-    for item in reversed(settings()):
+    for item in reversed(options()):
         command = _option(item, types[item.name])(command)
     command = click.option(
         "--config",
@@ -61,21 +75,23 @@ def serve_options(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_read_config,
-        help="A TOML file of these options, like: max-images = 100.",
+        help="TOML file of options, for example: max-images = 100.",
     )(command)
     command = click.option(
-        "--print-config", is_flag=True, help="Print what is in force, as such a file, and where it came from; then end."
+        "--print-config",
+        is_flag=True,
+        help="Print the effective options as a TOML file, with the source of each, and exit.",
     )(command)
     return click.argument("models_dir", type=click.Path(path_type=Path), envvar=f"{ENV_PREFIX}_MODELS_DIR")(command)
 
 
 def source_of(ctx: click.Context, name: str) -> str:
-    """Tell where the value of a setting came from."""
+    """Return the source of an option's value: command line, environment, file or default."""
     match ctx.get_parameter_source(name):
         case ParameterSource.COMMANDLINE:
             return "command line"
         case ParameterSource.ENVIRONMENT:
-            return f"environment, {_variable(name)}"
+            return f"environment, {next(filter(os.environ.get, _variables(name)), _variable(name))}"
         case ParameterSource.DEFAULT_MAP:
             return f"file, {ctx.meta[ENV_PREFIX]}"
         case _:
@@ -83,14 +99,12 @@ def source_of(ctx: click.Context, name: str) -> str:
 
 
 def as_toml(config: ServeConfig, ctx: click.Context) -> str:
-    """Write a config as a file for --config; each line tells where its value came from. Files are named, not read."""
+    """Return a configuration as a TOML file for --config, with the source of each value as a comment."""
     lines = []
-    for name in ("models_dir", *(item.name for item in settings())):
+    for name in ("models_dir", *(item.name for item in options())):
         value = getattr(config, name)
         if name == "threads" and value is None:
-            lines.append(
-                f"# {key(name)} = {config.threads_each}  # default: the processors allowed, shared by the workers"
-            )
+            lines.append(f"# {key(name)} = {config.threads_each}  # default: available CPUs divided by workers")
         elif value is None:
             lines.append(f"# {key(name)} is not set")
         else:
@@ -100,33 +114,39 @@ def as_toml(config: ServeConfig, ctx: click.Context) -> str:
 
 
 def misspelt_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return a complaint for each variable that looks like a setting and is none.
+    """Return a warning for each environment variable whose name is nearly that of an option.
 
-    Others with the prefix are not ours to judge: Kubernetes makes PARTEDVAE_SERVE_PORT for a service of that name.
+    Other variables with the prefix are ignored: Kubernetes sets PARTEDVAE_SERVE_PORT for a service of that name.
     """
-    names = ("models_dir", "config", *(item.name for item in settings()))
-    known = [_variable(name) for name in names]
-    complaints = []
+    names = ("models_dir", "config", *(item.name for item in options()))
+    known = [variable for name in names for variable in _variables(name)]
+    warnings = []
     for variable in environment:
         if variable.startswith(f"{ENV_PREFIX}_") and variable not in known:
-            # Without the prefix, which would make every two names look alike.
+            # Compared without the prefix, which would make all names similar.
             near = nearest(variable.removeprefix(f"{ENV_PREFIX}_").lower(), names)
             if near:
-                complaints.append(f"the variable {variable} sets nothing; did you mean {_variable(near)!r}?")
-    return complaints
+                warnings.append(f"the variable {variable} has no effect; did you mean {_variable(near)!r}?")
+    return warnings
 
 
 def _option(item: Field[Any], hint: Any) -> Callable[[Command], Command]:
     bare = _bare(hint)
     if bare is bool:
         return click.option(
-            f"{flag(item.name)}/--no-{key(item.name)}", cls=Setting, default=item.default, help=item.metadata["help"]
+            f"{flag(item.name)}/--no-{key(item.name)}",
+            cls=ServeOption,
+            default=item.default,
+            help=item.metadata["help"],
         )
     return click.option(
-        flag(item.name),
-        cls=Setting,
+        *map(flag, _names(item.name)),
+        item.name,
+        cls=ServeOption,
+        envvar=_variables(item.name),
         type=_click_type(item, bare),
         default=item.default,
+        metavar=item.metadata["metavar"],
         show_default=item.default is not None,
         help=item.metadata["help"],
     )
@@ -146,18 +166,28 @@ def _click_type(item: Field[Any], bare: Any) -> click.ParamType[Any]:
 
 
 def _bare(hint: Any) -> Any:
-    """Return the type of a setting without `| None`."""
+    """Return the type of an option without `| None`."""
     if NoneType in get_args(hint):
         (hint,) = (part for part in get_args(hint) if part is not NoneType)
     return hint
+
+
+def _names(name: str) -> list[str]:
+    """Return the name of an option, followed by its former name if it has one."""
+    former = {item.name: item.metadata["former_name"] for item in options()}.get(name)
+    return [name, former] if former else [name]
 
 
 def _variable(name: str) -> str:
     return f"{ENV_PREFIX}_{name.upper()}"
 
 
+def _variables(name: str) -> list[str]:
+    return [_variable(each) for each in _names(name)]
+
+
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
-    """Make the values of the file defaults of the command."""
+    """Use the values of the file as defaults of the command."""
     if path is not None:
         try:
             ctx.default_map = read_file(path)
@@ -167,13 +197,14 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Read a file of settings.
+    """Read a TOML file of options.
 
     Returns:
-        The values by name of the setting. Their ranges are not checked yet, their types are.
+        The values by name of the option. Their types are checked, their ranges are not.
 
     Raises:
-        ConfigError: it cannot be read, is no TOML, has a key that is no setting, or a value of another type.
+        ConfigError: the file cannot be read or is not TOML, a key is not an option, an option is given twice, or a
+            value has the wrong type.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -182,15 +213,18 @@ def read_file(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}; write lines like: max-images = 100") from error
     types = get_type_hints(ServeConfig)
-    known = {key(name): name for name in types}
-    read = {}
+    known = {key(each): name for name in types for each in _names(name)}
+    read: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"; choose from {', '.join(map(key, types))}"
             raise ConfigError(f"{path}: there is no option {name!r}{hint}")
         allowed, words = FILE_TYPES.get(_bare(types[known[name]]), FILE_TYPES[str])
-        # In Python, true is a number as well.
+        # In Python, bool is a subclass of int.
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise ConfigError(f"{path}: {name} is {value!r}: give {words}")
+            raise ConfigError(f"{path}: {name} is {value!r}; expected {words}")
+        if known[name] in read:
+            both = " and ".join(map(key, _names(known[name])))
+            raise ConfigError(f"{path}: {both} are the same option; set only one of them")
         read[known[name]] = value
     return read

@@ -1,1 +1,1 @@
-"""The transport: gRPC messages in, domain calls, gRPC messages out."""
+"""The gRPC server: services, interceptors, and conversion between messages and arrays."""

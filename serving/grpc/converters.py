@@ -1,4 +1,4 @@
-"""Between messages and the domain: names, arrays and images, in both directions. No decisions are taken here."""
+"""Converts messages to and from arguments and results of the operations: names, arrays and images."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _OUTPUTS: dict[int, Output] = {
 
 
 _NAMED_FACTORS: WeakKeyDictionary[OnnxModel, bytes] = WeakKeyDictionary()
-"""What `_named_factors` made, for as long as a model lives."""
+"""Results of `_named_factors` per model."""
 
 
 def images_from(message: tensors_pb2.Images, spec: manifest_pb2.ImageSpec, limits: ImageLimits) -> ImageArray:
     """Return uint8 [images, height, width, channels] at the model's size.
 
     Raises:
-        InvalidInputError: nothing is set, or the images cannot be used; see `partedvae.serving.images`.
+        InvalidInputError: no images are set, or they cannot be used; see `partedvae.serving.images`.
     """
     match message.WhichOneof("source"):
         case "packed":
@@ -49,57 +49,57 @@ def images_from(message: tensors_pb2.Images, spec: manifest_pb2.ImageSpec, limit
 
 
 def rows_in(message: tensors_pb2.Images) -> int:
-    """Count images before they are read: what a packed shape claims may not be true."""
+    """Return the number of images of a message, as it claims: shapes are not checked yet."""
     return len(message.encoded.items) or next(iter(message.packed.shape), 0)
 
 
 def include_from(values: Iterable[int]) -> tuple[Output, ...]:
-    """Return the names of the outputs asked for; the class-related ones when none is.
+    """Return the names of the requested outputs; the class-related ones by default.
 
     Raises:
-        InvalidInputError: an unspecified or unknown value.
+        InvalidInputError: a value is unspecified or unknown.
     """
     names = []
     for value in values:
         if value not in _OUTPUTS:
             known = [service_pb2.FeatureOutput.Name(service_pb2.FeatureOutput.ValueType(v)) for v in _OUTPUTS]
-            raise InvalidInputError(f"include has the value {value}: choose some of {known}")
+            raise InvalidInputError(f"include has the value {value}; choose from {known}")
         names.append(_OUTPUTS[value])
     return tuple(names) or CLASS_RELATED
 
 
-def png_asked_for(value: int) -> bool:
-    """Tell whether images are to be returned as PNG files rather than raw.
+def wants_png(value: int) -> bool:
+    """Report whether images are to be returned as PNG files rather than raw pixels.
 
     Raises:
-        InvalidInputError: an unknown value.
+        InvalidInputError: the value is unknown.
     """
     if value not in service_pb2.ImageFormat.values():
-        raise InvalidInputError(f"format has the value {value}: choose one of {service_pb2.ImageFormat.keys()[1:]}")
+        raise InvalidInputError(f"format has the value {value}; choose one of {service_pb2.ImageFormat.keys()[1:]}")
     return value == service_pb2.IMAGE_FORMAT_PNG
 
 
 def images_message(images: ImageArray, png: bool) -> tensors_pb2.Images:
-    """Pack uint8 [images, height, width, channels], raw or as PNG files."""
+    """Return the message of uint8 [images, height, width, channels], as raw pixels or as PNG files."""
     if png:
         return tensors_pb2.Images(encoded=tensors_pb2.EncodedImages(items=encode_png(images)))
     return tensors_pb2.Images(packed=tensors_pb2.PackedImages(data=images.tobytes(), shape=images.shape))
 
 
 def float_tensor(array: FloatArray | None) -> tensors_pb2.FloatTensor | None:
-    """Pack an array as little-endian float32; None stays None."""
+    """Return the message of an array, as little-endian float32; None for None."""
     if array is None:
         return None
     return tensors_pb2.FloatTensor(shape=array.shape, data=array.astype("<f4", copy=False).tobytes())
 
 
 def model_version(runtime: OnnxModel) -> service_pb2.ModelVersion:
-    """Name the model that answered."""
+    """Return name and version of a model."""
     return service_pb2.ModelVersion(name=runtime.name, version=runtime.version)
 
 
-def model_reply(runtime: OnnxModel) -> service_pb2.GetModelResponse:
-    """Tell what is known of a model."""
+def model_response(runtime: OnnxModel) -> service_pb2.GetModelResponse:
+    """Return the reply of GetModel."""
     return service_pb2.GetModelResponse(
         model=model_version(runtime),
         manifest=runtime.manifest,
@@ -109,7 +109,7 @@ def model_reply(runtime: OnnxModel) -> service_pb2.GetModelResponse:
 
 
 def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
-    """Convert the state of one version."""
+    """Return the message of the state of one version."""
     return service_pb2.ModelStatus(
         model=service_pb2.ModelVersion(name=status.name, version=status.version),
         state=service_pb2.MODEL_STATE_READY if status.ready else service_pb2.MODEL_STATE_BROKEN,
@@ -118,11 +118,11 @@ def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
     )
 
 
-def features_reply(runtime: OnnxModel, features: Features) -> service_pb2.ExtractFeaturesResponse:
-    """Convert features; what is None is absent."""
-    # Parsing what never changes (the names of factors and classes) is faster than setting it, for each single image.
+def features_response(runtime: OnnxModel, features: Features) -> service_pb2.ExtractFeaturesResponse:
+    """Return the reply of ExtractFeatures; outputs that are None stay unset."""
+    # Parsing the constant part (names of factors and classes) is faster than setting it field by field.
     reply = service_pb2.ExtractFeaturesResponse.FromString(_named_factors(runtime))
-    for message, factor in zip(reply.factors, features, strict=True):
+    for message, factor in zip(reply.factors, features.factors, strict=True):
         _fill(message, "probs", factor.probs)
         _fill(message, "u_mean", factor.u_mean)
         _fill(message, "u_logvar", factor.u_logvar)
@@ -134,7 +134,7 @@ def features_reply(runtime: OnnxModel, features: Features) -> service_pb2.Extrac
 
 
 def _named_factors(runtime: OnnxModel) -> bytes:
-    """Return what all feature replies of a model begin with: its name, and its factors with their classes."""
+    """Return the serialized constant part of a model's replies: its name, and its factors with their classes."""
     named = _NAMED_FACTORS.get(runtime)
     if named is None:
         reply = service_pb2.ExtractFeaturesResponse(
@@ -149,7 +149,7 @@ def _named_factors(runtime: OnnxModel) -> bytes:
 
 
 def _fill(message: Message, field: str, array: FloatArray | None) -> None:
-    """Pack an array into a field; None leaves it absent."""
+    """Write an array to a field; None leaves it unset."""
     if array is not None:
         tensor: tensors_pb2.FloatTensor = getattr(message, field)
         tensor.shape.extend(array.shape)
@@ -157,31 +157,36 @@ def _fill(message: Message, field: str, array: FloatArray | None) -> None:
 
 
 def check_chunk(request: service_pb2.StreamFeaturesRequest, first: service_pb2.StreamFeaturesRequest) -> None:
-    """Refuse a later request of a stream that asks for something else than the first.
+    """Check that a later request of a stream agrees with the first.
 
     Raises:
-        InvalidInputError: it names another model, or other outputs.
+        InvalidInputError: it has another model or another include.
     """
     other_model = request.HasField("model") and request.model != first.model
     if other_model or (request.include and request.include != first.include):
         raise InvalidInputError(
-            f"a later chunk of the stream has another {'model' if other_model else 'include'} than the first: "
-            "leave it empty, or open a stream for each"
+            f"a later chunk of the stream has another {'model' if other_model else 'include'} than the first; "
+            "leave it empty, or open another stream"
         )
 
 
-def stream_reply(
+def stream_response(
     features: service_pb2.ExtractFeaturesResponse | None, errors: Iterable[ImageError]
 ) -> service_pb2.StreamFeaturesResponse:
-    """Join the features of a chunk's usable images, None where there is none, with what is wrong with the others."""
+    """Return the reply to one chunk of a stream.
+
+    Args:
+        features: features of the images that could be used; None if there are none.
+        errors: errors of the other images.
+    """
     return service_pb2.StreamFeaturesResponse(
         features=features,
         errors=[service_pb2.ImageError(index=error.index, reason=error.reason) for error in errors],
     )
 
 
-def classify_reply(runtime: OnnxModel, features: Features) -> service_pb2.ClassifyResponse:
-    """Convert class probabilities, with the most probable class of each image."""
+def classify_response(runtime: OnnxModel, features: Features) -> service_pb2.ClassifyResponse:
+    """Return the reply of Classify: class probabilities, and the most probable class of each image."""
     return service_pb2.ClassifyResponse(
         model=model_version(runtime),
         factors=[
@@ -196,10 +201,10 @@ def classify_reply(runtime: OnnxModel, features: Features) -> service_pb2.Classi
     )
 
 
-def generate_reply(
+def generate_response(
     runtime: OnnxModel, generated: Generated, images: tensors_pb2.Images
 ) -> service_pb2.GenerateResponse:
-    """Convert new images, which are packed already, with the classes that they were drawn from."""
+    """Return the reply of Generate, given its packed images."""
     return service_pb2.GenerateResponse(
         model=model_version(runtime),
         images=images,

@@ -1,4 +1,4 @@
-"""From an error to what the caller gets: status, text, and when to try again."""
+"""Maps exceptions to gRPC statuses: code, message, and when the client may retry."""
 
 from __future__ import annotations
 
@@ -25,49 +25,48 @@ from partedvae.serving.errors import (
 STATUS_OF: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT),
     (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (MessageTooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),  # as gRPC itself says it
+    (MessageTooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),  # the code that gRPC itself uses
     (ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
     (BundleError, grpc.StatusCode.FAILED_PRECONDITION),
     (DeviceError, grpc.StatusCode.FAILED_PRECONDITION),
     (StoppingError, grpc.StatusCode.UNAVAILABLE),
 )
-"""The one table from domain errors to statuses; everything else is INTERNAL."""
+"""Status codes of all domain errors; every other exception is INTERNAL."""
 
-INTERNAL_TEXT = "internal error; the server's log has the details"
-"""The whole answer to an unknown exception: its own text may hold what is not the caller's business."""
+INTERNAL_TEXT = "internal error; see the server's log for details"
+"""Message of every INTERNAL status: the text of an unexpected exception may contain private data."""
 
 MAX_DETAILS = 1000
-"""Characters of a status message: it travels in a header, and gRPC limits headers to 8 KiB."""
+"""Maximum characters of a status message: it travels in a header, and gRPC limits headers to 8 KiB."""
 
 PUSHBACK = "grpc-retry-pushback-ms"
-"""Metadata that gRPC's own retries obey: milliseconds to wait, or a negative number for never."""
+"""Metadata that gRPC's built-in retries obey: milliseconds to wait, or a negative number for no retry."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-class Answer(NamedTuple):
-    """How a call that failed ends."""
+class RpcError(NamedTuple):
+    """Status of a failed call."""
 
     code: grpc.StatusCode
-    text: str
-    metadata: Metadata = ()
-    """Trailing metadata."""
+    details: str
+    trailing_metadata: Metadata = ()
 
 
-def answer_to(error: Exception) -> Answer:
-    """Return how a call that raised `error` ends."""
+def to_status(error: Exception) -> RpcError:
+    """Return the status of a call that raised `error`."""
     for kind, code in STATUS_OF:
         if isinstance(error, kind):
-            text = str(error)
-            text = text if len(text) <= MAX_DETAILS else text[: MAX_DETAILS - 1] + "…"
-            return Answer(code, text, _advice(error, code, text))
-    return Answer(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+            details = str(error)
+            details = details if len(details) <= MAX_DETAILS else details[: MAX_DETAILS - 1] + "…"
+            return RpcError(code, details, _retry_metadata(error, code, details))
+    return RpcError(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
 
 
-def _advice(error: Exception, code: grpc.StatusCode, text: str) -> Metadata:
-    """Tell when to try again, for programs: as google.rpc.RetryInfo, and to gRPC's own retries."""
+def _retry_metadata(error: Exception, code: grpc.StatusCode, details: str) -> Metadata:
+    """Return the retry delay in both forms that clients read: google.rpc.RetryInfo and gRPC's retry pushback."""
     if isinstance(error, MessageTooLargeError):
-        return ((PUSHBACK, "-1"),)  # Or a client that tries overload again would send the large message again.
+        return ((PUSHBACK, "-1"),)  # Clients that retry RESOURCE_EXHAUSTED would send the large message again.
     if not isinstance(error, OverloadedError):
         return ()
     milliseconds = math.ceil(1000 * error.retry_after)
@@ -75,5 +74,5 @@ def _advice(error: Exception, code: grpc.StatusCode, text: str) -> Metadata:
     delay.FromMilliseconds(milliseconds)
     detail = AnyMessage()
     detail.Pack(RetryInfo(retry_delay=delay))
-    status = rpc_status.to_status(Status(code=code.value[0], message=text, details=[detail]))
+    status = rpc_status.to_status(Status(code=code.value[0], message=details, details=[detail]))
     return (*status.trailing_metadata, (PUSHBACK, str(milliseconds)))

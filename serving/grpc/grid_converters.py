@@ -1,4 +1,4 @@
-"""Between the messages of Traverse and TransferAttributes and the domain, in both directions."""
+"""Converts messages of Traverse and TransferAttributes to and from arguments and results of the operations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from partedvae.v1.tensors_pb2 import Images
 
 
 def prior_base_from(message: pb.PriorDraw, seed: int) -> PriorBase:
-    """Return bases that are to be drawn; `seed` is used where the message has none."""
+    """Return the latents to draw from the prior; `seed` is used if the message has none."""
     return PriorBase(
         classes=dict(message.classes),
         seed=message.seed if message.HasField("seed") else seed,
@@ -33,10 +33,10 @@ def prior_base_from(message: pb.PriorDraw, seed: int) -> PriorBase:
 
 
 def along_from(request: pb.TraverseRequest) -> Along:
-    """Return what changes.
+    """Return the dimension or factor to vary.
 
     Raises:
-        InvalidInputError: nothing is set, or steps or reach go with classes.
+        InvalidInputError: none is set, or steps or reach are set together with classes_of.
     """
     steps, reach = request.steps or STEPS, request.reach or REACH
     match request.WhichOneof("along"):
@@ -46,49 +46,52 @@ def along_from(request: pb.TraverseRequest) -> Along:
             return AlongU(factor=request.u.factor, dimensions=tuple(request.u.dimensions), steps=steps, reach=reach)
         case "classes_of":
             if request.steps or request.reach:
-                raise InvalidInputError("steps and reach do not go with classes_of, which has a column for each class")
+                raise InvalidInputError(
+                    "steps and reach cannot be combined with classes_of: it has one column per class"
+                )
             return AlongClasses(factor=request.classes_of)
         case _:
-            raise InvalidInputError("nothing changes: set z, u or classes_of")
+            raise InvalidInputError("nothing to vary; set z, u or classes_of")
 
 
 def style_classes_from(request: pb.TransferAttributesRequest) -> StyleClasses:
-    """Return styles given as classes.
+    """Return the styles of a request that gives them as classes.
 
     Raises:
-        InvalidInputError: factors are named beside them.
+        InvalidInputError: `factors` is set as well.
     """
     if request.factors:
         raise InvalidInputError(
-            f"factors {list(request.factors)} do not go with style_classes, which name theirs: leave factors empty"
+            f"factors {list(request.factors)} cannot be combined with style_classes, which name their own; "
+            "leave factors empty"
         )
     choices: list[Mapping[str, str]] = [dict(item.classes) for item in request.style_classes.items]
     return StyleClasses(choices=choices)
 
 
-def pairs_asked_for(value: int) -> bool:
-    """Tell whether contents and styles meet in pairs rather than in a grid.
+def wants_pairs(value: int) -> bool:
+    """Report whether contents and styles are combined in pairs rather than in a grid.
 
     Raises:
-        InvalidInputError: an unknown value.
+        InvalidInputError: the value is unknown.
     """
     if value not in pb.TransferLayout.values():
-        raise InvalidInputError(f"layout has the value {value}: choose one of {pb.TransferLayout.keys()[1:]}")
+        raise InvalidInputError(f"layout has the value {value}; choose one of {pb.TransferLayout.keys()[1:]}")
     return value == pb.TRANSFER_LAYOUT_PAIRS
 
 
 def flat(images: ImageArray) -> ImageArray:
-    """Return a grid's images row by row, [rows times columns, height, width, channels]."""
+    """Return the images of a grid row by row, [rows * columns, height, width, channels]."""
     return images.reshape(-1, *images.shape[2:])
 
 
 def grid_message(images: ImageArray, packed: Images) -> pb.ImageGrid:
-    """Describe a grid [rows, columns, height, width, channels] whose images are packed already."""
+    """Return the message of a grid [rows, columns, height, width, channels], given its packed images."""
     return pb.ImageGrid(images=packed, rows=images.shape[0], columns=images.shape[1])
 
 
-def traverse_reply(runtime: OnnxModel, traversal: Traversal, packed: Images) -> pb.TraverseResponse:
-    """Convert traversals."""
+def traverse_response(runtime: OnnxModel, traversal: Traversal, packed: Images) -> pb.TraverseResponse:
+    """Return the reply of Traverse, given its packed images."""
     return pb.TraverseResponse(
         model=model_version(runtime),
         grid=grid_message(traversal.images, packed),

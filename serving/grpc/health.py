@@ -1,7 +1,8 @@
-"""grpc.health.v1: whether the server and its service answer, asked once (Check) or watched.
+"""The grpc.health.v1 service: health of the server and of its services, by Check or Watch.
 
-Not the servicer of grpcio-health-checking, whose watchers never end: one open Watch would hold a stopping server for
-the whole grace, and the first watcher that leaves makes it forget the others.
+grpcio-health-checking provides the messages and the base class, but its `HealthServicer` is not used: its Watch streams
+never end, so that one open Watch would delay a stopping server for the whole grace period, and the first watcher that
+disconnects unregisters the others.
 """
 # The RPCs have the names of the contract.
 # ruff: noqa: N802
@@ -21,46 +22,50 @@ SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
 
-
 POLL_SECONDS = 1.0
-"""How often a watcher's answer is looked at again: models come and go in other threads."""
+"""Interval between checks for a change of status in Watch: models are loaded and removed in other threads."""
 
 
 class Health(HealthServicer):  # type: ignore[misc]  # the library has no types
-    """Of the server as a whole (""), SERVING until `stop`; of its services, while a model works as well.
+    """Reports the server as a whole ("") as SERVING until `stop`, and its services while a model is ready as well.
 
-    So a probe of the whole restarts nothing that a new model would mend, and a probe of a service sends no calls to
-    where none can be answered.
+    A liveness probe of the whole server therefore does not restart a server that only lacks a model, and a readiness
+    probe of a service routes no calls to a server that cannot process them.
     """
 
     def __init__(self, services: Collection[str], can_answer: Callable[[], bool]) -> None:
-        """Take the names of the services, and what tells whether a model works."""
+        """Create the service.
+
+        Args:
+            services: full names of the services.
+            can_answer: reports whether a model is ready.
+        """
         self._services = services
         self._can_answer = can_answer
         self._stopped = asyncio.Event()
 
     def is_ready(self) -> bool:
-        """Tell whether the services answer."""
+        """Report whether the services are SERVING."""
         return not self._stopped.is_set() and self._can_answer()
 
     def stop(self) -> None:
-        """Tell NOT_SERVING to all who ask, and to all watchers, whose streams end with it."""
+        """Report NOT_SERVING from now on, to every Watch stream too, which ends with it."""
         self._stopped.set()
 
     async def Check(
         self, request: HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> HealthCheckResponse:
-        """Answer once; NOT_FOUND for a service that is not here."""
+        """Return the status of a service; NOT_FOUND for an unknown service."""
         response = self._response(request.service)
         if response.status == SERVICE_UNKNOWN:
             known = ["", *self._services]
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}: there are {known}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}; choose from {known}")
         return response
 
     async def Watch(
         self, request: HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[HealthCheckResponse]:
-        """Answer at once and again at each change."""
+        """Yield the status of a service immediately and after each change."""
         last = self._response(request.service)
         yield last
         while not self._stopped.is_set():
@@ -74,5 +79,5 @@ class Health(HealthServicer):  # type: ignore[misc]  # the library has no types
     def _response(self, service: str) -> HealthCheckResponse:
         if service and service not in self._services:
             return HealthCheckResponse(status=SERVICE_UNKNOWN)
-        well = self.is_ready() if service else not self._stopped.is_set()
-        return HealthCheckResponse(status=SERVING if well else NOT_SERVING)
+        healthy = self.is_ready() if service else not self._stopped.is_set()
+        return HealthCheckResponse(status=SERVING if healthy else NOT_SERVING)

@@ -1,11 +1,12 @@
-"""Around every call: requests are read, domain errors become statuses, unknown ones are logged, the call is counted."""
+"""Wraps every call of the server's own services: parses requests, limits and counts calls, maps errors to statuses."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
@@ -14,66 +15,61 @@ from google.protobuf.message import DecodeError
 
 from partedvae.serving.config.logging import FIELDS
 from partedvae.serving.errors import InvalidInputError, MessageTooLargeError
-from partedvae.serving.grpc.converters import rows_in
-from partedvae.serving.grpc.errors import answer_to
-from partedvae.serving.grpc.limiter import Door
+from partedvae.serving.grpc.errors import to_status
+from partedvae.serving.grpc.image_counts import image_count
+from partedvae.serving.grpc.limiter import CallLimiter
 
 logger = logging.getLogger(__name__)
 
 MAX_REQUEST_ID = 128
 """Characters of a request's id that are logged."""
 
-MAX_ROWS_COUNTED = 2**32 - 1
-"""What a request's shape may add to the count of images: what our own contract's shapes can hold."""
-
-IMAGE_FIELDS = ("images", "content", "style_images")
-"""Names of all fields of requests that hold images."""
-
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-NO_REPLIES: tuple[Any, ...] = ()
-"""Yielded by handlers that end otherwise: the interceptor of OpenTelemetry takes only generators."""
-
-
 class CallObserver(Protocol):
-    """Who wants to know of calls, for metrics. Called on the event loop."""
+    """Receives the events of calls, for metrics. Called from the event loop's thread."""
 
     def rpc_started(self) -> None:
-        """Learn that a call began; `rpc_done` follows."""
+        """Record that a call started; `rpc_done` follows."""
 
     def rpc_done(self, method: str, code: str, seconds: float, images: int) -> None:
-        """Learn that a call of a method, without its service, ended with the status of this name.
+        """Record that a call ended.
 
-        `images` were sent or asked for; none where the call was not answered.
+        Args:
+            method: name of the method without its service, "ExtractFeatures".
+            code: name of the status, "OK".
+            seconds: duration of the call.
+            images: images that were sent or asked for; 0 unless the call succeeded.
         """
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the calls of our services; those of others (health, reflection) pass.
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the calls of the given services; calls of other services (health, reflection) pass unchanged.
 
-    To be the innermost, the last in the server's list: then the others see its statuses. It wraps each method once, and
-    does not ask the server for the handler again.
+    It must be the innermost interceptor (the last of the server's list), so that the others see the statuses that it
+    sets. Each method's handler is requested from the server once and cached.
     """
 
     def __init__(
         self,
         *services: str,
-        door: Door,
+        limiter: CallLimiter,
         max_message_bytes: int = 64 * 1024 * 1024,
         observer: CallObserver | None = None,
     ) -> None:
-        """Take the limits and who wants to know.
+        """Create an interceptor for some services.
 
         Args:
             services: full names of the services.
-            door: who may come in.
-            max_message_bytes: largest request. gRPC's own limit should be above it, since its text has no remedy.
-            observer: who wants to know of calls.
+            limiter: limit of concurrent calls.
+            max_message_bytes: maximum size of a request. gRPC's own limit must be higher: the message of its error
+                names no remedy.
+            observer: receives the events of calls.
         """
         self._prefixes = tuple(f"/{service}/" for service in services)
-        self.door = door
+        self.limiter = limiter
         self._max_message_bytes = max_message_bytes
         self.observer = observer
         self._wrapped: dict[str, Handler] = {}
@@ -83,7 +79,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler, wrapped."""
+        """Return the wrapped handler of a method."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is not None:
@@ -95,48 +91,47 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        """Return a handler like the given one that takes raw bytes.
-
-        They are parsed here, since gRPC answers bytes that are no message with INTERNAL.
-        """
-        parse = handler.request_deserializer
-        assert parse is not None, "the generated code has one for each method"
+        """Return a handler that accepts raw bytes and parses them itself: gRPC reports malformed bytes as INTERNAL."""
+        deserialize = handler.request_deserializer
+        assert deserialize is not None, "generated code has a deserializer for each method"
         max_bytes = self._max_message_bytes
 
-        def read(raw: bytes) -> Any:
+        def parse(raw: bytes) -> Any:
             if len(raw) > max_bytes:
                 raise MessageTooLargeError(
-                    f"the request has {len(raw):,} bytes, above the limit of {max_bytes:,}: "
-                    "send fewer images in a request, or start the server with a larger --max-message-mb"
+                    f"the request has {len(raw):,} bytes, above the limit of {max_bytes:,}; send fewer images per "
+                    "request, or start the server with a larger --max-message-mb"
                 )
             try:
-                return parse(raw)
+                return deserialize(raw)
             except DecodeError as error:
                 raise InvalidInputError(
-                    f"the bytes sent are no request of {method}: {error}; are client and server of the same version?"
+                    f"the bytes are not a request of {method}: {error}; are client and server of the same version?"
                 ) from error
 
-        async def read_all(raws: AsyncIterator[bytes], call: _Call) -> AsyncIterator[Any]:
-            async for raw in raws:
-                yield call.took(read(raw))
-
         if not handler.request_streaming and not handler.response_streaming:
-            answer: Callable[[Any, Context], Awaitable[Any]] = handler.unary_unary  # type: ignore[assignment]  # of aio
+            respond: Callable[[Any, Context], Awaitable[Any]] = handler.unary_unary  # type: ignore[assignment]  # of aio
 
             async def unary(raw: bytes, context: Context) -> Any:
                 async with _Call(self, method, context) as call:
-                    return await answer(call.took(read(raw)), context)
+                    return await respond(call.count_images(parse(raw)), context)
 
             return grpc.unary_unary_rpc_method_handler(unary, response_serializer=handler.response_serializer)
 
-        stream: Callable[[AsyncIterator[Any], Context], Awaitable[None]] = handler.stream_stream  # type: ignore[assignment]  # of aio
-        assert inspect.iscoroutinefunction(stream), f"{method} must stream both ways, and write its answers"
+        respond_each: Callable[[AsyncIterator[Any], Context], AsyncGenerator[Any, None]] = handler.stream_stream  # type: ignore[assignment]  # of aio
+        assert inspect.isasyncgenfunction(respond_each), f"{method} must stream in both directions"
+
+        async def parse_each(raws: AsyncIterator[bytes], call: _Call) -> AsyncIterator[Any]:
+            async for raw in raws:
+                yield call.count_images(parse(raw))
 
         async def streaming(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            for reply in NO_REPLIES:
-                yield reply
-            async with _Call(self, method, context) as call:
-                await stream(read_all(raws, call), context)
+            async with (
+                _Call(self, method, context) as call,
+                aclosing(respond_each(parse_each(raws, call), context)) as replies,
+            ):
+                async for reply in replies:
+                    yield reply
 
         return grpc.stream_stream_rpc_method_handler(streaming, response_serializer=handler.response_serializer)
 
@@ -144,30 +139,30 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """One call, from its arrival to its end."""
 
-    __slots__ = ("_context", "_images", "_inside", "_interceptor", "_method", "_started", "_told")
+    __slots__ = ("_admitted", "_context", "_images", "_interceptor", "_method", "_observed", "_started")
 
-    def __init__(self, interceptor: ErrorInterceptor, method: str, context: Context) -> None:
+    def __init__(self, interceptor: CallInterceptor, method: str, context: Context) -> None:
         self._interceptor = interceptor
         self._method = method
         self._context = context
         self._started = time.perf_counter()
-        self._inside = interceptor.door.enter()
-        self._told = interceptor.observer is not None or logger.isEnabledFor(logging.DEBUG)
+        self._admitted = interceptor.limiter.try_acquire()
+        self._observed = interceptor.observer is not None or logger.isEnabledFor(logging.DEBUG)
         self._images = 0
 
-    def took(self, request: Any) -> Any:
-        """Count the images of a request, if anybody wants to know, and return it."""
-        if self._told:
-            self._images += _images_in(request)
+    def count_images(self, request: Any) -> Any:
+        """Add the images of a request to the call's count, if anything records it, and return the request."""
+        if self._observed:
+            self._images += image_count(request)
         return request
 
     async def __aenter__(self) -> _Call:
         interceptor = self._interceptor
         if interceptor.observer is not None:
             interceptor.observer.rpc_started()
-        if not self._inside:
+        if not self._admitted:
             try:
-                await interceptor.door.turn_away()
+                await interceptor.limiter.reject()
             except BaseException as error:
                 await self.__aexit__(type(error), error, None)
                 raise
@@ -179,30 +174,30 @@ class _Call:
         if error is None:
             self._end("OK")
             return
-        if isinstance(error, grpc.aio.AbortError):  # The servicer has answered.
+        if isinstance(error, grpc.aio.AbortError):  # The servicer has set the status.
             self._end(_name_of(self._context.code()))
             return
-        if not isinstance(error, Exception):  # The caller gave up, or its deadline passed: gRPC answers.
+        if not isinstance(error, Exception):  # Cancelled by the client or its deadline: gRPC sets the status.
             remaining = self._context.time_remaining()
             self._end("DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED")
             return
-        answer = answer_to(error)
-        if answer.code is grpc.StatusCode.INTERNAL:
+        status = to_status(error)
+        if status.code is grpc.StatusCode.INTERNAL:
             logger.error("%s failed", self._method, exc_info=error)
-        self._end(answer.code.name)
-        await self._context.abort(answer.code, answer.text, answer.metadata)
+        self._end(status.code.name)
+        await self._context.abort(status.code, status.details, status.trailing_metadata)
 
     def _end(self, code: str) -> None:
         interceptor = self._interceptor
-        if self._inside:
-            interceptor.door.leave()
-        if not self._told:
+        if self._admitted:
+            interceptor.limiter.release_call()
+        if not self._observed:
             return
         seconds, images = time.perf_counter() - self._started, self._images
         if interceptor.observer is not None:
-            # What was refused may claim any number.
-            answered = images if code == "OK" else 0
-            interceptor.observer.rpc_done(self._method.rpartition("/")[2], code, seconds, answered)
+            # A rejected request may claim any number of images.
+            succeeded = images if code == "OK" else 0
+            interceptor.observer.rpc_done(self._method.rpartition("/")[2], code, seconds, succeeded)
         if logger.isEnabledFor(logging.DEBUG):
             fields = {"method": self._method, "code": code, "milliseconds": round(1000 * seconds, 3), "images": images}
             text = f"{self._method} {code} {1000 * seconds:.1f} ms, {images} images"
@@ -214,7 +209,7 @@ class _Call:
 
 
 def _name_of(code: Any) -> str:
-    """Name a status, which the context may hold as gRPC's own number."""
+    """Return the name of a status, which the context may hold as a number."""
     for status in grpc.StatusCode:
         if code is status or code == status.value[0]:
             return status.name
@@ -222,20 +217,9 @@ def _name_of(code: Any) -> str:
 
 
 def _request_id(context: Context) -> str:
-    """Return the caller's x-request-id, made fit for a line of the log."""
+    """Return the client's x-request-id, cut and without control characters, for the log."""
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id":
             text = value if isinstance(value, str) else value.decode("ascii", "replace")
             return "".join(character for character in text[:MAX_REQUEST_ID] if character.isprintable())
     return ""
-
-
-def _images_in(request: Any) -> int:
-    """Count the images that a request sends or asks for."""
-    inputs = getattr(request, "inputs", None)
-    if inputs is not None:  # Of the Open Inference Protocol, whose shapes may hold anything until they are checked.
-        rows = next((tensor.shape[0] for tensor in inputs if tensor.shape), 0)
-        return int(min(max(rows, 0), MAX_ROWS_COUNTED))
-    sent = (getattr(request, name, None) for name in IMAGE_FIELDS)
-    asked = getattr(request, "count", 0) + getattr(getattr(request, "prior", None), "count", 0)
-    return int(asked) + sum(rows_in(images) for images in sent if images is not None)

@@ -1,4 +1,4 @@
-"""Lets calls in: not more than a number at a time, and none when the server is stopping."""
+"""Limits the calls that a server runs concurrently, and rejects new calls while it is stopping."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from contextlib import suppress
 from partedvae.serving.errors import StoppingError, TooManyCallsError
 
 HOLD_SECONDS = 0.5
-"""How long the refusal of a call is held back while the server is stopping.
+"""How long the rejection of a call is delayed while the server is stopping.
 
-gRPC answers calls that reach a server just as it shuts down with CANCELLED, which callers take for a failure of the
-call. Callers that ask again as soon as they are refused would run into that; held back, they have nothing under way.
+gRPC answers calls that arrive just as the server shuts down with CANCELLED, which clients do not retry. A client that
+retries immediately after a rejection would run into that; while its rejection is delayed, it has no call to send.
 """
 POLL_SECONDS = 0.01
 SETTLE_SECONDS = 0.25
-"""How long answers and the next requests of their callers may be under way, on a busy machine."""
+"""How long replies, and the next requests of the same clients, may be in transit on a busy machine."""
 
 
-class Door:
-    """The way in for the calls of a server. For the event loop's thread alone."""
+class CallLimiter:
+    """Admits at most a fixed number of concurrent calls. Not thread-safe: use it from the event loop's thread."""
 
     def __init__(self, max_calls: int) -> None:
-        """Open, for at most `max_calls` calls at a time."""
-        self.inside = 0
-        """Calls in hand."""
+        """Create a limiter that admits at most `max_calls` concurrent calls."""
+        self.active_calls = 0
+        """Admitted calls that have not ended."""
         self._max_calls = max_calls
         self._closed = False
-        self._last_move = -SETTLE_SECONDS
+        self._last_change = -SETTLE_SECONDS
         self._held = 0
         self._released = asyncio.Event()
 
-    def enter(self) -> bool:
-        """Let a call in if that can be; `leave` must follow."""
-        if self._closed or self.inside >= self._max_calls:
+    def try_acquire(self) -> bool:
+        """Admit a call if the limit allows it; each admitted call must end with `release_call`."""
+        if self._closed or self.active_calls >= self._max_calls:
             return False
-        self.inside += 1
-        self._last_move = time.monotonic()
+        self.active_calls += 1
+        self._last_change = time.monotonic()
         return True
 
-    def leave(self) -> None:
-        """Note that a call that was let in has ended."""
-        self.inside -= 1
-        self._last_move = time.monotonic()
+    def release_call(self) -> None:
+        """Record that an admitted call has ended."""
+        self.active_calls -= 1
+        self._last_change = time.monotonic()
 
-    async def turn_away(self) -> None:
-        """Tell a call why it was not let in, in due time.
+    async def reject(self) -> None:
+        """Raise the reason why `try_acquire` returned False, after a delay while the server is stopping.
 
         Raises:
             StoppingError: the server is stopping.
-            TooManyCallsError: there are too many calls in hand.
+            TooManyCallsError: the limit of concurrent calls is reached.
         """
         if not self._closed:
             raise TooManyCallsError(self._max_calls)
@@ -58,25 +58,25 @@ class Door:
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._released.wait(), HOLD_SECONDS)
-            if not self.inside:  # The shutdown is near.
+            if not self.active_calls:  # The server is about to shut down.
                 await self._released.wait()
         finally:
             self._held -= 1
-        raise StoppingError("the server is stopping: try again, another may have taken its place")
+        raise StoppingError("the server is stopping; retry, another server may have replaced it")
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Admit no more calls."""
         self._closed = True
 
-    async def empty(self, seconds: float) -> None:
-        """Wait until no call is in hand, for some seconds at most."""
+    async def drain(self, seconds: float) -> None:
+        """Wait until no call is active, at most `seconds`."""
         end = time.monotonic() + seconds
-        while self.inside and time.monotonic() < end:
+        while self.active_calls and time.monotonic() < end:
             await asyncio.sleep(POLL_SECONDS)
-        await asyncio.sleep(max(0.0, self._last_move + SETTLE_SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0.0, self._last_change + SETTLE_SECONDS - time.monotonic()))
 
-    async def release(self) -> None:
-        """Refuse those who were held back, now that their connections are told to ask elsewhere."""
+    async def release_held(self) -> None:
+        """Send the delayed rejections. Call it once the connections have been told to go elsewhere."""
         if self._held:
             await asyncio.sleep(SETTLE_SECONDS)
         self._released.set()

@@ -1,4 +1,4 @@
-"""Who may call: TLS, mutual TLS, and bearer tokens from a file; certificates and tokens may change while it runs."""
+"""Authentication: TLS, mutual TLS, and bearer tokens from a file. All files are reloaded when they change."""
 
 from __future__ import annotations
 
@@ -14,47 +14,51 @@ from typing import Any
 import grpc
 
 from partedvae.serving.errors import SecurityError
-from partedvae.serving.grpc.interceptor import NO_REPLIES
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
-"""How often, at most, a file is looked at for changes."""
+"""Minimum time between two checks of a file for changes."""
 OPEN_METHODS = "/grpc.health.v1.Health/"
-"""Health is answered without a token: probes of Kubernetes cannot send one. Reflection needs one."""
+"""Health checks need no token, because Kubernetes probes cannot send one. Reflection needs one."""
 DENIAL = 'send a token of the server\'s token file as metadata, "authorization: Bearer TOKEN"'
 
 Stamp = tuple[int, int, int]
 
 
 class Certificates:
-    """The server's certificate, key and the clients' authority, read again when the files change."""
+    """The server's certificate and key, and the authority of client certificates; reloaded when the files change."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         """Read and check the files.
 
+        Args:
+            certificate: certificate chain, PEM.
+            key: private key of the certificate, PEM, not encrypted.
+            client_ca: certificates that sign client certificates, PEM; None accepts clients without a certificate.
+
         Raises:
-            SecurityError: one cannot be read, or certificate and key do not belong together.
+            SecurityError: a file cannot be read, or the key does not belong to the certificate.
         """
         self._files = (certificate, key, *([client_ca] if client_ca else []))
         self._mutual = client_ca is not None
         self._stamps = _stamps(self._files)
         self._configuration = self._read()
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return credentials for a port; new connections get the certificate of the day."""
+        """Return the credentials of a port; new connections use the current certificate."""
         return grpc.dynamic_ssl_server_credentials(
             self._configuration,
-            self._changed,  # type: ignore[arg-type]  # None means no change, which the stubs do not know
+            self._changed,  # type: ignore[arg-type]  # the stubs omit None, which means no change
             self._mutual,
         )
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what new connections get when the files have changed; called by gRPC for each, in its own threads."""
-        if time.monotonic() - self._looked < CHECK_SECONDS:
+        """Return the new configuration if the files have changed. gRPC calls it per connection, in its own threads."""
+        if time.monotonic() - self._checked_at < CHECK_SECONDS:
             return None
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         try:
             stamps = _stamps(self._files)
             if stamps == self._stamps:
@@ -62,15 +66,15 @@ class Certificates:
             self._stamps = stamps
             self._configuration = self._read()
         except SecurityError as error:
-            logger.error("going on with the certificate in use: %s", error)
+            logger.error("keeping the current certificate: %s", error)
             return None
-        logger.info("the certificate in %s was read again", self._files[0])
+        logger.info("reloaded the certificate %s", self._files[0])
         return self._configuration
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         certificate, key, *client_ca = self._files
         contents = [_read(file) for file in self._files]
-        # gRPC would only say, to a log of its own and at each connection, that a handshake failed.
+        # gRPC only logs a failed handshake, per connection and in its own log.
         checker = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             checker.load_cert_chain(certificate, key, password=lambda: "")
@@ -89,25 +93,25 @@ class Certificates:
 
 
 class TokenFile:
-    """The tokens of a file: one a line, empty lines and those that begin with # skipped. Read again when it changes."""
+    """The tokens of a file, one per line; empty lines and lines that start with # are ignored. Reloaded on change."""
 
     def __init__(self, path: Path) -> None:
         """Read the file.
 
         Raises:
-            SecurityError: it cannot be read, has no token, or a line that is none.
+            SecurityError: it cannot be read, contains no token, or has a line that is not a token.
         """
         self._path = path
         self._stamps = _stamps([path])
         self._tokens = self._read()
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def accepts(self, authorization: str | bytes) -> bool:
-        """Tell whether a value of the metadata "authorization" is "Bearer TOKEN" with a token of the file.
+        """Report whether a value of the metadata "authorization" is "Bearer TOKEN" with a token of the file.
 
-        Takes as long for a wrong token as for a right one.
+        The comparison takes constant time.
         """
-        self._look()
+        self._reload_if_changed()
         scheme, _, token = (
             authorization if isinstance(authorization, str) else authorization.decode("ascii", "replace")
         ).partition(" ")
@@ -117,11 +121,11 @@ class TokenFile:
             found |= hmac.compare_digest(sent, known)
         return found and scheme.lower() == "bearer"
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         now = time.monotonic()
-        if now - self._looked < CHECK_SECONDS:
+        if now - self._checked_at < CHECK_SECONDS:
             return
-        self._looked = now
+        self._checked_at = now
         try:
             stamps = _stamps([self._path])
             if stamps == self._stamps:
@@ -129,9 +133,9 @@ class TokenFile:
             self._stamps = stamps
             self._tokens = self._read()
         except SecurityError as error:
-            logger.error("going on with the tokens in use: %s", error)
+            logger.error("keeping the current tokens: %s", error)
         else:
-            logger.info("%d tokens were read again from %s", len(self._tokens), self._path)
+            logger.info("reloaded %d tokens from %s", len(self._tokens), self._path)
 
     def _read(self) -> list[bytes]:
         tokens = []
@@ -140,21 +144,21 @@ class TokenFile:
             if not token or token.startswith(b"#"):
                 continue
             if not all(33 <= byte <= 126 for byte in token):
-                # The line itself is not shown: it may be a token with a mistake in it.
+                # The line is not shown: it may be a token with a typing error.
                 raise SecurityError(
-                    f"line {number} of {self._path} is no token: write one a line, printable ASCII without spaces"
+                    f"line {number} of {self._path} is not a token; write one per line, printable ASCII without spaces"
                 )
             tokens.append(token)
         if not tokens:
-            raise SecurityError(f"{self._path} holds no token: write one a line, or leave --token-file out")
+            raise SecurityError(f"{self._path} contains no token; write one per line, or omit --token-file")
         return tokens
 
 
-class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Lets only those pass who send a token, before anything of their request is read."""
+class TokenAuthInterceptor(grpc.aio.ServerInterceptor):
+    """Rejects calls without a valid token, before their request is read."""
 
     def __init__(self, tokens: TokenFile) -> None:
-        """Take the tokens."""
+        """Create an interceptor that accepts the tokens of a file."""
         self._tokens = tokens
 
     async def intercept_service(
@@ -162,27 +166,26 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler, or one that refuses."""
+        """Return the handler of the method, or one that denies the call."""
         if handler_call_details.method.startswith(OPEN_METHODS):
             return await continuation(handler_call_details)
         for key, value in handler_call_details.invocation_metadata or ():
             if key == "authorization":
-                return await continuation(handler_call_details) if self._tokens.accepts(value) else _WRONG
-        return _MISSING
+                return await continuation(handler_call_details) if self._tokens.accepts(value) else _INVALID_TOKEN
+        return _NO_TOKEN
 
 
-def _refusal(what: str) -> grpc.RpcMethodHandler[Any, Any]:
-    async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        for reply in NO_REPLIES:
-            yield reply
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{what}: {DENIAL}")
+def _denial(reason: str) -> grpc.RpcMethodHandler[Any, Any]:
+    async def deny(_requests: Any, context: Any) -> AsyncIterator[Any]:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{reason}: {DENIAL}")
+        yield  # Never reached: it makes this a generator, as OpenTelemetry's interceptor requires of a stream.
 
-    # A handler of streams answers calls of every kind, and does not wait for the request.
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    # A streaming handler can end calls of every kind, and does not wait for the request.
+    return grpc.stream_stream_rpc_method_handler(deny)
 
 
-_MISSING = _refusal("no token")
-_WRONG = _refusal("the token is not one that this server knows")
+_NO_TOKEN = _denial("no token")
+_INVALID_TOKEN = _denial("the token is not one that this server knows")
 
 
 def _read(path: Path) -> bytes:

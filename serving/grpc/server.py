@@ -1,4 +1,4 @@
-"""The server's life: listen, say so, answer until a signal, finish the work in hand, end."""
+"""Runs the gRPC server: listens, serves until a signal, then drains active calls and stops."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to
 from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.config.addresses import cannot_listen, check_free, is_loopback, split_address
-from partedvae.serving.config.config import ServeConfig
+from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.grpc.health import Health
-from partedvae.serving.grpc.interceptor import ErrorInterceptor
-from partedvae.serving.grpc.limiter import Door
+from partedvae.serving.grpc.interceptor import CallInterceptor
+from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.grpc.oip.servicer import OpenInferenceServicer
-from partedvae.serving.grpc.service_context import Backend
+from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.grpc.servicer import PartedVAEServicer
 from partedvae.serving.images import ImageLimits
 from partedvae.serving.repository.repository import ModelRepository
@@ -42,8 +42,8 @@ OPEN_INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService
 HEALTH = "grpc.health.v1.Health"
 SERVICES = (SERVICE, OPEN_INFERENCE)
 
-LARGEST_LENGTH = 2**31 - 1
-"""Of a gRPC message."""
+MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
+"""Maximum of gRPC's own limit of the message size."""
 
 
 async def serve_until_stopped(
@@ -55,48 +55,48 @@ async def serve_until_stopped(
     metrics: Metrics | None = None,
     on_hangup: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the work in hand. A second signal ends the process at once.
+    """Serve until SIGTERM or SIGINT, then finish active calls. A second signal ends the process immediately.
 
     Args:
-        config: how to listen and what to refuse.
-        repository: the models.
-        on_ready: called once with the real address when the server answers.
-        shared_port: whether other processes listen on the same port, as workers do.
-        metrics: who counts calls and batches, if anybody does.
-        on_hangup: called at SIGHUP, which else ends the process.
+        config: address and limits.
+        repository: the models to serve.
+        on_ready: called once, with the bound address, when the server accepts calls.
+        shared_port: whether other worker processes listen on the same port.
+        metrics: receives the events of calls and batches; None disables metrics.
+        on_hangup: called on SIGHUP; None keeps the default, which ends the process.
 
     Raises:
-        AddressError: the address is malformed, taken, or not this machine's.
-        SecurityError: a certificate, a key or the file of tokens cannot be used.
-        ConfigError: traces are wanted, and their extra is not installed.
+        AddressError: the address is malformed, in use, or not an address of this machine.
+        SecurityError: a certificate, a key or the token file cannot be used.
+        ConfigError: tracing is enabled, and its extra is not installed.
     """
     loop = asyncio.get_running_loop()
     health = Health(SERVICES, repository.can_answer)
-    door = Door(config.max_calls)
-    errors = ErrorInterceptor(*SERVICES, door=door, max_message_bytes=config.max_message_bytes, observer=metrics)
+    limiter = CallLimiter(config.max_concurrent_calls)
+    calls = CallInterceptor(*SERVICES, limiter=limiter, max_message_bytes=config.max_message_bytes, observer=metrics)
     limits = ImageLimits(
         max_images=config.max_images, max_pixels=config.max_pixels, max_request_pixels=config.max_request_pixels
     )
     policy = BatchPolicy(
         max_batch_rows=config.max_batch_rows,
         max_queue_rows=config.max_queue_rows,
-        max_delay=config.max_delay_ms / 1000,
-        # One thread each: several small runs beside each other use the processors better than one run divided.
+        max_delay=config.max_queue_delay_ms / 1000,
+        # One thread per session: several small concurrent runs use the CPUs better than one run on several threads.
         sessions=config.threads_each,
     )
     with ExitStack() as stack:
-        # More threads than processors: a small request need not wait for a large one that came first.
+        # More threads than CPUs, so that a small request does not wait for an earlier large one.
         executor = ThreadPoolExecutor(max(4, 2 * available_cpus()), thread_name_prefix="partedvae-worker")
         stack.callback(executor.shutdown, cancel_futures=True)
         server = grpc.aio.server(
-            interceptors=[*_interceptors(config, stack), errors], options=_options(config, shared_port)
+            interceptors=[*_interceptors(config, stack), calls], options=_options(config, shared_port)
         )
         models = BatchedModels(policy, metrics)
         stack.callback(models.close)
-        backend = Backend(repository, models, executor, limits, config.max_message_bytes)
-        servicer = PartedVAEServicer(backend)
+        service_context = ServiceContext(repository, models, executor, limits, config.max_message_bytes)
+        servicer = PartedVAEServicer(service_context)
         add_PartedVAEServiceServicer_to_server(servicer, server)
-        add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(backend, health.is_ready), server)
+        add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(service_context, health.is_ready), server)
         add_HealthServicer_to_server(health, server)
         reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
         address = _listen(server, config, shared_port)
@@ -110,32 +110,32 @@ async def serve_until_stopped(
         await stop.wait()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(signum)
-            signal.signal(signum, signal.SIG_DFL)  # Python's own answer to SIGINT would wait for the threads.
-        logger.info("stopping: finishing the work in hand, %g s at most", config.grace_seconds)
+            signal.signal(signum, signal.SIG_DFL)  # Python's default handler of SIGINT would wait for the threads.
+        logger.info("stopping: waiting up to %g s for active calls", config.grace_seconds)
         health.stop()
-        door.close()
+        limiter.close()
         servicer.stop()
         began = loop.time()
-        await door.empty(config.grace_seconds)
+        await limiter.drain(config.grace_seconds)
         left = max(0.0, config.grace_seconds - (loop.time() - began))
-        await asyncio.gather(server.stop(left), door.release())
+        await asyncio.gather(server.stop(left), limiter.release_held())
 
 
 def _interceptors(config: ServeConfig, stack: ExitStack) -> Sequence[grpc.aio.ServerInterceptor]:
-    """Return those that are only there when they are asked for, the outermost first."""
+    """Return the optional interceptors that are enabled, outermost first."""
     interceptors: list[grpc.aio.ServerInterceptor] = []
     if config.otel:
         from partedvae.serving.grpc.tracing import tracing
 
         interceptors.append(stack.enter_context(tracing()))
     if config.token_file is not None:
-        from partedvae.serving.grpc.security import TokenFile, TokenInterceptor
+        from partedvae.serving.grpc.security import TokenAuthInterceptor, TokenFile
 
-        interceptors.append(TokenInterceptor(TokenFile(config.token_file)))
+        interceptors.append(TokenAuthInterceptor(TokenFile(config.token_file)))
         if config.tls_cert is None and not is_loopback(config.address):
             logger.warning(
-                "tokens travel in plain text to %s: give --tls-cert and --tls-key, unless something in front of the "
-                "server ends TLS",
+                "tokens are sent to %s in plain text; pass --tls-cert and --tls-key, unless a proxy in front of the "
+                "server terminates TLS",
                 config.address,
             )
     return interceptors
@@ -143,11 +143,11 @@ def _interceptors(config: ServeConfig, stack: ExitStack) -> Sequence[grpc.aio.Se
 
 def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
     return [
-        # Twice the limit, so that most of what is too large is refused by us, with a remedy.
-        ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, LARGEST_LENGTH)),
-        ("grpc.max_send_message_length", -1),  # The servicer refuses what would not fit, with a remedy.
-        ("grpc.so_reuseport", int(shared_port)),  # Two servers on one port by mistake would share the requests.
-        # Callers that vanished without a word are noticed within 80 s, and callers may ask as often as each 10 s.
+        # Twice the limit, so that the interceptor rejects most oversized requests with a helpful message.
+        ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, MAX_GRPC_MESSAGE_BYTES)),
+        ("grpc.max_send_message_length", -1),  # The services reject requests with oversized replies.
+        ("grpc.so_reuseport", int(shared_port)),  # Two servers must not share a port by accident.
+        # Dead connections are detected within 80 s; clients may ping every 10 s.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -156,9 +156,9 @@ def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
 
 
 def _listen(server: grpc.aio.Server, config: ServeConfig, shared_port: bool) -> str:
-    """Bind the address and return it with the real port."""
+    """Bind the address and return it with the port in use."""
     host, _ = split_address(config.address)
-    if not shared_port:  # Else the supervisor has.
+    if not shared_port:  # With workers, the supervisor has checked it.
         check_free(config.address)
     try:
         if config.tls_cert is None or config.tls_key is None:

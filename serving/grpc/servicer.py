@@ -1,22 +1,23 @@
-"""PartedVAEService: each RPC converts its request, awaits the domain's operation in batches, converts the answer.
+"""PartedVAEService: each RPC converts its request, runs the operation on the batched model, and converts the result.
 
-All of it is on the event loop but for what takes long: sessions run in the slots of the batchers, image files are
-decoded and encoded in threads, models that are not loaded yet are loaded in threads.
+Everything runs on the event loop except blocking work: sessions run in the scheduler's threads; image files are decoded
+and encoded, and models are loaded, in the thread pool.
 """
 # The RPCs have the names of the contract.
 # ruff: noqa: N802
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeAlias
 
 from partedvae.results import ImageArray
 from partedvae.serving.batching.model import BatchedModel
 from partedvae.serving.grpc import converters
 from partedvae.serving.grpc import grid_converters as grids
-from partedvae.serving.grpc.service_context import Backend
-from partedvae.serving.grpc.streaming import Answer, Stream
+from partedvae.serving.grpc.service_context import ServiceContext
+from partedvae.serving.grpc.streaming import ChunkHandler, ChunkStream
 from partedvae.serving.operations.features import classify, features
 from partedvae.serving.operations.latents import reconstruct
 from partedvae.serving.operations.sampling import generate, new_seed
@@ -30,51 +31,53 @@ if TYPE_CHECKING:
     from partedvae.v1.service_pb2_grpc import _ServicerContext as Context
 
 
-FeaturesOfChunk: TypeAlias = Answer[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]
+FeaturesOfChunk: TypeAlias = ChunkHandler[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]
 
 
 class PartedVAEServicer(PartedVAEServiceServicer):
-    """The service over a repository of models. Belongs to the event loop that runs when it is made."""
+    """The service over a repository of models. Create it in a running event loop."""
 
-    def __init__(self, backend: Backend) -> None:
-        """Take models and limits."""
-        self._backend = backend
-        self._streams: set[Stream[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]] = set()
+    def __init__(self, service_context: ServiceContext) -> None:
+        """Create the service with the state that it shares with other services."""
+        self._shared = service_context
+        self._streams: set[ChunkStream[pb.StreamFeaturesRequest, pb.StreamFeaturesResponse]] = set()
 
     def stop(self) -> None:
-        """End the streams: what they have read is answered, then they are told that the server stops."""
+        """Stop all streams: each replies to the requests that it has read, then ends with UNAVAILABLE."""
         for stream in self._streams:
             stream.stop()
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        """Answer with all versions of all models."""
-        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._backend.repository.statuses()])
+        """Return all versions of all models."""
+        return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._shared.repository.statuses()])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
-        """Answer with one model's manifest."""
-        return converters.model_reply((await self._model(request.model)).onnx_model)
+        """Return the manifest of one model."""
+        return converters.model_response((await self._model(request.model)).onnx_model)
 
     async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
-        """Answer with the features of each image."""
+        """Return the features of each image."""
         model = await self._model(request.model)
         include = converters.include_from(request.include)
-        images = await self._backend.reader.read(request.images, model.manifest.image)
-        return converters.features_reply(model.onnx_model, await features(model, images, include))
+        images = await self._shared.reader.read(request.images, model.manifest.image)
+        return converters.features_response(model.onnx_model, await features(model, images, include))
 
-    async def StreamFeatures(  # type: ignore[override]  # the stubs know only generators; gRPC takes who writes as well
+    async def StreamFeatures(
         self, request_iterator: AsyncIterator[pb.StreamFeaturesRequest], context: Context
-    ) -> None:
-        """Answer each chunk with the features of its images."""
+    ) -> AsyncGenerator[pb.StreamFeaturesResponse, None]:
+        """Yield the features of the images of each chunk."""
 
-        async def begin(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
+        async def handler_for(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
             model = await self._model(first.model, blocking=True)
             include = converters.include_from(first.include)
             return lambda request: self._features_of_chunk(model, include, request, first)
 
-        stream = Stream(aiter(request_iterator), begin, context.write)
+        stream = ChunkStream(aiter(request_iterator), handler_for)
         self._streams.add(stream)
         try:
-            await stream.run()
+            async with aclosing(stream.replies()) as replies:
+                async for reply in replies:
+                    yield reply
         finally:
             self._streams.discard(stream)
 
@@ -86,68 +89,68 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         first: pb.StreamFeaturesRequest,
     ) -> pb.StreamFeaturesResponse:
         converters.check_chunk(request, first)
-        images, errors = await self._backend.reader.read_each(request.images, model.manifest.image)
+        images, errors = await self._shared.reader.read_each(request.images, model.manifest.image)
         if not len(images):
-            return converters.stream_reply(None, errors)
+            return converters.stream_response(None, errors)
         result = await features(model, images, include)
-        return converters.stream_reply(converters.features_reply(model.onnx_model, result), errors)
+        return converters.stream_response(converters.features_response(model.onnx_model, result), errors)
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
-        """Answer with the class of each image."""
+        """Return the class of each image."""
         model = await self._model(request.model)
-        images = await self._backend.reader.read(request.images, model.manifest.image)
-        return converters.classify_reply(model.onnx_model, await classify(model, images))
+        images = await self._shared.reader.read(request.images, model.manifest.image)
+        return converters.classify_response(model.onnx_model, await classify(model, images))
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
-        """Answer with new images."""
+        """Return new images."""
         model = await self._model(request.model)
-        png = converters.png_asked_for(request.format)
-        most = self._backend.limits.max_images
-        self._backend.check_reply(model.onnx_model, min(request.count, most))
+        png = converters.wants_png(request.format)
+        most = self._shared.limits.max_images
+        self._shared.check_reply(model.onnx_model, min(request.count, most))
         seed = request.seed if request.HasField("seed") else new_seed()
         generated = await generate(model, request.count, request.classes, seed, most)
-        return converters.generate_reply(model.onnx_model, generated, await self._pack(generated.images, png))
+        return converters.generate_response(model.onnx_model, generated, await self._pack(generated.images, png))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
-        """Answer with reconstructions."""
+        """Return the reconstruction of each image."""
         model = await self._model(request.model)
-        png = converters.png_asked_for(request.format)
-        images = await self._backend.reader.read(request.images, model.manifest.image)
-        self._backend.check_reply(model.onnx_model, len(images))
+        png = converters.wants_png(request.format)
+        images = await self._shared.reader.read(request.images, model.manifest.image)
+        self._shared.check_reply(model.onnx_model, len(images))
         decoded = await reconstruct(model, images)
         return pb.ReconstructResponse(
             model=converters.model_version(model.onnx_model), images=await self._pack(decoded, png)
         )
 
     async def Traverse(self, request: pb.TraverseRequest, context: Context) -> pb.TraverseResponse:
-        """Answer with images in which one dimension or class changes."""
+        """Return images in which one dimension or class changes."""
         model = await self._model(request.model)
-        png = converters.png_asked_for(request.format)
+        png = converters.wants_png(request.format)
         along = grids.along_from(request)
         base: Base
         if request.WhichOneof("base") == "prior":
             base = grids.prior_base_from(request.prior, new_seed())
         else:
-            base = await self._backend.reader.read(request.images, model.manifest.image)
-        traversal = await traverse(model, base, along, self._backend.max_reply(model.onnx_model))
+            base = await self._shared.reader.read(request.images, model.manifest.image)
+        traversal = await traverse(model, base, along, self._shared.max_reply(model.onnx_model))
         packed = await self._pack(grids.flat(traversal.images), png)
-        return grids.traverse_reply(model.onnx_model, traversal, packed)
+        return grids.traverse_response(model.onnx_model, traversal, packed)
 
     async def TransferAttributes(
         self, request: pb.TransferAttributesRequest, context: Context
     ) -> pb.TransferAttributesResponse:
-        """Answer with images that join the z of some with the u of others."""
+        """Return images that combine the z of some images with the u of others."""
         model = await self._model(request.model)
-        png, pairs = converters.png_asked_for(request.format), grids.pairs_asked_for(request.layout)
+        png, pairs = converters.wants_png(request.format), grids.wants_pairs(request.layout)
         spec = model.manifest.image
         style: Style
         if request.WhichOneof("style") == "style_classes":
             style = grids.style_classes_from(request)
         else:
-            images = await self._backend.reader.read(request.style_images, spec)
+            images = await self._shared.reader.read(request.style_images, spec)
             style = StyleImages(images=images, factors=tuple(request.factors))
-        content = await self._backend.reader.read(request.content, spec)
-        limit = self._backend.max_reply(model.onnx_model)
+        content = await self._shared.reader.read(request.content, spec)
+        limit = self._shared.max_reply(model.onnx_model)
         transferred = await transfer(model, content, style, pairs=pairs, max_images=limit)
         packed = await self._pack(grids.flat(transferred.images), png)
         return pb.TransferAttributesResponse(
@@ -155,10 +158,10 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         )
 
     async def _model(self, selector: pb.ModelSelector, *, blocking: bool = False) -> BatchedModel:
-        return await self._backend.model(selector.name, selector.version, blocking=blocking)
+        return await self._shared.model(selector.name, selector.version, blocking=blocking)
 
     async def _pack(self, images: ImageArray, png: bool) -> Images:
-        """Pack images for a reply; files are written in a thread."""
+        """Pack images for a reply; PNG files are encoded in a thread."""
         if not png:
             return converters.images_message(images, png)
-        return await self._backend.in_thread(lambda: converters.images_message(images, png))
+        return await self._shared.in_thread(lambda: converters.images_message(images, png))

@@ -1,4 +1,4 @@
-"""Traces of calls by OpenTelemetry, for who has installed the extra; where they go, the OTEL_* variables say."""
+"""OpenTelemetry tracing of calls (extra `otel`). The OTEL_* variables configure the exporter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from partedvae.serving.errors import ConfigError
 
 @contextmanager
 def tracing() -> Iterator[grpc.aio.ServerInterceptor]:
-    """Trace as long as the block lasts, then send what is left. Yields what the server needs, to be its outermost.
+    """Trace calls within the block, and export the remaining spans at its end.
+
+    Yields:
+        The server's outermost interceptor.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -29,7 +32,7 @@ def tracing() -> Iterator[grpc.aio.ServerInterceptor]:
             f"--otel needs {error.name}, which is not installed; install it with: pip install 'partedvae[serve,otel]'"
         ) from error
     resource = Resource.create()
-    if str(resource.attributes["service.name"]).startswith("unknown_service"):  # Nobody has set another.
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):  # OTEL_SERVICE_NAME is not set.
         resource = resource.merge(Resource({"service.name": "partedvae"}))
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -1,7 +1,7 @@
-"""Where Prometheus scrapes: an HTTP server for the numbers of one process, or for those of all workers together.
+"""The HTTP endpoint that Prometheus scrapes: metrics of one process, or of all workers together.
 
-Imports prometheus_client only when it is used: a process that starts workers must first say where they share their
-numbers, because the library decides when it is imported.
+prometheus_client is imported on first use: it decides at import whether metrics are shared between processes, so that
+`shared_folder` must be entered before.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own variable."""
+"""Environment variable of prometheus_client."""
 
 
 @contextmanager
 def shared_folder() -> Iterator[str]:
-    """Let the processes that are started in the block share their numbers; yield the folder where they do.
+    """Share the metrics of the processes that are started within the block, through files in a temporary folder.
 
-    To be entered before any of them, and whatever they are forked from, imports `partedvae.serving.metrics.metrics`.
+    Enter it before this process or any of the others imports `partedvae.serving.metrics.metrics`.
+
+    Yields:
+        The folder.
     """
     with tempfile.TemporaryDirectory(prefix="partedvae-metrics-") as folder:
         os.environ[SHARED_FOLDER] = folder
@@ -40,7 +43,7 @@ def shared_folder() -> Iterator[str]:
 
 
 def own_registry() -> CollectorRegistry:
-    """Return a registry for the numbers of this process alone, with its memory, processor time and open files."""
+    """Return a registry for the metrics of this process, including its memory, CPU time and open files."""
     from prometheus_client import CollectorRegistry, ProcessCollector
 
     registry = CollectorRegistry()
@@ -49,7 +52,7 @@ def own_registry() -> CollectorRegistry:
 
 
 def shared_registry(folder: str) -> CollectorRegistry:
-    """Return a registry that adds up the numbers of the processes that share a folder."""
+    """Return a registry that aggregates the metrics of the processes that share a folder."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -59,7 +62,7 @@ def shared_registry(folder: str) -> CollectorRegistry:
 
 
 def forget_process(folder: str, pid: int) -> None:
-    """Leave out the gauges of a process that has ended; what it counted stays."""
+    """Remove the gauges of a process that has ended; its counters stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(pid, path=folder)  # type: ignore[no-untyped-call]  # the library is half typed
@@ -67,17 +70,17 @@ def forget_process(folder: str, pid: int) -> None:
 
 @contextmanager
 def scrape_server(address: str, registry: CollectorRegistry) -> Iterator[str]:
-    """Answer `GET /metrics` in a thread, as long as the block lasts.
+    """Serve `GET /metrics` from a thread within the block.
 
     Args:
-        address: HOST:PORT; port 0 takes a free one.
-        registry: what to tell.
+        address: HOST:PORT; port 0 selects a free port.
+        registry: metrics to serve.
 
     Yields:
-        HOST:PORT with the real port.
+        HOST:PORT with the port in use.
 
     Raises:
-        AddressError: the address is malformed, taken, or not this machine's.
+        AddressError: the address is malformed, in use, or not an address of this machine.
     """
     from prometheus_client import start_http_server
 

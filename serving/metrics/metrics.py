@@ -1,14 +1,13 @@
-"""What Prometheus is told: how long requests wait, run and take, how large batches are, what is loaded and where.
+"""Prometheus metrics: queueing, inference and call durations, batch sizes, loaded models and their devices.
 
-`Metrics` is told of events by whoever has them (the batcher, the repository of models, the RPC interceptor); nobody
-holds one when no metrics were asked for. The label children are looked up once and kept, so that an event costs about a
-microsecond.
+`Metrics` receives events from the batcher, the model repository and the call interceptor; without --metrics-address it
+is not created. Label children are cached, so that an event costs about a microsecond.
 
-The number of requests is `partedvae_request_seconds_count`, by RPC and status code: refused ones have INVALID_ARGUMENT,
-those turned away by a full queue RESOURCE_EXHAUSTED. Labels have few values: no version numbers, which only ever grow.
+The number of calls is `partedvae_request_seconds_count`, by RPC and status code: INVALID_ARGUMENT for invalid requests,
+RESOURCE_EXHAUSTED for those rejected by a full queue. Labels have few values; version numbers, which only grow, are not
+labels.
 
-With several processes prometheus_client keeps the numbers in files that all of them share
-(`partedvae.serving.metrics.endpoint`).
+With several workers prometheus_client keeps the metrics in shared files (`partedvae.serving.metrics.endpoint`).
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ if TYPE_CHECKING:
     from partedvae.serving.repository.repository import VersionStatus
 
 QUEUE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""From less than a batch of a small model takes to longer than a caller waits."""
+"""From less than the duration of a small model's batch to longer than clients wait."""
 INFERENCE_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""One session run: a quarter of a millisecond is one small image, seconds are 256 large ones on one core."""
+"""One session run: from one small image (a quarter of a millisecond) to 256 large ones on one core (seconds)."""
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""A whole request: 0.01 s is the goal for one image, 30 s a long stream."""
+"""One call: the target for one image is 0.01 s; a long stream takes 30 s."""
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Powers of two up to what one run takes."""
+"""Powers of two up to the largest batch."""
 
 
 class Metrics:
-    """All numbers of one process. Safe to use from many threads.
+    """All metrics of one process. Thread-safe.
 
     Implements `BatchObserver` of `partedvae.serving.batching.batcher` and `RepositoryObserver` of
-    `partedvae.serving.repository.repository`; the RPC interceptor calls `rpc_started` and `rpc_done`.
+    `partedvae.serving.repository.repository`, and `CallObserver` of `partedvae.serving.grpc.interceptor`.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Register everything; once for each registry."""
+        """Create and register all metrics; a registry accepts them only once."""
         graph, rpc = ("model", "graph"), ("rpc", "code")
         queue = Histogram(
             "partedvae_queue_seconds",
@@ -60,19 +59,19 @@ class Metrics:
         rows = Histogram(
             "partedvae_batch_rows", "Images of one session run.", graph, registry=registry, buckets=BATCH_ROWS
         )
-        # A process that has gone has no queue, no requests and no models: "live" leaves its gauges out.
+        # "live" modes ignore the gauges of processes that have ended.
         waiting = Gauge(
-            "partedvae_queue_rows", "Images that wait.", graph, registry=registry, multiprocess_mode="livesum"
+            "partedvae_queue_rows", "Images in the queue.", graph, registry=registry, multiprocess_mode="livesum"
         )
         request = Histogram(
             "partedvae_request_seconds",
-            "Time from the arrival of a request to its answer, by status code.",
+            "Time from the arrival of a request to its reply, by status code.",
             rpc,
             registry=registry,
             buckets=REQUEST_SECONDS,
         )
         in_flight = Gauge(
-            "partedvae_requests_in_flight", "Requests in hand.", registry=registry, multiprocess_mode="livesum"
+            "partedvae_requests_in_flight", "Active requests.", registry=registry, multiprocess_mode="livesum"
         )
         images = Counter(
             "partedvae_images", "Images that were sent or asked for in requests.", ["rpc"], registry=registry
@@ -85,22 +84,22 @@ class Metrics:
         )
         self._versions = Gauge(
             "partedvae_model_versions",
-            "Versions of a model that are there, by state.",
+            "Versions of a model in the repository, by state.",
             ["model", "state"],
             registry=registry,
             multiprocess_mode="livemax",
         )
         self._served = Gauge(
             "partedvae_model_served_version",
-            "Version that answers when none is named; 0 when there is none. Workers take up a new one one by one: this "
-            "is the oldest.",
+            "Version used when a request names none; 0 if there is none. Workers switch one after the other: this is "
+            "the oldest.",
             ["model"],
             registry=registry,
             multiprocess_mode="livemin",
         )
         self._provider = Gauge(
             "partedvae_execution_provider_info",
-            "1 for ONNX Runtime's execution provider that the served version runs on.",
+            "1 for the ONNX Runtime execution provider of the served version.",
             ["model", "provider"],
             registry=registry,
             multiprocess_mode="livemax",
@@ -108,7 +107,7 @@ class Metrics:
         self._models: set[str] = set()
         self._providers: set[tuple[str, str]] = set()
         self._in_flight = in_flight
-        # Methods bound to the children, because finding a child costs more than counting.
+        # Bound methods of the label children, because looking up a child costs more than the update.
         self._of_graph: Callable[[str, str], tuple[Callable[[float], None], ...]] = cache(
             lambda model, name: tuple(h.labels(model, name).observe for h in (queue, inference, rows))
         )
@@ -130,7 +129,7 @@ class Metrics:
         queue_seconds: Sequence[float],
         inference_seconds: float,
     ) -> None:
-        """Count a session run; see `partedvae.serving.batching.batcher.BatchObserver`."""
+        """Record a session run; see `partedvae.serving.batching.batcher.BatchObserver`."""
         observe_queue, observe_inference, observe_rows = self._of_graph(model, graph)
         for seconds in queue_seconds:
             observe_queue(seconds)
@@ -138,21 +137,21 @@ class Metrics:
         observe_rows(rows)
 
     def queue_rows(self, model: str, graph: str, rows: int) -> None:
-        """Note how many rows wait; see `partedvae.serving.batching.batcher.BatchObserver`."""
+        """Record the number of queued rows; see `partedvae.serving.batching.batcher.BatchObserver`."""
         self._set_waiting(model, graph)(rows)
 
     def rpc_started(self) -> None:
-        """Note that a request arrived; `rpc_done` must follow."""
+        """Record that a call started; `rpc_done` must follow."""
         self._in_flight.inc()
 
     def rpc_done(self, method: str, code: str, seconds: float, images: int) -> None:
-        """Count a request.
+        """Record that a call ended.
 
         Args:
-            method: "ExtractFeatures", without the service.
+            method: name of the method without its service, "ExtractFeatures".
             code: name of the status, "OK".
-            seconds: from its arrival to its end.
-            images: that it sent or asked for.
+            seconds: duration of the call.
+            images: images that were sent or asked for.
         """
         self._in_flight.dec()
         self._observe_request(method, code)(seconds)
@@ -160,16 +159,16 @@ class Metrics:
             self._count_images(method)(images)
 
     def load_done(self, model: str, ok: bool) -> None:
-        """Count a version that was loaded or refused; see `RepositoryObserver`."""
+        """Record a version that was loaded or refused; see `RepositoryObserver`."""
         self._loads.labels(model, "loaded" if ok else "refused").inc()
 
     def models_changed(self, statuses: Sequence[VersionStatus]) -> None:
-        """Note what is served; see `partedvae.serving.repository.repository.RepositoryObserver`."""
+        """Record the versions that are served; see `partedvae.serving.repository.repository.RepositoryObserver`."""
         tally = Tally((status.name, "ready" if status.ready else "broken") for status in statuses)
         served = {status.name: status for status in statuses if status.is_default}
         self._models |= {status.name for status in statuses}
         self._providers |= {(status.name, status.provider) for status in served.values()}
-        # What is no longer so becomes 0 rather than vanishing: shared files cannot forget.
+        # Label values that no longer apply are set to 0: the files shared by workers cannot remove them.
         for name in self._models:
             for state in ("ready", "broken"):
                 self._versions.labels(name, state).set(tally[name, state])

@@ -1,1 +1,1 @@
-"""Worker processes and their supervisor."""
+"""The server process: one worker, or several worker processes and their supervisor."""

@@ -1,6 +1,7 @@
-"""One process that serves: alone, or as one of several that a supervisor started (see `supervisor`).
+"""A worker process: the only one of a server, or one of several started by `partedvae.serving.server.supervisor`.
 
-A worker gets its orders on stdin, which stays open as long as the supervisor lives, and reports one line on stdout.
+A supervised worker reads its configuration from stdin, which stays open as long as the supervisor runs, and writes one
+line to stdout when it accepts calls or cannot start.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from partedvae.serving.config.config import ServeConfig
 from partedvae.serving.config.logging import configure
+from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.errors import ServingError
 from partedvae.serving.grpc.server import serve_until_stopped
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.serving.repository.watcher import RepositoryWatcher
-from partedvae.serving.server.supervisor import READY
+from partedvae.serving.server.supervisor import STARTED_LINE
 
-LAST_RESORT_SECONDS = 5.0
-"""After the grace, how long a process may take to end by itself."""
+EXIT_SECONDS = 5.0
+"""Time after the grace period until a worker whose supervisor is gone exits unconditionally."""
 
 
 def run(config: ServeConfig, on_ready: Callable[[str], None], *, shared_port: bool = False) -> None:
-    """Load the models and serve them until a signal.
+    """Load the models and serve them until SIGTERM or SIGINT.
 
     Args:
-        config: all of it.
-        on_ready: called once with the real address when the server answers.
-        shared_port: whether other workers listen on the port; metrics are then shown by the supervisor.
+        config: configuration of the server.
+        on_ready: called once, with the bound address, when the server accepts calls.
+        shared_port: whether other workers listen on the same port; the supervisor then serves the metrics.
 
     Raises:
-        ServingError: it cannot be done.
+        ServingError: the server cannot start.
     """
     with ExitStack() as stack:
         metrics = None
@@ -63,28 +64,28 @@ def run(config: ServeConfig, on_ready: Callable[[str], None], *, shared_port: bo
 
 
 def main() -> None:
-    """Serve as a supervisor says."""
+    """Run a supervised worker."""
     config: ServeConfig
     number: int  # from 1, for the log
     config, number = pickle.load(sys.stdin.buffer)
     configure(config, number)
     threading.Thread(target=_end_with_supervisor, args=(config.grace_seconds,), daemon=True).start()
     try:
-        run(config, lambda _: print(READY, flush=True), shared_port=True)
+        run(config, lambda _: print(STARTED_LINE, end="", flush=True), shared_port=True)
     except ServingError as error:
         print(" ".join(str(error).split()), flush=True)
         sys.exit(1)
 
 
 def _end_with_supervisor(grace_seconds: float) -> None:
-    """Wait until the supervisor is gone, then stop as at SIGTERM: finish the work, or at once if that was going on.
+    """Wait until the supervisor is gone, then stop as on SIGTERM, or immediately if the worker is already stopping.
 
-    The end of a pipe comes to be known however the supervisor ended, on every system.
+    The pipe is closed however the supervisor ended, on every operating system.
     """
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(grace_seconds + LAST_RESORT_SECONDS)
+    time.sleep(grace_seconds + EXIT_SECONDS)
     os._exit(1)
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from partedvae.cli.main import main
 from partedvae.serving.grpc.server import SERVICES
-from partedvae.serving.server.supervisor import LAST_RESORT_SECONDS
+from partedvae.serving.server.supervisor import KILL_SECONDS
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("cpu", "gpu")
@@ -113,7 +113,7 @@ def test_the_server_is_given_time_to_finish(where: str) -> None:
     container = CONTAINERS[where]
     pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     grace = printed_config(container["args"])["grace-seconds"]
-    assert pause + grace + LAST_RESORT_SECONDS < GRACE_PERIODS[where]
+    assert pause + grace + KILL_SECONDS < GRACE_PERIODS[where]
 
 
 def test_workers_have_processors_of_their_own() -> None:

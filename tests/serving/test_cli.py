@@ -45,7 +45,7 @@ def test_malformed_address(tiny_models: Path, address: str) -> None:
     """A malformed address is named, with an example, and without a traceback."""
     result = serve(tiny_models, "--address", address)
     assert result.returncode == 1
-    assert f"Error: the address {address!r} is not HOST:PORT; write it like 127.0.0.1:50051" in result.stderr
+    assert f"Error: the address {address!r} is not HOST:PORT; examples: 127.0.0.1:50051" in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
 

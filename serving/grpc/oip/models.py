@@ -1,4 +1,4 @@
-"""How a model appears in the Open Inference Protocol: as "<name>.encoder" and "<name>.decoder", with their tensors."""
+"""Models in the Open Inference Protocol: "<name>.encoder" and "<name>.decoder", with their input and output tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Graph = Literal["encoder", "decoder"]
 GRAPHS: tuple[Graph, ...] = get_args(Graph)
 
 MAX_DIGITS = 9
-"""Digits of a version: it is a folder's name, and nobody exports a billion times."""
+"""Maximum digits of a version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,18 @@ class Tensor:
     name: str
     datatype: Literal["UINT8", "FP32"]
     dims: tuple[int, ...]
-    """What follows the number of rows."""
+    """Dimensions after the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """The tensors of a graph, in the graph's order."""
+    """Input and output tensors of a graph, in the graph's order."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
     def requested(self, names: Sequence[str]) -> list[Tensor]:
-        """Return the outputs that a request names, in its order; all of them when it names none.
+        """Return the outputs that a request names, in its order; all outputs if it names none.
 
         Raises:
             InvalidInputError: an output does not exist or is named twice.
@@ -46,15 +46,15 @@ class Signature:
         for name in names:
             if name not in by_name:
                 raise InvalidInputError(
-                    f"no output is named {name!r}: there are {list(by_name)}{did_you_mean(name, by_name)}"
+                    f"no output is named {name!r}; choose from {list(by_name)}{did_you_mean(name, by_name)}"
                 )
         if len(set(names)) < len(names):
-            raise InvalidInputError(f"the outputs {list(names)} name one twice; ask for each once")
+            raise InvalidInputError(f"the outputs {list(names)} contain a duplicate; request each once")
         return [by_name[name] for name in names] or list(self.outputs)
 
 
 def signature(manifest: Manifest, graph: Graph) -> Signature:
-    """Describe a graph's tensors."""
+    """Return the tensors of a graph."""
     spec = manifest.image
     pixels = (spec.height, spec.width, spec.channels)
     if graph == "encoder":
@@ -80,36 +80,36 @@ def signature(manifest: Manifest, graph: Graph) -> Signature:
 
 
 def split_name(name: str, models: Iterable[str]) -> tuple[str, Graph]:
-    """Return a model's own name and the graph that "<name>.encoder" or "<name>.decoder" means.
+    """Split "<name>.encoder" or "<name>.decoder" into the name of the model and the graph.
 
     Args:
-        name: as the caller gave it.
-        models: the names of all models.
+        name: name in the request.
+        models: names of all models.
 
     Raises:
-        ModelNotFoundError: there is no such model.
+        ModelNotFoundError: the model does not exist.
     """
     shown = {f"{model}.{graph}": (model, graph) for model in models for graph in GRAPHS}
     if name not in shown:
-        raise ModelNotFoundError(f"no model is named {name!r}: there are {list(shown)}{did_you_mean(name, shown)}")
+        raise ModelNotFoundError(f"no model is named {name!r}; choose from {list(shown)}{did_you_mean(name, shown)}")
     return shown[name]
 
 
 def version_number(version: str) -> int:
-    """Return a version as a number, 0 for "the newest that works".
+    """Return a version as a number; 0 for an empty string, which selects the default version.
 
     Raises:
-        InvalidInputError: it is no whole number above zero.
+        InvalidInputError: it is not a positive integer.
     """
     if not version:
         return 0
     if not (version.isascii() and version.isdecimal() and len(version) <= MAX_DIGITS and int(version) > 0):
-        raise InvalidInputError(f"the version {version!r} is no whole number above zero; leave it empty for the newest")
+        raise InvalidInputError(f"the version {version!r} is not a positive integer; leave it empty for the newest")
     return int(version)
 
 
 def is_ready(statuses: Iterable[VersionStatus], model: str, version: int) -> bool:
-    """Tell whether a version of a model answers; version 0 is the default one."""
+    """Report whether a version of a model is ready; 0 is the default version."""
     return any(
         status.ready and (status.version == version if version else status.is_default)
         for status in statuses

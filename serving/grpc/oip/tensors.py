@@ -1,4 +1,4 @@
-"""Values of the Open Inference Protocol's tensors: from a request into checked NumPy arrays, and back."""
+"""Converts tensors of the Open Inference Protocol to checked NumPy arrays, and arrays to tensors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from partedvae.serving.grpc.oip.models import Signature, Tensor
 from partedvae.serving.images import ImageLimits
 
 BYTES = "BYTES"
-"""Datatype of image files in place of pixels."""
+"""Datatype of image files."""
 NUMPY: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 LENGTH_BYTES = 4
-"""Bytes of the length before each element of a raw BYTES tensor, little-endian."""
+"""Size of the length before each element of a raw BYTES tensor, little-endian."""
 UNSUPPORTED = ("shared_memory_region", "classification")
-"""Parameters of tensors that would change the answer, and that this server has not."""
+"""Parameters of tensors that this server does not support, and that would change the result."""
 
 InputTensor: TypeAlias = oip.ModelInferRequest.InferInputTensor
 RequestedOutput: TypeAlias = oip.ModelInferRequest.InferRequestedOutputTensor
@@ -30,13 +30,13 @@ Values = NDArray[Any] | list[bytes]
 
 
 def read_inputs(request: oip.ModelInferRequest, signature: Signature, limits: ImageLimits) -> dict[str, Values]:
-    """Return the value of every input of a graph by name.
+    """Return the value of each input of a graph by name.
 
-    Pixels and latents come as arrays of the declared datatype and shape, image files (BYTES) as a list.
+    Pixels and latents are arrays of the declared datatype and shape, image files (BYTES) are lists.
 
     Raises:
-        InvalidInputError: an input is missing, unknown or given twice, its shape, datatype or length is not what is
-            declared, inputs differ in their number of rows, or there are more rows than allowed.
+        InvalidInputError: an input is missing, unknown or duplicate; its shape, datatype or length does not match the
+            declaration; inputs differ in their number of rows; or there are more rows than allowed.
     """
     declared = {tensor.name: tensor for tensor in signature.inputs}
     _check_names([tensor.name for tensor in request.inputs], declared)
@@ -44,12 +44,12 @@ def read_inputs(request: oip.ModelInferRequest, signature: Signature, limits: Im
     for part in parts:
         for name in UNSUPPORTED:
             if name in part.parameters:
-                raise InvalidInputError(f"the parameter {name!r} of {part.name!r} is not supported; leave it out")
+                raise InvalidInputError(f"the parameter {name!r} of {part.name!r} is not supported; omit it")
     raw = list(request.raw_input_contents)
     if raw and any(tensor.HasField("contents") for tensor in request.inputs):
-        raise InvalidInputError("raw_input_contents and contents are both set; send all inputs in one way")
+        raise InvalidInputError("raw_input_contents and contents are both set; use only one of them")
     if raw and len(raw) != len(request.inputs):
-        raise InvalidInputError(f"{len(request.inputs)} inputs have {len(raw)} raw_input_contents; send one an input")
+        raise InvalidInputError(f"{len(request.inputs)} inputs have {len(raw)} raw_input_contents; send one per input")
     values: dict[str, Values] = {}
     for index, tensor in enumerate(request.inputs):
         rows = _checked_rows(tensor, declared[tensor.name], limits)
@@ -76,7 +76,7 @@ def _check_names(names: Sequence[str], declared: Mapping[str, Tensor]) -> None:
     for name in names:
         if name not in declared:
             raise InvalidInputError(
-                f"no input is named {name!r}: there are {list(declared)}{did_you_mean(name, declared)}"
+                f"no input is named {name!r}; choose from {list(declared)}{did_you_mean(name, declared)}"
             )
     if sorted(names) != sorted(declared):
         raise InvalidInputError(f"the inputs are {list(names)}; send each of {list(declared)} once")
@@ -99,7 +99,7 @@ def _checked_rows(tensor: InputTensor, declared: Tensor, limits: ImageLimits) ->
         )
     if shape[0] > limits.max_images:
         raise InvalidInputError(
-            f"{shape[0]} rows of input {tensor.name!r} are above the limit of {limits.max_images} a request: "
+            f"{shape[0]} rows of input {tensor.name!r} are above the limit of {limits.max_images} per request; "
             "send them in several requests"
         )
     return shape[0]
@@ -119,7 +119,7 @@ def _from_raw(tensor: InputTensor, data: bytes, rows: int) -> Values:
 
 
 def _elements(tensor: InputTensor, data: bytes, rows: int) -> list[bytes]:
-    """Cut raw BYTES into its elements."""
+    """Split raw BYTES into its elements."""
     elements: list[bytes] = []
     start = 0
     while start < len(data) and len(elements) < rows:
@@ -147,11 +147,11 @@ def _from_contents(tensor: InputTensor, rows: int) -> Values:
     if tensor.datatype == BYTES:
         return list(values)
     if tensor.datatype == "UINT8" and max(values) > np.iinfo(np.uint8).max:
-        raise InvalidInputError(f"input {tensor.name!r} has the value {max(values)}; UINT8 ends at 255")
+        raise InvalidInputError(f"input {tensor.name!r} has the value {max(values)}; the maximum of UINT8 is 255")
     return _finite(tensor, np.array(values, NUMPY[tensor.datatype]).reshape(tensor.shape))
 
 
 def _finite(tensor: InputTensor, array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidInputError(f"input {tensor.name!r} has values that are not finite, of which no image can be made")
+        raise InvalidInputError(f"input {tensor.name!r} has values that are not finite")
     return array

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from partedvae.serving.config.config import ServeConfig
 from partedvae.serving.config.logging import configure
+from partedvae.serving.config.serve_config import ServeConfig
 
 
 @pytest.fixture

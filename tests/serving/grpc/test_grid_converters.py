@@ -64,8 +64,11 @@ def test_grids_as_png_files(stub: PartedVAEServiceStub) -> None:
     [
         (pb.TraverseRequest(z=Z, prior=PRIOR), "there are several models, name one of ['shapes', 'tiny']"),
         (pb.TraverseRequest(model=MODEL, z=Z), "no images: set"),
-        (pb.TraverseRequest(model=MODEL, prior=PRIOR), "nothing changes: set z, u or classes_of"),
-        (pb.TraverseRequest(model=MODEL, prior=PRIOR, classes_of="shape", steps=3), "do not go with classes_of"),
+        (pb.TraverseRequest(model=MODEL, prior=PRIOR), "nothing to vary; set z, u or classes_of"),
+        (
+            pb.TraverseRequest(model=MODEL, prior=PRIOR, classes_of="shape", steps=3),
+            "cannot be combined with classes_of",
+        ),
         (pb.TraverseRequest(model=MODEL, prior=PRIOR, z=Z, reach=float("nan")), "a reach of nan is out of range"),
         (pb.TraverseRequest(model=MODEL, prior=PRIOR, z=Z, format=UNKNOWN), "format has the value 9"),
         (pb.TraverseRequest(model=MODEL, prior=pb.PriorDraw(count=2**32 - 1), z=Z), "4294967295 bases"),
@@ -74,11 +77,11 @@ def test_grids_as_png_files(stub: PartedVAEServiceStub) -> None:
         (pb.TransferAttributesRequest(model=MODEL, style_classes=STYLES), "no images: set"),
         (
             pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=STYLES, factors=["shape"]),
-            "factors ['shape'] do not go with style_classes, which name theirs: leave factors empty",
+            "factors ['shape'] cannot be combined with style_classes, which name their own; leave factors empty",
         ),
         (
             pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=STYLES, layout=UNKNOWN),
-            "layout has the value 9: choose one of ['TRANSFER_LAYOUT_GRID', 'TRANSFER_LAYOUT_PAIRS']",
+            "layout has the value 9; choose one of ['TRANSFER_LAYOUT_GRID', 'TRANSFER_LAYOUT_PAIRS']",
         ),
         (
             pb.TransferAttributesRequest(

@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.grpc.image_reader` with a thread that can be held."""
+"""Tests of `partedvae.serving.grpc.service_context` with a thread that can be held."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from partedvae.serving.errors import InvalidInputError, OverloadedError
-from partedvae.serving.grpc.image_reader import RETRY_AFTER, ImageReader
+from partedvae.serving.grpc.service_context import RETRY_AFTER, ImageReader
 from partedvae.serving.images import DEFAULT_LIMITS, decode
 from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
 from tests.bundles import GREY
@@ -30,53 +30,45 @@ def encoded(*files: bytes) -> Images:
     return Images(encoded=EncodedImages(items=files))
 
 
-def test_files_are_bounded_and_pixels_are_not_kept() -> None:
+async def test_files_are_bounded_and_pixels_are_not_kept() -> None:
     """Files that wait for a thread are counted; those above the limit are refused, or stand in line in a stream.
 
     Pixels at the model's own size need no thread, so that they are read all the same.
     """
     gate = threading.Event()
-
-    async def scenario() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            executor.submit(gate.wait, PATIENCE)
-            reader = ImageReader(executor, DEFAULT_LIMITS, max_queue_rows=2)
-            waiting = asyncio.create_task(reader.read(encoded(*FILES), SPEC))
-            await asyncio.sleep(0)
-            with pytest.raises(OverloadedError, match="2 images are already waiting, the limit is 2") as caught:
-                await reader.read(encoded(FILES[0]), SPEC)
-            with pytest.raises(OverloadedError, match="2 images are already waiting"):
-                await reader.read_files(FILES[:1], SPEC)
-            assert caught.value.retry_after == RETRY_AFTER
-            patient = [asyncio.create_task(reader.read_each(encoded(b"x", FILES[1]), SPEC)) for _ in range(3)]
-            np.testing.assert_array_equal(await reader.read(packed(5), SPEC), GREY.random_images(5))
-            images, errors = await reader.read_each(packed(5), SPEC)
-            assert (len(images), errors) == (5, [])
-            assert not any(task.done() for task in (waiting, *patient))
-            gate.set()
-            np.testing.assert_array_equal(await waiting, decode(FILES, SPEC))
-            for task in patient:
-                images, errors = await task
-                np.testing.assert_array_equal(images, decode(FILES[1:], SPEC))
-                assert [error.index for error in errors] == [0]
-            assert len(await reader.read(encoded(FILES[0]), SPEC)) == 1
-            np.testing.assert_array_equal(await reader.read_files(FILES, SPEC), decode(FILES, SPEC))
-
-    asyncio.run(scenario())
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(gate.wait, PATIENCE)
+        reader = ImageReader(executor, DEFAULT_LIMITS, max_queue_rows=2)
+        waiting = asyncio.create_task(reader.read(encoded(*FILES), SPEC))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="2 images are already waiting, the limit is 2") as caught:
+            await reader.read(encoded(FILES[0]), SPEC)
+        with pytest.raises(OverloadedError, match="2 images are already waiting"):
+            await reader.read_files(FILES[:1], SPEC)
+        assert caught.value.retry_after == RETRY_AFTER
+        patient = [asyncio.create_task(reader.read_each(encoded(b"x", FILES[1]), SPEC)) for _ in range(3)]
+        np.testing.assert_array_equal(await reader.read(packed(5), SPEC), GREY.random_images(5))
+        images, errors = await reader.read_each(packed(5), SPEC)
+        assert (len(images), errors) == (5, [])
+        assert not any(task.done() for task in (waiting, *patient))
+        gate.set()
+        np.testing.assert_array_equal(await waiting, decode(FILES, SPEC))
+        for task in patient:
+            images, errors = await task
+            np.testing.assert_array_equal(images, decode(FILES[1:], SPEC))
+            assert [error.index for error in errors] == [0]
+        assert len(await reader.read(encoded(FILES[0]), SPEC)) == 1
+        np.testing.assert_array_equal(await reader.read_files(FILES, SPEC), decode(FILES, SPEC))
 
 
-def test_pixels_of_another_size() -> None:
+async def test_pixels_of_another_size() -> None:
     """They are resized in a thread."""
-
-    async def scenario() -> None:
-        pixels = noise(20, 30)
-        message = Images(packed=PackedImages(data=pixels.tobytes(), shape=(1, *pixels.size[::-1])))
-        with ThreadPoolExecutor(1) as executor:
-            reader = ImageReader(executor, DEFAULT_LIMITS, max_queue_rows=2)
-            image = await reader.read(message, SPEC)
-            np.testing.assert_array_equal(image, (await reader.read_each(message, SPEC))[0])
-            assert image.shape == (1, 8, 6, 1)
-            with pytest.raises(InvalidInputError, match=r"no images: set images\.packed or images\.encoded"):
-                await reader.read(Images(), SPEC)
-
-    asyncio.run(scenario())
+    pixels = noise(20, 30)
+    message = Images(packed=PackedImages(data=pixels.tobytes(), shape=(1, *pixels.size[::-1])))
+    with ThreadPoolExecutor(1) as executor:
+        reader = ImageReader(executor, DEFAULT_LIMITS, max_queue_rows=2)
+        image = await reader.read(message, SPEC)
+        np.testing.assert_array_equal(image, (await reader.read_each(message, SPEC))[0])
+        assert image.shape == (1, 8, 6, 1)
+        with pytest.raises(InvalidInputError, match=r"no images: set images\.packed or images\.encoded"):
+            await reader.read(Images(), SPEC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -24,19 +24,16 @@ from partedvae.serving.errors import (
     StoppingError,
 )
 from partedvae.serving.grpc.errors import INTERNAL_TEXT, MAX_DETAILS
-from partedvae.serving.grpc.interceptor import ErrorInterceptor
-from partedvae.serving.grpc.limiter import Door
+from partedvae.serving.grpc.interceptor import CallInterceptor
+from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 
 SERVICE = "partedvae.v1.PartedVAEService"
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    """Return one event loop for all tests: gRPC keeps to the first that it sees in a process."""
-    with asyncio.Runner() as runner:
-        yield runner
+# gRPC uses the first event loop of the process that it sees, so that all tests share one.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def call_failing(error: BaseException, timeout: float | None = None) -> grpc.aio.AioRpcError:
@@ -47,7 +44,7 @@ async def call_failing(error: BaseException, timeout: float | None = None) -> gr
             await asyncio.Event().wait()
         raise error
 
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(SERVICE, door=Door(1024))])
+    server = grpc.aio.server(interceptors=[CallInterceptor(SERVICE, limiter=CallLimiter(1024))])
     rpc = grpc.unary_unary_rpc_method_handler(
         handler,
         request_deserializer=pb.GenerateRequest.FromString,
@@ -75,37 +72,35 @@ async def call_failing(error: BaseException, timeout: float | None = None) -> gr
         (DeviceError("no CUDA"), grpc.StatusCode.FAILED_PRECONDITION),
     ],
 )
-def test_domain_errors(
-    runner: asyncio.Runner, caplog: pytest.LogCaptureFixture, error: Exception, code: grpc.StatusCode
-) -> None:
+async def test_domain_errors(caplog: pytest.LogCaptureFixture, error: Exception, code: grpc.StatusCode) -> None:
     """Domain errors have a status each and keep their message; one debug line tells of the call, no traceback."""
     caplog.set_level(logging.DEBUG, "partedvae")
-    answer = runner.run(call_failing(error))
+    answer = await call_failing(error)
     assert (answer.code(), answer.details()) == (code, str(error))
     (record,) = [r for r in caplog.records if r.name.startswith("partedvae")]
     assert record.getMessage().startswith(f"/{SERVICE}/Generate {code.name} ")
     assert record.getMessage().endswith(" ms, 3 images")
 
 
-def test_unknown_errors(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_errors(caplog: pytest.LogCaptureFixture) -> None:
     """An unknown exception is logged whole, and the caller learns nothing of it."""
-    answer = runner.run(call_failing(KeyError("secret")))
+    answer = await call_failing(KeyError("secret"))
     assert (answer.code(), answer.details()) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
     assert "Traceback" in caplog.text
     assert "KeyError: 'secret'" in caplog.text
 
 
-def test_long_messages_are_cut(runner: asyncio.Runner) -> None:
+async def test_long_messages_are_cut() -> None:
     """A message that repeats a huge value still reaches the caller, shortened to what a header can hold."""
-    answer = runner.run(call_failing(InvalidInputError("ä" * 100_000)))
+    answer = await call_failing(InvalidInputError("ä" * 100_000))
     assert answer.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert answer.details() == "ä" * (MAX_DETAILS - 1) + "…"
 
 
-def test_deadline(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> None:
+async def test_deadline(caplog: pytest.LogCaptureFixture) -> None:
     """A call that is cancelled by its deadline is no error of the server."""
     caplog.set_level(logging.DEBUG, "partedvae")
-    answer = runner.run(call_failing(RuntimeError("never raised"), timeout=0.2))
+    answer = await call_failing(RuntimeError("never raised"), timeout=0.2)
     assert answer.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert all(record.levelno == logging.DEBUG for record in caplog.records if record.name.startswith("partedvae"))
 
@@ -117,7 +112,7 @@ async def serve_and_call(
     max_message_bytes: int = 64_000_000,
 ) -> Any:
     """Serve a handler as Generate, with small limits, and run a client against it."""
-    interceptor = ErrorInterceptor(SERVICE, door=Door(max_calls), max_message_bytes=max_message_bytes)
+    interceptor = CallInterceptor(SERVICE, limiter=CallLimiter(max_calls), max_message_bytes=max_message_bytes)
     options = [("grpc.max_receive_message_length", -1)]
     server = grpc.aio.server(interceptors=[interceptor], options=options)
     rpc = grpc.unary_unary_rpc_method_handler(
@@ -151,9 +146,9 @@ def trailing(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
     return dict(error.trailing_metadata())
 
 
-def test_overload_tells_when_to_come_back(runner: asyncio.Runner) -> None:
+async def test_overload_tells_when_to_come_back() -> None:
     """Overload is RESOURCE_EXHAUSTED with google.rpc.RetryInfo, and with what gRPC's own retries obey."""
-    error = runner.run(call_failing(OverloadedError(40, 32, 0.25)))
+    error = await call_failing(OverloadedError(40, 32, 0.25))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (error.details() or "").startswith("40 images are already waiting, the limit is 32: try again in 0.25 s")
     status = Status.FromString(trailing(error)["grpc-status-details-bin"])
@@ -164,12 +159,12 @@ def test_overload_tells_when_to_come_back(runner: asyncio.Runner) -> None:
     assert trailing(error)["grpc-retry-pushback-ms"] == "250"
 
 
-def test_stopping_is_unavailable(runner: asyncio.Runner) -> None:
+async def test_stopping_is_unavailable() -> None:
     """What a stopping server does not do any more is for another server."""
-    assert runner.run(call_failing(StoppingError("bye"))).code() is grpc.StatusCode.UNAVAILABLE
+    assert (await call_failing(StoppingError("bye"))).code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_too_many_calls(runner: asyncio.Runner) -> None:
+async def test_too_many_calls() -> None:
     """Above the limit of calls in hand a call is refused like any overload; those in hand are answered."""
 
     async def client(channel: grpc.aio.Channel) -> None:
@@ -180,7 +175,7 @@ def test_too_many_calls(runner: asyncio.Runner) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Generate(pb.GenerateRequest(count=3))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert caught.value.details() == "2 calls are active, which is the limit: try again in 1 s"
+        assert caught.value.details() == "2 calls are active, which is the limit; retry in 1 s"
         assert trailing(caught.value)["grpc-retry-pushback-ms"] == "1000"
         gate.set()
         assert [(await call).seed for call in calls] == [1, 2]
@@ -193,10 +188,10 @@ def test_too_many_calls(runner: asyncio.Runner) -> None:
 
     arrived: list[int] = []
     gate = asyncio.Event()
-    runner.run(serve_and_call(wait, client, max_calls=2))
+    await serve_and_call(wait, client, max_calls=2)
 
 
-def test_bytes_that_are_no_message(runner: asyncio.Runner) -> None:
+async def test_bytes_that_are_no_message() -> None:
     """They are the caller's mistake, not INTERNAL as gRPC would have it; the server goes on."""
 
     async def client(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
@@ -204,25 +199,23 @@ def test_bytes_that_are_no_message(runner: asyncio.Runner) -> None:
         assert (await PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=5))).seed == 5
         return error
 
-    error = runner.run(serve_and_call(answer, client))
+    error = await serve_and_call(answer, client)
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert f"the bytes sent are no request of /{SERVICE}/Generate: " in (error.details() or "")
+    assert f"the bytes are not a request of /{SERVICE}/Generate: " in (error.details() or "")
 
 
-def test_message_too_large(runner: asyncio.Runner) -> None:
+async def test_message_too_large() -> None:
     """The answer names size, limit and remedy, and keeps gRPC's own retries from sending it again."""
-    error = runner.run(
-        serve_and_call(answer, lambda channel: send_bytes(channel, b"\xff" * 1001), max_message_bytes=1000)
-    )
+    error = await serve_and_call(answer, lambda channel: send_bytes(channel, b"\xff" * 1001), max_message_bytes=1000)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.details() == (
-        "the request has 1,001 bytes, above the limit of 1,000: send fewer images in a request, "
+        "the request has 1,001 bytes, above the limit of 1,000; send fewer images per request, "
         "or start the server with a larger --max-message-mb"
     )
     assert trailing(error)["grpc-retry-pushback-ms"] == "-1"
 
 
-def test_the_debug_line_as_json(runner: asyncio.Runner, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_debug_line_as_json(caplog: pytest.LogCaptureFixture) -> None:
     """The line of a request has its fields as members, with the id that the caller gave it, made harmless."""
 
     async def client(channel: grpc.aio.Channel) -> None:
@@ -230,7 +223,7 @@ def test_the_debug_line_as_json(runner: asyncio.Runner, caplog: pytest.LogCaptur
         await PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=3), metadata=metadata)
 
     caplog.set_level(logging.DEBUG, "partedvae")
-    runner.run(serve_and_call(answer, client))
+    await serve_and_call(answer, client)
     (record,) = [r for r in caplog.records if r.name == "partedvae.serving.grpc.interceptor"]
     entry = json.loads(JsonFormatter(worker=2).format(record))
     assert (
@@ -248,7 +241,7 @@ def test_the_debug_line_as_json(runner: asyncio.Runner, caplog: pytest.LogCaptur
     assert entry["message"].endswith(f" ms, 3 images, id {'a' * 128}")
 
 
-def test_exceptions_as_json(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exceptions_as_json(caplog: pytest.LogCaptureFixture) -> None:
     """An exception is a member of one line."""
     try:
         raise KeyError("x")

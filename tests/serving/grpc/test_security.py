@@ -123,7 +123,11 @@ def test_certificates_are_renewed(tiny_models: Path, keys: Path, tmp_path: Path)
         assert ask(server.address, new)[0] is grpc.StatusCode.UNAVAILABLE
         shutil.copy(keys / "stranger.pem", tmp_path / "server.pem")
         # Looked at when somebody connects.
-        wait_until(lambda: ask(server.address, old)[0] is grpc.StatusCode.OK and "going on with" in log(server))
+        wait_until(
+            lambda: (
+                ask(server.address, old)[0] is grpc.StatusCode.OK and "keeping the current certificate" in log(server)
+            )
+        )
         shutil.copy(keys / "stranger.key", tmp_path / "server.key")
         wait_until(lambda: ask(server.address, new)[0] is grpc.StatusCode.OK)
         assert ask(server.address, old)[0] is grpc.StatusCode.UNAVAILABLE
@@ -172,7 +176,7 @@ def test_tokens_are_read_again(guarded: ServerProcess, tokens: Path) -> None:
     new.replace(tokens)
     wait_until(lambda: ask(guarded.address, token="Bearer third-token")[0] is grpc.StatusCode.OK)
     assert ask(guarded.address, token="Bearer first-token")[0] is UNAUTHENTICATED
-    for content, complaint in (("", "holds no token"), ("two words\n", "line 1 of"), (None, "cannot read")):
+    for content, complaint in (("", "contains no token"), ("two words\n", "line 1 of"), (None, "cannot read")):
         tokens.unlink() if content is None else tokens.write_text(content)
 
         def asked_in_vain(complaint: str = complaint) -> bool:
@@ -187,9 +191,9 @@ def test_tokens_are_read_again(guarded: ServerProcess, tokens: Path) -> None:
     ("content", "message"),
     [
         (None, "cannot read tokens: No such file or directory"),
-        ("", "tokens holds no token: write one a line, or leave --token-file out"),
-        ("token\nvery secret\n", "line 2 of tokens is no token: write one a line, printable ASCII without spaces"),
-        ("tökén\n", "line 1 of tokens is no token: write one a line, printable ASCII without spaces"),
+        ("", "tokens contains no token; write one per line, or omit --token-file"),
+        ("token\nvery secret\n", "line 2 of tokens is not a token; write one per line, printable ASCII without spaces"),
+        ("tökén\n", "line 1 of tokens is not a token; write one per line, printable ASCII without spaces"),
     ],
 )
 def test_bad_token_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, message: str) -> None:
@@ -235,7 +239,7 @@ def test_a_bad_file_ends_the_command(tiny_models: Path, tmp_path: Path) -> None:
 
 def test_tokens_in_plain_text(tiny_models: Path, tokens: Path) -> None:
     """Tokens without TLS on an address that others can reach leave a warning; on the loopback they do not."""
-    warning = "tokens travel in plain text to 0.0.0.0:0"
+    warning = "tokens are sent to 0.0.0.0:0 in plain text"
     with running_server(tiny_models, "--token-file", str(tokens), "--address", "0.0.0.0:0") as server:
         assert warning in log(server)
     with running_server(tiny_models, "--token-file", str(tokens)) as server:

@@ -202,8 +202,8 @@ BAD = {
     "two channels": (features(shaped(b"x" * 96, 1, 8, 6, 2)), INVALID, "with 1 or 3 channels"),
     "wrong length": (features(shaped(b"x" * 47, 1, 8, 6)), INVALID, "need 48 bytes, got 47"),
     "huge shape": (features(shaped(b"x", 1, 2**32 - 1, 2**32 - 1)), INVALID, "bytes, got 1"),
-    "include unspecified": (features(IMAGE, include=[0]), INVALID, "include has the value 0: choose some of"),
-    "include unknown": (features(IMAGE, include=[1, 99]), INVALID, "include has the value 99: choose some of"),
+    "include unspecified": (features(IMAGE, include=[0]), INVALID, "include has the value 0; choose from"),
+    "include unknown": (features(IMAGE, include=[1, 99]), INVALID, "include has the value 99; choose from"),
     "no model name": (features(IMAGE, pb.ModelSelector()), INVALID, "several models, name one of ['shapes', 'tiny']"),
     "unknown model": (
         features(IMAGE, pb.ModelSelector(name="tinny")),
@@ -220,7 +220,7 @@ BAD = {
     "reconstruct format": (
         pb.ReconstructRequest(model=TINY, images=IMAGE, format=pb.ImageFormat.ValueType(7)),
         INVALID,
-        "format has the value 7: choose one of ['IMAGE_FORMAT_PACKED', 'IMAGE_FORMAT_PNG']",
+        "format has the value 7; choose one of ['IMAGE_FORMAT_PACKED', 'IMAGE_FORMAT_PNG']",
     ),
     "get unknown model": (pb.GetModelRequest(model=pb.ModelSelector(name="x")), NOT_FOUND, "no model is named 'x'"),
     "count 0": (pb.GenerateRequest(model=TINY), INVALID, "a count of 0 images is out of range: ask for 1 to 100"),
@@ -276,7 +276,7 @@ def test_reply_that_would_be_too_large(tmp_path: Path) -> None:
     with running_server(tmp_path, "--max-message-mb", "1", "--max-images", "100000") as server:
         channel = grpc.insecure_channel(server.address)
         stub = PartedVAEServiceStub(channel)
-        message = "30000 images of 48 bytes are above the limit of 1,048,576 bytes a message: ask for at most 21845"
+        message = "30000 images of 48 bytes are above the limit of 1,048,576 bytes per message; request at most 21845"
         small = shaped(bytes(30_000), 30_000, 1, 1)
         for call in (
             lambda: stub.Generate(pb.GenerateRequest(count=30_000)),

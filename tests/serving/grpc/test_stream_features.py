@@ -180,7 +180,7 @@ def test_sigterm_mid_stream(tiny_models: Path, tmp_path: Path) -> None:
             next(replies)
         done.set()
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert "the first 2 requests of the stream are answered" in (caught.value.details() or "")
+        assert "the first 2 requests of the stream have replies" in (caught.value.details() or "")
         assert server.process.wait(PATIENCE) == 0
 
 

@@ -151,7 +151,7 @@ def test_several_processes_are_added_up() -> None:
 def test_malformed_address(address: str) -> None:
     """A malformed address is named, with an example."""
     with (
-        pytest.raises(AddressError, match=r"the address .* is not HOST:PORT; write it like 127\.0\.0\.1:50051"),
+        pytest.raises(AddressError, match=r"the address .* is not HOST:PORT; examples: 127\.0\.0\.1:50051"),
         scrape_server(address, CollectorRegistry()),
     ):
         pass

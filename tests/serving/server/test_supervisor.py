@@ -69,7 +69,7 @@ def test_a_killed_worker_is_started_again(pair: ServerProcess) -> None:
     with Load(pair.address, callers=6) as load:
         wait_until(lambda: load.codes["OK"] > 50)
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: "answers again" in pair.log_file.read_text())
+        wait_until(lambda: "accepts calls again" in pair.log_file.read_text())
         answered = load.codes["OK"]
         wait_until(lambda: load.codes["OK"] > answered + 50)
         load.stop()
@@ -77,7 +77,7 @@ def test_a_killed_worker_is_started_again(pair: ServerProcess) -> None:
     after = workers_of(pair)
     assert len(after) == 2
     assert before - after == {killed}
-    assert "was ended by SIGKILL; starting it again in 0.2 s" in pair.log_file.read_text()
+    assert "was ended by SIGKILL; restarting it in 0.2 s" in pair.log_file.read_text()
     assert pair.stop() == 0
     assert not any(map(is_alive, before | after))
 

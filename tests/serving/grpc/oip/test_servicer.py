@@ -188,7 +188,7 @@ BAD: dict[str, tuple[str, Any, grpc.StatusCode, str]] = {
         "ModelInfer",
         oip.ModelInferRequest(model_name="tiny"),
         NOT_FOUND,
-        "no model is named 'tiny': there are ['shapes.encoder', 'shapes.decoder', 'tiny.encoder', 'tiny.decoder']",
+        "no model is named 'tiny'; choose from ['shapes.encoder', 'shapes.decoder', 'tiny.encoder', 'tiny.decoder']",
     ),
     "unknown version": (
         "ModelInfer",
@@ -200,7 +200,7 @@ BAD: dict[str, tuple[str, Any, grpc.StatusCode, str]] = {
         "ModelMetadata",
         oip.ModelMetadataRequest(name="tiny.encoder", version="newest"),
         INVALID,
-        "the version 'newest' is no whole number above zero; leave it empty for the newest",
+        "the version 'newest' is not a positive integer; leave it empty for the newest",
     ),
     "huge version": (
         "ModelReady",
@@ -212,9 +212,14 @@ BAD: dict[str, tuple[str, Any, grpc.StatusCode, str]] = {
         "ModelInfer",
         encode_request("digit.u"),
         INVALID,
-        "no output is named 'digit.u': there are ['digit.probs', 'digit.u_mean'",
+        "no output is named 'digit.u'; choose from ['digit.probs', 'digit.u_mean'",
     ),
-    "an output twice": ("ModelInfer", encode_request("z_mean", "z_mean"), INVALID, "name one twice; ask for each once"),
+    "an output twice": (
+        "ModelInfer",
+        encode_request("z_mean", "z_mean"),
+        INVALID,
+        "contain a duplicate; request each once",
+    ),
     "no inputs": ("ModelInfer", oip.ModelInferRequest(model_name="tiny.encoder"), INVALID, "send each of ['images']"),
 }
 
@@ -251,4 +256,6 @@ def test_an_answer_that_would_be_too_large(tmp_path: Path) -> None:
         with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
             GRPCInferenceServiceStub(channel).ModelInfer(request)
     assert caught.value.code() == INVALID
-    assert "30000 images of 48 bytes are above the limit of 1,048,576 bytes a message" in (caught.value.details() or "")
+    assert "30000 images of 48 bytes are above the limit of 1,048,576 bytes per message" in (
+        caught.value.details() or ""
+    )

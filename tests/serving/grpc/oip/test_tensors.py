@@ -112,13 +112,13 @@ BAD_PIXELS: dict[str, tuple[oip.ModelInferRequest, str]] = {
     "twice": (request(PIXELS, PIXELS), "the inputs are ['images', 'images']; send each of ['images'] once"),
     "unknown name": (
         request(tensor("image", "UINT8", 2, 8, 6, 1)),
-        "no input is named 'image': there are ['images']; did you mean 'images'?",
+        "no input is named 'image'; choose from ['images']; did you mean 'images'?",
     ),
     "both ways": (
         request(tensor("images", "UINT8", 2, 8, 6, 1, contents=Contents()), raw=(b"x",)),
-        "raw_input_contents and contents are both set; send all inputs in one way",
+        "raw_input_contents and contents are both set; use only one of them",
     ),
-    "too much raw": (request(PIXELS, raw=(b"", b"")), "1 inputs have 2 raw_input_contents; send one an input"),
+    "too much raw": (request(PIXELS, raw=(b"", b"")), "1 inputs have 2 raw_input_contents; send one per input"),
     "no values": (
         request(PIXELS),
         "input 'images' has 0 values in contents.uint_contents; UINT8 of shape [2, 8, 6, 1]",
@@ -129,7 +129,7 @@ BAD_PIXELS: dict[str, tuple[oip.ModelInferRequest, str]] = {
     ),
     "above 255": (
         request(tensor("images", "UINT8", 1, 8, 6, 1, contents=Contents(uint_contents=[256] * 48))),
-        "input 'images' has the value 256; UINT8 ends at 255",
+        "input 'images' has the value 256; the maximum of UINT8 is 255",
     ),
     "datatype": (
         request(tensor("images", "FP32", 2, 8, 6, 1)),
@@ -144,7 +144,7 @@ BAD_PIXELS: dict[str, tuple[oip.ModelInferRequest, str]] = {
     "negative": (request(tensor("images", "UINT8", -1, 8, 6, 1)), "has the shape [-1, 8, 6, 1]"),
     "huge": (
         request(tensor("images", "UINT8", 2**62, 8, 6, 1)),
-        "4611686018427387904 rows of input 'images' are above the limit of 100 a request",
+        "4611686018427387904 rows of input 'images' are above the limit of 100 per request",
     ),
     "too few bytes": (
         request(PIXELS, raw=(bytes(95),)),
@@ -173,7 +173,7 @@ BAD_PIXELS: dict[str, tuple[oip.ModelInferRequest, str]] = {
                 parameters={"shared_memory_region": oip.InferParameter(string_param="x")},
             )
         ),
-        "the parameter 'shared_memory_region' of 'images' is not supported; leave it out",
+        "the parameter 'shared_memory_region' of 'images' is not supported; omit it",
     ),
 }
 

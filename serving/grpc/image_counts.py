@@ -1,0 +1,53 @@
+"""Counts the images that a request sends or asks for, before its content is checked, for metrics and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from partedvae.oip.inference_pb2 import ModelInferRequest
+from partedvae.serving.grpc.converters import rows_in
+from partedvae.v1 import service_pb2 as pb
+
+MAX_ROWS_COUNTED = 2**32 - 1
+"""Maximum that an Open Inference Protocol shape adds to the count: the maximum of the shapes of `partedvae.v1`."""
+
+
+def image_count(request: Any) -> int:
+    """Return the number of images of a request, 0 for requests without images."""
+    count = _COUNTS.get(type(request))
+    return count(request) if count is not None else 0
+
+
+def _sent(request: pb.ExtractFeaturesRequest | pb.StreamFeaturesRequest | pb.ClassifyRequest) -> int:
+    return rows_in(request.images)
+
+
+def _generated(request: pb.GenerateRequest) -> int:
+    return request.count
+
+
+def _traversed(request: pb.TraverseRequest) -> int:
+    return request.prior.count + rows_in(request.images)
+
+
+def _transferred(request: pb.TransferAttributesRequest) -> int:
+    return rows_in(request.content) + rows_in(request.style_images)
+
+
+def _inferred(request: ModelInferRequest) -> int:
+    # Shapes are not checked yet, and may hold any signed 64-bit number.
+    rows = next((tensor.shape[0] for tensor in request.inputs if tensor.shape), 0)
+    return min(max(rows, 0), MAX_ROWS_COUNTED)
+
+
+_COUNTS: dict[type, Callable[[Any], int]] = {
+    pb.ExtractFeaturesRequest: _sent,
+    pb.StreamFeaturesRequest: _sent,
+    pb.ClassifyRequest: _sent,
+    pb.ReconstructRequest: _sent,
+    pb.GenerateRequest: _generated,
+    pb.TraverseRequest: _traversed,
+    pb.TransferAttributesRequest: _transferred,
+    ModelInferRequest: _inferred,
+}
