@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from partedvae.training.cli.train import data_option, share_processors
+from partedvae.training.cli.options import data_option, limit_openmp_spinning
 
 
 def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ def reproduce(
 
     Runs that were done before are not repeated, and one that was interrupted goes on where it stopped.
     """
-    share_processors()
+    limit_openmp_spinning()
     from partedvae.training.reproduce import experiments
     from partedvae.training.reproduce.runner import Plan, run_experiment
 

@@ -1,4 +1,4 @@
-"""Bad input at the doors of train, evaluate and describe: a clear message, exit code 1, nothing written."""
+"""Invalid input of train, evaluate and describe: a clear message, exit code 1, nothing written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 import partedvae.training.runs.data
-from partedvae.training.cli.train import describe, evaluate, train
+from partedvae.training.cli.describe import describe
+from partedvae.training.cli.evaluate import evaluate
+from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset
 from tests.training.figures.runs import load, write_run
 
@@ -86,7 +88,7 @@ def test_predictions_that_cannot_be_written_are_told_after_the_report(
     assert result.exit_code == 1
     assert "toys, recipe default" in result.output
     assert f"Error: --predictions {place} cannot be written: [Errno 17] File exists" in result.output
-    assert "name a file in a folder that you can write to" in result.output
+    assert "choose a file in a writable folder" in result.output
     assert CliRunner().invoke(evaluate, [str(run), "--predictions", str(tmp_path / "new" / "y.npz")]).exit_code == 0
     with np.load(tmp_path / "new" / "y.npz") as arrays:
         assert arrays["corner"].shape == arrays["shade"].shape == (64,)
