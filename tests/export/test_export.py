@@ -227,7 +227,7 @@ def test_a_missing_run_and_a_damaged_checkpoint_are_refused(small_run: Path, tmp
     shutil.copytree(small_run, unfinished)
     (unfinished / "checkpoint.pt").unlink()
     cases = {
-        tmp_path / "none": "is no run directory: config.json is missing",
+        tmp_path / "none": "is not a run directory: config.json is missing",
         damaged: "checkpoint.pt is damaged",
         unfinished: "has no checkpoint yet",
     }
@@ -247,9 +247,10 @@ def test_a_data_set_whose_classes_are_no_longer_the_runs_is_refused(
     monkeypatch.setattr("partedvae.training.runs.data.load_dataset", lambda name, data_dir: changed)
     result = CliRunner().invoke(export_command, [str(small_run), str(tmp_path / "mnist"), "--data", str(data_dir)])
     assert result.exit_code == 1
-    assert f"Error: mnist is not what {small_run} was trained on: the classes of its factor 'digit' are 'ten', '1'" in (
-        result.output
-    )
+    assert (
+        f"Error: mnist does not match the data that {small_run} was trained on: "
+        "the classes of its factor 'digit' are 'ten', '1'"
+    ) in result.output
     assert not (tmp_path / "mnist").exists()
 
 

@@ -1,1 +1,1 @@
-"""The training commands."""
+"""The commands of training: train, evaluate, describe, figures, reproduce, data."""

@@ -1,62 +1,49 @@
-"""The commands about data sets. Imports of PyTorch are inside the commands, so that asking for help is fast."""
+"""The commands `partedvae data …`. They import PyTorch when they run, so that --help is fast."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from partedvae.training.cli.train import data_option
+from partedvae.training.cli.command import ErrorReportingCommand
+from partedvae.training.cli.options import data_option
 
 
 @click.group()
 def data() -> None:
-    """List data sets, get them, check them."""
+    """List, download and check data sets."""
 
 
-@data.command("list")
+@data.command("list", cls=ErrorReportingCommand)
 @data_option
 def list_command(data_dir: Path) -> None:
-    """List the data sets and whether they are there."""
+    """List the data sets and whether their files are present."""
     from partedvae.training.data.summary import list_datasets
 
-    with _errors_shown():
-        click.echo(list_datasets(data_dir))
+    click.echo(list_datasets(data_dir))
 
 
-@data.command()
+@data.command(cls=ErrorReportingCommand)
 @click.argument("name")
 @data_option
 def get(name: str, data_dir: Path) -> None:
-    """Fetch or draw a data set, and verify it."""
+    """Download or draw a data set, and verify it."""
     from partedvae.training.data.registry import load_dataset
 
-    with _errors_shown():
-        dataset = load_dataset(name, data_dir)
+    dataset = load_dataset(name, data_dir)
     click.echo(f"{name} is ready: {len(dataset.train):,} training and {len(dataset.test):,} test images")
 
 
-@data.command()
+@data.command(cls=ErrorReportingCommand)
 @click.argument("name")
 @data_option
 def check(name: str, data_dir: Path) -> None:
-    """Load and verify a data set, and show what is in it.
+    """Verify a data set and show its contents.
 
-    It is fetched or drawn when it is not there. For your own images: partedvae data check folder:PATH
+    Downloads or draws the data set where it is missing. For your own images: partedvae data check folder:PATH
     """
     from partedvae.training.data.registry import load_dataset
     from partedvae.training.data.summary import summarise
 
-    with _errors_shown():
-        click.echo(summarise(load_dataset(name, data_dir)))
-
-
-@contextmanager
-def _errors_shown() -> Iterator[None]:
-    """Show what the user can mend as a message, without a traceback."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    click.echo(summarise(load_dataset(name, data_dir)))

@@ -1,4 +1,4 @@
-"""The command that draws a run's figures. What it needs is imported inside it, so that asking for help is fast."""
+"""The command `partedvae figures`. It imports PyTorch when it runs, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -6,40 +6,44 @@ from pathlib import Path
 
 import click
 
-from partedvae.training.cli.train import data_option
+from partedvae.training.cli.command import ErrorReportingCommand
+from partedvae.training.cli.options import data_option
 
 
-@click.command()
+@click.command(cls=ErrorReportingCommand)
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to write to.  [default: RUN_DIR/figures]",
+    help="Output folder.  [default: RUN_DIR/figures]",
 )
 @data_option
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the test images shown and of the samples drawn."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Random seed of the choice of test images and of the samples from the priors.",
 )
-@click.option("--only", multiple=True, metavar="NAME", help="Draw only this figure; may be given several times.")
+@click.option("--only", multiple=True, metavar="NAME", help="Draw only this figure; repeatable.")
 def figures(run_dir: Path, output: Path | None, data_dir: Path, seed: int, only: tuple[str, ...]) -> None:
-    """Draw the paper's figures from a run: one PNG each.
+    """Draw the paper's figures of a run, one PNG file per figure.
+
+    Figures that do not apply to the run's method are skipped.
 
     \b
-    traversal_z       each dimension of z on some images (Figures 4a, 4b, 6a)
+    traversal_z       each dimension of z from a few test images (Figures 4a, 4b, 6a)
     traversal_u       dimensions of u for each class (Figure 4c)
-    transfer          attribute transfer: z of some images in others (Figure 5)
-    factors           u of each factor over its prior (Figures 6b, 8)
+    transfer          attribute transfer: z of some images, u of others (Figure 5)
+    factors           u of each factor over the range of its prior (Figures 6b, 8)
     prior_density     modes of the prior with images along them (Figures 7, 10)
     class_traversals  each dimension of z for each class (Figure 9)
-    reconstructions   test images and what the decoder makes of them
-    prior_samples     images drawn from the priors, for each class
+    reconstructions   test images and their reconstructions
+    prior_samples     samples from the priors, for each class
     losses            training curves
     embedding         u and z of the test images, coloured by class
     """  # noqa: D301 - the escape tells click to keep the lines as they are
     from partedvae.training.figures.registry import draw_run
 
-    try:
-        for path in draw_run(run_dir, output, data_dir, seed=seed, only=only):
-            click.echo(path)
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    for path in draw_run(run_dir, output, data_dir, seed=seed, only=only):
+        click.echo(path)

@@ -1,4 +1,4 @@
-"""The command `reproduce`. Imports of PyTorch are inside it, so that asking for help is fast."""
+"""The command `partedvae reproduce`. It imports PyTorch when it runs, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from partedvae.training.cli.train import data_option, share_processors
+from partedvae.training.cli.command import ErrorReportingCommand
+from partedvae.training.cli.options import data_option, device_option, limit_openmp_spinning
 
 
 def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -14,52 +15,66 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not whole numbers with commas between, like 0,1,2") from None
+        raise click.BadParameter(f"{text!r} is not a comma-separated list of whole numbers, such as 0,1,2") from None
 
 
-@click.command()
+@click.command(cls=ErrorReportingCommand)
 @click.argument("experiment")
-@click.option("--seeds", callback=_seeds, default="0,1,2", show_default=True, help="A run for each.")
 @click.option(
-    "--budget",
-    type=click.Choice(["short", "full"]),
-    default="short",
-    show_default=True,
-    help="short: the default recipe, minutes a run on two cores; full: the paper's schedule, hours.",
+    "--seeds", callback=_seeds, default="0,1,2", show_default=True, help="Random seeds, one training run per seed."
 )
-@click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="default: minutes per run on two cores; paper: the paper's schedule, hours per run.",
+)
+@click.option("--budget", type=click.Choice(["short", "full"]), hidden=True, help="Former name of --recipe.")
+@click.option(
+    "--runs",
+    "runs_dir",
+    type=click.Path(path_type=Path),
+    default=Path("runs/reproduce"),
+    show_default=True,
+    help="Folder of the run directories.",
+)
 @click.option(
     "--results",
     "results_file",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("docs/results.json"),
     show_default=True,
-    help="File that keeps every result; the page is written beside it: RESULTS.md.",
+    help="JSON file of all results; the page RESULTS.md is written beside it.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@device_option
 @data_option
 def reproduce(
     experiment: str,
     seeds: tuple[int, ...],
-    budget: str,
+    recipe: str,
+    budget: str | None,
     runs_dir: Path,
     results_file: Path,
     device: str,
     data_dir: Path,
 ) -> None:
-    """Run an experiment of the paper: table1, table2, mnist-classifier, bc-ablation or figures.
+    """Run an experiment of the paper and add its results to the results page.
 
-    Runs that were done before are not repeated, and one that was interrupted goes on where it stopped.
+    EXPERIMENT is table1, table2, mnist-classifier, bc-ablation or figures. Finished runs are not repeated, and
+    interrupted ones are resumed.
     """
-    share_processors()
+    limit_openmp_spinning()
     from partedvae.training.reproduce import experiments
+    from partedvae.training.reproduce.results import RECIPE_OF_BUDGET
     from partedvae.training.reproduce.runner import Plan, run_experiment
 
     plan = Plan(
-        budget=budget, seeds=seeds, data_dir=data_dir, runs_dir=runs_dir, results_file=results_file, device=device
+        recipe=RECIPE_OF_BUDGET[budget] if budget else recipe,
+        seeds=seeds,
+        data_dir=data_dir,
+        runs_dir=runs_dir,
+        results_file=results_file,
+        device=device,
     )
-    try:
-        text = run_experiment(experiment, experiments.experiment(experiment), plan)
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(text, nl=False)
+    click.echo(run_experiment(experiment, experiments.experiment(experiment), plan), nl=False)

@@ -1,1 +1,1 @@
-"""The paper's figures, drawn from a run: images and latents in, one PNG each out."""
+"""The paper's figures, drawn from a run, one PNG file per figure."""

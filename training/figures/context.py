@@ -1,4 +1,4 @@
-"""What the figures are drawn from: a run's model, and a sample of its data set's test images as the model sees them."""
+"""The inputs of all figures: a run's model and a sample of encoded test images."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from partedvae.training.runs.data import load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
 
 SAMPLE = 3000
-"""Test images that are encoded; more would only cover each other in a scatter plot."""
+"""Largest number of test images that are encoded; more would overlap in a scatter plot."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoded:
-    """Some images with their labels and posterior means."""
+class EncodedImages:
+    """Images with their labels and posteriors."""
 
     split: Split
     """The images, in random order, and their labels."""
@@ -39,26 +39,26 @@ class Encoded:
     z: Gaussian
     """q(z | x), [images, z_dim]."""
     use_labels: tuple[bool, ...]
-    """For each factor, whether labels name the model's classes; where it saw none, classes are of its own making."""
+    """For each factor, whether training had labels of it; without labels, its classes are clusters in any order."""
 
     def latents(self, indices: Int[Tensor, " chosen"]) -> Latents:
-        """Return the posterior means of some of the images."""
+        """Return the posterior means of the images at some indices."""
         return Latents(self.u[indices], self.z.mean[indices])
 
     def latents_of(self, index: int) -> Latents:
-        """Return the posterior means of one image, vectors."""
+        """Return the posterior means of one image, without a batch dimension."""
         return Latents(self.u[index], self.z.mean[index])
 
     def classes(self, k: int) -> Int[Tensor, " images"]:
-        """Return the class of each image: its label, or where it has none the most probable class."""
+        """Return the class of each image: its label, or the most probable class where it has no label."""
         predicted, labels = self.predictions[:, k], self.split.labels[:, k]
         return torch.where(labels == UNLABELLED, predicted, labels) if self.use_labels[k] else predicted
 
     def recognised(self, k: int) -> Int[Tensor, " images"]:
-        """Return the class of each image that the model recognises, and -1 for the others.
+        """Return the class of each correctly classified image, and -1 for the others.
 
-        Traversals start at these: an image that the model takes for another class shows that mistake, not the class.
-        A model that recognises nothing is shown by the classes that it believes in.
+        Traversals start at these: a misclassified image shows the mistake and not its class. Where no image is
+        classified correctly, the predicted classes are returned.
         """
         predicted = self.predictions[:, k]
         right = torch.where(predicted == self.classes(k), predicted, UNLABELLED)
@@ -66,26 +66,26 @@ class Encoded:
 
 
 class Base(NamedTuple):
-    """A test image that traversals start at."""
+    """A test image at which traversals start."""
 
     class_index: int
-    """Its class of the main factor; -1 where there is no factor."""
+    """Class of the main factor; -1 where there is no factor."""
     name: str
-    """That class in words."""
+    """Title that names the class."""
     latents: Latents
-    """Its posterior means, vectors."""
+    """Posterior means, without a batch dimension."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A run and what is needed of it; each part is loaded when a figure first asks for it."""
+class FigureContext:
+    """A run and the parts that figures use; each part is loaded when it is first used."""
 
     run: RunDirectory
-    """The run."""
+    """Directory of the run."""
     data_dir: Path
     """Folder of the data sets."""
     seed: int
-    """Decides which test images are shown, and what is drawn from the priors."""
+    """Random seed of the choice of test images and of the samples from the priors."""
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -99,30 +99,30 @@ class Subject:
         return model.requires_grad_(False)
 
     @cached_property
-    def encoded(self) -> Encoded:
-        """At most SAMPLE random test images as the model sees them."""
+    def encoded(self) -> EncodedImages:
+        """At most SAMPLE random test images, encoded."""
         test = load_run_dataset(self.run, self.data_dir).test
         if not len(test):
-            raise ValueError(f"{self.config.dataset} has no test images, and the figures show test images; add some")
+            raise ValueError(f"{self.config.dataset} has no test images, which the figures show; add some")
         return encode_sample(self.model, test, self.config, self.label_counts, self.generator())
 
     @cached_property
     def label_counts(self) -> dict[str, int]:
-        """Labels of each factor that training had."""
+        """Number of training labels of each factor."""
         return self.run.load_label_counts()
 
     @property
     def factors(self) -> tuple[FactorConfig, ...]:
-        """The class variables, with classes that are numbered where no label ever gave them their names' meaning."""
+        """The class variables; the classes of a factor without training labels are numbered instead of named."""
         return tuple(named_classes(factor, self.label_counts[factor.name]) for factor in self.config.model.factors)
 
     @property
     def main_factor(self) -> int:
-        """Index of the factor with the most classes: figures of one factor show it."""
+        """Index of the factor with the most classes, which figures of a single factor show."""
         return max(range(len(self.factors)), key=lambda k: len(self.factors[k].classes))
 
     def generator(self) -> torch.Generator:
-        """Return fresh random numbers: a figure looks the same whatever was drawn before it."""
+        """Return a newly seeded generator: a figure does not depend on the figures drawn before it."""
         return torch.Generator().manual_seed(self.seed)
 
     def modes(self, k: int) -> Gaussian:
@@ -130,16 +130,16 @@ class Subject:
         return list(self.model.class_factors())[k].prior_modes()
 
     def prior_base(self) -> Latents:
-        """Return the latents that the priors hold most likely: z = 0, each u_k at its most probable class's mean."""
+        """Return the most probable latents of the priors: z = 0, each u_k at the mean of its most probable class."""
         means = []
         for k, factor in enumerate(self.factors):
             means.append(self.modes(k).mean[factor.prior.index(max(factor.prior))])
         return Latents(torch.cat(means), torch.zeros(self.config.model.z_dim))
 
     def bases(self, count: int) -> list[Base]:
-        """Return at most `count` recognised test images of different classes of the main factor.
+        """Return at most `count` correctly classified test images of different classes of the main factor.
 
-        Where there is no factor they are any test images.
+        Without factors, any test images are returned.
         """
         encoded = self.encoded
         if not self.factors:
@@ -149,7 +149,7 @@ class Subject:
             ]
         k = self.main_factor
         classes = encoded.recognised(k).tolist()
-        # The images' order is random already, so that the first of each class will do.
+        # The images are in random order already, so the first image of each class is a random one.
         firsts = {found: classes.index(found) for found in dict.fromkeys(classes) if found != UNLABELLED}
         factor = self.factors[k]
         return [
@@ -160,15 +160,23 @@ class Subject:
 
 def encode_sample(
     model: PartedVAE, test: Split, config: TrainConfig, label_counts: Mapping[str, int], generator: torch.Generator
-) -> Encoded:
-    """Encode at most SAMPLE images of a split, in random order: files are often sorted by class."""
+) -> EncodedImages:
+    """Encode at most SAMPLE images of a split in random order, because files are often sorted by class.
+
+    Args:
+        model: the trained model.
+        test: the split.
+        config: the run's configuration.
+        label_counts: number of training labels of each factor.
+        generator: draws the sample.
+    """
     split = test.take(torch.randperm(len(test), generator=generator)[:SAMPLE])
     found = [posterior for _, posterior in posteriors(model, split.images, config)]
     columns = [
         torch.cat([one.factors[k].logits for one in found]).argmax(dim=1) for k in range(len(config.model.factors))
     ]
     predictions = torch.stack(columns, dim=1) if columns else torch.empty(len(split), 0, dtype=torch.int64)
-    return Encoded(
+    return EncodedImages(
         split=split,
         predictions=predictions,
         u=torch.cat([one.u_mean for one in found]),
@@ -178,7 +186,7 @@ def encode_sample(
 
 
 def named_classes(factor: FactorConfig, labels: int) -> FactorConfig:
-    """Return the factor as it is to be shown: without labels of it in training, a class has no name but its number."""
+    """Return a factor with the class names to display: numbered clusters if it had no labels in training."""
     if labels:
         return factor
     classes = tuple(f"cluster {i + 1}" for i in range(len(factor.classes)))

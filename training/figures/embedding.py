@@ -1,4 +1,4 @@
-"""u against z of the test images, coloured by class: u should fall into a cloud for each class, and z should not."""
+"""Scatter plots of u and z of the test images: u should form one cluster per class, z should not."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from partedvae.training.config.architecture import FactorConfig
-from partedvae.training.figures.context import Subject
+from partedvae.training.figures.context import FigureContext
 from partedvae.training.figures.factor_axes import class_colour
 from partedvae.training.figures.latents import u_slice
 from partedvae.training.figures.layout import DPI, TEXT, TITLE
 
 PAIR_SIZE = (13.5, 5.8)
-"""Inches of u and z of one factor side by side; smaller where there are many factors."""
+"""Width and height in inches of one factor's plots of u and z; smaller where there are several factors."""
 BINS = 50
-"""Bins of a histogram, over all classes."""
+"""Bins of a histogram over all classes."""
 
 
 class Plane(NamedTuple):
-    """Points in the plane of their two principal components."""
+    """Points projected to their two principal components."""
 
     points: Float[np.ndarray, "images 2"]
     """The coordinates."""
     axis_names: tuple[str, str]
-    """What the two axes are, with their shares of the variance."""
+    """Labels of the two axes, with their shares of the variance."""
 
 
-def embedding(subject: Subject) -> Figure:
-    """u_k and z of the test images by factor, coloured by the class."""
-    encoded, count = subject.encoded, len(subject.factors)
+def embedding(context: FigureContext) -> Figure:
+    """Draw u_k and z of the test images for each factor, coloured by class."""
+    encoded, count = context.encoded, len(context.factors)
     pairs_across = 1 if count == 1 else 2
     lines = -(-count // pairs_across)
     size = (PAIR_SIZE[0], PAIR_SIZE[1] / pairs_across * 1.15 * lines + 1.0)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
-    # Constrained layout, chosen above, has these; matplotlib's types speak of any engine or none.
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # it is the constrained one
+    # The stubs of matplotlib do not know which layout engine is in use.
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # the constrained one
     figure.suptitle("Class-related u and class-independent z of test images", fontsize=TITLE, fontweight="bold")
     figure.supxlabel(
         "Each point is the posterior mean of a test image, in the plane of the two principal components (in brackets, "
         "their share of the variance).\n"
-        "Nothing was fitted to the classes; those that overlap here may be apart in other dimensions.",
+        "The projection does not use the classes; classes that overlap here may be separate in other dimensions.",
         fontsize=TEXT,
         color="0.3",
     )
     grid = figure.subplots(lines, 2 * pairs_across, squeeze=False).flatten()
-    for k, factor in enumerate(subject.factors):
+    for k, factor in enumerate(context.factors):
         labels = encoded.classes(k).numpy()
         left, right = grid[2 * k], grid[2 * k + 1]
-        u = encoded.u[:, u_slice(subject.config.model, k)].numpy()
+        u = encoded.u[:, u_slice(context.config.model, k)].numpy()
         _draw(left, f"u of {factor.name}", u, labels, factor)
         _draw(right, f"z, by {factor.name}", encoded.z.mean.numpy(), labels, factor)
         handles, names = left.get_legend_handles_labels()
@@ -64,9 +64,9 @@ def embedding(subject: Subject) -> Figure:
 
 
 def principal_plane(features: Float[np.ndarray, "images dims"]) -> Plane:
-    """Project features of two dimensions or more to their two principal components."""
+    """Project features of at least two dimensions to their two principal components."""
     if (features == features[0]).all():
-        # A dead encoder, or a single image: no direction has any variance to have a share of.
+        # A collapsed encoder or a single image: there is no variance to explain.
         points, shares = np.zeros_like(features[:, :2]), np.zeros(2)
     else:
         pca = PCA(n_components=2, svd_solver="full")
@@ -82,13 +82,13 @@ def _draw(
     labels: Int[np.ndarray, " images"],
     factor: FactorConfig,
 ) -> None:
-    """Draw a scatter plot, or histograms of features that have one dimension."""
+    """Draw a scatter plot, or one histogram per class of one-dimensional features."""
     count = len(factor.classes)
     if features.shape[1] == 1:
         edges = np.histogram_bin_edges(features, BINS)
         for i, name in enumerate(factor.classes):
             axes.hist(features[labels == i, 0], edges.tolist(), color=class_colour(i, count), alpha=0.6, label=name)
-        names = ("its one dimension", "images")
+        names = ("value", "images")
     else:
         points, names = principal_plane(features)
         for i, name in enumerate(factor.classes):

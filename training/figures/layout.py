@@ -1,4 +1,4 @@
-"""Blocks of images on a white page, placed in whole pixels so that their place blurs no image."""
+"""Panels of images on a white page, aligned to whole pixels so that images are not resampled."""
 
 from __future__ import annotations
 
@@ -18,84 +18,91 @@ from torch import Tensor
 from torch.nn import functional
 
 DPI = 100
-"""Pixels an inch: with it a point is 1.39 pixels."""
+"""Pixels per inch; a point is 1.39 pixels."""
 WIDTH, LEAST_WIDTH = 1400, 900
-"""Pixels that a page may take, and takes at least: a README shows it at about two thirds."""
+"""Maximum and minimum width of a page in pixels; a README shows it at about two thirds."""
 MARGIN, SPACE, GAP, LEAD_GAP = 16, 28, 2, 12
-"""Pixels around the page, between panels, between images, and after images that are set apart."""
+"""Pixels around the page, between panels, between images, and after leading rows and columns."""
 LARGEST = 112
-"""Pixels of width of the largest image."""
+"""Maximum width of an image in pixels."""
 TONE = 4
-"""Steps of brightness, of 255, in images that are interpolated."""
+"""Quantisation step of the brightness (0 to 255) of interpolated images."""
 TITLE, TEXT = 15, 11
 """Font sizes in points."""
 LINE, CHARACTER = 20, 8.6
-"""Pixels of a line of text and, about, of a character in it."""
+"""Height of a line of text and approximate width of a character, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A block of images with its labels."""
+    """A grid of images with its labels."""
 
     images: UInt8[Tensor, "rows columns height width channels"]
     """Grey or RGB."""
     title: str = ""
-    """Above it."""
+    """Title above the panel."""
     row_labels: Sequence[str] = ()
-    """Left of it; none, or one a row."""
+    """Labels on the left: none, or one per row."""
     column_labels: Sequence[str] = ()
-    """Above the images; none, or one a column, of which some may be empty."""
+    """Labels above the images: none, or one per column; a label may be empty."""
     lead: int = 0
-    """So many rows and columns at the beginning are set apart from the others."""
+    """Number of leading rows and columns that are set apart from the others."""
     plot: Callable[[Axes], None] | None = None
-    """Draws above the images, where column i spans i - 0.5 to i + 0.5 of the x axis."""
+    """Draws a plot above the images; column i spans i - 0.5 to i + 0.5 of its x axis."""
     plot_height: int = 0
-    """Pixels that it gets."""
+    """Height of the plot in pixels."""
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """The measures, in pixels, that all panels of a page share."""
+    """Dimensions in pixels that all panels of a page share."""
 
     cell: tuple[int, int]
     """Height and width of an image."""
     lefts: tuple[int, ...]
-    """Width of the row labels at each place in a line of panels."""
+    """Width of the row labels at each position in a line of panels."""
     title: int
     """Height of the panels' titles."""
     columns: int
     """Height of the column labels."""
 
     def extent(self, count: int, axis: int, lead: int) -> int:
-        """Pixels of `count` images along an axis."""
+        """Return the size of `count` images along an axis, in pixels."""
         return self.offset(count - 1, axis, lead) + self.cell[axis]
 
     def offset(self, index: int, axis: int, lead: int) -> int:
-        """Pixels before an image along an axis."""
+        """Return the position of an image along an axis, in pixels."""
         return index * (self.cell[axis] + GAP) + (LEAD_GAP if 0 < lead <= index else 0)
 
     def height(self, panel: Panel) -> int:
-        """Pixels of a panel but for its plot."""
+        """Return the height of a panel without its plot, in pixels."""
         return self.title + self.columns + self.extent(panel.images.shape[0], 0, panel.lead)
 
     def width(self, panel: Panel) -> int:
-        """Pixels of a panel's images."""
+        """Return the width of a panel's images, in pixels."""
         return self.extent(panel.images.shape[1], 1, panel.lead)
 
 
 def balanced(count: int, most: int) -> int:
-    """Return how many of `count` panels to put side by side, at most `most`, so that the last line is not lonely."""
+    """Return the number of panels per line, at most `most`, that fills lines evenly with `count` panels."""
     return math.ceil(count / math.ceil(count / most))
 
 
 def draw_panels(panels: Sequence[Panel], *, title: str, note: str, across: int = 1) -> Figure:
-    """Draw panels, `across` of them side by side, under a title and a note that tells what there is to see."""
+    """Draw a page of panels.
+
+    Args:
+        panels: the panels, in reading order.
+        title: heading of the page.
+        note: explanation below the title.
+        across: number of panels per line.
+    """
     grid = _measure(panels, across)
     lines = [panels[start : start + across] for start in range(0, len(panels), across)]
     plots = [max(panel.plot_height for panel in line) for line in lines]
     heights = [max(map(grid.height, line)) + plot for line, plot in zip(lines, plots, strict=True)]
     widest = max(grid.width(panel) for panel in panels)
-    # Where the images of each place in a line begin: behind the places before them, and their own row labels.
+    # Left edges of the images at each position in a line, after the previous panels and the panel's own row labels.
     starts = [MARGIN + position * (widest + SPACE) + sum(grid.lefts[: position + 1]) for position in range(across)]
     width = max(LEAST_WIDTH, starts[-1] + widest + MARGIN)
     note_lines = textwrap.wrap(note, int((width - 2 * MARGIN) / CHARACTER))
@@ -111,7 +118,7 @@ def draw_panels(panels: Sequence[Panel], *, title: str, note: str, across: int =
 
 
 class _Page:
-    """A figure whose things are placed in pixels from the top left corner."""
+    """A figure with coordinates in pixels from the top left corner."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -131,8 +138,8 @@ class _Page:
 def _measure(panels: Sequence[Panel], across: int) -> _Grid:
     lefts = tuple(max(_label_width(panel) for panel in panels[position::across]) for position in range(across))
     columns = max(panel.images.shape[1] for panel in panels)
-    room = WIDTH - 2 * MARGIN - (across - 1) * SPACE - sum(lefts)
-    cell = cell_size(panels[0].images.shape[2:4], room // (across * columns) - GAP)
+    available = WIDTH - 2 * MARGIN - (across - 1) * SPACE - sum(lefts)
+    cell = cell_size(panels[0].images.shape[2:4], available // (across * columns) - GAP)
     return _Grid(
         cell=cell,
         lefts=lefts,
@@ -174,7 +181,7 @@ def _draw_panel(page: _Page, panel: Panel, grid: _Grid, left: int, y: int, plot:
 
 
 def _column_labels(panel: Panel, cell_width: int) -> list[tuple[int, str]]:
-    """Return column and text of the labels, wrapped so that neighbours do not touch."""
+    """Return column and text of the labels, wrapped so that neighbours do not overlap."""
     places = [column for column, text in enumerate(panel.column_labels) if text]
     free = min((after - before for before, after in pairwise(places)), default=len(panel.column_labels))
     characters = max(3, int(free * (cell_width + GAP) / CHARACTER))
@@ -183,12 +190,12 @@ def _column_labels(panel: Panel, cell_width: int) -> list[tuple[int, str]]:
 
 
 def shortened(text: str, characters: int) -> str:
-    """Cut a text to a number of characters."""
+    """Truncate a text to a number of characters."""
     return text if len(text) <= characters else text[: max(1, characters - 1)] + "…"
 
 
 def _mosaic(panel: Panel, grid: _Grid) -> UInt8[np.ndarray, "height width 3"]:
-    """Put a panel's images beside each other on white."""
+    """Return the images of a panel as one picture on a white background."""
     rows, columns, _, _, channels = panel.images.shape
     images = resized(panel.images.flatten(0, 1), grid.cell).unflatten(0, (rows, columns))
     coloured = images.expand(*images.shape[:-1], 3) if channels == 1 else images
@@ -203,13 +210,13 @@ def _mosaic(panel: Panel, grid: _Grid) -> UInt8[np.ndarray, "height width 3"]:
     return canvas
 
 
-def cell_size(image_size: Sequence[int], room: int) -> tuple[int, int]:
-    """Return height and width at which to show images in `room` pixels of width: a whole multiple where there is room.
+def cell_size(image_size: Sequence[int], available: int) -> tuple[int, int]:
+    """Return the displayed height and width of images for an available width in pixels.
 
-    Small images stay crisp when each of their pixels is a square; a broken multiple would make some squares larger.
+    Small images are enlarged by a whole factor, so that all of their pixels have the same size.
     """
     height, width = image_size
-    shown = max(8, min(room, LARGEST))
+    shown = max(8, min(available, LARGEST))
     scale = shown // width if shown >= 2 * width else shown / width
     return max(1, round(height * scale)), max(1, round(width * scale))
 
@@ -217,9 +224,9 @@ def cell_size(image_size: Sequence[int], room: int) -> tuple[int, int]:
 def resized(
     images: UInt8[Tensor, "count height width channels"], size: tuple[int, int]
 ) -> UInt8[Tensor, "count h w c"]:
-    """Resize images: pixels become squares at whole multiples, and are interpolated otherwise.
+    """Resize images: by repeating pixels for a whole factor, by interpolation otherwise.
 
-    Interpolated pixels are rounded to TONE, which halves the PNG of a page of faces and which no eye sees.
+    Interpolated pixels are rounded to multiples of TONE, which is invisible and halves the size of a PNG of faces.
     """
     height, width = images.shape[1:3]
     if size[0] % height == 0 and size[1] % width == 0:

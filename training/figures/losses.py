@@ -1,4 +1,4 @@
-"""Training curves out of metrics.jsonl, in small panels."""
+"""Training curves from metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.figures.context import Subject
+from partedvae.training.figures.context import FigureContext
 from partedvae.training.figures.layout import DPI, TEXT, TITLE
 from partedvae.training.runs.directory import RunDirectory
 
@@ -19,38 +19,38 @@ PANELS_ACROSS = 3
 PANEL_SIZE = (4.5, 3.2)
 """Width and height in inches."""
 ACCURACY = "test/accuracy/"
-"""How metrics.jsonl begins the names of accuracies; the factor's name follows."""
+"""Prefix of the accuracies in metrics.jsonl; the name of the factor follows."""
 
 
 class Curve(NamedTuple):
-    """One line of a panel."""
+    """One curve of a panel."""
 
     label: str
-    """Its name in the legend."""
+    """Name in the legend."""
     values: list[float]
-    """One an epoch."""
+    """One value per epoch."""
     dashed: bool = False
-    """Whether it is a target rather than a measurement."""
+    """Whether to draw it dashed, as a target instead of a measurement."""
 
 
 def read_metrics(run: RunDirectory) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl, one an epoch; none where no epoch has ended yet."""
+    """Return the entries of metrics.jsonl, one per epoch; empty before the end of the first epoch."""
     path = run.path / "metrics.jsonl"
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def losses(subject: Subject) -> Figure:
-    """Reconstruction, KL of z and u with their capacities, accuracies and the terms of q(c), by epoch."""
-    config = subject.config
-    rows = read_metrics(subject.run)
+def losses(context: FigureContext) -> Figure:
+    """Draw reconstruction error, KL of z and u with their capacities, accuracies and the terms of q(c) per epoch."""
+    config = context.config
+    rows = read_metrics(context.run)
     panels = {title: curves for title, curves in curves_of(rows, config).items() if curves}
     lines = -(-len(panels) // PANELS_ACROSS)
     size = (PANEL_SIZE[0] * PANELS_ACROSS, PANEL_SIZE[1] * lines + 0.5)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
-    # Constrained layout, chosen above, has these; matplotlib's types speak of any engine or none.
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # it is the constrained one
+    # The stubs of matplotlib do not know which layout engine is in use.
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # the constrained one
     figure.suptitle(
         f"{config.dataset}, {config.method}, recipe {config.recipe}, {config.labels} labels, seed {config.seed}",
         fontsize=TITLE,
@@ -67,7 +67,7 @@ def losses(subject: Subject) -> Figure:
 
 
 def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list[Curve]]:
-    """Return the curves by their panel's title; what a run did not measure is left out."""
+    """Return the curves of each panel by its title, without those that the run did not measure."""
 
     def measured(**keys: str) -> list[Curve]:
         return [
@@ -107,7 +107,7 @@ def _draw(axes: Axes, title: str, epochs: list[int], curves: list[Curve]) -> Non
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     if title == "test accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-        # The margin above a perfect score would promise more than 100%.
+        # No margin above 100%.
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))
     axes.tick_params(labelsize=TEXT - 1)
     axes.grid(color="0.9")

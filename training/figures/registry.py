@@ -1,4 +1,4 @@
-"""All figures by name, and drawing those of a run that fit it."""
+"""The figures by name, and the function that draws those of a run."""
 
 from __future__ import annotations
 
@@ -15,94 +15,91 @@ from PIL import Image
 from partedvae.common.atomic_write import atomic_write
 from partedvae.common.suggest import lookup
 from partedvae.training.figures import embedding, factor_axes, losses, samples, traversals
-from partedvae.training.figures.context import Subject
+from partedvae.training.figures.context import FigureContext
 from partedvae.training.runs.directory import RunDirectory
 
-Misfit = Callable[[Subject], str | None]
-"""Tells why a run has no such figure; None where it has."""
+
+def _requires_decoder(context: FigureContext) -> str | None:
+    """Skip figures of decoded images and latents for the method that trains neither."""
+    return "method 'classifier' trains no decoder and no latents" if context.config.method == "classifier" else None
 
 
-def images(subject: Subject) -> str | None:
-    """Refuse figures of decoded images and latents where the method trains neither."""
-    return "method 'classifier' trains no decoder and no latents" if subject.config.method == "classifier" else None
+def _requires_classes(context: FigureContext) -> str | None:
+    """Skip figures of classes for the baselines, which have z alone."""
+    no_classes = None if context.factors else f"method {context.config.method!r} has no classes"
+    return _requires_decoder(context) or no_classes
 
 
-def classes(subject: Subject) -> str | None:
-    """Refuse figures of classes to the baselines, which have z alone."""
-    without = None if subject.factors else f"method {subject.config.method!r} has no classes"
-    return images(subject) or without
-
-
-def axes_of_u(subject: Subject) -> str | None:
-    """Refuse an axis for each factor where there is one factor, with many dimensions: one axis would not show it."""
-    if classes(subject) or len(subject.factors) > 1 or subject.factors[0].u_dim == 1:
-        return classes(subject)
+def _requires_one_axis_per_factor(context: FigureContext) -> str | None:
+    """Skip the figure of one axis per factor for a single factor of many dimensions, which one axis does not show."""
+    if _requires_classes(context) or len(context.factors) > 1 or context.factors[0].u_dim == 1:
+        return _requires_classes(context)
     return (
-        "it shows several factors, or a u of one dimension, and this run has one factor with a u of "
-        f"{subject.factors[0].u_dim}; traversal_u shows its classes"
+        "it needs several factors or a u of one dimension, and this run has one factor with a u of "
+        f"{context.factors[0].u_dim} dimensions; see traversal_u for its classes"
     )
 
 
-def epochs(subject: Subject) -> str | None:
-    """Refuse figures of the training before an epoch has ended."""
-    return None if losses.read_metrics(subject.run) else "no epoch of it has ended: there is no metrics.jsonl"
+def _requires_metrics(context: FigureContext) -> str | None:
+    """Skip training curves before the end of the first epoch."""
+    return None if losses.read_metrics(context.run) else "no epoch has ended yet (there is no metrics.jsonl)"
 
 
 class FigureKind(NamedTuple):
     """One figure."""
 
-    draw: Callable[[Subject], Figure]
-    """Computes and draws it."""
-    misfit: Misfit
-    """Tells why a run cannot have it."""
+    draw: Callable[[FigureContext], Figure]
+    """Computes and draws the figure."""
+    skip_reason: Callable[[FigureContext], str | None]
+    """Returns why the figure cannot be drawn for a run; None where it can."""
 
 
 FIGURES: dict[str, FigureKind] = {
-    "traversal_z": FigureKind(traversals.traversal_z, images),
-    "traversal_u": FigureKind(traversals.traversal_u, classes),
-    "transfer": FigureKind(samples.attribute_transfer, classes),
-    "factors": FigureKind(factor_axes.factors, axes_of_u),
-    "prior_density": FigureKind(factor_axes.prior_density, classes),
-    "class_traversals": FigureKind(traversals.class_traversals, classes),
-    "reconstructions": FigureKind(samples.reconstructions, images),
-    "prior_samples": FigureKind(samples.prior_samples, classes),
-    "losses": FigureKind(losses.losses, epochs),
-    "embedding": FigureKind(embedding.embedding, classes),
+    "traversal_z": FigureKind(traversals.traversal_z, _requires_decoder),
+    "traversal_u": FigureKind(traversals.traversal_u, _requires_classes),
+    "transfer": FigureKind(samples.attribute_transfer, _requires_classes),
+    "factors": FigureKind(factor_axes.factors, _requires_one_axis_per_factor),
+    "prior_density": FigureKind(factor_axes.prior_density, _requires_classes),
+    "class_traversals": FigureKind(traversals.class_traversals, _requires_classes),
+    "reconstructions": FigureKind(samples.reconstructions, _requires_decoder),
+    "prior_samples": FigureKind(samples.prior_samples, _requires_classes),
+    "losses": FigureKind(losses.losses, _requires_metrics),
+    "embedding": FigureKind(embedding.embedding, _requires_classes),
 }
 
 
 def draw_run(
     run_dir: Path, output: Path | None, data_dir: Path, *, seed: int = 0, only: Sequence[str] = ()
 ) -> Iterator[Path]:
-    """Draw a run's figures, yielding each file when it is there.
+    """Draw a run's figures and yield the path of each file as soon as it is written.
 
     Args:
         run_dir: a run directory with a checkpoint.
         output: folder to write to; None is `figures` in the run directory.
         data_dir: folder of the data sets.
-        seed: decides which test images are shown, and what is drawn from the priors.
-        only: names of figures to draw; empty draws all that fit.
+        seed: random seed of the choice of test images and of the samples from the priors.
+        only: names of the figures to draw; empty draws all that apply to the run.
 
     Raises:
-        ValueError: the run or its data set cannot be had, no figure has such a name, or one does not fit the run.
+        ValueError: the run or its data set is not available, a figure is unknown, or a named one does not apply.
     """
-    subject = Subject(run=RunDirectory(run_dir), data_dir=data_dir, seed=seed)
+    context = FigureContext(run=RunDirectory(run_dir), data_dir=data_dir, seed=seed)
     chosen = {name: lookup("figure", name, FIGURES) for name in only or FIGURES}
-    misfits = {name: kind.misfit(subject) for name, kind in chosen.items()}
-    for name, reason in misfits.items():
+    skip_reasons = {name: kind.skip_reason(context) for name, kind in chosen.items()}
+    for name, reason in skip_reasons.items():
         if reason and only:
-            raise ValueError(f"--only {name} does not fit {run_dir}: {reason}")
+            raise ValueError(f"--only {name} does not apply to {run_dir}: {reason}")
     folder = output or run_dir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for name, kind in chosen.items():
-        if misfits[name] is None:
-            yield _draw(subject, kind, folder / f"{name}.png")
+        if skip_reasons[name] is None:
+            yield _draw(context, kind, folder / f"{name}.png")
 
 
-def _draw(subject: Subject, kind: FigureKind, path: Path) -> Path:
-    # A user's own matplotlibrc must not change the figures; and no class name is a formula.
+def _draw(context: FigureContext, kind: FigureKind, path: Path) -> Path:
+    # Ignore the user's matplotlibrc, and do not parse class names as formulas.
     with style.context(["default", {"text.parse_math": False}]):
-        canvas = FigureCanvasAgg(kind.draw(subject))
+        canvas = FigureCanvasAgg(kind.draw(context))
         canvas.draw()
     page = np.asarray(canvas.buffer_rgba())[..., :3]
     is_grey = bool((page == page[..., :1]).all())

@@ -1,4 +1,4 @@
-"""Test images beside what the model makes of them, their z in other images (Figure 5), and images out of the priors."""
+"""Reconstructions, attribute transfer (Figure 5) and samples from the priors."""
 
 from __future__ import annotations
 
@@ -8,71 +8,71 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from partedvae.training.config.architecture import FactorConfig
-from partedvae.training.figures.context import Subject
+from partedvae.training.figures.context import FigureContext
 from partedvae.training.figures.latents import Latents, decode, transfer, u_slice
 from partedvae.training.figures.layout import Panel, balanced, draw_panels
 from partedvae.training.model.distributions import Gaussian
 
 TRANSFER_ROWS, TRANSFER_COLUMNS = 8, 10
-"""Images whose class and u are kept, at least (one for each class where there are more), and images that give z."""
+"""Minimum number of target images (at least one per class), and number of source images."""
 RECONSTRUCTED = 20
-"""Test images in a line of the reconstructions, of all its classes together."""
+"""Number of test images per line of the reconstructions."""
 SAMPLES = 10
-"""Draws from the priors for each class."""
+"""Number of samples from the priors per class."""
 
 
-def reconstructions(subject: Subject) -> Figure:
-    """Put some test images of every class over their reconstructions from the posterior means."""
-    encoded = subject.encoded
+def reconstructions(context: FigureContext) -> Figure:
+    """Draw test images of every class above their reconstructions from the posterior means."""
+    encoded = context.encoded
     groups = {
         f"{factor.name}: {name}": torch.nonzero(encoded.classes(k) == i).flatten()
-        for k, factor in enumerate(subject.factors)
+        for k, factor in enumerate(context.factors)
         for i, name in enumerate(factor.classes)
     }
-    there = {title: indices for title, indices in groups.items() if len(indices)}
-    if not there:
-        there = {"": torch.arange(len(encoded.split))}
-    across = balanced(len(there), 5)
+    shown = {title: indices for title, indices in groups.items() if len(indices)}
+    if not shown:
+        shown = {"": torch.arange(len(encoded.split))}
+    across = balanced(len(shown), 5)
     panels = []
-    for title, indices in there.items():
+    for title, indices in shown.items():
         chosen = indices[: RECONSTRUCTED // across]
-        images = torch.stack([encoded.split.images[chosen], decode(subject.model, encoded.latents(chosen))])
+        images = torch.stack([encoded.split.images[chosen], decode(context.model, encoded.latents(chosen))])
         panels.append(Panel(images=images, title=title))
     return draw_panels(
         panels,
         title="Reconstructions",
-        note="Above, test images of each class; below, what the decoder makes of their posterior means.",
+        note="Above, test images of each class; below, their reconstructions from the posterior means.",
         across=across,
     )
 
 
-def attribute_transfer(subject: Subject) -> Figure:
-    """Figure 5: the z of the first row's images goes into the images of the leftmost column."""
-    encoded = subject.encoded
-    keep = spread(encoded.recognised(subject.main_factor), TRANSFER_ROWS)
+def attribute_transfer(context: FigureContext) -> Figure:
+    """Draw Figure 5: the images of the leftmost column with the z of the images of the first row."""
+    encoded = context.encoded
+    targets = spread(encoded.recognised(context.main_factor), TRANSFER_ROWS)
     others = torch.ones(len(encoded.u), dtype=torch.bool)
-    # An image that gives its z to itself would be a mere reconstruction; a tiny test set has no choice.
-    others[keep] = len(others) < len(keep) + TRANSFER_COLUMNS
-    give = torch.nonzero(others).flatten()[:TRANSFER_COLUMNS]
-    mixed = decode(subject.model, transfer(encoded.latents(keep), encoded.latents(give)))
-    images = framed(encoded.split.images[give], encoded.split.images[keep], mixed)
+    # A target is no source, since its own z would only reconstruct it, unless the test set is too small.
+    others[targets] = len(others) < len(targets) + TRANSFER_COLUMNS
+    sources = torch.nonzero(others).flatten()[:TRANSFER_COLUMNS]
+    mixed = decode(context.model, transfer(encoded.latents(targets), encoded.latents(sources)))
+    images = framed(encoded.split.images[sources], encoded.split.images[targets], mixed)
     return draw_panels(
         [Panel(images=images, lead=1)],
         title="Attribute transfer",
-        note="The leftmost test images keep their class and u; the test images of the first row give their z: all "
-        "but the class. (The paper's Figure 5.)",
+        note="Each image combines the class and u of the test image on the left with the z (all class-independent "
+        "features) of the test image above. (The paper's Figure 5.)",
     )
 
 
 def spread(classes: Tensor, least: int) -> Tensor:
-    """Return the first image of each class, then the second of each, until there are `least` and one of each class.
+    """Return images of all classes in turn, at least `least` of them and at least one per class.
 
     Args:
-        classes: the class of each image, -1 for images not to be chosen.
-        least: how many to return, if there are so many.
+        classes: class of each image; -1 excludes an image.
+        least: minimum number of images, if there are so many.
 
     Returns:
-        The images' indices, sorted by class.
+        Indices of the images, sorted by class.
     """
     found = [torch.nonzero(classes == i).flatten() for i in range(int(classes.max()) + 1)]
     turns = [(turn, i) for i, indices in enumerate(found) for turn in range(len(indices))]
@@ -86,30 +86,30 @@ def framed(
     first_column: UInt8[Tensor, "rows height width channels"],
     inner: UInt8[Tensor, "rows columns height width channels"],
 ) -> UInt8[Tensor, "rows_1 columns_1 height width channels"]:
-    """Put images above and left of a grid; the corner is white."""
+    """Add a row of images above a grid and a column on its left; the corner is white."""
     corner = torch.full_like(first_row[:1], 255)
     top = torch.cat([corner, first_row])[None]
     return torch.cat([top, torch.cat([first_column[:, None], inner], dim=1)])
 
 
-def prior_samples(subject: Subject) -> Figure:
-    """Draw c, then u given c, then z, for each class; z and the other factors are the same down each column."""
-    generator = subject.generator()
-    modes = [subject.modes(k) for k in range(len(subject.factors))]
-    base = draw_base(subject.factors, modes, subject.config.model.z_dim, SAMPLES, generator)
+def prior_samples(context: FigureContext) -> Figure:
+    """Draw samples from the priors for each class; z and the other factors are the same in each column."""
+    generator = context.generator()
+    modes = [context.modes(k) for k in range(len(context.factors))]
+    base = draw_base(context.factors, modes, context.config.model.z_dim, SAMPLES, generator)
     panels = []
-    for k, factor in enumerate(subject.factors):
+    for k, factor in enumerate(context.factors):
         classes = torch.arange(len(factor.classes)).repeat_interleave(SAMPLES)
         u = base.u.repeat(len(factor.classes), 1)
-        u[:, u_slice(subject.config.model, k)] = draw_u(modes[k], classes, generator)
+        u[:, u_slice(context.config.model, k)] = draw_u(modes[k], classes, generator)
         latents = Latents(u, base.z.repeat(len(factor.classes), 1))
-        images = decode(subject.model, latents).unflatten(0, (len(factor.classes), SAMPLES))
+        images = decode(context.model, latents).unflatten(0, (len(factor.classes), SAMPLES))
         panels.append(Panel(images=images, title=factor.name, row_labels=factor.classes))
     return draw_panels(
         panels,
-        title="Samples of the priors",
-        note="Each image has a u drawn from the prior of its row's class. Each column has its own z, drawn from N(0, I)"
-        + (", and its own classes of the other factors." if len(panels) > 1 else "."),
+        title="Samples from the priors",
+        note="The u of each image is drawn from the prior of its row's class. The images of a column share one z, "
+        "drawn from N(0, I)" + (", and the classes of the other factors." if len(panels) > 1 else "."),
         across=balanced(len(panels), 2),
     )
 
@@ -117,7 +117,15 @@ def prior_samples(subject: Subject) -> Figure:
 def draw_base(
     factors: tuple[FactorConfig, ...], modes: list[Gaussian], z_dim: int, count: int, generator: torch.Generator
 ) -> Latents:
-    """Draw `count` latents from the priors: c_k, then u_k given c_k, of every factor; and z."""
+    """Draw latents from the priors: c_k and u_k given c_k of every factor, and z.
+
+    Args:
+        factors: the class variables.
+        modes: p(u_k | c_k) of each factor, [classes, u_k_dim].
+        z_dim: dimensions of z.
+        count: number of samples.
+        generator: random numbers.
+    """
     us = []
     for factor, mode in zip(factors, modes, strict=True):
         classes = torch.multinomial(torch.tensor(factor.prior), count, replacement=True, generator=generator)
@@ -126,6 +134,6 @@ def draw_base(
 
 
 def draw_u(modes: Gaussian, classes: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from p(u | c) for each of some classes, [draws, u_k_dim]."""
+    """Draw from p(u | c), one sample per given class, [samples, u_k_dim]."""
     noise = torch.randn(len(classes), modes.mean.shape[1], generator=generator)
     return modes.mean[classes] + torch.exp(0.5 * modes.logvar[classes]) * noise

@@ -1,1 +1,1 @@
-"""The paper's experiments, each by one command, with results kept beside the paper's figures."""
+"""Experiments of the paper, run by one command each, with stored results and a results page."""

@@ -1,4 +1,4 @@
-"""What each experiment of the paper trains and measures, and what the paper says came out."""
+"""The experiments of the paper: what each one trains and measures, and the values that the paper reports."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ from partedvae.common.suggest import lookup
 from partedvae.training.config.train_config import MethodName
 from partedvae.training.reports.evaluation import Report
 
-FULL_RECIPE, SHORT_RECIPE = "paper", "default"
-
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table: a training run for each seed."""
+class Variant:
+    """One variant of an experiment, which is trained once per seed."""
 
     name: str
-    """What the line is called."""
+    """Name in the first column of the table."""
     paper: dict[str, str] = field(default_factory=dict)
-    """What the paper gives, by measure; empty where it gives nothing."""
+    """Values that the paper reports, by measure; empty where it reports none."""
     dataset: str = "dsprites"
-    """Data set."""
+    """Name of the data set."""
     method: MethodName = "partedvae"
-    """Method."""
+    """Training method."""
     labels: int = 0
-    """Labelled images."""
+    """Number of labelled images."""
     settings: tuple[str, ...] = ()
-    """Further settings, as for --set."""
+    """Further settings, in the form of --set."""
 
     @property
     def slug(self) -> str:
-        """Name of its folder."""
+        """Name of the folder of its runs, without the seed."""
         return "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
 
 
@@ -40,17 +38,17 @@ class Experiment:
     """A table or figure of the paper."""
 
     title: str
-    """What it is."""
-    rows: tuple[Row, ...]
-    """Its lines."""
+    """Heading on the results page."""
+    variants: tuple[Variant, ...]
+    """The variants that it compares."""
     measure: Callable[[Report], dict[str, float]]
-    """What is kept of each run's report."""
+    """Selects the measures to keep from a run's evaluation report."""
     figures: bool = False
-    """Whether the figures are what it is for."""
+    """Whether to draw the figures of each run."""
 
 
 def factor_scores(report: Report) -> dict[str, float]:
-    """Keep both definitions of the Factor score, MIG, and the shape's accuracy where there is one."""
+    """Return both Factor scores, MIG, and the accuracy of the shape where it is defined."""
     assert report.scores is not None
     summary = report.scores.summary()
     kept = {name: summary[name] for name in ("factor_paper", "factor_vae", "mig")}
@@ -58,30 +56,30 @@ def factor_scores(report: Report) -> dict[str, float]:
 
 
 def accuracies(report: Report) -> dict[str, float]:
-    """Keep the accuracy of each factor."""
+    """Return the accuracy of each factor."""
     return {f"accuracy {name}": value for name, value in report.evaluation.accuracies.items()}
 
 
 def accuracies_and_probes(report: Report) -> dict[str, float]:
-    """Keep accuracies, and what probes read off u and z; the classifier has trained neither."""
+    """Return the accuracy of each factor and those of MLP probes on u and z; the classifier trains neither latent."""
     probes: dict[str, float] = {}
     for s in report.separations:
         probes |= {f"{s.factor} off u": s.u.mlp, f"{s.factor} off z": s.z.mlp}
     return accuracies(report) | probes
 
 
-def _table_1(name: str, method: MethodName, score: str) -> Row:
-    return Row(name=name, method=method, paper={"factor_paper": score})
+def _table_1(name: str, method: MethodName, score: str) -> Variant:
+    return Variant(name=name, method=method, paper={"factor_paper": score})
 
 
-def _table_2(name: str, labels: int, score: str) -> Row:
-    return Row(name=name, labels=labels, paper={"factor_paper": score})
+def _table_2(name: str, labels: int, score: str) -> Variant:
+    return Variant(name=name, labels=labels, paper={"factor_paper": score})
 
 
 EXPERIMENTS = {
     "table1": Experiment(
         title="Table 1: unsupervised Factor score on dSprites",
-        rows=(
+        variants=(
             _table_1("VAE", "vae", "0.41"),
             _table_1("β-VAE (β = 2)", "beta-vae", "0.58"),
             _table_1("FactorVAE (γ = 35)", "factor-vae", "0.71"),
@@ -92,7 +90,7 @@ EXPERIMENTS = {
     ),
     "table2": Experiment(
         title="Table 2: semi-supervised Factor score on dSprites",
-        rows=(
+        variants=(
             _table_2("100 labels", 100, "0.626 ± 0.04"),
             _table_2("737 labels", 737, "0.718 ± 0.03"),
             _table_2("1,000 labels", 1000, "0.735 ± 0.04"),
@@ -103,9 +101,9 @@ EXPERIMENTS = {
     ),
     "mnist-classifier": Experiment(
         title="Section 5.1: classification of MNIST from 256 labels",
-        rows=(
-            Row(name="PartedVAE", dataset="mnist", labels=256, paper={"accuracy digit": "0.95"}),
-            Row(
+        variants=(
+            Variant(name="PartedVAE", dataset="mnist", labels=256, paper={"accuracy digit": "0.95"}),
+            Variant(
                 name="labels alone",
                 dataset="mnist",
                 labels=256,
@@ -118,26 +116,28 @@ EXPERIMENTS = {
                 paper={"accuracy digit": "0.83"},
             ),
             # Not in the paper: how much of the gain comes from augmenting the labelled images.
-            Row(name="labels alone, augmented", dataset="mnist", labels=256, method="classifier"),
+            Variant(name="labels alone, augmented", dataset="mnist", labels=256, method="classifier"),
         ),
         measure=accuracies_and_probes,
     ),
     "bc-ablation": Experiment(
         title="Section 5.3: Factor score on dSprites with and without the Bhattacharyya coefficient",
-        rows=(
+        variants=(
             _table_2("with BC", 3686, "0.881"),
-            Row(name="without BC", labels=3686, settings=("objective.gamma_bc=0",), paper={"factor_paper": "0.829"}),
+            Variant(
+                name="without BC", labels=3686, settings=("objective.gamma_bc=0",), paper={"factor_paper": "0.829"}
+            ),
         ),
         measure=factor_scores,
     ),
     "figures": Experiment(
         title="Figures 4 to 10: the pictures of each data set",
-        rows=(
-            Row(name="MNIST", dataset="mnist", labels=256),
-            Row(name="dSprites", labels=3686),
-            Row(name="faces", dataset="faces", labels=500),
-            # Modes that begin in a row would stay apart without it, too.
-            Row(
+        variants=(
+            Variant(name="MNIST", dataset="mnist", labels=256),
+            Variant(name="dSprites", labels=3686),
+            Variant(name="faces", dataset="faces", labels=500),
+            # Evenly spaced initial modes would stay apart even without BC.
+            Variant(
                 name="faces without BC, modes begin at random",
                 dataset="faces",
                 labels=500,
@@ -148,13 +148,13 @@ EXPERIMENTS = {
         figures=True,
     ),
 }
-"""All experiments by name."""
+"""All experiments, by name."""
 
 
 def experiment(name: str) -> Experiment:
     """Return an experiment.
 
     Raises:
-        ValueError: no such experiment; the message names the nearest.
+        ValueError: there is no such experiment; the message suggests the nearest name.
     """
     return lookup("experiment", name, EXPERIMENTS)

@@ -1,4 +1,4 @@
-"""Running an experiment: train, measure, keep, and draw, run by run; what is there already is not done again."""
+"""Runs an experiment: trains, evaluates, stores and draws each run that is still missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.registry import entry
 from partedvae.training.engine.loop import train_run
 from partedvae.training.reports.evaluation import evaluate_run
-from partedvae.training.reproduce.experiments import FULL_RECIPE, SHORT_RECIPE, Experiment, Row
+from partedvae.training.reproduce.experiments import Experiment, Variant
 from partedvae.training.reproduce.results import Result, keep_result, load_results, table, write_page
 from partedvae.training.runs.data import is_drawn
 from partedvae.training.runs.directory import RunDirectory, RunError
@@ -24,64 +24,70 @@ from partedvae.training.runs.directory import RunDirectory, RunError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to run experiments."""
+    """Options of an experiment."""
 
-    budget: str
-    """short or full."""
+    recipe: str
+    """Name of the recipe: default or paper."""
     seeds: tuple[int, ...]
-    """A run for each."""
+    """Random seeds; each variant is trained once per seed."""
     data_dir: Path
     """Folder of the data sets."""
     runs_dir: Path
-    """Folder for the runs."""
+    """Folder of the run directories."""
     results_file: Path
-    """The JSON file that keeps results; the page is written beside it, as RESULTS.md."""
+    """JSON file of all results; the page is written beside it."""
     device: str
-    """Where to train."""
+    """Device to train on: auto, cpu or cuda."""
 
 
 def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     """Run what is missing of an experiment and return its table.
 
+    Args:
+        name: name of the experiment, under which results are stored.
+        experiment: its variants and measures.
+        plan: recipe, seeds and folders.
+
     Raises:
-        ValueError: a data set cannot be had, or a run directory does not fit.
+        ValueError: a data set is not available, or a run directory cannot be used.
     """
-    # All of them now, and the page, rather than after the first hour of training.
+    # Configurations and page first: an error in them should not appear after an hour of training.
     page = plan.results_file.with_suffix(".md").with_stem(plan.results_file.stem.upper())
     configs = [
-        (row, seed, configure(row, seed, plan.budget, plan.data_dir))
-        for row, seed in itertools.product(experiment.rows, plan.seeds)
+        (variant, seed, configure(variant, seed, plan.recipe, plan.data_dir))
+        for variant, seed in itertools.product(experiment.variants, plan.seeds)
     ]
     write_page(page, load_results(plan.results_file))
-    for row, seed, config in configs:
-        done = {result.key: result for result in load_results(plan.results_file)}.get(
-            (name, row.name, plan.budget, seed)
-        )
+    for variant, seed, config in configs:
+        results = {result.key: result for result in load_results(plan.results_file)}
+        done = results.get((name, variant.name, plan.recipe, seed))
         if done and done.is_of(config):
-            click.echo(f"{row.name}, seed {seed}: done before, see {plan.results_file}", err=True)
+            click.echo(f"{variant.name}, seed {seed}: already in {plan.results_file}", err=True)
             continue
-        run = _trained(config, plan) or _own_run(config, plan.runs_dir / name / plan.budget, f"{row.slug}-{seed}")
-        click.echo(f"{row.name}, seed {seed}: {run.path}", err=True)
+        run = _finished_run(config, plan.runs_dir) or _own_run(
+            config, plan.runs_dir / name / plan.recipe, f"{variant.slug}-{seed}"
+        )
+        click.echo(f"{variant.name}, seed {seed}: {run.path}", err=True)
         _train(config, run, plan)
-        result = _measure(name, experiment, row, run, plan)
+        result = _evaluate(name, experiment, variant, run, plan)
         if experiment.figures:
             _draw(run, plan)
-        # Last: what is kept here counts as done.
+        # Stored last, because a stored result counts as done.
         write_page(page, keep_result(plan.results_file, result))
-    kept = [r for r in load_results(plan.results_file) if r.experiment == name and r.budget == plan.budget]
+    kept = [r for r in load_results(plan.results_file) if r.experiment == name and r.recipe == plan.recipe]
     return table(experiment, kept)
 
 
-def configure(row: Row, seed: int, budget: str, data_dir: Path) -> TrainConfig:
+def configure(variant: Variant, seed: int, recipe_name: str, data_dir: Path) -> TrainConfig:
     """Return the configuration of one run."""
-    info = entry(row.dataset).describe(data_dir)
-    config = recipe(info, FULL_RECIPE if budget == "full" else SHORT_RECIPE, row.method, row.labels)
-    return apply_overrides(dataclasses.replace(config, seed=seed), row.settings)
+    info = entry(variant.dataset).describe(data_dir)
+    config = recipe(info, recipe_name, variant.method, variant.labels)
+    return apply_overrides(dataclasses.replace(config, seed=seed), variant.settings)
 
 
-def _trained(config: TrainConfig, plan: Plan) -> RunDirectory | None:
-    """Return a finished run of this configuration: experiments have some in common, and a full one takes hours."""
-    for summary in sorted(plan.runs_dir.glob(f"*/{plan.budget}/*/summary.json")):
+def _finished_run(config: TrainConfig, runs_dir: Path) -> RunDirectory | None:
+    """Return a finished run of this configuration, of any experiment: a run of the paper's recipe takes hours."""
+    for summary in sorted(runs_dir.glob("*/*/*/summary.json")):
         run = RunDirectory(summary.parent)
         if _is_of(run, config):
             return run
@@ -89,7 +95,7 @@ def _trained(config: TrainConfig, plan: Plan) -> RunDirectory | None:
 
 
 def _own_run(config: TrainConfig, folder: Path, name: str) -> RunDirectory:
-    """Return the directory to train in: a new one, or that of an interrupted run of the same configuration."""
+    """Return the directory to train in: that of an interrupted run of the same configuration, or a new one."""
     run, count = RunDirectory(folder / name), 1
     while run.config_file.exists() and not _is_of(run, config):
         count += 1
@@ -98,7 +104,7 @@ def _own_run(config: TrainConfig, folder: Path, name: str) -> RunDirectory:
 
 
 def _is_of(run: RunDirectory, config: TrainConfig) -> bool:
-    """Say whether a run has this configuration; one that can't be read any more is another's."""
+    """Return whether a run has this configuration; a run that cannot be read has not."""
     try:
         return run.load_config() == config
     except RunError:
@@ -112,15 +118,15 @@ def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
     train_run(config, run, plan.data_dir, plan.device, resume=resume)
 
 
-def _measure(name: str, experiment: Experiment, row: Row, run: RunDirectory, plan: Plan) -> Result:
+def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirectory, plan: Plan) -> Result:
     report = evaluate_run(run.path, plan.data_dir)
     summary, provenance = run.load_summary(), run.load_provenance()
-    words = ["partedvae", "reproduce", name, "--budget", plan.budget, "--seeds", str(report.config.seed)]
+    words = ["partedvae", "reproduce", name, "--recipe", plan.recipe, "--seeds", str(report.config.seed)]
     click.echo(report.to_text())
     return Result(
         experiment=name,
-        row=row.name,
-        budget=plan.budget,
+        variant=variant.name,
+        recipe=plan.recipe,
         seed=report.config.seed,
         labels=report.config.labels,
         epochs=summary["epochs"],
@@ -135,7 +141,7 @@ def _measure(name: str, experiment: Experiment, row: Row, run: RunDirectory, pla
 
 
 def _draw(run: RunDirectory, plan: Plan) -> None:
-    """Draw every figure that fits, into the run's own folder."""
+    """Draw every figure that applies to the run, into the run directory."""
     from partedvae.training.figures.registry import draw_run
 
     for path in draw_run(run.path, run.path / "figures", plan.data_dir):

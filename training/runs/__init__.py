@@ -1,1 +1,1 @@
-"""Run directories and the data of a run."""
+"""Run directories, and the data set of a run."""

@@ -1,4 +1,4 @@
-"""The data set of a run, loaded again: refused where it no longer fits the model, warned of where its files differ."""
+"""Loading the data set of a run: an error where it no longer matches the model, a warning where its files differ."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from partedvae.training.runs.directory import RunDirectory
 def load_run_dataset(run: RunDirectory, data_dir: Path) -> ImageDataset:
     """Load the data set that a run was trained on.
 
+    Args:
+        run: the run directory.
+        data_dir: folder of the data sets.
+
     Raises:
-        ValueError: the run or the data set cannot be had, or the data set no longer fits the run.
+        ValueError: the run or the data set is not available, or the data set no longer matches the run.
     """
     dataset = load_dataset(run.load_config().dataset, data_dir)
     check_run_dataset(run, dataset)
@@ -25,18 +29,22 @@ def load_run_dataset(run: RunDirectory, data_dir: Path) -> ImageDataset:
 
 
 def check_run_dataset(run: RunDirectory, dataset: ImageDataset) -> None:
-    """Compare a data set as it is now with what the run was trained on, and warn on stderr of files that differ.
+    """Compare a data set with the one that the run was trained on; print a warning if its files differ.
+
+    Args:
+        run: the run directory.
+        dataset: the data set as it is now.
 
     Raises:
         RunError: the run cannot be read.
-        DataError: image size, factors or classes are not the run's.
+        DataError: image size, factors or classes differ from those of the run.
     """
     config = run.load_config()
-    differing = "; ".join(_misfits(config.model, dataset.info))
-    if differing:
+    mismatches = "; ".join(_mismatches(config.model, dataset.info))
+    if mismatches:
         raise DataError(
-            f"{config.dataset} is not what {run.path} was trained on: {differing}; "
-            "bring the data set back as it was, or train a new run"
+            f"{config.dataset} does not match the data that {run.path} was trained on: {mismatches}; "
+            "restore the data set, or train a new run"
         )
     changed = "; ".join(_changes(run.load_provenance()["data"], dataset.source))
     if changed:
@@ -45,47 +53,47 @@ def check_run_dataset(run: RunDirectory, dataset: ImageDataset) -> None:
 
 
 def is_drawn(origin: str) -> bool:
-    """Say whether what a data set's source tells of a file is that it was drawn, and is not the original."""
+    """Return whether the origin of a file, from the source of a data set, marks it as drawn instead of original."""
     return "drawn" in origin
 
 
-def _misfits(model: ModelConfig, info: DatasetInfo) -> Iterator[str]:
-    """Tell what the model cannot be used with: it knows factors and classes by their places alone."""
+def _mismatches(model: ModelConfig, info: DatasetInfo) -> Iterator[str]:
+    """Yield the differences that make the model unusable: it identifies factors and classes by position."""
     if info.image_size != model.image_size:
-        yield f"its images are {_size(info.image_size)}, and the run's {_size(model.image_size)}"
+        yield f"its images are {_size(info.image_size)}, those of the run {_size(model.image_size)}"
     if not model.factors:
-        return  # a baseline, which has z alone, whatever is labelled
+        return  # A baseline has z alone and uses no labels.
     now, then = [factor.name for factor in info.factors], [factor.name for factor in model.factors]
     if now != then:
-        yield f"its factors are {_listed(now)}, and the run's {_listed(then)}"
+        yield f"its factors are {_listed(now)}, those of the run {_listed(then)}"
         return
     for factor, trained in zip(info.factors, model.factors, strict=True):
         if factor.classes != trained.classes:
             yield (
                 f"the classes of its factor {factor.name!r} are {_listed(factor.classes)}, "
-                f"and the run's {_listed(trained.classes)}"
+                f"those of the run {_listed(trained.classes)}"
             )
 
 
 def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """Tell which sources differ."""
+    """Yield the files whose origin differs."""
     for name in [*then, *(name for name in now if name not in then)]:
         if name not in now:
-            yield f"{name!r} is gone"
+            yield f"{name!r} is missing"
         elif name not in then:
             yield f"{name!r} is new"
         elif _identity(then[name]) != _identity(now[name]):
-            yield f"{name!r} is {_told(now[name])}, and was {_told(then[name])}"
+            yield f"{name!r} is {_describe(now[name])}, and was {_describe(then[name])}"
 
 
 def _identity(origin: str) -> str:
-    """Return what of an origin tells one file from another."""
-    # What else is said of drawn data is in the file's name already, or depends on --data: where an original would be.
+    """Return the part of an origin that identifies the content of a file."""
+    # The rest of the origin of drawn data is in its name already, or depends on --data (the path of an original).
     return "drawn" if is_drawn(origin) else origin
 
 
-def _told(origin: str) -> str:
-    return "drawn" if is_drawn(origin) else f"the file of SHA-256 {origin[:12]}"
+def _describe(origin: str) -> str:
+    return "drawn" if is_drawn(origin) else f"the file with SHA-256 {origin[:12]}"
 
 
 def _size(size: tuple[int, int, int]) -> str:

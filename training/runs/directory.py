@@ -1,11 +1,11 @@
-"""A run directory: what a run was told (config.json), how it came to be (provenance.json), and what it gave.
+"""The run directory: configuration, provenance, checkpoint, metrics and summary of a training run.
 
-config.json      the whole configuration
-provenance.json  command, commit, versions, machine, checksums of the data, indices of the labelled images, labels used
-checkpoint.pt    the newest state: weights, optimisers, schedulers, step, random state
-metrics.jsonl    one line an epoch
-events.out.*     the same for TensorBoard
-summary.json     written at the end
+config.json      the complete configuration
+provenance.json  command, commit, versions, machine, checksums of the data, indices of the labelled images, label counts
+checkpoint.pt    the latest state: weights, optimisers, schedulers, step, random state
+metrics.jsonl    one line per epoch
+events.out.*     the same metrics for TensorBoard
+summary.json     the result, written at the end of training
 """
 
 from __future__ import annotations
@@ -32,119 +32,127 @@ from partedvae.training.model.partedvae import PartedVAE
 
 
 class RunError(ValueError):
-    """A run directory is missing, damaged, or not the one that was meant."""
+    """A run directory is missing, damaged, or does not match the request."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of a run and what is read and written there."""
+    """Paths of a run, and reading and writing its files."""
 
     path: Path
 
     @property
     def config_file(self) -> Path:
-        """The whole configuration."""
+        """File of the complete configuration."""
         return self.path / "config.json"
 
     @property
     def provenance_file(self) -> Path:
-        """How the run came to be."""
+        """File of the provenance: command, versions, machine and data."""
         return self.path / "provenance.json"
 
     @property
     def checkpoint_file(self) -> Path:
-        """The newest state."""
+        """File of the latest training state."""
         return self.path / "checkpoint.pt"
 
     @property
     def summary_file(self) -> Path:
-        """The result; there only when the run has ended."""
+        """File of the result; it exists only after the end of training."""
         return self.path / "summary.json"
 
     def require_new(self) -> None:
-        """Refuse to write over a run.
+        """Check that the directory does not contain a run.
 
         Raises:
-            RunError: there is one already.
+            RunError: it contains one.
         """
         if self.config_file.exists():
-            raise RunError(f"{self.path} holds a run already; continue it with --resume, or choose another --output")
+            raise RunError(f"{self.path} already contains a run; continue it with --resume, or choose another --output")
 
     def start(self, config: TrainConfig, dataset: ImageDataset, labelled: Tensor) -> None:
-        """Make the directory and write what the run is told."""
+        """Create the directory and write configuration and provenance.
+
+        Args:
+            config: the configuration.
+            dataset: the data set, whose checksums are recorded.
+            labelled: indices of the labelled training images.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.provenance_file, _provenance(dataset, labelled))
         write_json(self.config_file, config.to_dict())
 
     def load_config(self) -> TrainConfig:
-        """Read the configuration.
+        """Return the configuration.
 
         Raises:
-            RunError: there is none, or it cannot be read.
+            RunError: the configuration is missing or cannot be read.
         """
         try:
             return TrainConfig.from_dict(json.loads(self.config_file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise RunError(
-                f"{self.path} is no run directory: {self.config_file.name} is missing; train one with 'partedvae train'"
+                f"{self.path} is not a run directory: {self.config_file.name} is missing; "
+                "train one with 'partedvae train'"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config_file} cannot be read: {error}") from error
 
     def load_provenance(self) -> dict[str, Any]:
-        """Read how the run came to be.
+        """Return the provenance.
 
         Raises:
-            RunError: there is no such file, or it cannot be read.
+            RunError: the file is missing or cannot be read.
         """
         try:
             values: dict[str, Any] = json.loads(self.provenance_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.provenance_file} cannot be read: {error}; bring it back, or train the run again"
-            ) from error
+            raise RunError(f"{self.provenance_file} cannot be read: {error}; restore it, or train again") from error
         return values
 
     def load_label_counts(self) -> dict[str, int]:
-        """Read how many labels of each of the model's factors were trained with.
+        """Return the number of training labels of each factor of the model.
 
         Raises:
             RunError: the run cannot be read.
         """
         config, counts = self.load_config(), self.load_provenance().get("label_counts")
-        # Earlier runs do not tell: any of their labelled images may have had a label of any factor.
+        # Runs of early versions have no counts: any labelled image may have had a label of any factor.
         return {factor.name: counts[factor.name] if counts else config.labels for factor in config.model.factors}
 
     def load_summary(self) -> dict[str, Any]:
-        """Read the result of a run that has ended."""
+        """Return the result of a finished run."""
         values: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
         return values
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint, all or nothing."""
+        """Replace the checkpoint atomically."""
         with atomic_write(self.checkpoint_file) as temporary:
             torch.save(state, temporary)
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any]:
-        """Read the newest state.
+        """Return the latest training state.
+
+        Args:
+            device: device that its tensors are loaded to.
 
         Raises:
-            RunError: there is none yet, or it is damaged.
+            RunError: there is no checkpoint yet, or it is damaged.
         """
         try:
             state: dict[str, Any] = torch.load(self.checkpoint_file, map_location=device, weights_only=True)
         except FileNotFoundError:
             raise RunError(
-                f"{self.path} has no checkpoint yet; let it train for an epoch, or continue it with --resume"
+                f"{self.path} has no checkpoint yet; wait for the end of its first epoch, or use --resume"
             ) from None
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise RunError(
-                f"{self.checkpoint_file} is damaged ({type(error).__name__}); train the run again"
+                f"{self.checkpoint_file} is damaged ({type(error).__name__}); train again with a new --output"
             ) from error
         return state
 
     def load_model(self, device: torch.device) -> tuple[PartedVAE, dict[str, Any]]:
-        """Return the run's model (the averaged weights where it has them) and the whole checkpoint.
+        """Return the final model (with the averaged weights, where the run has them) and the checkpoint.
 
         Raises:
             RunError: the run or its checkpoint is missing or damaged.
@@ -155,22 +163,22 @@ class RunDirectory:
         try:
             model.load_state_dict(state["final_model"])
         except (RuntimeError, KeyError) as error:
-            raise RunError(f"{self.checkpoint_file} does not fit {self.config_file.name}: {error}") from error
+            raise RunError(f"{self.checkpoint_file} does not match {self.config_file.name}: {error}") from error
         return model.to(device).eval(), state
 
-    def append_metrics(self, row: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
+    def append_metrics(self, metrics: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(metrics) + "\n")
 
     def keep_metrics_until(self, epoch: int) -> None:
-        """Drop the lines after an epoch: a resumed run writes them again."""
+        """Remove the lines after an epoch, which a resumed run writes again."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
-        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] <= epoch]
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] <= epoch]
         with atomic_write(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
+            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
 def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
@@ -195,13 +203,13 @@ def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
 
 
 def _count_labels(dataset: ImageDataset, labelled: Int[Tensor, " labels"]) -> dict[str, int]:
-    """Count the labels of each factor that some training images have: a labelled image may lack that of a factor."""
+    """Count the labels of each factor; a labelled image may lack the label of some factors."""
     counts = (dataset.train.labels[labelled] != UNLABELLED).sum(dim=0).tolist()
     return {factor.name: count for factor, count in zip(dataset.info.factors, counts, strict=True)}
 
 
 def _commit() -> str:
-    """Return the commit of the checkout that this code runs from, marked where files differ from it; "" outside one."""
+    """Return the commit of the checkout of this code, with "-dirty" if files were changed; "" outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

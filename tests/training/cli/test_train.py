@@ -1,4 +1,4 @@
-"""Bad input at the doors of train, evaluate and describe: a clear message, exit code 1, nothing written."""
+"""Invalid input of train, evaluate and describe: a clear message, exit code 1, nothing written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 import partedvae.training.runs.data
-from partedvae.training.cli.train import describe, evaluate, train
+from partedvae.training.cli.describe import describe
+from partedvae.training.cli.evaluate import evaluate
+from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset
 from tests.training.figures.runs import load, write_run
 
@@ -35,10 +37,10 @@ from tests.training.figures.runs import load, write_run
         (["mnist", "--precision", "bf16-mixed"], "--precision bf16-mixed is for GPUs"),
         (["mnist", "--seed", "99999999999999999999"], "it must be less than 2**62"),
         (["folder:"], "folder: names no folder; write folder:PATH"),
-        (["mnist", "--resume"], "is no run directory: config.json is missing"),
+        (["mnist", "--resume"], "is not a run directory: config.json is missing"),
     ],
 )
-def test_train_refuses_what_cannot_be_and_writes_nothing(
+def test_train_rejects_invalid_input_and_writes_nothing(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset, arguments: list[str], message: str
 ) -> None:
     output = tmp_path / "run"
@@ -48,24 +50,24 @@ def test_train_refuses_what_cannot_be_and_writes_nothing(
     assert not output.exists()
 
 
-def test_evaluate_refuses_a_run_that_is_not_there(tmp_path: Path) -> None:
+def test_evaluate_rejects_a_missing_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(evaluate, [str(tmp_path / "none")])
     assert result.exit_code == 1
-    assert "is no run directory: config.json is missing; train one with 'partedvae train'" in result.output
+    assert "is not a run directory: config.json is missing; train one with 'partedvae train'" in result.output
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "config.json cannot be read"), ('{"model": {}}', "config.json cannot be read")],
 )
-def test_evaluate_refuses_a_damaged_configuration(tmp_path: Path, content: str, message: str) -> None:
+def test_evaluate_rejects_a_damaged_configuration(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "config.json").write_text(content)
     result = CliRunner().invoke(evaluate, [str(tmp_path)])
     assert result.exit_code == 1
     assert message in result.output
 
 
-def test_describe_shows_the_default_recipe_and_refuses_an_unknown_one() -> None:
+def test_describe_shows_the_default_recipe_and_rejects_an_unknown_one() -> None:
     assert "consistency weight" in CliRunner().invoke(describe, ["mnist"]).output
     result = CliRunner().invoke(describe, ["mnist", "--recipe", "best"])
     assert result.exit_code == 1
@@ -75,7 +77,7 @@ def test_describe_shows_the_default_recipe_and_refuses_an_unknown_one() -> None:
     assert "no way to choose labelled images is called 'balance'; did you mean 'balanced'?" in result.output
 
 
-def test_predictions_that_cannot_be_written_are_told_after_the_report(
+def test_predictions_that_cannot_be_written_are_an_error_after_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partedvae.training.runs.data, "load_dataset", load)
@@ -86,7 +88,7 @@ def test_predictions_that_cannot_be_written_are_told_after_the_report(
     assert result.exit_code == 1
     assert "toys, recipe default" in result.output
     assert f"Error: --predictions {place} cannot be written: [Errno 17] File exists" in result.output
-    assert "name a file in a folder that you can write to" in result.output
+    assert "choose a file in a writable folder" in result.output
     assert CliRunner().invoke(evaluate, [str(run), "--predictions", str(tmp_path / "new" / "y.npz")]).exit_code == 0
     with np.load(tmp_path / "new" / "y.npz") as arrays:
         assert arrays["corner"].shape == arrays["shade"].shape == (64,)

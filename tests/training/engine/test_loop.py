@@ -123,7 +123,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_the_same_step(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "holds a run already; continue it with --resume, or choose another --output"),
+        ((), "already contains a run; continue it with --resume, or choose another --output"),
         (("--resume",), "has ended already"),
         (
             ("--resume", "--seed", "1"),

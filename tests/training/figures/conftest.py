@@ -1,4 +1,4 @@
-"""Toy runs to draw."""
+"""Fixtures that provide toy runs."""
 
 from __future__ import annotations
 

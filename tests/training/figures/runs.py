@@ -1,4 +1,4 @@
-"""Run directories of toy models, as training leaves them, and the data sets that they are of."""
+"""Run directories of toy models, as training writes them, and their data sets."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
-from partedvae.training.figures.context import Subject
+from partedvae.training.figures.context import FigureContext
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.directory import RunDirectory
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
 
 COLOURS = ("red", "green", "$blue_")
-"""The last one is no formula, although Matplotlib could take it for the beginning of one."""
+"""The last one must not be parsed as a formula by Matplotlib."""
 COLOURED_MODEL = ModelConfig(
     image_size=(22, 18, 3),
     network_size=(24, 16),
@@ -38,11 +38,11 @@ CONFIGS: dict[str, TrainConfig] = {
     "vae": tiny_config(method="vae", labels=0, model=dataclasses.replace(TOY_MODEL, factors=())),
     "classifier": tiny_config(method="classifier"),
 }
-"""A configuration of each kind that figures tell apart."""
+"""A configuration of every kind that figures distinguish."""
 
 
 def coloured_dataset() -> ImageDataset:
-    """Return 60 RGB images of 22x18, each all in one of three colours; some have no label."""
+    """Return 60 RGB images of 22x18, each of one of three colours; some have no label."""
     labels = torch.arange(60).remainder(3)[:, None]
     images = (255 * torch.eye(3)[labels[:, 0]]).to(torch.uint8)[:, None, None].expand(-1, 22, 18, -1)
     split = Split(images=images.contiguous(), labels=torch.where(torch.arange(60)[:, None] % 7 == 0, -1, labels))
@@ -93,7 +93,7 @@ def load(name: str, data_dir: Path) -> ImageDataset:
 
 
 def metrics(config: TrainConfig) -> list[dict[str, float]]:
-    """Return rows as training writes them, three of four epochs."""
+    """Return entries of metrics.jsonl as training writes them, for three of four epochs."""
     rows = []
     for epoch in range(1, 4):
         row = {
@@ -131,6 +131,6 @@ def write_run(path: Path, name: str) -> Path:
     return path
 
 
-def subject(path: Path, seed: int = 0) -> Subject:
-    """Return what figures of a run are drawn from."""
-    return Subject(run=RunDirectory(path), data_dir=Path("data"), seed=seed)
+def figure_context(path: Path, seed: int = 0) -> FigureContext:
+    """Return the figure context of a run."""
+    return FigureContext(run=RunDirectory(path), data_dir=Path("data"), seed=seed)

@@ -1,4 +1,4 @@
-"""Curves out of metrics.jsonl, the plane of the embedding, and which dimensions count as active."""
+"""Training curves, the projection of the embedding, and the ranking of active dimensions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from partedvae.training.figures.embedding import embedding, principal_plane
 from partedvae.training.figures.losses import curves_of, losses, read_metrics
 from partedvae.training.figures.traversals import information, most_active
 from partedvae.training.model.distributions import Gaussian, kl_to_standard
-from tests.training.figures.runs import CONFIGS, metrics, subject
+from tests.training.figures.runs import CONFIGS, figure_context, metrics
 
 RunOf = Callable[[str], Path]
 
 
-def test_the_panels_hold_what_was_measured_and_the_capacities_of_the_whole_run() -> None:
+def test_the_panels_contain_the_measures_and_the_capacities_of_the_whole_run() -> None:
     config = CONFIGS["toys"]
     panels = curves_of(metrics(config), config)
     labels = {title: [curve.label for curve in curves] for title, curves in panels.items()}
     assert labels["test accuracy"] == ["corner", "shade"]
     assert labels["KL of z in nats"] == ["training", "test", "on classes", "capacity"]
-    # Four epochs of ten steps are the whole run, of which three have ended.
+    # The run has four epochs of ten steps, of which three have ended.
     expected = [schedule_at(step, 40, config.schedule, config.objective).capacity_u for step in (10, 20, 30)]
     assert panels["KL of u in nats"][-1].values == pytest.approx(expected)
 
@@ -40,15 +40,15 @@ def test_a_baseline_has_no_classes_and_no_capacity() -> None:
 
 def test_the_loss_figure_shows_the_values_of_the_file(run_of: RunOf) -> None:
     path = run_of("toys")
-    figure = losses(subject(path))
+    figure = losses(figure_context(path))
     axes = {each.get_title(): each for each in figure.axes}
     line = axes["reconstruction error"].get_lines()[0]
-    rows = read_metrics(subject(path).run)
+    rows = read_metrics(figure_context(path).run)
     assert list(np.asarray(line.get_xdata())) == [1, 2, 3]
     assert list(np.asarray(line.get_ydata())) == [row["reconstruction"] for row in rows]
 
 
-def test_the_plane_holds_the_directions_of_most_variance() -> None:
+def test_the_plane_is_that_of_the_directions_of_largest_variance() -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(size=(500, 4)) * np.array([0.1, 3.0, 0.1, 1.0])
     plane = principal_plane(features)
@@ -63,7 +63,7 @@ def test_constant_features_have_a_plane_too() -> None:
 
 
 def test_the_embedding_draws_every_image_once_on_each_side(run_of: RunOf) -> None:
-    shown = subject(run_of("toys"))
+    shown = figure_context(run_of("toys"))
     corner_u, corner_z, shade_u, shade_z = embedding(shown).axes
     for axes in (corner_u, corner_z, shade_z):
         assert sum(len(np.asarray(points.get_offsets())) for points in axes.collections) == 64

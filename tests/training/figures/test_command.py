@@ -1,4 +1,4 @@
-"""The command: every figure that fits a run as a PNG, the same each time, and clear errors."""
+"""The command writes every figure that applies to a run, reproducibly, and reports errors clearly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partedvae.training.cli.figures import figures
 from partedvae.training.figures.registry import FIGURES
 
 RunOf = Callable[[str], Path]
-FITTING = {
+APPLICABLE = {
     "toys": list(FIGURES),
     "coloured": list(FIGURES),
     "one-factor": [name for name in FIGURES if name != "factors"],
@@ -30,12 +30,12 @@ def draw(*arguments: object) -> Result:
     return CliRunner().invoke(figures, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("name", FITTING)
-def test_every_figure_that_fits_a_run_is_drawn_as_a_readable_png(run_of: RunOf, name: str) -> None:
+@pytest.mark.parametrize("name", APPLICABLE)
+def test_every_figure_that_applies_to_a_run_is_drawn_as_a_readable_png(run_of: RunOf, name: str) -> None:
     path = run_of(name)
     result = draw(path)
     assert result.exit_code == 0, result.output
-    expected = [path / "figures" / f"{figure}.png" for figure in FITTING[name]]
+    expected = [path / "figures" / f"{figure}.png" for figure in APPLICABLE[name]]
     assert result.output.splitlines() == [str(file) for file in expected]
     assert sorted((path / "figures").iterdir()) == sorted(expected)
     for file in expected:
@@ -83,13 +83,13 @@ def test_losses_need_neither_model_nor_data(run_of: RunOf, monkeypatch: pytest.M
         (
             "one-factor",
             "factors",
-            "it shows several factors, or a u of one dimension, and this run has one factor with a u of 2",
+            "it needs several factors or a u of one dimension, and this run has one factor with a u of 2 dimensions",
         ),
         ("vae", "transfer", "method 'vae' has no classes"),
         ("classifier", "embedding", "method 'classifier' trains no decoder and no latents"),
     ],
 )
-def test_a_figure_that_cannot_be_is_an_error_and_nothing_is_written(
+def test_a_figure_that_does_not_apply_is_an_error_and_nothing_is_written(
     run_of: RunOf, run: str, only: str, message: str
 ) -> None:
     path = run_of(run)
@@ -105,13 +105,13 @@ def test_a_run_without_an_epoch_has_no_losses(run_of: RunOf) -> None:
     assert "losses.png" not in draw(path).output
     result = draw(path, "--only", "losses")
     assert result.exit_code == 1
-    assert f"--only losses does not fit {path}: no epoch of it has ended" in result.output
+    assert f"--only losses does not apply to {path}: no epoch has ended yet" in result.output
 
 
-def test_a_run_or_checkpoint_that_is_not_there_is_an_error_that_says_what_to_do(run_of: RunOf, tmp_path: Path) -> None:
+def test_a_missing_run_or_checkpoint_is_an_error_with_a_remedy(run_of: RunOf, tmp_path: Path) -> None:
     result = draw(tmp_path / "none")
     assert result.exit_code == 1
-    assert "is no run directory: config.json is missing; train one with 'partedvae train'" in result.output
+    assert "is not a run directory: config.json is missing; train one with 'partedvae train'" in result.output
     path = run_of("toys")
     (path / "checkpoint.pt").unlink()
     result = draw(path)
@@ -122,10 +122,10 @@ def test_a_run_or_checkpoint_that_is_not_there_is_an_error_that_says_what_to_do(
 def test_a_data_set_without_test_images_is_an_error(run_of: RunOf) -> None:
     result = draw(run_of("no-test"))
     assert result.exit_code == 1
-    assert "no-test has no test images, and the figures show test images" in result.output
+    assert "no-test has no test images, which the figures show" in result.output
 
 
-def test_an_output_that_cannot_be_made_is_an_error(run_of: RunOf, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_created_is_an_error(run_of: RunOf, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = draw(run_of("toys"), "--output", tmp_path / "file" / "folder")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""The axis of a factor's prior, its densities, and the u along it."""
+"""The axis of a factor's prior, the densities on it, and the u along it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from partedvae.training.figures.latents import REACH
 from partedvae.training.model.distributions import Gaussian
 
 MODES = Gaussian(torch.tensor([[0.0, -3.0], [9.0, 0.0], [1.0, 3.0]]), torch.tensor([100.0, 1.0]).log().expand(3, 2))
-"""Means differ most in the first dimension, but in the second one by more of their standard deviations."""
+"""The means differ most in the first dimension, but relative to the standard deviations in the second."""
 PRIOR = (0.5, 0.3, 0.2)
 
 
@@ -40,10 +40,10 @@ def test_densities_agree_with_torchs_normal() -> None:
     torch.testing.assert_close(actual[0], torch.distributions.Normal(0.5, 1.7).log_prob(values).exp())
 
 
-def test_along_the_axis_the_other_dimensions_are_those_of_the_likeliest_class() -> None:
+def test_along_the_axis_the_other_dimensions_are_those_of_the_most_likely_class() -> None:
     u = along(separating_axis(MODES), MODES, PRIOR, torch.tensor([-4.0, -0.5, 2.5]))
     assert u.tolist() == [[0, -4], [9, -0.5], [1, 2.5]]
 
 
-def test_numbers_have_a_true_minus_and_zero_has_none() -> None:
+def test_numbers_have_a_typographic_minus_and_zero_has_none() -> None:
     assert [signed(value) for value in (-1.25, -0.04, 0.0, 3.0)] == ["−1.2", "0.0", "0.0", "3.0"]

@@ -1,4 +1,4 @@
-"""What varies in a figure is what its labels say, and nothing else."""
+"""Traversals vary the labelled dimension and nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_u_traversal_goes_around_the_mode_and_leaves_z_and_the_other_factor() 
     torch.testing.assert_close(varied.u[1, :, :2], torch.tensor([[1.0, -2], [1, -1], [1, 0]]))
 
 
-def test_the_us_of_factors_stand_side_by_side() -> None:
+def test_the_u_of_all_factors_are_concatenated() -> None:
     assert [u_slice(TOY_MODEL, k) for k in range(2)] == [slice(0, 2), slice(2, 3)]
 
 
@@ -65,13 +65,13 @@ def test_replacing_the_u_of_a_factor_leaves_everything_else() -> None:
     assert torch.equal(replaced.z, base.z.expand(4, 3))
 
 
-def test_transfer_keeps_the_u_of_its_row_and_takes_the_z_of_its_column() -> None:
-    keep, give = random_latents(4), random_latents(5)
-    mixed = transfer(keep, give)
+def test_transfer_combines_the_u_of_a_row_with_the_z_of_a_column() -> None:
+    targets, sources = random_latents(4), random_latents(5)
+    mixed = transfer(targets, sources)
     for row in range(4):
         for column in range(5):
-            assert torch.equal(mixed.u[row, column], keep.u[row])
-            assert torch.equal(mixed.z[row, column], give.z[column])
+            assert torch.equal(mixed.u[row, column], targets.u[row])
+            assert torch.equal(mixed.z[row, column], sources.z[column])
 
 
 @pytest.mark.parametrize("batch", [(3,), (2, 150)])
@@ -80,5 +80,5 @@ def test_decoding_keeps_the_leading_dimensions_and_does_not_depend_on_its_batche
     images = decode(model, latents)
     assert images.shape == (*batch, 16, 16, 1)
     last = decode(model, Latents(latents.u.flatten(0, -2)[-1:], latents.z.flatten(0, -2)[-1:]))
-    # Convolutions of another batch size may round otherwise.
+    # Convolutions may round differently for another batch size.
     assert (images.flatten(0, -4)[-1].int() - last[0].int()).abs().max() <= 1

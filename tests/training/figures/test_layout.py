@@ -1,4 +1,4 @@
-"""Images come onto the page unchanged, at the size that fits, with labels that do not touch."""
+"""Images are drawn unchanged at the size that fits, with labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pixels_of(figure: Figure) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("image_size", "room", "expected"),
+    ("image_size", "available", "expected"),
     [
         ((28, 28), 90, (84, 84)),
         ((28, 28), 56, (56, 56)),
@@ -41,13 +41,13 @@ def pixels_of(figure: Figure) -> np.ndarray:
         ((16, 16), 1, (8, 8)),
     ],
 )
-def test_small_images_are_shown_at_whole_multiples_and_large_ones_shrink_to_their_room(
-    image_size: tuple[int, int], room: int, expected: tuple[int, int]
+def test_small_images_are_enlarged_by_whole_factors_and_large_ones_are_reduced(
+    image_size: tuple[int, int], available: int, expected: tuple[int, int]
 ) -> None:
-    assert cell_size(image_size, room) == expected
+    assert cell_size(image_size, available) == expected
 
 
-def test_a_whole_multiple_repeats_every_pixel_and_another_size_keeps_the_brightness() -> None:
+def test_a_whole_factor_repeats_every_pixel_and_another_size_keeps_the_brightness() -> None:
     images = torch.randint(256, (2, 4, 6, 3), dtype=torch.uint8)
     doubled = resized(images, (8, 12))
     assert torch.equal(doubled[:, ::2, ::2], images)
@@ -57,13 +57,13 @@ def test_a_whole_multiple_repeats_every_pixel_and_another_size_keeps_the_brightn
     assert resized(torch.full_like(flat, 255), (7, 13)).unique().tolist() == [255]
 
 
-def test_panels_stand_side_by_side_without_a_lonely_last_one() -> None:
+def test_lines_of_panels_are_filled_evenly() -> None:
     assert [balanced(count, 4) for count in (1, 4, 5, 8, 10)] == [1, 4, 3, 4, 4]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_pixels_of_the_images_arrive_on_the_page_unchanged(channels: int) -> None:
-    """Two rows of three images, told apart by their values: each is found as a whole square of its own colour."""
+def test_the_pixels_of_the_images_are_drawn_unchanged(channels: int) -> None:
+    """Two rows of three images of different values: each is found as a square of its own colour."""
     values = torch.arange(10, 10 + 6 * 30, 30, dtype=torch.uint8)
     images = values.reshape(2, 3, 1, 1, 1).expand(2, 3, 8, 8, channels).clone()
     if channels == 3:
@@ -87,7 +87,7 @@ def test_a_page_is_white_and_of_readable_width() -> None:
     assert (page[:, -4:] == 255).all()
 
 
-def test_column_labels_are_wrapped_into_the_room_between_neighbours() -> None:
+def test_column_labels_are_wrapped_to_the_distance_between_neighbours() -> None:
     images = torch.zeros(1, 4, 8, 8, 1, dtype=torch.uint8)
     crowded = Panel(images=images, column_labels=("a very long name of a class", "b", "c", "d"))
     (column, text), *_ = _column_labels(crowded, 40)

@@ -1,8 +1,9 @@
-"""Experiments run, are kept, are not repeated, and become tables."""
+"""Experiments are run once, stored, and rendered as tables."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.reproduce.experiments import (
     EXPERIMENTS,
     Experiment,
-    Row,
+    Variant,
     accuracies,
     accuracies_and_probes,
     experiment,
@@ -24,11 +25,11 @@ from partedvae.training.reproduce.runner import Plan, configure, run_experiment
 SMALL = ("train_images=640", "epochs=1", "supervision.warm_start_steps=0")
 
 
-def result(seed: int, score: float, row: str = "100 labels") -> Result:
+def result(seed: int, score: float, variant: str = "100 labels") -> Result:
     return Result(
         experiment="table2",
-        row=row,
-        budget="short",
+        variant=variant,
+        recipe="default",
         seed=seed,
         labels=100,
         epochs=3,
@@ -42,7 +43,7 @@ def result(seed: int, score: float, row: str = "100 labels") -> Result:
     )
 
 
-def test_a_table_has_a_line_a_run_and_the_mean_of_all_seeds() -> None:
+def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
     text = table(EXPERIMENTS["table2"], [result(1, 0.7), result(0, 0.6), result(0, 0.5, "737 labels")])
     lines = text.splitlines()
     assert lines[0] == "|  | paper | labels | seed | factor_paper | epochs | seconds | data | commit | date |"
@@ -53,7 +54,7 @@ def test_a_table_has_a_line_a_run_and_the_mean_of_all_seeds() -> None:
     assert len(lines) == 6
 
 
-def test_a_result_takes_the_place_of_an_earlier_one_of_the_same_run(tmp_path: Path) -> None:
+def test_a_result_replaces_an_earlier_one_with_the_same_key(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     keep_result(path, result(0, 0.1))
     keep_result(path, result(1, 0.2))
@@ -62,43 +63,75 @@ def test_a_result_takes_the_place_of_an_earlier_one_of_the_same_run(tmp_path: Pa
     assert [(r.seed, r.measures["factor_paper"]) for r in kept] == [(1, 0.2), (0, 0.3)]
 
 
-def test_the_page_has_every_experiment_run_or_not(tmp_path: Path) -> None:
+def test_results_of_version_0_1_still_load(tmp_path: Path) -> None:
+    """They name the recipe by its budget and the variant by its row."""
+    path = tmp_path / "results.json"
+    current = [result(0, 0.1), dataclasses.replace(result(0, 0.2), recipe="paper")]
+    old = [dataclasses.asdict(r) for r in current]
+    for entry, budget in zip(old, ("short", "full"), strict=True):
+        entry["budget"], entry["row"] = budget, entry.pop("variant")
+        del entry["recipe"]
+    path.write_text(json.dumps(old))
+    assert load_results(path) == current
+
+
+def test_the_former_option_budget_selects_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[Plan] = []
+
+    def record(name: str, described: Experiment, plan: Plan) -> str:
+        plans.append(plan)
+        return ""
+
+    monkeypatch.setattr("partedvae.training.reproduce.runner.run_experiment", record)
+    for arguments in ([], ["--recipe", "paper"], ["--budget", "short"], ["--budget", "full"]):
+        assert CliRunner().invoke(reproduce, ["table1", *arguments, "--data", str(tmp_path)]).exit_code == 0
+    assert [plan.recipe for plan in plans] == ["default", "paper", "default", "paper"]
+    assert "--budget" not in CliRunner().invoke(reproduce, ["--help"]).output
+
+
+def test_the_committed_page_is_that_of_the_committed_results(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    write_page(tmp_path / "RESULTS.md", load_results(docs / "results.json"))
+    assert (tmp_path / "RESULTS.md").read_text() == (docs / "RESULTS.md").read_text()
+
+
+def test_the_page_has_every_experiment_even_one_that_was_not_run(tmp_path: Path) -> None:
     write_page(tmp_path / "RESULTS.md", [result(0, 0.6)])
     text = (tmp_path / "RESULTS.md").read_text()
     for described in EXPERIMENTS.values():
         assert f"## {described.title}" in text
-    assert "`partedvae reproduce table2 --budget short --seeds 0`" in text
-    assert "Not run here yet: `partedvae reproduce table1`." in text
+    assert "`partedvae reproduce table2 --recipe default --seeds 0`" in text
+    assert "Not run yet: `partedvae reproduce table1`." in text
 
 
-def test_rows_become_configurations(tmp_path: Path) -> None:
-    ablation = EXPERIMENTS["bc-ablation"].rows[1]
-    config = configure(ablation, 3, "full", tmp_path)
+def test_every_variant_has_a_valid_configuration(tmp_path: Path) -> None:
+    ablation = EXPERIMENTS["bc-ablation"].variants[1]
+    config = configure(ablation, 3, "paper", tmp_path)
     assert (config.recipe, config.labels, config.seed, config.objective.gamma_bc) == ("paper", 3686, 3, 0.0)
-    vae = configure(EXPERIMENTS["table1"].rows[0], 0, "short", tmp_path)
+    vae = configure(EXPERIMENTS["table1"].variants[0], 0, "default", tmp_path)
     assert (vae.method, vae.labels, vae.model.z_dim, vae.model.factors) == ("vae", 0, 6, ())
     for described in EXPERIMENTS.values():
-        for row in described.rows:
-            configure(row, 0, "short", tmp_path)
+        for variant in described.variants:
+            configure(variant, 0, "default", tmp_path)
 
 
 def test_without_labels_the_rate_is_the_papers(tmp_path: Path) -> None:
-    """At 1e-3 the network of dSprites died."""
-    for row in EXPERIMENTS["table1"].rows:
-        assert configure(row, 0, "short", tmp_path).optimiser.learning_rate == 5e-4
-    assert configure(EXPERIMENTS["table2"].rows[0], 0, "short", tmp_path).optimiser.learning_rate == 1e-3
+    """At 1e-3, training on dSprites collapses."""
+    for variant in EXPERIMENTS["table1"].variants:
+        assert configure(variant, 0, "default", tmp_path).optimiser.learning_rate == 5e-4
+    assert configure(EXPERIMENTS["table2"].variants[0], 0, "default", tmp_path).optimiser.learning_rate == 1e-3
 
 
-def test_an_experiment_trains_measures_keeps_and_is_not_run_again(
+def test_an_experiment_is_trained_evaluated_and_stored_once(
     tmp_path: Path, mnist: ImageDataset, data_dir: Path
 ) -> None:
-    rows = (
-        Row(name="PartedVAE", dataset="mnist", labels=64, settings=SMALL, paper={"accuracy digit": "0.95"}),
-        Row(name="labels alone", dataset="mnist", labels=64, method="classifier", settings=SMALL),
+    variants = (
+        Variant(name="PartedVAE", dataset="mnist", labels=64, settings=SMALL, paper={"accuracy digit": "0.95"}),
+        Variant(name="labels alone", dataset="mnist", labels=64, method="classifier", settings=SMALL),
     )
-    described = Experiment(title="A small one", rows=rows, measure=accuracies_and_probes)
+    described = Experiment(title="A small one", variants=variants, measure=accuracies_and_probes)
     plan = Plan(
-        budget="short",
+        recipe="default",
         seeds=(0,),
         data_dir=data_dir,
         runs_dir=tmp_path / "runs",
@@ -108,36 +141,40 @@ def test_an_experiment_trains_measures_keeps_and_is_not_run_again(
     first = run_experiment("mnist-classifier", described, plan)
     assert "| PartedVAE | 0.95 | 64 | 0 |" in first
     kept = load_results(plan.results_file)
-    assert [r.row for r in kept] == ["PartedVAE", "labels alone"]
+    assert [r.variant for r in kept] == ["PartedVAE", "labels alone"]
     assert set(kept[0].measures) == {"accuracy digit", "digit off u", "digit off z"}
-    assert (tmp_path / "runs" / "mnist-classifier" / "short" / "labels-alone-0" / "summary.json").exists()
+    assert (tmp_path / "runs" / "mnist-classifier" / "default" / "labels-alone-0" / "summary.json").exists()
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("checkpoint.pt"))]
     assert run_experiment("mnist-classifier", described, plan) == first
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("checkpoint.pt"))] == before
-    # Another experiment with a line of the same configuration has no training of its own.
-    shared = Experiment(title="Another", rows=(dataclasses.replace(rows[0], name="shared"),), measure=accuracies)
+    # A variant of another experiment with the same configuration is not trained again.
+    shared = Experiment(
+        title="Another", variants=(dataclasses.replace(variants[0], name="shared"),), measure=accuracies
+    )
     assert "| shared | 0.95 | 64 | 0 |" in run_experiment("figures", shared, plan)
     assert not (tmp_path / "runs" / "figures").exists()
     assert load_results(plan.results_file)[2].measures == {"accuracy digit": kept[0].measures["accuracy digit"]}
-    # A recipe that has changed makes a run of its own, and its result takes the other's place.
+    # A changed recipe is trained in a new directory, and its result replaces the old one.
     settings = (*SMALL, "objective.gamma_bc=7")
-    changed = dataclasses.replace(described, rows=(dataclasses.replace(rows[0], settings=settings), rows[1]))
+    changed = dataclasses.replace(
+        described, variants=(dataclasses.replace(variants[0], settings=settings), variants[1])
+    )
     run_experiment("mnist-classifier", changed, plan)
     again = load_results(plan.results_file)
-    weights = [(r.row, r.config["objective"]["gamma_bc"]) for r in again]
+    weights = [(r.variant, r.config["objective"]["gamma_bc"]) for r in again]
     assert weights == [("labels alone", 30.0), ("shared", 30.0), ("PartedVAE", 7.0)]
-    runs = sorted(path.name for path in (tmp_path / "runs" / "mnist-classifier" / "short").iterdir())
+    runs = sorted(path.name for path in (tmp_path / "runs" / "mnist-classifier" / "default").iterdir())
     assert runs == ["labels-alone-0", "partedvae-0", "partedvae-0-2"]
 
 
-def test_what_is_no_file_of_results_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_holds_no_results_is_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text('[{"a": 1}]')
-    with pytest.raises(ValueError, match=r"other.json holds no results of 'partedvae reproduce'"):
+    with pytest.raises(ValueError, match=r"other.json is not a results file of 'partedvae reproduce'"):
         load_results(path)
     done = CliRunner().invoke(reproduce, ["table1", "--results", str(path), "--data", str(tmp_path)])
     assert done.exit_code == 1
-    assert "move it away" in done.output
+    assert "choose another --results" in done.output
     assert [entry.name for entry in tmp_path.iterdir()] == ["other.json"]
 
 
@@ -145,11 +182,11 @@ def test_what_is_no_file_of_results_is_left_alone(tmp_path: Path) -> None:
     ("arguments", "message", "code"),
     [
         (["tabel1"], "no experiment is called 'tabel1'; did you mean 'table1'?", 1),
-        (["table1", "--seeds", "a,b"], "'a,b' is not whole numbers with commas between", 2),
-        (["table1", "--budget", "huge"], "'huge' is not one of 'short', 'full'", 2),
+        (["table1", "--seeds", "a,b"], "'a,b' is not a comma-separated list of whole numbers", 2),
+        (["table1", "--recipe", "huge"], "'huge' is not one of 'default', 'paper'", 2),
     ],
 )
-def test_reproduce_refuses_what_it_does_not_know(arguments: list[str], message: str, code: int) -> None:
+def test_reproduce_rejects_unknown_names_and_values(arguments: list[str], message: str, code: int) -> None:
     done = CliRunner().invoke(reproduce, arguments)
     assert done.exit_code == code
     assert message in done.output

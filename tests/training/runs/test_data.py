@@ -1,4 +1,4 @@
-"""The data set of a run when it is no longer the one that was trained on."""
+"""A run whose data set has changed since training."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from click import Command
 from click.testing import CliRunner
 from PIL import Image
 
+from partedvae.training.cli.evaluate import evaluate
 from partedvae.training.cli.figures import figures
-from partedvae.training.cli.train import evaluate, train
+from partedvae.training.cli.train import train
 from partedvae.training.config.presets import recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, first_labelled
@@ -29,7 +30,7 @@ CORNER, SHADE = TOY_INFO.factors
 
 
 def untrained(path: Path, config: TrainConfig, dataset: ImageDataset) -> RunDirectory:
-    """Write a run as training leaves it, before its first step."""
+    """Write a run with an untrained model."""
     run = RunDirectory(path)
     run.start(config, dataset, first_labelled(dataset.train, config.labels))
     run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
@@ -58,28 +59,29 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [evaluate, figures])
-def test_a_folder_that_has_gained_a_class_is_refused(photos: Path, tmp_path: Path, command: Command) -> None:
+def test_a_folder_with_a_new_class_is_rejected(photos: Path, tmp_path: Path, command: Command) -> None:
     dataset = load_dataset(f"folder:{photos}", Path())
     run = untrained(tmp_path / "run", recipe(dataset.info, "default"), dataset)
     write_labels(photos, ("no", "perhaps", "yes"))
     result = CliRunner().invoke(command, [str(run.path)])
     assert result.exit_code == 1
     assert (
-        f"Error: folder:{photos} is not what {run.path} was trained on: the classes of its factor 'hat' are 'no', "
-        "'perhaps', 'yes', and the run's 'no', 'yes'; bring the data set back as it was, or train a new run"
+        f"Error: folder:{photos} does not match the data that {run.path} was trained on: the classes of "
+        "its factor 'hat' are 'no', 'perhaps', 'yes', those of the run 'no', 'yes'; "
+        "restore the data set, or train a new run"
     ) in result.output
 
 
-def test_a_run_is_not_resumed_on_a_folder_that_has_gained_a_class(photos: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_on_a_folder_with_a_new_class(photos: Path, tmp_path: Path) -> None:
     dataset = load_dataset(f"folder:{photos}", Path())
     run = untrained(tmp_path / "run", recipe(dataset.info, "default"), dataset)
     write_labels(photos, ("no", "perhaps", "yes"))
     result = CliRunner().invoke(train, [f"folder:{photos}", "--output", str(run.path), "--resume", "--device", "cpu"])
     assert result.exit_code == 1
-    assert "the classes of its factor 'hat' are 'no', 'perhaps', 'yes', and the run's 'no', 'yes'" in result.output
+    assert "the classes of its factor 'hat' are 'no', 'perhaps', 'yes', those of the run 'no', 'yes'" in result.output
 
 
-def test_a_folder_whose_files_have_changed_is_measured_with_a_warning(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_whose_files_have_changed_is_evaluated_with_a_warning(photos: Path, tmp_path: Path) -> None:
     dataset = load_dataset(f"folder:{photos}", Path())
     run = untrained(tmp_path / "run", recipe(dataset.info, "default"), dataset)
     assert "warning: folder" not in CliRunner().invoke(evaluate, [str(run.path)]).stderr
@@ -90,8 +92,8 @@ def test_a_folder_whose_files_have_changed_is_measured_with_a_warning(photos: Pa
     now, then = load_dataset(f"folder:{photos}", Path()).source["labels.csv"][:12], dataset.source["labels.csv"][:12]
     assert (
         f"warning: folder:{photos} has changed since {run.path} was trained: "
-        f"'labels.csv' is the file of SHA-256 {now}, and was the file of SHA-256 {then}; "
-        "'24 images' is gone; '25 images' is new"
+        f"'labels.csv' is the file with SHA-256 {now}, and was the file with SHA-256 {then}; "
+        "'24 images' is missing; '25 images' is new"
     ) in result.stderr
     assert json.loads(result.stdout)["data"]["labels.csv"].startswith(now)
 
@@ -99,52 +101,54 @@ def test_a_folder_whose_files_have_changed_is_measured_with_a_warning(photos: Pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": (16, 16, 3)}, "its images are 16x16x3, and the run's 16x16x1"),
-        ({"factors": (CORNER,)}, "its factors are 'corner', and the run's 'corner', 'shade'"),
-        ({"factors": (SHADE, CORNER)}, "its factors are 'shade', 'corner', and the run's 'corner', 'shade'"),
-        ({"factors": ()}, "its factors are none, and the run's 'corner', 'shade'"),
+        ({"image_size": (16, 16, 3)}, "its images are 16x16x3, those of the run 16x16x1"),
+        ({"factors": (CORNER,)}, "its factors are 'corner', those of the run 'corner', 'shade'"),
+        ({"factors": (SHADE, CORNER)}, "its factors are 'shade', 'corner', those of the run 'corner', 'shade'"),
+        ({"factors": ()}, "its factors are none, those of the run 'corner', 'shade'"),
         (
             {"factors": (CORNER, dataclasses.replace(SHADE, classes=("bright", "dim")))},
-            "the classes of its factor 'shade' are 'bright', 'dim', and the run's 'dim', 'bright'",
+            "the classes of its factor 'shade' are 'bright', 'dim', those of the run 'dim', 'bright'",
         ),
     ],
 )
-def test_whatever_differs_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_every_mismatch_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     dataset = toy_dataset()
     run = untrained(tmp_path, tiny_config(), dataset)
-    # Types of keyword arguments cannot be told one by one.
+    # mypy cannot check the keyword arguments of a dictionary.
     changed = dataclasses.replace(dataset, info=dataclasses.replace(TOY_INFO, **changes))  # type: ignore[arg-type]  # by name
-    with pytest.raises(DataError, match=re.escape(f"toys is not what {tmp_path} was trained on: {message}; bring")):
+    with pytest.raises(
+        DataError, match=re.escape(f"toys does not match the data that {tmp_path} was trained on: {message}; restore")
+    ):
         check_run_dataset(run, changed)
 
 
-def test_a_baseline_fits_whatever_is_labelled_in_images_of_its_size(tmp_path: Path) -> None:
+def test_a_baseline_matches_any_labels_of_images_of_its_size(tmp_path: Path) -> None:
     dataset = toy_dataset()
     model = dataclasses.replace(TOY_MODEL, factors=())
     run = untrained(tmp_path, tiny_config(method="vae", labels=0, model=model), dataset)
     check_run_dataset(run, dataset)
     changed = dataclasses.replace(dataset, info=dataclasses.replace(TOY_INFO, image_size=(20, 16, 1)))
-    with pytest.raises(DataError, match="its images are 20x16x1, and the run's 16x16x1; bring"):
+    with pytest.raises(DataError, match="its images are 20x16x1, those of the run 16x16x1; restore"):
         check_run_dataset(run, changed)
 
 
-def test_the_original_in_the_place_of_drawn_images_is_warned_of(
+def test_an_original_instead_of_drawn_images_gives_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = toy_dataset()
     drawn = dataclasses.replace(dataset, source={"toys": "drawn; the original would be data/toys"})
     run = untrained(tmp_path, tiny_config(), drawn)
-    # Another --data is no other data.
+    # Another --data is the same data.
     check_run_dataset(run, dataclasses.replace(drawn, source={"toys": "drawn; the original would be elsewhere/toys"}))
     assert capsys.readouterr().err == ""
     check_run_dataset(run, dataclasses.replace(drawn, source={"toys": 64 * "a"}))
-    assert "'toys' is the file of SHA-256 aaaaaaaaaaaa, and was drawn" in capsys.readouterr().err
+    assert "'toys' is the file with SHA-256 aaaaaaaaaaaa, and was drawn" in capsys.readouterr().err
 
 
-def test_a_run_that_does_not_tell_its_data_is_damaged(tmp_path: Path) -> None:
+def test_a_run_without_provenance_is_damaged(tmp_path: Path) -> None:
     run = untrained(tmp_path, tiny_config(), toy_dataset())
     run.provenance_file.write_text("{")
-    with pytest.raises(RunError, match=r"provenance\.json cannot be read: .*; bring it back, or train the run again"):
+    with pytest.raises(RunError, match=r"provenance\.json cannot be read: .*; restore it, or train again"):
         check_run_dataset(run, toy_dataset())
     run.provenance_file.unlink()
     with pytest.raises(RunError, match=r"provenance\.json cannot be read: .*No such file"):

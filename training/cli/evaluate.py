@@ -1,0 +1,45 @@
+"""The command `partedvae evaluate`. It imports PyTorch when it runs, so that --help is fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from partedvae.training.cli.command import ErrorReportingCommand
+from partedvae.training.cli.options import data_option
+
+
+@click.command(cls=ErrorReportingCommand)
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the predicted class of every test image to this .npz file.",
+)
+@click.option(
+    "--truth-images",
+    type=click.IntRange(min=0),
+    default=40_000,
+    show_default=True,
+    help="Number of images for the disentanglement scores, where the true factors are known; 0 uses all.",
+)
+@data_option
+def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, truth_images: int, data_dir: Path) -> None:
+    """Evaluate a run: accuracy, probes of u and z, disentanglement scores.
+
+    Accuracy and probes are measured on the test images; the scores need a data set whose true factors are known.
+    """
+    from partedvae.training.reports.evaluation import evaluate_run, write_predictions
+
+    report = evaluate_run(run_dir, data_dir, truth_images)
+    # Printed first, so that minutes of measurement are not lost when the predictions cannot be written.
+    click.echo(report.to_json() if as_json else report.to_text())
+    if predictions is not None:
+        try:
+            write_predictions(predictions, report.evaluation)
+        except OSError as error:
+            raise click.ClickException(
+                f"--predictions {predictions} cannot be written: {error}; choose a file in a writable folder"
+            ) from error

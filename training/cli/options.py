@@ -1,0 +1,91 @@
+"""Options that several training commands share, and the configuration that they select."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from partedvae.training.config.train_config import TrainConfig
+    from partedvae.training.data.dataset import DatasetInfo
+
+data_option = click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Folder of the data sets.",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to train; auto is CUDA where it is available.",
+)
+recipe_option = click.option(
+    "--recipe", default="default", show_default=True, help="Named configuration: default or paper."
+)
+method_option = click.option(
+    "--method",
+    default="partedvae",
+    show_default=True,
+    help="partedvae, a baseline (vae, beta-vae, beta-tcvae, factor-vae), or classifier (labels alone).",
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one field of the configuration, such as objective.gamma_bc=0; repeatable.",
+)
+
+
+def configure(
+    dataset: str, recipe_name: str, method: str, settings: tuple[str, ...], data_dir: Path, **options: Any
+) -> tuple[TrainConfig, DatasetInfo]:
+    """Build a configuration: the recipe, then the options that were given, then --set.
+
+    Args:
+        dataset: name of the data set.
+        recipe_name: name of the recipe.
+        method: what is trained.
+        settings: values of --set.
+        data_dir: folder of the data sets.
+        options: fields of the configuration; None leaves the recipe's value.
+
+    Raises:
+        ValueError: an unknown name or a value out of range.
+    """
+    import dataclasses
+    from typing import cast
+
+    from partedvae.common.suggest import lookup
+    from partedvae.training.config.overrides import apply_overrides
+    from partedvae.training.config.presets import recipe
+    from partedvae.training.config.train_config import METHODS, MethodName
+    from partedvae.training.data.registry import entry
+
+    info = entry(dataset).describe(data_dir)
+    lookup("method", method, dict.fromkeys(METHODS))
+    config = recipe(info, recipe_name, cast("MethodName", method), options.get("labels"))
+    given = {name: value for name, value in options.items() if value is not None}
+    return apply_overrides(dataclasses.replace(config, **given), settings), info
+
+
+def resolve_dataset(dataset: str) -> str:
+    """Make the path of "folder:PATH" absolute, so that the run can be evaluated from any working directory."""
+    kind, _, path = dataset.partition(":")
+    return f"{kind}:{Path(path).resolve()}" if kind == "folder" and path else dataset
+
+
+def limit_openmp_spinning() -> None:
+    """Make OpenMP's waiting threads yield the processor; call it before PyTorch is imported, which reads the variable.
+
+    By default they spin, which makes training steps ten times slower beside any other busy program.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
