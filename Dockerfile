@@ -12,6 +12,7 @@ ARG CUDA_IMAGE=nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04
 FROM python:${PYTHON_VERSION}-slim-bookworm AS source
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
+# partedvae/training, partedvae/serving and partedvae/export are symbolic links to the three folders below.
 COPY partedvae partedvae
 COPY serving serving
 COPY training training
@@ -24,7 +25,7 @@ RUN python -m venv /opt/partedvae \
     && /opt/partedvae/bin/python -m pip install --no-cache-dir -c constraints.txt '.[serve,otel]'
 
 FROM ${CUDA_IMAGE} AS build-gpu
-# Ubuntu keeps only the newest version of a package, so that a pinned one cannot be had for long.
+# Ubuntu keeps only the newest version of a package: a pinned version would soon be unavailable.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \
