@@ -81,6 +81,7 @@ def test_the_request_of_all_peers(server: ServerProcess) -> None:
     assert oip.ModelInferRequest.FromString(message).inputs[0].name == "images"
 
 
+@pytest.mark.slow
 def test_start_and_stop_of_a_peer(programs: Path) -> None:
     """The block runs once the peer responds, and its process has ended afterwards."""
     (port,) = free_ports(1)
@@ -96,6 +97,7 @@ def test_start_and_stop_of_a_peer(programs: Path) -> None:
         probe()
 
 
+@pytest.mark.slow
 def test_a_peer_that_does_not_start(programs: Path) -> None:
     """After all attempts, the error contains the end of the log."""
     (port,) = free_ports(1)

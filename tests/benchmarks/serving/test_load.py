@@ -75,6 +75,7 @@ def test_latencies_from_the_log() -> None:
     assert h2load.latencies("", LOAD) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [None, 50.0])
 def test_a_real_load(server: ServerProcess, rate: float | None) -> None:
     """The load generator in Python measures both requests, in a closed loop and at a constant rate."""
@@ -89,6 +90,7 @@ def test_a_real_load(server: ServerProcess, rate: float | None) -> None:
         assert 0 < result.p50_ms <= result.p90_ms <= result.p99_ms
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not h2load.is_installed(), reason="h2load is not installed")
 def test_h2load(server: ServerProcess) -> None:
     """Output and log of h2load are understood, for successful responses and for errors."""
@@ -107,6 +109,7 @@ def test_a_failed_request_fails_the_measurement(server: ServerProcess) -> None:
         client_load.run(dataclasses.replace(target, response_bytes=1), LOAD)
 
 
+@pytest.mark.slow
 def test_start_and_memory_of_a_server(tiny_models: Path) -> None:
     """The server becomes SERVING, and the memory of all its processes is summed."""
     with running_server(tiny_models, "--workers", "2") as server:
@@ -114,6 +117,7 @@ def test_start_and_memory_of_a_server(tiny_models: Path) -> None:
         assert server.resident_megabytes() > 3 * 20
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start(tmp_path: Path) -> None:
     """The benchmark fails with a message."""
     with pytest.raises(BenchmarkError, match="the server did not start"), running_server(tmp_path):

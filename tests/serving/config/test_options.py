@@ -139,6 +139,7 @@ def test_misspelt_variables() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_server_obeys(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real server is told by file and environment."""
     (tmp_path / "config.toml").write_text("max-images = 3\nlog-level = 'debug'\n")

@@ -89,6 +89,7 @@ def test_without_labels_the_rate_is_the_papers(tmp_path: Path) -> None:
     assert configure(EXPERIMENTS["table2"].rows[0], 0, "short", tmp_path).optimiser.learning_rate == 1e-3
 
 
+@pytest.mark.slow
 def test_an_experiment_trains_measures_keeps_and_is_not_run_again(
     tmp_path: Path, mnist: ImageDataset, data_dir: Path
 ) -> None:
