@@ -12,6 +12,7 @@ ARG CUDA_IMAGE=nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04
 FROM python:${PYTHON_VERSION}-slim-bookworm AS source
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
+# partedvae/training, partedvae/serving and partedvae/export are symbolic links to the three folders below.
 COPY partedvae partedvae
 COPY serving serving
 COPY training training

@@ -1,1 +1,1 @@
-"""Comparisons with other servers; behind `make bench-peers`."""
+"""Benchmarks of training, of serving, and of other model servers under the same load."""

@@ -1,4 +1,4 @@
-"""How fast training is: images a second of each MNIST recipe. `make bench` runs it; nothing else should be running."""
+"""Benchmark of training: images per second of each MNIST recipe; run by `make bench`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,19 @@ MEASURED_STEPS = 200
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Folder of the data sets.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+)
 def main(output: Path, data_dir: Path, device: str) -> None:
-    """Measure training steps of every MNIST recipe, one after the other."""
+    """Measure the throughput of training with each MNIST recipe. Run nothing else meanwhile."""
     ranks = Ranks(launch(choose_device(device), "32-true"))
     prepare(seed=0)
     dataset = load_dataset("mnist", data_dir)
@@ -47,7 +56,7 @@ def main(output: Path, data_dir: Path, device: str) -> None:
         started = time.perf_counter()
         for _ in range(MEASURED_STEPS):
             losses = trainer.train_step()
-        # Reading a value waits for a GPU that is still at work.
+        # Reading a value waits until a GPU has finished.
         losses["loss"].item()
         seconds = time.perf_counter() - started
         result["recipes"][name] = {

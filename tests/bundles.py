@@ -1,6 +1,6 @@
-"""Tiny real bundles, made without torch: linear graphs with fixed weights, written through `partedvae.serving.bundle`.
+"""Tiny bundles, created without torch: linear ONNX graphs with fixed weights, written by `partedvae.serving.bundle`.
 
-The graphs can be computed again in NumPy (see `TinyModel`), so that tests know every number that a server must give.
+`TinyModel` computes the same functions in NumPy, so that tests know all values that a server must return.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPSET = 21
 
 @dataclass(frozen=True, kw_only=True)
 class TinyFactor:
-    """A factor of a tiny model."""
+    """Factor of a tiny model."""
 
     name: str
     class_names: tuple[str, ...]
@@ -46,7 +46,7 @@ COLOUR = TinyFactor(name="colour", class_names=("red", "blue"), u_dim=1)
 
 @dataclass(frozen=True, kw_only=True)
 class TinyModel:
-    """A model whose outputs are linear maps (then a softmax or a sigmoid) of its inputs, with weights from a seed."""
+    """A model whose outputs are linear functions of its inputs, then softmax or sigmoid; weights depend on the seed."""
 
     factors: tuple[TinyFactor, ...] = (DIGIT,)
     height: int = 8
@@ -58,7 +58,7 @@ class TinyModel:
     weights: dict[str, FloatArray] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Draw the weights: "<factor>.<kind>", "z_mean", "z_logvar" of the encoder, "decoder"."""
+        """Draw the weights of the encoder ("<factor>.<kind>", "z_mean", "z_logvar") and of the "decoder"."""
         random = np.random.Generator(np.random.PCG64(self.seed))
         dims = {factor_output(f.name, kind): dim for f in self.factors for kind, dim in _head_dims(f)}
         dims |= {"z_mean": self.z_dim, "z_logvar": self.z_dim}
@@ -72,16 +72,16 @@ class TinyModel:
 
     @property
     def pixels(self) -> int:
-        """Values of one image."""
+        """Number of values per image."""
         return self.height * self.width * self.channels
 
     @property
     def u_dim(self) -> int:
-        """Dimensions of u of all factors together."""
+        """Dimensions of u, summed over all factors."""
         return sum(f.u_dim for f in self.factors)
 
     def manifest(self) -> Manifest:
-        """Describe the model, with priors that differ from class to class."""
+        """Return the manifest, with different priors for each class."""
         return Manifest(
             image=ImageSpec(height=self.height, width=self.width, channels=self.channels),
             factors=[_factor(f) for f in self.factors],
@@ -92,12 +92,12 @@ class TinyModel:
         )
 
     def random_images(self, count: int, seed: int = 0) -> ImageArray:
-        """Return uint8 noise [count, height, width, channels]."""
+        """Return random images, uint8 [count, height, width, channels]."""
         random = np.random.Generator(np.random.PCG64(seed))
         return random.integers(0, 256, (count, self.height, self.width, self.channels), dtype=np.uint8)
 
     def encode(self, images: ImageArray) -> dict[str, FloatArray]:
-        """Compute in NumPy what the encoder graph computes."""
+        """Return the outputs of the encoder, computed in NumPy."""
         flat: FloatArray = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
         outputs: dict[str, FloatArray] = {
             name: flat @ weight for name, weight in self.weights.items() if name != "decoder"
@@ -109,7 +109,7 @@ class TinyModel:
         return outputs
 
     def score(self, images: ImageArray) -> dict[str, FloatArray]:
-        """Compute in NumPy what the scorer graph computes: distance from grey, and squares of what is encoded."""
+        """Return the outputs of the scorer, computed in NumPy: distance from grey, and squares of encoded values."""
         unit = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
         encoded = self.encode(images)
         parts = [np.abs(unit - np.float32(0.5)), *(encoded[name] ** 2 for name in self._squared)]
@@ -118,18 +118,18 @@ class TinyModel:
 
     @property
     def _squared(self) -> list[str]:
-        """What stands for the three KLs in the scorer: z, u and c of the first factor."""
+        """Encoder outputs in place of the three KL terms of the scorer: z, u and c of the first factor."""
         first = self.factors[0].name
         return ["z_mean", factor_output(first, "u_mean"), factor_output(first, "u_logvar")]
 
     def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
-        """Compute in NumPy what the decoder graph computes; one grey level apart where rounding differs."""
+        """Return the images of the decoder, computed in NumPy; rounding can differ by one grey level."""
         logits = np.concatenate([u, z], axis=1) @ self.weights["decoder"]
         pixels = np.round(255 / (1 + np.exp(-logits)))
         return pixels.astype(np.uint8).reshape(-1, self.height, self.width, self.channels)
 
     def encoder_graph(self) -> onnx.ModelProto:
-        """Build encoder.onnx."""
+        """Return the graph of encoder.onnx."""
         nodes = [
             helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
             helper.make_node("Div", ["float", "scale"], ["unit"]),
@@ -149,7 +149,7 @@ class TinyModel:
         return _model(nodes, [self._image_info()], outputs, constants)
 
     def decoder_graph(self) -> onnx.ModelProto:
-        """Build decoder.onnx."""
+        """Return the graph of decoder.onnx."""
         nodes = [
             helper.make_node("Concat", ["u", "z"], ["latents"], axis=1),
             helper.make_node("MatMul", ["latents", "weight"], ["logits"]),
@@ -171,7 +171,7 @@ class TinyModel:
         return _model(nodes, inputs, [self._image_info()], constants)
 
     def scorer_graph(self) -> onnx.ModelProto:
-        """Build scorer.onnx."""
+        """Return the graph of scorer.onnx."""
         constants: dict[str, NDArray[Any]] = {
             "scale": np.array(255, dtype=np.float32),
             "half": np.array(0.5, dtype=np.float32),
@@ -194,7 +194,7 @@ class TinyModel:
         return _model(nodes, [self._image_info()], outputs, constants)
 
     def write(self, model_folder: Path) -> Bundle:
-        """Write the next version into `<models>/<name>`."""
+        """Write the next version of the model to `<models>/<name>`."""
 
         def write_graphs(folder: Path) -> None:
             (folder / ENCODER_FILE).write_bytes(self.encoder_graph().SerializeToString())
@@ -235,13 +235,13 @@ def _model(
 ) -> onnx.ModelProto:
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
-    # An old IR version: every onnxruntime that the project allows reads it.
+    # An old IR version, which all supported versions of onnxruntime can read.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 GREY = TinyModel()
-"""One factor with ten classes, grey 8x6 images."""
+"""One factor with ten classes; grey 8x6 images."""
 COLOURED = TinyModel(factors=(SHAPE, COLOUR), height=10, width=12, channels=3, z_dim=5, seed=1)
-"""Two factors, RGB 10x12 images."""
+"""Two factors; RGB 10x12 images."""

@@ -1,4 +1,4 @@
-"""Fixtures that all rooms share: folders with tiny real models, and a real server over one of them."""
+"""Fixtures for all tests: folders with tiny models, servers of these models, and MNIST."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from partedvae.training.data.dataset import ImageDataset
 
 
-# A shell starts jobs in the background with SIGINT ignored, and processes inherit that: tests that interrupt a process
-# they started would wait for ever.
+# Shells start background jobs with SIGINT ignored, which child processes inherit: tests that interrupt a process would
+# wait forever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def _keep_denormals() -> Iterator[None]:
-    """Undo, after each test, what training does to the processor's small numbers: hypothesis refuses to work so."""
+    """Restore denormal numbers after each test: training flushes them to zero, which hypothesis does not accept."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
@@ -32,7 +32,7 @@ def _keep_denormals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with one model, `tiny` version 1, which is `tests.bundles.GREY`. Not to be written to."""
+    """Return a read-only folder with one model, `tiny` version 1 (`tests.bundles.GREY`)."""
     folder = tmp_path_factory.mktemp("tiny-models")
     GREY.write(folder / "tiny")
     return folder
@@ -40,7 +40,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `tiny` versions 1 and 2 (GREY) and `shapes` version 1 (COLOURED). Not to be written to."""
+    """Return a read-only folder with `tiny` versions 1 and 2 (GREY) and `shapes` version 1 (COLOURED)."""
     folder = tmp_path_factory.mktemp("two-models")
     GREY.write(folder / "tiny")
     GREY.write(folder / "tiny")
@@ -50,27 +50,27 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(tiny_models: Path) -> Iterator[ServerProcess]:
-    """Run a server over `tiny_models`; it must end with exit code 0."""
+    """Run a server of `tiny_models`; it must end with exit code 0."""
     with running_server(tiny_models) as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def two_model_server(two_models: Path) -> Iterator[ServerProcess]:
-    """Run a server over `two_models`, at most 100 images a request; it must end with exit code 0."""
+    """Run a server of `two_models` with at most 100 images per request; it must end with exit code 0."""
     with running_server(two_models, "--max-images", "100") as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Return the folder of the data sets: the checkout's own, so that MNIST is fetched only once."""
+    """Return the data folder of the checkout, so that MNIST is downloaded only once."""
     return Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture(scope="session")
 def mnist(data_dir: Path) -> ImageDataset:
-    """Return the real MNIST, fetched the first time."""
+    """Return MNIST, which is downloaded on first use."""
     from partedvae.training.data.registry import load_dataset
 
     return load_dataset("mnist", data_dir)

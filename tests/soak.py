@@ -9,7 +9,6 @@ the numbers are checked against the version that it names. Exits with 1 when som
 
 from __future__ import annotations
 
-import re
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from shutil import rmtree
 import click
 import grpc
 
+from benchmarks.serving.server import resident_bytes
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.bundles import GREY, TinyModel
@@ -169,18 +169,6 @@ LOAD = (
 
 
 _images = cache(images_message)
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the memory of a process and of all that it started."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return 0
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
-    own = int(match[1]) * 1024 if match else 0
-    return own + sum(resident_bytes(int(child)) for child in children)
 
 
 def load(server: ServerProcess, models: Models, tally: Tally, seconds: float) -> list[int]:

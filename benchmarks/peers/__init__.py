@@ -1,1 +1,1 @@
-"""Benchmarks of other model servers under the same load."""
+"""Benchmarks of other model servers and ours under the same load; run by `make bench-peers`."""

@@ -1,4 +1,4 @@
-"""The command behind `make bench-peers`: the same load on other servers, each alone, then on ours; one table."""
+"""The command of `make bench-peers`: measures each server alone under the same load, and prints one table."""
 
 from __future__ import annotations
 
@@ -12,39 +12,50 @@ from typing import Any
 import click
 
 from benchmarks.peers import environments
-from benchmarks.peers.processes import free_ports, running
+from benchmarks.peers.processes import free_ports, running_peer
 from benchmarks.peers.registry import MODEL_INFER, PEERS, Peer, infer_request
 from benchmarks.peers.servers.common import Settings
 from benchmarks.serving import h2load
-from benchmarks.serving.load import BenchmarkError, Load, Measured, Target
-from benchmarks.serving.machine import described, machine
-from benchmarks.serving.requests import encoder_alone, features_target, grpc_target, pixels
+from benchmarks.serving.load import BenchmarkError, Load, Measurement, Target
+from benchmarks.serving.machine import describe, machine
+from benchmarks.serving.requests import encoder_baseline, features_target, grpc_target, pixels
 from benchmarks.serving.server import running_server
-from benchmarks.serving.tables import table, write_between
+from benchmarks.serving.tables import replace_section, table
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import Bundle, factor_output, load_bundle, versions_of
 from partedvae.serving.errors import ServingError
 
 STREAMS = {1: 32, 64: 8}
-"""Requests under way at a time on each of four connections, by images a request."""
+"""Concurrent requests on each connection, by images per request."""
 CONNECTIONS = 4
 
-Results = dict[int, Measured]
+Results = dict[int, Measurement]
 
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
-@click.option("--models", type=click.Path(path_type=Path), default=Path("demo/models"), show_default=True)
-@click.option("--name", default="mnist", show_default=True, help="Model of that folder.")
 @click.option(
-    "--environments", "folder", type=click.Path(path_type=Path), default=Path("build/peers"), show_default=True
+    "--models",
+    type=click.Path(path_type=Path),
+    default=Path("demo/models"),
+    show_default=True,
+    help="Folder that holds the models.",
+)
+@click.option("--name", default="mnist", show_default=True, help="Name of the model.")
+@click.option(
+    "--environments",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("build/peers"),
+    show_default=True,
+    help="Folder of the servers' virtual environments.",
 )
 @click.option(
-    "--python", default=sys.executable, help="Python for the environments; pytriton wants one with libpython."
+    "--python", default=sys.executable, help="Python for the environments; pytriton needs one with libpython."
 )
-@click.option("--only", multiple=True, type=click.Choice([peer.package for peer in PEERS]), help="Repeat for several.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Of each load.")
-@click.option("--document", type=click.Path(path_type=Path), help="Markdown file that is to hold the table.")
+@click.option("--only", multiple=True, type=click.Choice([peer.package for peer in PEERS]), help="Repeatable.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Per load.")
+@click.option("--document", type=click.Path(path_type=Path), help="Markdown file to update.")
 def main(
     output: Path,
     models: Path,
@@ -61,33 +72,33 @@ def main(
     versions = versions_of(models / name)
     if not versions:
         raise click.ClickException(
-            f"{models / name} holds no version of a model; 'make demo' leaves one in demo/models"
+            f"{models / name} contains no version of a model; 'make demo' writes one to demo/models"
         )
     try:
         bundle = load_bundle(models.resolve() / name / str(versions[-1]))
-        alone = encoder_alone(bundle.folder, bundle.manifest, seconds)
-        click.echo(f"ONNX Runtime alone: {alone:,.0f} images/s", err=True)
+        baseline = encoder_baseline(bundle.folder, bundle.manifest, seconds)
+        click.echo(f"ONNX Runtime alone: {baseline:,.0f} images/s", err=True)
         results: dict[str, Results] = {}
         for peer in PEERS:
             if not only or peer.package in only:
                 click.echo(f"{peer.name} …", err=True)
                 programs = environments.ensure(peer, folder, python)
                 label = f"{peer.name} {environments.version(peer, programs)}"
-                results[label] = _of_peer(peer, programs, bundle, seconds)
+                results[label] = _measure_peer(peer, programs, bundle, seconds)
         for workers in sorted({1, available_cpus()}):
             click.echo(f"partedvae, {workers} workers …", err=True)
-            results |= _of_ours(bundle, workers, seconds)
-        text = _report(alone, results)
+            results |= _measure_partedvae(bundle, workers, seconds)
+        text = _report(baseline, results)
         click.echo(text)
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(_as_json(alone, results), indent=2) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(_as_json(baseline, results), indent=2) + "\n", encoding="utf-8")
         if document:
-            write_between(document, "bench-peers", text)
+            replace_section(document, "bench-peers", text)
     except (ServingError, BenchmarkError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _of_peer(peer: Peer, programs: Path, bundle: Bundle, seconds: float) -> Results:
+def _measure_peer(peer: Peer, programs: Path, bundle: Bundle, seconds: float) -> Results:
     port, *others = free_ports(4)
     spec = bundle.manifest.image
     settings = Settings(
@@ -107,17 +118,17 @@ def _of_peer(peer: Peer, programs: Path, bundle: Bundle, seconds: float) -> Resu
         array = pixels(bundle.manifest, images)
         return peer.target(f"127.0.0.1:{port}", array.tobytes(), array.shape, settings)
 
-    with running(peer, programs, settings, lambda: target(1)):
+    with running_peer(peer, programs, settings, probe=lambda: target(1)):
         return _measure(target, seconds)
 
 
-def _of_ours(bundle: Bundle, workers: int, seconds: float) -> dict[str, Results]:
-    """Measure ours by its own contract, and by the Open Inference Protocol with the requests that the peers get."""
+def _measure_partedvae(bundle: Bundle, workers: int, seconds: float) -> dict[str, Results]:
+    """Measure our server through its own API, and through the Open Inference Protocol with the peers' requests."""
     label = f"partedvae, {workers} worker{'s' * (workers > 1)}"
     outputs = [factor_output(f.name, kind) for f in bundle.manifest.factors for kind in ("probs", "u_mean")]
     with running_server(bundle.folder.parents[1], "--workers", str(workers)) as server:
 
-        def by_oip(images: int) -> Target:
+        def oip_target(images: int) -> Target:
             array = pixels(bundle.manifest, images)
             message = infer_request(f"{bundle.name}.encoder", array.tobytes(), array.shape, tuple(outputs))
             return grpc_target(server.address, MODEL_INFER, message, images)
@@ -126,7 +137,7 @@ def _of_ours(bundle: Bundle, workers: int, seconds: float) -> dict[str, Results]
             label: _measure(
                 lambda images: features_target(server.address, bundle.name, bundle.manifest, images), seconds
             ),
-            f"{label}, Open Inference Protocol": _measure(by_oip, seconds),
+            f"{label}, Open Inference Protocol": _measure(oip_target, seconds),
         }
 
 
@@ -137,34 +148,42 @@ def _measure(target: Callable[[int], Target], seconds: float) -> Results:
     }
 
 
-def _report(alone: float, results: dict[str, Results]) -> str:
-    header = ("server", "1 image a request, requests/s", "p99 ms", "64 images a request, images/s", "of ORT alone")
+def _report(baseline: float, results: dict[str, Results]) -> str:
+    header = (
+        "server",
+        "1 image per request, requests/s",
+        "p99 ms",
+        "64 images per request, images/s",
+        "of ORT alone",
+    )
     rows = [
         (
             name,
-            f"{measured[1].requests_per_second:,.0f}",
-            f"{measured[1].p99_ms:.1f}",
-            f"{measured[64].images_per_second:,.0f}",
-            f"{measured[64].images_per_second / alone:.0%}",
+            f"{loads[1].requests_per_second:,.0f}",
+            f"{loads[1].p99_ms:.1f}",
+            f"{loads[64].images_per_second:,.0f}",
+            f"{loads[64].images_per_second / baseline:.0%}",
         )
-        for name, measured in results.items()
+        for name, loads in results.items()
     ]
-    load = " and ".join(f"{CONNECTIONS} x {streams} at a time for {images}" for images, streams in STREAMS.items())
+    load = " and ".join(
+        f"{CONNECTIONS} x {streams} concurrent requests of {images}" for images, streams in STREAMS.items()
+    )
     return "\n\n".join(
         [
-            f"{described(machine())} Load by h2load on the same processors, {load} image(s) a request.",
-            f"ONNX Runtime alone, batches of 64: {alone:,.0f} images/s.",
+            f"{describe(machine())} Load by h2load on the same processors: {load} image(s).",
+            f"ONNX Runtime alone, batches of 64: {baseline:,.0f} images/s.",
             table(header, rows),
         ]
     )
 
 
-def _as_json(alone: float, results: dict[str, Results]) -> dict[str, Any]:
+def _as_json(baseline: float, results: dict[str, Results]) -> dict[str, Any]:
     servers = {
-        name: {f"features_{images}": asdict(measured) for images, measured in of_server.items()}
-        for name, of_server in results.items()
+        name: {f"features_{images}": asdict(measurement) for images, measurement in loads.items()}
+        for name, loads in results.items()
     }
-    return {"machine": machine(), "ort_images_per_second": alone, "servers": servers}
+    return {"machine": machine(), "ort_images_per_second": baseline, "servers": servers}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made from package names: their requirements do not go together."""
+"""A virtual environment for each peer, since their requirements conflict."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from benchmarks.serving.load import BenchmarkError
 
 
 def ensure(peer: Peer, folder: Path, python: str) -> Path:
-    """Return the folder of a peer's programs, after installing it the first time.
+    """Install a peer on first use, and return the `bin` folder of its environment.
 
     Args:
-        peer: which.
-        folder: where environments are kept.
-        python: that makes new ones.
+        peer: the server to install.
+        folder: folder that holds the environments.
+        python: interpreter that creates new environments.
 
     Raises:
-        BenchmarkError: it cannot be installed.
+        BenchmarkError: the installation failed.
     """
     environment = folder.resolve() / peer.package
     programs = environment / "bin"
@@ -33,7 +33,7 @@ def ensure(peer: Peer, folder: Path, python: str) -> Path:
 
 
 def version(peer: Peer, programs: Path) -> str:
-    """Return a peer's version."""
+    """Return the installed version of a peer."""
     code = "import sys, json, importlib.metadata as m; print(json.dumps(m.version(sys.argv[1])))"
     return str(json.loads(_run([str(programs / "python"), "-c", code, peer.package])))
 

@@ -1,4 +1,4 @@
-"""A peer's processes: started in a session of their own, waited for, and ended together."""
+"""The processes of a peer: start them in a session of their own, wait until they are ready, and stop them all."""
 
 from __future__ import annotations
 
@@ -19,68 +19,74 @@ from benchmarks.peers.registry import Peer
 from benchmarks.peers.servers.common import Settings
 from benchmarks.serving.load import BenchmarkError
 
-ATTEMPTS = 3
-"""pytriton's processes give each other one second to start, which a busy machine may not have."""
-PATIENCE = 120.0
-"""Seconds that a peer may take to start."""
+START_ATTEMPTS = 3
+"""pytriton's processes wait only one second for each other, which is too short on a busy machine."""
+START_TIMEOUT = 120.0
+"""Seconds after which a peer that does not respond has failed to start."""
 
 
 @contextmanager
-def running(peer: Peer, programs: Path, settings: Settings, ask: Callable[[], object]) -> Iterator[None]:
-    """Run a peer, wait until it answers, and end all its processes at the end.
+def running_peer(peer: Peer, programs: Path, settings: Settings, probe: Callable[[], object]) -> Iterator[None]:
+    """Run a peer for the duration of the block.
+
+    Args:
+        peer: the server to run.
+        programs: the `bin` folder of its environment.
+        settings: model and ports.
+        probe: sends one request; the peer is ready when it returns.
 
     Raises:
-        BenchmarkError: it does not start, or what was measured failed; with the end of its log.
+        BenchmarkError: the peer did not start, or the block failed; the message includes the end of the peer's log.
     """
     with tempfile.TemporaryFile("w+") as log:
         try:
-            process = _started(peer, programs, settings, ask, log)
+            process = _start(peer, programs, settings, probe, log)
             try:
                 yield
             finally:
-                _end(process)
+                _stop(process)
         except (BenchmarkError, grpc.RpcError, OSError) as error:
             log.seek(0)
             raise BenchmarkError(f"{peer.name}: {error}; its log ends with:\n{log.read()[-3000:]}") from error
 
 
-def _started(
-    peer: Peer, programs: Path, settings: Settings, ask: Callable[[], object], log: IO[str]
+def _start(
+    peer: Peer, programs: Path, settings: Settings, probe: Callable[[], object], log: IO[str]
 ) -> subprocess.Popen[bytes]:
-    """Start a peer, again if it ends by itself, and wait until it answers."""
+    """Start a peer, with retries, and wait until it is ready."""
     program, *arguments = peer.command(settings)
     root = Path(__file__).resolve().parents[2]
     path = f"{programs}:/usr/local/bin:/usr/bin:/bin"
     variables = {**settings.to_environment(), "PYTHONPATH": str(root), "PATH": path, **peer.environment(settings)}
     command = [str(programs / program), *arguments]
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, START_ATTEMPTS + 1):
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait(process, ask)
+            _wait_until_ready(process, probe)
         except BaseException as error:
-            _end(process)
-            if not isinstance(error, BenchmarkError) or attempt == ATTEMPTS:
+            _stop(process)
+            if not isinstance(error, BenchmarkError) or attempt == START_ATTEMPTS:
                 raise
         else:
             break
     return process
 
 
-def _wait(process: subprocess.Popen[bytes], ask: Callable[[], object]) -> None:
-    """Ask until there is an answer: a port is open before the model behind it is loaded."""
-    end = time.monotonic() + PATIENCE
+def _wait_until_ready(process: subprocess.Popen[bytes], probe: Callable[[], object]) -> None:
+    """Repeat a request until it succeeds: servers open their port before the model is loaded."""
+    end = time.monotonic() + START_TIMEOUT
     while True:
         try:
-            ask()
+            probe()
             return
         except (grpc.RpcError, OSError) as error:
             if process.poll() is not None or time.monotonic() > end:
-                raise BenchmarkError(f"no answer came (exit code {process.poll()}): {error}") from error
+                raise BenchmarkError(f"the server did not respond (exit code {process.poll()}): {error}") from error
         time.sleep(0.5)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a peer with its children, which are in its session."""
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a peer and its children, which belong to its session."""
     process.terminate()
     try:
         process.wait(15)
@@ -91,7 +97,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nobody listens on at this moment."""
+    """Return currently unused ports of the loopback interface."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(each.getsockname()[1]) for each in sockets]
     for each in sockets:

@@ -1,4 +1,4 @@
-"""The peers: what each is installed from, how it is started, and how it is asked."""
+"""The peers: packages to install, command to start, and request to send."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from partedvae.oip import inference_pb2 as oip
 HERE = Path(__file__).parent / "servers"
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
-# What MLServer, KServe and Triton's client say of protobuf; it is told again because pip does not look back.
+# The bound that MLServer, KServe and Triton's client require; pip does not apply it to installed packages by itself.
 PROTOBUF = "protobuf<7"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Another server."""
+    """A model server to compare with."""
 
     name: str
     package: str
-    """On the package index; its version goes into the table."""
+    """Distribution on the package index; its version is shown in the table."""
     packages: tuple[str, ...] = ()
-    """Beside it."""
+    """Further requirements."""
     command: Callable[[Settings], tuple[str, ...]]
-    """Arguments after the environment's `bin/`."""
+    """Command line; the program is relative to the environment's `bin` folder."""
     environment: Callable[[Settings], Mapping[str, str]] = field(default=lambda _: {})
-    """More variables."""
+    """Further environment variables."""
     target: Callable[[str, bytes, tuple[int, ...], Settings], Target]
-    """From the address, pixels and their shape, after asking once.
+    """Sends one request with pixels of a shape to an address, and returns it as the target of a load.
 
     Raises:
-        grpc.RpcError: the request failed.
-        OSError: it failed, and was none of gRPC.
+        grpc.RpcError: the gRPC request failed.
+        OSError: the HTTP request failed.
     """
 
 
 def infer_request(model: str, pixels: bytes, shape: tuple[int, ...], outputs: tuple[str, ...]) -> bytes:
-    """Return a request of the Open Inference Protocol, with raw contents as tritonclient sends them."""
+    """Return a serialized ModelInferRequest with raw contents, as tritonclient sends it."""
     request = oip.ModelInferRequest(model_name=model, raw_input_contents=[pixels])
     request.inputs.add(name=INPUT, datatype="UINT8", shape=shape)
     for name in outputs:
@@ -51,16 +51,16 @@ def infer_request(model: str, pixels: bytes, shape: tuple[int, ...], outputs: tu
 
 
 def oip_target(address: str, pixels: bytes, shape: tuple[int, ...], settings: Settings) -> Target:
-    """Ask by the Open Inference Protocol."""
+    """Return the target of a server of the Open Inference Protocol."""
     return grpc_target(address, MODEL_INFER, infer_request(MODEL, pixels, shape, tuple(settings.outputs)), shape[0])
 
 
 def mosec_target(address: str, pixels: bytes, shape: tuple[int, ...], settings: Settings) -> Target:
-    """Ask by HTTP, pixels in and float32 out."""
+    """Return the target of mosec's server: over HTTP, pixels in and float32 out."""
     path = "/inference"
-    with urlopen(f"http://{address}{path}", data=pixels, timeout=60) as answer:
-        length = len(answer.read())
-    return Target(address=address, path=path, message=pixels, answer_bytes=length, images=shape[0], grpc=False)
+    with urlopen(f"http://{address}{path}", data=pixels, timeout=60) as response:
+        length = len(response.read())
+    return Target(address=address, path=path, message=pixels, response_bytes=length, images=shape[0], grpc=False)
 
 
 PEERS = (
@@ -81,7 +81,7 @@ PEERS = (
     Peer(
         name="MLServer",
         package="mlserver",
-        # Its worker processes ask for an event loop that there is not, which newer uvloops refuse.
+        # Its worker processes call get_event_loop() without a running loop, which newer versions of uvloop refuse.
         packages=("onnxruntime", "uvloop<0.22", PROTOBUF),
         command=lambda settings: ("mlserver", "start", str(HERE / "mlserver")),
         environment=lambda settings: {

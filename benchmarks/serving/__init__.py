@@ -1,1 +1,1 @@
-"""How fast serving is, beside ONNX Runtime alone in the same run; behind `make bench`. Nothing else should run."""
+"""Benchmark of the server, compared with ONNX Runtime alone in the same run; run by `make bench`."""

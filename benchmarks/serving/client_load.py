@@ -1,4 +1,4 @@
-"""Load by a gRPC client in this process, where h2load is not installed. It takes more of the processors than h2load."""
+"""Load generator in Python, used where h2load is not installed. It needs more processor time than h2load."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 
-from benchmarks.serving.load import BenchmarkError, Load, Measured, Target, measured
+from benchmarks.serving.load import BenchmarkError, Load, Measurement, Target, summarize
 
-UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
-"""Large answers are allowed, and each channel has a connection of its own."""
+CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
+"""No limit on the size of replies, and one connection per channel."""
 
 
-def run(target: Target, load: Load) -> Measured:
-    """Put a load on a server.
+def run(target: Target, load: Load) -> Measurement:
+    """Run a load.
 
     Raises:
         BenchmarkError: a request failed.
@@ -23,51 +23,51 @@ def run(target: Target, load: Load) -> Measured:
     return asyncio.run(_run(target, load))
 
 
-async def _run(target: Target, load: Load) -> Measured:
-    channels = [grpc.aio.insecure_channel(target.address, options=UNLIMITED) for _ in range(load.connections)]
+async def _run(target: Target, load: Load) -> Measurement:
+    channels = [grpc.aio.insecure_channel(target.address, options=CHANNEL_OPTIONS) for _ in range(load.connections)]
     begin = time.perf_counter() + load.warm_up
     end = begin + load.seconds
     latencies: list[float] = []
 
-    def asker(channel: grpc.aio.Channel) -> Callable[[float], Awaitable[None]]:
+    def sender(channel: grpc.aio.Channel) -> Callable[[float], Awaitable[None]]:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(target.path)
 
-        async def ask(due: float) -> None:
-            answer = await call(target.message)
-            if len(answer) != target.answer_bytes:
-                raise BenchmarkError(f"an answer of {len(answer)} bytes came, right ones have {target.answer_bytes}")
+        async def send_request(due: float) -> None:
+            response = await call(target.message)
+            if len(response) != target.response_bytes:
+                raise BenchmarkError(f"a response has {len(response)} bytes, expected {target.response_bytes}")
             now = time.perf_counter()
             if begin < now <= end:
                 latencies.append(1000 * (now - due))
 
-        return ask
+        return send_request
 
     try:
-        send = _closed if load.rate is None else _paced
-        await asyncio.gather(*(send(asker(channel), load, end) for channel in channels))
+        run_loop = _closed_loop if load.rate is None else _open_loop
+        await asyncio.gather(*(run_loop(sender(channel), load, end) for channel in channels))
     except grpc.RpcError as error:
         raise BenchmarkError(f"a request to {target.address}{target.path} failed: {error.code().name}") from error
     finally:
         await asyncio.gather(*(channel.close() for channel in channels))
-    return measured(target, load, latencies)
+    return summarize(target, load, latencies)
 
 
-async def _closed(ask: Callable[[float], Awaitable[None]], load: Load, end: float) -> None:
-    """Send the next as soon as one is answered."""
+async def _closed_loop(send_request: Callable[[float], Awaitable[None]], load: Load, end: float) -> None:
+    """Send the next request as soon as the previous one has completed."""
 
     async def caller() -> None:
         while (now := time.perf_counter()) < end:
-            await ask(now)
+            await send_request(now)
 
     await asyncio.gather(*(caller() for _ in range(load.streams)))
 
 
-async def _paced(ask: Callable[[float], Awaitable[None]], load: Load, end: float) -> None:
-    """Send evenly, whether or not others were answered; each one's time counts from when it was due."""
+async def _open_loop(send_request: Callable[[float], Awaitable[None]], load: Load, end: float) -> None:
+    """Send requests at a constant rate; latencies count from the time at which a request was due."""
     assert load.rate is not None
     due, tasks = time.perf_counter(), []
     while due < end:
         await asyncio.sleep(due - time.perf_counter())
-        tasks.append(asyncio.ensure_future(ask(due)))
+        tasks.append(asyncio.ensure_future(send_request(due)))
         due += load.connections / load.rate
     await asyncio.gather(*tasks)

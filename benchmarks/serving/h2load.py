@@ -1,4 +1,4 @@
-"""Load by h2load (Debian's nghttp2-client): written in C, it takes little of the processors that the server needs."""
+"""Load generator h2load (Debian's package nghttp2-client), which needs little processor time."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.load import BenchmarkError, Load, Measured, Target, measured
+from benchmarks.serving.load import BenchmarkError, Load, Measurement, Target, summarize
 
-MOST_MISSING = 0.02
-"""Share of the answers' bytes that may be missing: what is on its way when the time is up."""
+MAX_MISSING = 0.02
+"""Fraction of the response bytes that may be missing: those still in flight at the end."""
 
 
 def is_installed() -> bool:
-    """Tell whether there is an h2load."""
+    """Return whether h2load is installed."""
     return shutil.which("h2load") is not None
 
 
-def run(target: Target, load: Load) -> Measured:
-    """Put a load on a server.
+def run(target: Target, load: Load) -> Measurement:
+    """Run a load.
 
-    Every 10 ms h2load sends all at once that is due by its rate, on all connections. A paced load is therefore sent by
-    a process a connection; these begin at different moments.
+    With a rate, h2load sends every 10 ms all requests that are due, on all connections at once. A paced load therefore
+    uses one process per connection; these start at different times.
 
     Raises:
-        BenchmarkError: h2load failed, or requests did.
+        BenchmarkError: h2load or a request failed.
     """
     parts = (
         [load]
@@ -42,8 +42,8 @@ def run(target: Target, load: Load) -> Measured:
         body = Path(folder, "body")
         body.write_bytes(target.body)
         logs = [Path(folder, f"log{number}") for number in range(len(parts))]
-        found = threads.map(_run, repeat(target), parts, repeat(body), logs)
-        return measured(target, load, [milliseconds for part in found for milliseconds in part])
+        latencies_of_parts = threads.map(_run, repeat(target), parts, repeat(body), logs)
+        return summarize(target, load, [ms for part in latencies_of_parts for ms in part])
 
 
 def _run(target: Target, load: Load, body: Path, log: Path) -> list[float]:
@@ -61,13 +61,13 @@ def _run(target: Target, load: Load, body: Path, log: Path) -> list[float]:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchmarkError(f"h2load ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        raise BenchmarkError(f"h2load failed with exit code {done.returncode}: {(done.stderr or done.stdout).strip()}")
     check_summary(done.stdout, target)
     return latencies(log.read_text(encoding="ascii"), load)
 
 
 def check_summary(summary: str, target: Target) -> None:
-    """Check what h2load prints at the end: no failures, and as many bytes as right answers have.
+    """Check the summary that h2load prints: no request failed, and the responses have the expected size.
 
     Raises:
         BenchmarkError: requests failed.
@@ -77,24 +77,24 @@ def check_summary(summary: str, target: Target) -> None:
     if requests is None or traffic is None:
         raise BenchmarkError(f"h2load printed no summary: {summary.strip()!r}")
     done, succeeded, *failed = map(int, requests.groups())
-    expected = done * (target.answer_bytes + len(target.body) - len(target.message))
-    if any(failed) or succeeded < done or int(traffic[1]) < (1 - MOST_MISSING) * expected - target.answer_bytes:
+    expected = done * (target.response_bytes + len(target.body) - len(target.message))
+    if any(failed) or succeeded < done or int(traffic[1]) < (1 - MAX_MISSING) * expected - target.response_bytes:
         raise BenchmarkError(
-            f"requests to {target.address}{target.path} failed: {requests[0]}; {traffic[1]} bytes of data came, right "
-            f"answers would have {expected}"
+            f"requests to {target.address}{target.path} failed: {requests[0]}; received {traffic[1]} bytes of data, "
+            f"expected {expected}"
         )
 
 
 def latencies(log: str, load: Load) -> list[float]:
-    """Return the milliseconds of each request that ended while it was measured.
+    """Return the latencies in milliseconds of the requests that completed during the measurement.
 
     Args:
-        log: a line a request: start and duration in microseconds, with the status between.
-        load: tells how long it was warmed up and measured.
+        log: one line per request: start in microseconds, status, duration in microseconds.
+        load: the load, for the duration of the measurement.
     """
     rows = np.array([line.split() for line in log.splitlines()], dtype=np.int64).reshape(-1, 3)
     if not len(rows):
         return []
     ends = rows[:, 0] + rows[:, 2]
-    # h2load logs from the end of its warming up on; the last of the log is the end of the measurement.
+    # h2load logs from the end of the warm-up; the last completion is the end of the measurement.
     return list((rows[ends > ends.max() - load.seconds * 1e6, 2] / 1000).tolist())

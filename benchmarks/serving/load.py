@@ -1,4 +1,4 @@
-"""A load and what came of it: one request, sent again and again by so many callers at a time."""
+"""A load, which repeats one request from several concurrent callers, and its measurement."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ import numpy as np
 
 
 class BenchmarkError(Exception):
-    """A measurement that cannot be made, or that would mean nothing: requests failed."""
+    """A measurement failed, or is invalid because requests failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One request to one server."""
+    """A request and the server that it goes to."""
 
     address: str
     """HOST:PORT."""
     path: str
-    """Of the URL; of gRPC, "/package.Service/Method"."""
+    """Path of the URL; with gRPC, "/package.Service/Method"."""
     message: bytes
-    """The request: a serialized message, or the body where it is no gRPC."""
-    answer_bytes: int
-    """Length of a right answer. An error has another, and HTTP's status is 200 all the same in gRPC."""
+    """Serialized request message with gRPC, otherwise the request body."""
+    response_bytes: int
+    """Length of a successful response. A gRPC error also has HTTP status 200, but another length."""
     images: int
     """Images in the request."""
     grpc: bool = True
 
     @property
     def body(self) -> bytes:
-        """What travels: in gRPC the message follows a zero byte and its length in four bytes."""
+        """Request body; gRPC prefixes the message with a zero byte and the length in four bytes."""
         return b"\0" + len(self.message).to_bytes(4, "big") + self.message if self.grpc else self.message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """How the request is sent."""
+    """Concurrency, duration and rate of the requests."""
 
     connections: int
     streams: int
-    """Requests under way at a time on each connection."""
+    """Concurrent requests per connection."""
     seconds: float
-    """How long it is measured, after a fifth of that for warming up."""
+    """Duration of the measurement; a warm-up of a fifth of it comes first."""
     rate: float | None = None
-    """Requests a second, evenly paced; None sends the next as soon as one is answered."""
+    """Requests per second, evenly paced; None sends the next request as soon as one has completed."""
 
     @property
     def warm_up(self) -> float:
-        """Seconds before the measurement."""
+        """Duration of the warm-up in seconds."""
         return self.seconds / 5
 
     @property
     def concurrent(self) -> int:
-        """Requests under way at a time, at most."""
+        """Maximum number of concurrent requests."""
         return self.connections * self.streams
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What came of a load."""
+class Measurement:
+    """Throughput and latency percentiles of a load."""
 
     requests_per_second: float
     images_per_second: float
@@ -68,17 +68,22 @@ class Measured:
     p99_ms: float
 
 
-def measured(target: Target, load: Load, milliseconds: Sequence[float]) -> Measured:
-    """Summarise the latencies of the requests that were answered while it was measured.
+def summarize(target: Target, load: Load, milliseconds: Sequence[float]) -> Measurement:
+    """Return throughput and latency percentiles.
+
+    Args:
+        target: the request.
+        load: how it was sent.
+        milliseconds: latency of each request that completed during the measurement.
 
     Raises:
-        BenchmarkError: there is none.
+        BenchmarkError: no request completed.
     """
     if not len(milliseconds):
-        raise BenchmarkError(f"{target.address}{target.path} answered nothing within {load.seconds:g} s")
+        raise BenchmarkError(f"{target.address}{target.path} completed no request within {load.seconds:g} s")
     p50, p90, p99 = (round(float(value), 2) for value in np.percentile(milliseconds, [50, 90, 99]))
     rate = len(milliseconds) / load.seconds
-    return Measured(
+    return Measurement(
         requests_per_second=round(rate, 1),
         images_per_second=round(rate * target.images, 1),
         p50_ms=p50,

@@ -1,4 +1,4 @@
-"""What was measured with: processors, versions."""
+"""The machine and the software versions of a measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("partedvae", "onnxruntime", "grpcio", "protobuf", "numpy")
 
 
 def machine() -> dict[str, str | int]:
-    """Return processor, system and versions by name."""
+    """Return processor, operating system and package versions."""
     return {
         "processor": _processor(),
         "cpus": available_cpus(),
@@ -24,8 +24,8 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def described(facts: dict[str, str | int]) -> str:
-    """Say it in a sentence."""
+def describe(facts: dict[str, str | int]) -> str:
+    """Return these facts as a sentence."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("python", *PACKAGES))
     return f"Measured on {facts['cpus']} processors ({facts['processor']}), {facts['system']}; {versions}."
 

@@ -1,4 +1,4 @@
-"""A real server in processes of its own, as the benchmark needs it: when it answered, and what memory it holds."""
+"""A server in processes of its own, with its start-up time and resident memory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import psutil
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -19,17 +20,17 @@ from benchmarks.serving.load import BenchmarkError
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that says SERVING."""
+    """A running server whose health is SERVING."""
 
     pid: int
     address: str
     """HOST:PORT."""
     start_seconds: float
-    """From the start of the process to SERVING."""
+    """Time from the start of the process to SERVING."""
 
     def resident_megabytes(self) -> float:
-        """Return the resident memory of all its processes, pages that they share counted in each."""
-        return round(sum(_resident_bytes(pid) for pid in _tree(self.pid)) / 1e6, 1)
+        """Return the resident memory of all its processes, with shared pages counted in each."""
+        return round(resident_bytes(self.pid) / 1e6, 1)
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def running_server(models: Path, *options: str) -> Iterator[Server]:
     """Serve a folder of models on a free port of the loopback interface.
 
     Raises:
-        BenchmarkError: it does not start.
+        BenchmarkError: the server did not start.
     """
     command = [sys.executable, "-m", "partedvae", "serve", str(models), "--address", "127.0.0.1:0", *options]
     started = time.perf_counter()
@@ -46,7 +47,7 @@ def running_server(models: Path, *options: str) -> Iterator[Server]:
         try:
             line = process.stdout.readline()
             if not line.startswith("serving on "):
-                raise BenchmarkError("the server did not start; it says above why")
+                raise BenchmarkError("the server did not start; see its output above")
             address = line.split()[-1]
             with grpc.insecure_channel(address) as channel:
                 status = HealthStub(channel).Check(HealthCheckRequest(), timeout=10).status
@@ -58,16 +59,12 @@ def running_server(models: Path, *options: str) -> Iterator[Server]:
             process.terminate()
 
 
-def _tree(pid: int) -> Iterator[int]:
-    """Yield a process and all that it started."""
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from _tree(int(child))
-
-
-def _resident_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return 1024 * int(line.split()[1])
-    return 0
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process and all its descendants; 0 when it has ended."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += each.memory_info().rss
+    return total

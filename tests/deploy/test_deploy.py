@@ -1,9 +1,10 @@
-"""Tests of the Dockerfile and the manifests: their options are real, and their numbers agree with each other."""
+"""Tests of the Dockerfile and the manifests: their options exist, and their values are consistent with each other."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 from partedvae.cli.main import main
 from partedvae.serving.grpc.server import SERVICES
 from partedvae.serving.server.supervisor import KILL_SECONDS
+from tests.packaging.distributions import build_wheel, wheel_names
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("cpu", "gpu")
@@ -46,12 +48,12 @@ def value_of(instructions: list[tuple[str, str]], word: str) -> str:
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return the server's variables that a stage sets."""
+    """Return the server options that a stage sets as environment variables."""
     return dict(re.findall(r"(PARTEDVAE_\w+)=(\S+)", value_of(stage(name), "ENV")))
 
 
 def printed_config(args: list[str]) -> dict[str, Any]:
-    """Run the image's entry point with a container's arguments and --print-config; return what is in force."""
+    """Return the effective configuration that the image's entry point prints for a container's arguments."""
     program, *command = json.loads(value_of(stage("cpu"), "ENTRYPOINT"))
     assert program == "partedvae"
     result = CliRunner().invoke(main, [*command, *args, "--print-config"], env=environment("cpu"))
@@ -71,12 +73,12 @@ GRACE_PERIODS = {
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "PodDisruptionBudget"])
 def test_manifests_fit_the_schema(kind: str) -> None:
-    """No property that Kubernetes does not know, none of a wrong type."""
+    """No property is unknown to Kubernetes, and none has a wrong type."""
     kubernetes_validate.validate(documents("kubernetes.yaml")[kind], kubernetes_validate.latest_version(), strict=True)
 
 
-def test_kserves_container_fits_the_schema() -> None:
-    """KServe's own kinds have no schema here; the container inside is Kubernetes' own."""
+def test_the_kserve_container_fits_the_schema() -> None:
+    """KServe's own kinds have no schema here; the container inside is a Kubernetes container."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -91,7 +93,7 @@ def test_kserves_container_fits_the_schema() -> None:
 
 @pytest.mark.parametrize("where", CONTAINERS)
 def test_arguments_are_options_of_serve(where: str) -> None:
-    """The server takes the container's arguments, and listens where ports and probes say."""
+    """The server accepts the container's arguments, and listens on the declared ports, which the probes use."""
     container = CONTAINERS[where]
     config = printed_config(container["args"])
     assert config["models-dir"] == "/mnt/models"
@@ -108,22 +110,22 @@ def test_arguments_are_options_of_serve(where: str) -> None:
 
 
 @pytest.mark.parametrize("where", CONTAINERS)
-def test_the_server_is_given_time_to_finish(where: str) -> None:
-    """The pod is killed later than the server would end by itself at the latest."""
+def test_the_grace_period_is_long_enough(where: str) -> None:
+    """Kubernetes kills the pod only after the time in which the server stops by itself at the latest."""
     container = CONTAINERS[where]
     pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     grace = printed_config(container["args"])["grace-seconds"]
     assert pause + grace + KILL_SECONDS < GRACE_PERIODS[where]
 
 
-def test_workers_have_processors_of_their_own() -> None:
-    """No more workers than processors, in both manifests."""
+def test_no_more_workers_than_processors() -> None:
+    """Both manifests run one worker per processor."""
     for container in CONTAINERS.values():
         assert printed_config(container["args"])["workers"] == int(container["resources"]["limits"]["cpu"])
 
 
 def test_selectors_agree() -> None:
-    """The service and the budget find the deployment's pods, and the service's ports are the container's."""
+    """Service and disruption budget select the deployment's pods, and the service targets the container's ports."""
     kinds = documents("kubernetes.yaml")
     labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert kinds["Service"]["spec"]["selector"] == labels
@@ -132,8 +134,8 @@ def test_selectors_agree() -> None:
     assert {port["targetPort"] for port in kinds["Service"]["spec"]["ports"]} == names
 
 
-def test_kserve_finds_the_runtime() -> None:
-    """The inference service names the runtime, its format and its protocol."""
+def test_the_kserve_service_refers_to_the_runtime() -> None:
+    """The inference service refers to the runtime by its name, model format and protocol."""
     model = PREDICTOR["model"]
     assert model["runtime"] == documents("kserve.yaml")["ServingRuntime"]["metadata"]["name"]
     assert model["protocolVersion"] in RUNTIME["protocolVersions"]
@@ -142,7 +144,7 @@ def test_kserve_finds_the_runtime() -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_images(name: str) -> None:
-    """Both images run as somebody without rights, stop by SIGTERM, and set options that exist."""
+    """Both images run as an unprivileged user, stop on SIGTERM, and set options that exist."""
     instructions = stage(name)
     assert int(value_of(instructions, "USER")) == CONTAINERS["kserve"]["securityContext"]["runAsUser"]
     assert value_of(instructions, "STOPSIGNAL") == "SIGTERM"
@@ -154,7 +156,7 @@ def test_images(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_health_checks(name: str) -> None:
-    """The image asks its own server by a command that exists, and waits longer than the command does."""
+    """The health check runs an existing command, with a timeout longer than the command's own."""
     check = value_of(stage(name), "HEALTHCHECK")
     options, _, command = check.partition("CMD ")
     program, *arguments = json.loads(command)
@@ -167,8 +169,8 @@ def test_health_checks(name: str) -> None:
     assert int(seconds[1]) > 5
 
 
-def test_the_build_finds_its_files() -> None:
-    """What the Dockerfile copies exists and is not ignored, and nothing else goes into the context."""
+def test_the_build_context() -> None:
+    """The Dockerfile copies files that exist, and the build context contains exactly those."""
     copied = [source for word, rest in stage("source") if word == "COPY" for source in rest.split()[:-1]]
     assert all((ROOT / source).exists() for source in copied)
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
@@ -179,8 +181,34 @@ def test_the_build_finds_its_files() -> None:
     assert set(packages) <= set(copied)
 
 
+@pytest.mark.slow
+def test_the_copied_files_suffice_to_build(tmp_path: Path) -> None:
+    """A wheel built from the files that the Dockerfile copies is the same as one built from the checkout."""
+    context, from_context, from_checkout = (tmp_path / name for name in ("context", "from-context", "from-checkout"))
+    for folder in (context, from_context, from_checkout):
+        folder.mkdir()
+    for word, rest in stage("source"):
+        if word == "COPY":
+            *sources, destination = rest.split()
+            for source in sources:
+                _copy(ROOT / source, context / destination)
+    # COPY keeps the links inside a folder, and their targets are copied beside it.
+    assert all((context / "partedvae" / name).is_symlink() for name in ("training", "serving", "export"))
+    built = wheel_names(build_wheel(context, from_context))
+    assert built == wheel_names(build_wheel(ROOT, from_checkout))
+    assert "partedvae/serving/bundle.py" in built
+
+
+def _copy(source: Path, destination: Path) -> None:
+    """Copy like the COPY instruction: a file into a folder, or the contents of a folder, symbolic links as they are."""
+    if source.is_dir():
+        shutil.copytree(source, destination, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    else:
+        shutil.copy(source, destination)
+
+
 def test_hadolint_finds_nothing() -> None:
-    """The Dockerfile follows the rules of its linter."""
+    """Hadolint reports no problem in the Dockerfile."""
     program = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([program, "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

@@ -14,6 +14,8 @@ from partedvae.training.data.dataset import ImageDataset
 from tests.e2e.commands import partedvae
 from tests.processes import ServerProcess, running_server
 
+pytestmark = pytest.mark.e2e
+
 TEST_IMAGES = 2000
 """How many of the 10,000 test images go through the server."""
 

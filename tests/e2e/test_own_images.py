@@ -15,6 +15,8 @@ from tests.e2e.commands import partedvae
 from tests.processes import running_server
 from tests.training.toys import CORNERS, SHADES, toy_split
 
+pytestmark = pytest.mark.e2e
+
 IMAGES, LABELLED = 60, 24
 
 

@@ -34,6 +34,8 @@ from partedvae.training.model.distributions import Gaussian
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Bundle:

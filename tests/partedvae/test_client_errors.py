@@ -20,6 +20,8 @@ from tests.bundles import GREY
 from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = "127.0.0.1:1"
 
 

@@ -14,6 +14,8 @@ from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess, running_server
 from tests.serving.grpc.test_security import make_authority, make_certificate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:

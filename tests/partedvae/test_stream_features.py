@@ -175,6 +175,7 @@ def test_a_server_that_does_not_answer_is_given_up(stream: Stream) -> None:
             stream(address, GREY.random_images(2), settings={"timeout": 0.2})
 
 
+@pytest.mark.slow
 def test_a_slow_source_is_no_deadline(stream: Stream, server: ServerProcess) -> None:
     """Where nothing waits for an answer the clock does not run."""
 

@@ -2,8 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.bundles import GREY
 from tests.processes import running_server
+
+pytestmark = pytest.mark.slow
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None\n"
 SERVE = WITHOUT_TORCH + "from partedvae.cli.main import main; main(['serve', *sys.argv[1:]])"

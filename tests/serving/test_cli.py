@@ -13,6 +13,8 @@ import pytest
 from tests.bundles import GREY
 from tests.processes import PATIENCE, SERVE, running_server
 
+pytestmark = pytest.mark.slow
+
 
 def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *SERVE, *map(str, arguments)]

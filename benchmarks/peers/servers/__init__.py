@@ -1,1 +1,1 @@
-"""The same encoder behind other servers, each in its own idiom. These files run in the peers' own environments."""
+"""The same encoder on other servers, each in its own idiom. These files run in the peers' environments."""

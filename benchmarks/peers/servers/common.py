@@ -1,4 +1,4 @@
-"""What every peer is told, and the ONNX Runtime session that all of them run. Needs NumPy and onnxruntime alone."""
+"""Settings of all peers, and the ONNX Runtime session that all of them run. Needs only NumPy and onnxruntime."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MODEL = "encoder"
 """Name of the model on all peers."""
 INPUT = "images"
 MAX_ROWS = 256
-"""Rows of a batch, for those that count rows."""
+"""Maximum batch size of servers that count rows."""
 MAX_REQUESTS = 32
-"""Requests of a batch, for those that count requests."""
+"""Maximum batch size of servers that count requests."""
 DELAY_SECONDS = 0.001
-"""How long a request may wait for others, for those that must be told."""
+"""Maximum queue delay of a batch, for servers with such an option."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Handed over as JSON in an environment variable: each peer has a command line of its own."""
+    """Settings of a peer, passed as JSON in an environment variable."""
 
     graph: str
     """Path of encoder.onnx."""
@@ -34,17 +34,17 @@ class Settings:
     """Outputs to fetch, with their dimensions."""
     cpus: int
     port: int
-    """The one that is measured."""
+    """Port that is measured."""
     other_ports: tuple[int, ...]
-    """Free ones, for what else a peer opens."""
+    """Unused ports for the other endpoints of a peer."""
 
     def to_environment(self) -> dict[str, str]:
-        """Return the environment of a peer."""
+        """Return the environment variables of a peer's process."""
         return {**os.environ, VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read it again, in the peer."""
+        """Return the settings of this process."""
         values = json.loads(os.environ[VARIABLE])
         return cls(**values | {name: tuple(values[name]) for name in ("image", "other_ports")})
 
@@ -53,10 +53,15 @@ class Encoder:
     """The encoder, as a function of arrays."""
 
     def __init__(self, settings: Settings, threads: int) -> None:
-        """Open the graph."""
+        """Create the session.
+
+        Args:
+            settings: path and outputs of the graph.
+            threads: intra-op threads.
+        """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        # As in our own server: threads that spin take the processors from the transport.
+        # As in our own server: spinning threads take processor time from the transport.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(settings.graph, options, providers=["CPUExecutionProvider"])
         self._outputs = list(settings.outputs)

@@ -1,4 +1,4 @@
-"""KServe's Python SDK over gRPC. It has no batching of its own: in a cluster an agent beside it does that."""
+"""KServe's Python SDK over gRPC. It has no batching: in a cluster, the agent sidecar does that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class EncoderModel(Model):
     """The encoder as a KServe model."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the graph."""
+        """Create the session."""
         super().__init__(MODEL)
         self.encode = Encoder(settings, threads=settings.cpus)
         self.ready = True
@@ -30,6 +30,6 @@ class EncoderModel(Model):
 
 
 if __name__ == "__main__":
-    told = Settings.from_environment()
-    server = ModelServer(http_port=told.other_ports[0], grpc_port=told.port, enable_docs_url=False)
-    server.start([EncoderModel(told)])
+    settings = Settings.from_environment()
+    server = ModelServer(http_port=settings.other_ports[0], grpc_port=settings.port, enable_docs_url=False)
+    server.start([EncoderModel(settings)])

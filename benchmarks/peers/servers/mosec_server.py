@@ -1,4 +1,4 @@
-"""mosec: pixels as the body, float32 as the answer; a worker process a processor, batches of requests."""
+"""mosec: pixels as request body, float32 as response body; one worker process per processor, batches of requests."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Array = np.ndarray[Any, Any]
 
 
 class EncoderWorker(Worker):
-    """One process."""
+    """Worker process."""
 
     def __init__(self) -> None:
-        """Open the graph."""
+        """Create the session."""
         super().__init__()
         self.settings = Settings.from_environment()
         self.encode = Encoder(self.settings, threads=1)
 
     def deserialize(self, data: bytes) -> Array:
-        """Take the pixels of one or more images."""
+        """Return the images of a request body."""
         return np.frombuffer(data, np.uint8).reshape(-1, *self.settings.image)
 
     def serialize(self, data: Array) -> bytes:
-        """Return the outputs of each image, one after the other."""
+        """Return the response body: the outputs of each image, concatenated."""
         return data.tobytes()
 
     def forward(self, data: list[Array]) -> list[Array]:

@@ -1,4 +1,4 @@
-"""pytriton: Triton's front, the encoder in a Python process a processor, dynamic batching by rows."""
+"""pytriton: Triton's front end, one Python process with the encoder per processor, dynamic batching by rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.peers.servers.common import DELAY_SECONDS, INPUT, MAX_ROWS, MODE
 
 
 def main() -> None:
-    """Serve until a signal."""
+    """Serve until the process receives a signal."""
     settings = Settings.from_environment()
     http_port, metrics_port = settings.other_ports[:2]
     config = TritonConfig(http_port=http_port, grpc_port=settings.port, metrics_port=metrics_port)

@@ -1,13 +1,14 @@
-"""Tests of the comparison with other servers, as far as they go without the peers' environments."""
+"""Tests of the benchmark of other servers that do not need the peers' environments."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.processes import free_ports, running
+from benchmarks.peers.processes import free_ports, running_peer
 from benchmarks.peers.registry import MODEL_INFER, PEERS, Peer, infer_request, mosec_target
 from benchmarks.peers.servers.common import VARIABLE, Encoder, Settings
 from benchmarks.serving.load import BenchmarkError
@@ -40,32 +41,30 @@ def settings(port: int = 1, graph: str = "encoder.onnx") -> Settings:
 
 
 def peer(program: str) -> Peer:
-    """Return a peer that runs a program of Python and is asked like mosec."""
+    """Return a peer that runs a Python program and receives the same requests as mosec."""
     return Peer(
         name="stand-in",
         package="none",
-        command=lambda told: ("python", "-c", program, str(told.port)),
+        command=lambda peer_settings: ("python", "-c", program, str(peer_settings.port)),
         target=mosec_target,
     )
 
 
 @pytest.fixture
 def programs() -> Path:
-    """Return the folder of this environment's Python."""
-    import sys
-
+    """Return the `bin` folder of the running environment."""
     return Path(sys.executable).parent
 
 
-def test_settings_travel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer reads what it was told."""
-    told = settings()
-    monkeypatch.setitem(os.environ, VARIABLE, told.to_environment()[VARIABLE])
-    assert Settings.from_environment() == told
+def test_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer reads the settings that were passed to it."""
+    passed = settings()
+    monkeypatch.setitem(os.environ, VARIABLE, passed.to_environment()[VARIABLE])
+    assert Settings.from_environment() == passed
 
 
 def test_the_encoder_of_all_peers(tiny_models: Path) -> None:
-    """It gives the outputs that are asked for."""
+    """The session returns the requested outputs."""
     images = GREY.random_images(3)
     encode = Encoder(settings(graph=str(tiny_models / "tiny" / "1" / "encoder.onnx")), threads=1)
     outputs = encode(images)
@@ -74,46 +73,48 @@ def test_the_encoder_of_all_peers(tiny_models: Path) -> None:
 
 
 def test_the_request_of_all_peers(server: ServerProcess) -> None:
-    """Ours answers it as well."""
+    """Our server accepts the peers' request."""
     images = GREY.random_images(2)
     message = infer_request("tiny.encoder", images.tobytes(), images.shape, ("digit.u_mean",))
     target = grpc_target(server.address, MODEL_INFER, message, 2)
-    assert target.answer_bytes > 2 * 3 * 4
+    assert target.response_bytes > 2 * 3 * 4
     assert oip.ModelInferRequest.FromString(message).inputs[0].name == "images"
 
 
-def test_a_peer_is_started_and_ended(programs: Path) -> None:
-    """It is asked until it answers, and its process is gone afterwards."""
+@pytest.mark.slow
+def test_start_and_stop_of_a_peer(programs: Path) -> None:
+    """The block runs once the peer responds, and its process has ended afterwards."""
     (port,) = free_ports(1)
     stand_in = peer(PROGRAM)
 
-    def ask() -> object:
+    def probe() -> object:
         return stand_in.target(f"127.0.0.1:{port}", b"", (1, 8, 6, 1), settings(port))
 
-    with running(stand_in, programs, settings(port), ask):
+    with running_peer(stand_in, programs, settings(port), probe):
         target = stand_in.target(f"127.0.0.1:{port}", b"pixels", (1, 8, 6, 1), settings(port))
-        assert (target.answer_bytes, target.body, target.path) == (4, b"pixels", "/inference")
+        assert (target.response_bytes, target.body, target.path) == (4, b"pixels", "/inference")
     with pytest.raises(OSError, match="refused"):
-        ask()
+        probe()
 
 
+@pytest.mark.slow
 def test_a_peer_that_does_not_start(programs: Path) -> None:
-    """The end of its log is told, after as many attempts as it gets."""
+    """After all attempts, the error contains the end of the log."""
     (port,) = free_ports(1)
     stand_in = peer("print('no such model')")
 
-    def ask() -> object:
+    def probe() -> object:
         return stand_in.target(f"127.0.0.1:{port}", b"", (1, 8, 6, 1), settings(port))
 
     with (
-        pytest.raises(BenchmarkError, match=r"stand-in: no answer came \(exit code 0\)(.|\n)*no such model"),
-        running(stand_in, programs, settings(port), ask),
+        pytest.raises(BenchmarkError, match=r"stand-in: .* not respond \(exit code 0\)(.|\n)*no such model"),
+        running_peer(stand_in, programs, settings(port), probe),
     ):
         pass
 
 
 def test_files_of_the_peers_exist() -> None:
-    """What the commands start is there."""
+    """The files that the commands refer to exist."""
     for each in PEERS:
         for argument in each.command(settings()):
             assert not argument.startswith("/") or Path(argument).exists()

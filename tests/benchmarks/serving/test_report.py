@@ -1,4 +1,4 @@
-"""Tests of the whole benchmark on a tiny model, its JSON and its table."""
+"""Tests of the serving benchmark on a tiny model: its JSON and its table."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.serving import __main__, plan
+from benchmarks.serving import __main__, suite
 from benchmarks.serving.__main__ import main
 from benchmarks.serving.load import BenchmarkError
-from benchmarks.serving.tables import write_between
+from benchmarks.serving.tables import replace_section
 
 KEYS = {
     "requests_per_second",
@@ -25,9 +25,10 @@ KEYS = {
 }
 
 
+@pytest.mark.slow
 def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It writes every figure that is promised, and a table into the document; what stood around it stays."""
-    monkeypatch.setattr(plan, "CONCURRENT", (8,))
+    """It writes all figures to JSON, and replaces the table in the document without changing its surroundings."""
+    monkeypatch.setattr(suite, "CONCURRENT", (8,))
     monkeypatch.setattr(__main__, "available_cpus", lambda: 1)
     document = tmp_path / "doc.md"
     document.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
@@ -52,14 +53,14 @@ def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_without_a_model(tmp_path: Path) -> None:
-    """It says where a model comes from."""
+    """The error names the command that creates a model."""
     result = CliRunner().invoke(main, ["--output", "x.json", "--models", str(tmp_path)])
     assert result.exit_code == 1
-    assert "mnist holds no version of a model; 'make demo' leaves one in demo/models" in result.output
+    assert "mnist contains no version of a model; 'make demo' writes one to demo/models" in result.output
 
 
-def test_a_document_without_a_place(tmp_path: Path) -> None:
-    """The message names the comments that are missing."""
+def test_a_document_without_the_comments(tmp_path: Path) -> None:
+    """The error names the missing comments."""
     (tmp_path / "doc.md").write_text("nothing")
     with pytest.raises(BenchmarkError, match="has no <!-- bench:begin --> followed by <!-- bench:end -->"):
-        write_between(tmp_path / "doc.md", "bench", "text")
+        replace_section(tmp_path / "doc.md", "bench", "text")

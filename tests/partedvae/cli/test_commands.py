@@ -38,6 +38,7 @@ def test_models_are_listed_in_a_table(two_model_server: ServerProcess) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_broken_version_is_listed_with_the_reason(tmp_path: Path) -> None:
     """The newest version is damaged: the one before it answers, and the table says why."""
     GREY.write(tmp_path / "tiny")

@@ -17,6 +17,8 @@ from partedvae.cli.demo import MARKER, _matching, _server, _start_afresh, _step
 from partedvae.cli.main import main
 from tests.bundles import GREY
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     """`--output` pointing at somebody's work is refused before anything runs."""

@@ -75,6 +75,7 @@ def test_a_command_unlike_any_is_answered_with_all() -> None:
     assert "no command 'xyzzy'; the commands are classify, data, demo, describe," in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "arguments", "package"),
     [
@@ -125,6 +126,7 @@ def test_an_interrupt_ends_with_the_shells_code() -> None:
     assert result.output.strip() == ""
 
 
+@pytest.mark.slow
 def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
     """SIGINT while a command works ends the process with 130, quietly."""
     pipe = tmp_path / "input.npy"

@@ -177,6 +177,7 @@ def test_misspelt_variables() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_server_uses_file_and_environment(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real server uses the options of the file and the environment."""
     (tmp_path / "config.toml").write_text("max-images = 3\nlog-level = 'debug'\n")

@@ -16,6 +16,8 @@ from tests.bundles import GREY
 from tests.processes import ServerProcess, wait_until
 from tests.serving.extraction import extract, idx
 
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_readable_is_an_error(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
     """When every image fails, the command fails, and an earlier file stays."""

@@ -27,6 +27,8 @@ from tests.serving.faults.support import (
 )
 from tests.serving.gated_server import LARGE
 
+pytestmark = pytest.mark.slow
+
 QUEUE = 32
 
 

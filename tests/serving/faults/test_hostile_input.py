@@ -171,6 +171,7 @@ def send(channel: grpc.Channel, method: str, data: bytes) -> Any:
     return caller.future(data)
 
 
+@pytest.mark.slow
 def test_ten_thousand_mutations(channel: grpc.Channel, server: ServerProcess) -> None:
     """Whatever is done to a valid request, it is answered or refused: never INTERNAL, never a crash."""
     codes: Counter[grpc.StatusCode] = Counter()

@@ -18,6 +18,8 @@ from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.scraping import METRICS, metrics_of
 from tests.serving.faults.support import Load
 
+pytestmark = pytest.mark.slow
+
 MODELS = {1: GREY, 2: replace(GREY, seed=2), 3: replace(GREY, seed=3), 4: replace(GREY, seed=4)}
 """Versions with other weights, so that an answer of the wrong one is told."""
 

@@ -21,6 +21,8 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until
 
+pytestmark = pytest.mark.slow
+
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 HOW = 'send a token of the server\'s token file as metadata, "authorization: Bearer TOKEN"'
 

@@ -22,6 +22,8 @@ from tests.bundles import GREY
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.serving.gated_server import LARGE
 
+pytestmark = pytest.mark.slow
+
 SERVICE = "partedvae.v1.PartedVAEService"
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 

@@ -60,6 +60,7 @@ def test_list_models(stub: PartedVAEServiceStub) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_list_models_with_a_broken_version(tmp_path: Path) -> None:
     """A broken newest version is listed with its reason, and the older one is served in its place."""
     GREY.write(tmp_path / "tiny")
@@ -270,6 +271,7 @@ def test_bad_input(stub: PartedVAEServiceStub, request_: Any, code: grpc.StatusC
     assert stub.Classify(pb.ClassifyRequest(model=TINY, images=IMAGE)).model.name == "tiny"
 
 
+@pytest.mark.slow
 def test_reply_that_would_be_too_large(tmp_path: Path) -> None:
     """Images that would not fit into one message are refused, with the number that would."""
     GREY.write(tmp_path / "tiny")

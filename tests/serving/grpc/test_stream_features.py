@@ -141,6 +141,7 @@ def test_streams_of_two_minds(stub: PartedVAEServiceStub, second: dict[str, obje
     assert message in (caught.value.details() or "")
 
 
+@pytest.mark.slow
 def test_streams_wait_where_unary_calls_are_refused(tiny_models: Path, tmp_path: Path) -> None:
     """With a queue of four images, two long streams side by side get all their answers."""
     with (
@@ -156,6 +157,7 @@ def test_streams_wait_where_unary_calls_are_refused(tiny_models: Path, tmp_path:
                 np.testing.assert_allclose(probs, GREY.encode(batch)["digit.probs"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sigterm_mid_stream(tiny_models: Path, tmp_path: Path) -> None:
     """SIGTERM: chunks in hand are answered, then the stream is told to go elsewhere, and the exit code is 0."""
     program = ("-m", "tests.serving.gated_server", str(tmp_path))
@@ -184,6 +186,7 @@ def test_sigterm_mid_stream(tiny_models: Path, tmp_path: Path) -> None:
         assert server.process.wait(PATIENCE) == 0
 
 
+@pytest.mark.slow
 def test_a_caller_that_vanishes(tiny_models: Path, tmp_path: Path) -> None:
     """Its chunks leave the queue: with one session held by it, what comes later is served as soon as that is free."""
     program = ("-m", "tests.serving.gated_server", str(tmp_path))

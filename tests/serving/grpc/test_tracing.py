@@ -25,6 +25,8 @@ from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.processes import PATIENCE, running_server
 from tests.serving.faults.support import images_message
 
+pytestmark = pytest.mark.slow
+
 
 class Collector(TraceServiceServicer):
     """Keeps what it is sent."""

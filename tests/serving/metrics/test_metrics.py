@@ -36,6 +36,8 @@ from tests.processes import running_server, wait_until
 from tests.scraping import METRICS, in_hand, metrics_of, scrape
 from tests.serving.faults.support import images_message
 
+pytestmark = pytest.mark.slow
+
 
 def status(version: int, *, ready: bool = True, default: bool = False, provider: str = "") -> VersionStatus:
     return VersionStatus(name="tiny", version=version, ready=ready, reason="", is_default=default, provider=provider)

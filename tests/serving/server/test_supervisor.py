@@ -21,6 +21,8 @@ from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until
 from tests.serving.faults.support import Load
 
+pytestmark = pytest.mark.slow
+
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 """Channels of one process otherwise share a connection, and a connection is one worker's."""
 

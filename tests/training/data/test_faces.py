@@ -64,6 +64,7 @@ def test_labels_are_missing_exactly_where_the_attribute_is_not_seen(few: ImageDa
     assert few.truth.names[7:] == ("background", "clothing", "clothing_color", "eyebrows", "nose")
 
 
+@pytest.mark.slow
 def test_they_are_drawn_once_and_the_same_whoever_draws_them(
     few: ImageDataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

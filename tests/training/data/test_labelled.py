@@ -26,6 +26,7 @@ def test_first_takes_the_first_images_with_any_label() -> None:
         assert choose_labelled(SIX, None, 0, how, 0).tolist() == []
 
 
+@pytest.mark.slow
 def test_stratified_takes_the_papers_strata_of_dsprites_equally_often() -> None:
     values = true_values()
     images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(len(values), 1, 1, 1)

@@ -13,6 +13,8 @@ import torch
 
 from partedvae.training.distributed import Noise
 
+pytestmark = pytest.mark.slow
+
 STEPS_PROGRAM = Path(__file__).parent / "parallel_steps.py"
 RUN_PROGRAM = Path(__file__).parent / "parallel_run.py"
 ROOT = Path(__file__).parents[3]

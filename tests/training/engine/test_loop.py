@@ -17,6 +17,8 @@ from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.runs.directory import RunDirectory
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "mnist",
     "--epochs",

@@ -41,6 +41,7 @@ def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.final_model.parameters()])
 
 
+@pytest.mark.slow
 def test_training_learns_both_factors_from_forty_labels_and_raises_no_warning() -> None:
     config = tiny_config(epochs=15)
     evaluation = evaluate(trained(config).final_model, toy_dataset().test, config)

@@ -14,6 +14,8 @@ from PIL import Image
 from partedvae.training.cli.figures import figures
 from partedvae.training.figures.registry import FIGURES
 
+pytestmark = pytest.mark.slow
+
 RunOf = Callable[[str], Path]
 APPLICABLE = {
     "toys": list(FIGURES),

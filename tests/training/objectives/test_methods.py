@@ -46,6 +46,7 @@ def trainer_of(config: TrainConfig) -> Trainer:
     return Trainer(config, train, first_labelled(train, config.labels), ranks())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["vae", "beta-vae", "beta-tcvae", "factor-vae"])
 def test_every_baseline_learns_to_reconstruct_and_needs_no_labels(method: MethodName) -> None:
     trainer = trainer_of(config_of(method))
@@ -61,6 +62,7 @@ def test_every_baseline_learns_to_reconstruct_and_needs_no_labels(method: Method
     assert evaluation.reconstruction > 0
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_from_labels_alone_and_leaves_the_decoder_as_it_was() -> None:
     trainer = trainer_of(config_of("classifier", epochs=30))
     before = [p.clone() for p in trainer.model.decoder.parameters()]
@@ -108,6 +110,7 @@ def test_permuting_keeps_each_dimensions_values_and_breaks_their_pairs() -> None
     assert not torch.equal(permuted[:, 0], permuted[:, 1])
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_tell_correlated_draws_from_permuted_ones() -> None:
     method = FactorVAE(config_of("factor-vae"), ranks(), torch.device("cpu"))
     losses = []

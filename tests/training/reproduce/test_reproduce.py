@@ -122,6 +122,7 @@ def test_without_labels_the_rate_is_the_papers(tmp_path: Path) -> None:
     assert configure(EXPERIMENTS["table2"].variants[0], 0, "default", tmp_path).optimiser.learning_rate == 1e-3
 
 
+@pytest.mark.slow
 def test_an_experiment_is_trained_evaluated_and_stored_once(
     tmp_path: Path, mnist: ImageDataset, data_dir: Path
 ) -> None:

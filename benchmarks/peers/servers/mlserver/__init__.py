@@ -1,1 +1,1 @@
-"""MLServer's model folder."""
+"""Model folder of MLServer."""

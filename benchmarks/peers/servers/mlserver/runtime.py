@@ -1,4 +1,4 @@
-"""MLServer: a custom runtime with adaptive batching; its settings are in model-settings.json beside this file."""
+"""MLServer: a custom runtime with adaptive batching; configured by model-settings.json in this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class EncoderModel(MLModel):
     """The encoder as an MLServer model."""
 
     async def load(self) -> bool:
-        """Open the graph."""
+        """Create the session."""
         self.encode = Encoder(Settings.from_environment(), threads=1)
         return True
 

@@ -164,6 +164,7 @@ def test_repository_index(stub: GRPCInferenceServiceStub) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_broken_version(tmp_path: Path) -> None:
     """A version that was refused is unavailable with its reason, and not listed among the ready ones."""
     GREY.write(tmp_path / "tiny")
@@ -244,6 +245,7 @@ def test_health_and_reflection(channel: grpc.Channel) -> None:
     assert any(b"ModelInfer" in proto for proto in described.file_descriptor_response.file_descriptor_proto)
 
 
+@pytest.mark.slow
 def test_an_answer_that_would_be_too_large(tmp_path: Path) -> None:
     """Images that would not fit into one message are refused, with the number that would."""
     GREY.write(tmp_path / "tiny")

@@ -7,6 +7,8 @@ import pytest
 
 from partedvae.training.evaluation.metrics.probes import ROWS, separation
 
+pytestmark = pytest.mark.slow
+
 COUNT = 3_000
 
 

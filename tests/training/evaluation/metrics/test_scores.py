@@ -16,6 +16,8 @@ from partedvae.training.model.partedvae import PartedVAE
 from tests.training.evaluation.metrics.codes import NAMES, blurred, collapsed, grid, perfect
 from tests.training.toys import TOY_MODEL, tiny_config, toy_split
 
+pytestmark = pytest.mark.slow
+
 VALUES = grid()
 
 

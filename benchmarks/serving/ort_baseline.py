@@ -1,4 +1,4 @@
-"""What ONNX Runtime does without a server: the most that serving could reach on these processors."""
+"""Throughput of ONNX Runtime without a server: the upper bound for serving on these processors."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import onnxruntime as ort
 from partedvae.common.cpus import available_cpus
 
 BATCH = 64
-"""Rows of a run."""
+"""Rows per run."""
 
 
 def rows_per_second(graph: Path, outputs: Sequence[str], feed: dict[str, Any], seconds: float) -> float:
-    """Measure a graph on all processors: one session with all of them, or a session with one each, whichever is faster.
+    """Return the throughput of a graph on all processors: the faster of one session for all, and one for each.
 
     Args:
         graph: the ONNX file.
         outputs: names of the outputs to fetch.
-        feed: inputs by name, `BATCH` rows.
-        seconds: how long each arrangement is measured.
+        feed: inputs by name, with `BATCH` rows each.
+        seconds: duration of each of the two measurements.
     """
     cpus = available_cpus()
-    together = _measure([_runner(graph, outputs, feed, threads=cpus)], seconds)
-    apart = _measure([_runner(graph, outputs, feed, threads=1) for _ in range(cpus)], seconds) if cpus > 1 else 0.0
-    return round(max(together, apart), 1)
+    shared = _measure([_runner(graph, outputs, feed, threads=cpus)], seconds)
+    separate = _measure([_runner(graph, outputs, feed, threads=1) for _ in range(cpus)], seconds) if cpus > 1 else 0.0
+    return round(max(shared, separate), 1)
 
 
 def _runner(graph: Path, outputs: Sequence[str], feed: dict[str, Any], threads: int) -> Callable[[], Any]:
