@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from pathlib import Path
@@ -20,8 +21,8 @@ from partedvae.training.distributed import Ranks, launch
 from partedvae.training.engine.device import choose_device, prepare
 from partedvae.training.engine.trainer import Trainer
 
-WARM_UP_STEPS = 30
-MEASURED_STEPS = 200
+WARM_UP = 0.15
+"""Steps before the measurement, relative to the measured ones."""
 
 
 @click.command()
@@ -37,7 +38,8 @@ MEASURED_STEPS = 200
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
 )
-def main(output: Path, data_dir: Path, device: str) -> None:
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Measured steps per recipe.")
+def main(output: Path, data_dir: Path, device: str, steps: int) -> None:
     """Measure the throughput of training with each MNIST recipe. Run nothing else meanwhile."""
     ranks = Ranks(launch(choose_device(device), "32-true"))
     prepare(seed=0)
@@ -51,17 +53,17 @@ def main(output: Path, data_dir: Path, device: str) -> None:
     for name in RECIPES["mnist"]:
         config = recipe(mnist.INFO, name)
         trainer = Trainer(config, dataset.train, first_labelled(dataset.train, config.labels), ranks)
-        for _ in range(WARM_UP_STEPS):
+        for _ in range(math.ceil(WARM_UP * steps)):
             trainer.train_step()
         started = time.perf_counter()
-        for _ in range(MEASURED_STEPS):
+        for _ in range(steps):
             losses = trainer.train_step()
         # Reading a value waits until a GPU has finished.
         losses["loss"].item()
         seconds = time.perf_counter() - started
         result["recipes"][name] = {
             "batch_size": config.batch_size,
-            "images_per_second": round(MEASURED_STEPS * config.batch_size / seconds, 1),
+            "images_per_second": round(steps * config.batch_size / seconds, 1),
         }
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(output, result)
