@@ -205,8 +205,8 @@ class FeatureChunk:
     def to_pandas(self) -> pd.DataFrame:
         """Return a table with one row per image, indexed by position; see `Features.to_pandas`.
 
-        The column `error` has the problem of an image, and None where there is none. `pandas.concat` joins the tables
-        of a stream.
+        The column `error` has the problem of an image, and is missing (NaN) where there is none. `pandas.concat` joins
+        the tables of a stream.
 
         Raises:
             ModuleNotFoundError: pandas is not installed.
