@@ -21,7 +21,7 @@ NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract test test-fast test-serving test-tritonclient check protos check-protos \
-	check-deploy format bench bench-peers soak clean
+	client check-client check-deploy format bench bench-peers soak clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -76,7 +76,7 @@ test-serving: .venv-serving/installed ## Run the tests of serving and the client
 test-tritonclient: install .venv-tritonclient/installed ## Test a server with tritonclient, in a process of its own.
 	$(BIN)/python -m pytest tests/serving/grpc/oip/test_tritonclient.py
 
-check: install check-protos check-deploy ## Check style, types, import contracts and generated code.
+check: install check-protos check-client check-deploy ## Check style, types, import contracts and generated code.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -109,6 +109,12 @@ check-protos: install
 	@cd build/protos && for file in partedvae/*/*; do \
 		cmp -s "$$file" "../../$$file" || { echo "$$file does not match protos/: run 'make protos'"; exit 1; }; \
 	done
+
+client: install ## Generate the synchronous client, partedvae/client.py, from partedvae/aio.py.
+	$(BIN)/python scripts/generate_client.py
+
+check-client: install
+	@$(BIN)/python scripts/generate_client.py --check
 
 bench: install ## Benchmark training and serving; writes build/bench*.json: [BENCH_MODELS=demo/models] [DOCS=1 updates docs/BENCHMARKS.md].
 	$(BIN)/python -m benchmarks.training --output build/bench-training.json

@@ -1,6 +1,6 @@
-"""PartedVAE: class-related features of images from few labels. This is the face: the client and the command.
+"""PartedVAE: class-related features of images from few labels. This package is the client and the command.
 
-The public names load on first use, so that `partedvae --help` waits for neither numpy nor gRPC.
+The public names load on first use, so that `partedvae --help` imports neither NumPy nor gRPC.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
         UnavailableError,
     )
     from partedvae.image_results import Generated, Transferred, Traversal, TraversalRow
-    from partedvae.results import FactorResult, FeatureChunk, Features, ImageProblem, ModelDetails, ModelInfo
+    from partedvae.model_results import ModelDetails, ModelInfo
+    from partedvae.results import FactorResult, FeatureChunk, Features, ImageProblem
 
     __version__: str
 
@@ -52,18 +53,35 @@ __all__ = [
     "__version__",
 ]
 
-_RESULTS = ("FactorResult", "FeatureChunk", "Features", "ImageProblem", "ModelDetails", "ModelInfo")
-_IMAGE_RESULTS = ("Generated", "Transferred", "Traversal", "TraversalRow")
+_MODULES = {
+    "aio": ("AsyncClient",),
+    "client": ("Client",),
+    "errors": (
+        "AuthenticationError",
+        "DeadlineError",
+        "InternalError",
+        "InvalidRequestError",
+        "ModelError",
+        "NotFoundError",
+        "OverloadedError",
+        "PartedVAEError",
+        "UnavailableError",
+    ),
+    "image_results": ("Generated", "Transferred", "Traversal", "TraversalRow"),
+    "model_results": ("ModelDetails", "ModelInfo"),
+    "results": ("FactorResult", "FeatureChunk", "Features", "ImageProblem"),
+}
+_MODULE_OF = {name: f"partedvae.{module}" for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name on its first use (PEP 562)."""
+    """Load a public name on first use (PEP 562)."""
     if name == "__version__":
         from importlib.metadata import version
 
         value: Any = version("partedvae")
-    elif name in __all__:
-        value = getattr(importlib.import_module(_home_of(name)), name)
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -72,11 +90,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _home_of(name: str) -> str:
-    if name in _RESULTS:
-        return "partedvae.results"
-    if name in _IMAGE_RESULTS:
-        return "partedvae.image_results"
-    return {"Client": "partedvae.client", "AsyncClient": "partedvae.aio"}.get(name, "partedvae.errors")

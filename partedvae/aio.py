@@ -1,36 +1,50 @@
-"""The client for asyncio: `partedvae.client` with the same methods as coroutines."""
+"""The client for asyncio. `partedvae/client.py` is generated from this file: run 'make client' after changes."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Self
 
 import grpc
 import numpy as np
 
-from partedvae import replies
-from partedvae.async_transport import AsyncTransport
 from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token, channel_credentials
 from partedvae.common import DEFAULT_ADDRESS
-from partedvae.image_results import Generated, Transferred, Traversal
-from partedvae.images import chunks
-from partedvae.items import ImageInput
-from partedvae.latent_requests import Along, ClassStyle, named_classes, transfer_request, traverse_request
-from partedvae.names import DEFAULT_INCLUDE, FeatureName, feature_outputs
-from partedvae.results import FeatureChunk, Features, ImageArray, ModelDetails, ModelInfo
-from partedvae.streams import Exchange, OnProgress
+from partedvae.image_results import Generated, Transferred, Traversal, read_images
+from partedvae.images import ImageInput, chunks
+from partedvae.model_results import ModelDetails, ModelInfo
+from partedvae.requests import (
+    DEFAULT_INCLUDE,
+    Along,
+    ClassSpec,
+    FeatureName,
+    class_by_factor,
+    feature_outputs,
+    transfer_request,
+    traverse_request,
+)
+from partedvae.results import FeatureChunk, Features, ImageArray, concatenate
+from partedvae.streams import FeatureStream, OnProgress
+from partedvae.transport import AsyncTransport
 from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.tensors_pb2 import Images
 
 
 class AsyncClient:
     """A connection to a PartedVAE server for one event loop; use it in an `async with` block.
 
-    Arguments, results and errors are those of `partedvae.Client`. Files are read in a thread beside the event loop.
+    Image files are read in a thread, so that they do not block the event loop.
+
+    Every method raises `partedvae.UnavailableError` when no server answers, `DeadlineError` when it does not in time,
+    `NotFoundError` for an unknown model, `InvalidRequestError` for invalid images or classes, `AuthenticationError` for
+    a missing or wrong token, `ModelError` for a model that cannot answer, and `OverloadedError` when the server is
+    overloaded; all are `PartedVAEError`. A file that cannot be read is an `OSError`. Calls that fail because the server
+    is overloaded or shutting down are retried a few times, within their `timeout`, before an error is raised.
 
     Example:
         >>> async with AsyncClient("127.0.0.1:50051") as client:  # doctest: +SKIP
         ...     features = await client.features(["a.png", "b.png"])
+        >>> features.u.shape, features.classes  # doctest: +SKIP
     """
 
     def __init__(
@@ -47,27 +61,47 @@ class AsyncClient:
         key: FileName | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        """Prepare the connection; it is made at the first call. The arguments are those of `partedvae.Client`."""
+        """Prepare the connection; it is made at the first call.
+
+        Args:
+            address: HOST:PORT of the server.
+            model: name of the model; may be empty where the server has only one.
+            version: version of the model, 0 for the newest.
+            timeout: seconds per message; None waits without limit.
+            token: a bearer token, the path (not a str) of a file with the token in its first line, or a function that
+                returns it. The file is read, or the function called, at each call. Send tokens over TLS only, or to
+                this machine.
+            tls: encrypt, and trust gRPC's default authorities.
+            ca: PEM file of the authorities to trust instead; implies `tls`.
+            cert: PEM file of this client's certificate, for servers that require one; implies `tls`.
+            key: PEM file of its private key.
+            credentials: gRPC's own, instead of `tls`, `ca`, `cert` and `key`.
+
+        Raises:
+            InvalidRequestError: arguments exclude each other.
+            OSError: a file of `ca`, `cert` or `key` cannot be read.
+        """
         self.address = address
         self._selector = pb.ModelSelector(name=model, version=version)
-        self._timeout = timeout
-        self._token = token
-        self._credentials = channel_credentials(tls=tls, ca=ca, cert=cert, key=key, credentials=credentials)
-
-    # Made on first use, because a channel of grpc.aio belongs to the event loop that runs when it is made.
-    @cached_property
-    def _transport(self) -> AsyncTransport:
-        return AsyncTransport(self.address, self._timeout, self._token, self._credentials)
+        secure = channel_credentials(tls=tls, ca=ca, cert=cert, key=key, credentials=credentials)
+        self._transport = AsyncTransport(address, timeout, token, secure)
 
     async def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
-        """Return the features of each image, in order; see `Client.features`."""
+        """Return the features of each image, in order.
+
+        Args:
+            images: a uint8 array [count, height, width] or [count, height, width, channels], a path, the content of a
+                file as bytes, a Pillow image, or a list of those; any number, any size, grey or RGB.
+            include: outputs to return: "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", and, where
+                `model_info().has_scores`, "reconstruction_error" and "negative_elbo".
+        """
         outputs = feature_outputs(include)
-        requests = (
-            (chunk, pb.ExtractFeaturesRequest(model=self._selector, images=chunk.images, include=outputs))
-            for chunk in chunks(images)
-        )
-        each = self._transport.each(self._transport.stub.ExtractFeatures, requests)
-        return replies.joined([replies.features(reply) async for reply in each])
+
+        def request(chunk: Images) -> pb.ExtractFeaturesRequest:
+            return pb.ExtractFeaturesRequest(model=self._selector, images=chunk, include=outputs)
+
+        responses = self._transport.map_chunks(self._transport.stub.ExtractFeatures, request, chunks(images))
+        return concatenate([Features.from_response(response) async for response in responses])
 
     def stream_features(
         self,
@@ -76,30 +110,60 @@ class AsyncClient:
         include: Iterable[FeatureName] = DEFAULT_INCLUDE,
         on_progress: OnProgress | None = None,
     ) -> AsyncIterator[FeatureChunk]:
-        """Yield the features of any number of images, a chunk at a time and in order; see `Client.stream_features`."""
-        return self._transport.stream(Exchange(self._selector, images, include, on_progress))
+        """Yield the features of any number of images in chunks, in order, with only a few chunks in memory.
+
+        Under load the server delays a stream where it would refuse `features`. An image that cannot be read or decoded
+        is a problem of its chunk, not an error. All chunks come from one version of the model.
+
+        Args:
+            images: as for `features`; an iterator is read as fast as the server accepts its images.
+            include: as for `features`.
+            on_progress: called after each chunk with the number of images that are done and the total, None where the
+                total is not known in advance.
+
+        Raises:
+            DeadlineError: a chunk that was sent got no response within `timeout` seconds.
+        """
+        return self._transport.stream(FeatureStream(self._selector, images, include, on_progress))
 
     async def classify(self, images: ImageInput) -> Features:
-        """Return the class of each image by every factor; see `Client.classify`."""
-        requests = ((chunk, pb.ClassifyRequest(model=self._selector, images=chunk.images)) for chunk in chunks(images))
-        each = self._transport.each(self._transport.stub.Classify, requests)
-        return replies.joined([replies.classified(reply) async for reply in each])
+        """Return the class of each image by every factor: features with `probs` only, hence `classes`.
 
-    async def generate(
-        self, count: int = 1, *, classes: ClassStyle | None = None, seed: int | None = None
-    ) -> Generated:
-        """Return new images; see `Client.generate`."""
-        named = await self._named([classes] if classes else [])
-        request = pb.GenerateRequest(model=self._selector, count=count, classes=named[0] if named else {}, seed=seed)
-        return replies.generated(await self._transport.call(self._transport.stub.Generate, request))
+        Args:
+            images: as for `features`.
+        """
+
+        def request(chunk: Images) -> pb.ClassifyRequest:
+            return pb.ClassifyRequest(model=self._selector, images=chunk)
+
+        responses = self._transport.map_chunks(self._transport.stub.Classify, request, chunks(images))
+        return concatenate([Features.from_response(response) async for response in responses])
+
+    async def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
+        """Return new images.
+
+        Args:
+            count: number of images.
+            classes: class name by factor name, or one class as "NAME" or "factor=NAME". Factors that are not named
+                are drawn from their prior p(c).
+            seed: the same seed gives the same images; None draws one on the server, which the result reports.
+        """
+        chosen = await self._class_choices([classes] if classes else [{}])
+        request = pb.GenerateRequest(model=self._selector, count=count, classes=chosen[0], seed=seed)
+        return Generated.from_response(await self._transport.call(self._transport.stub.Generate, request))
 
     async def reconstruct(self, images: ImageInput) -> ImageArray:
-        """Return each image as the model sees it; see `Client.reconstruct`."""
-        requests = (
-            (chunk, pb.ReconstructRequest(model=self._selector, images=chunk.images)) for chunk in chunks(images)
-        )
-        each = self._transport.each(self._transport.stub.Reconstruct, requests)
-        return np.concatenate([replies.images(reply.images) async for reply in each])
+        """Return the reconstruction of each image: uint8 [count, height, width, channels] at the model's size.
+
+        Args:
+            images: as for `features`.
+        """
+
+        def request(chunk: Images) -> pb.ReconstructRequest:
+            return pb.ReconstructRequest(model=self._selector, images=chunk)
+
+        responses = self._transport.map_chunks(self._transport.stub.Reconstruct, request, chunks(images))
+        return np.concatenate([read_images(response.images) async for response in responses])
 
     async def traverse(
         self,
@@ -110,12 +174,26 @@ class AsyncClient:
         factor: str = "",
         steps: int | None = None,
         reach: float | None = None,
-        classes: ClassStyle | None = None,
+        classes: ClassSpec | None = None,
         count: int | None = None,
         seed: int | None = None,
     ) -> Traversal:
-        """Return images in which one latent dimension, or the class, changes along a row; see `Client.traverse`."""
-        named = await self._named([classes] if classes else [])
+        """Return images in which one latent dimension, or the class, changes along each row (Figures 4 and 9).
+
+        Args:
+            images: the bases, as for `features` but in one message; what is not traversed stays as in them. None draws
+                bases from the priors.
+            along: "z" for dimensions of z around 0, "u" for dimensions of a factor's u around the mode of the base's
+                class, "classes" for the classes of a factor.
+            dimensions: the dimensions to traverse, counted from 0; all where empty.
+            factor: the factor of "u" or "classes"; may be empty where the model has only one.
+            steps: columns for z and u, 2 to 64; 9 where None.
+            reach: range of z and u to either side, in standard deviations of the prior; 2.5 where None.
+            classes: of the bases that are drawn, as for `generate`.
+            count: number of bases to draw; one where None.
+            seed: of the draw, as for `generate`.
+        """
+        chosen = await self._class_choices([classes] if classes else [])
         request = traverse_request(
             self._selector,
             images,
@@ -124,42 +202,58 @@ class AsyncClient:
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=named[0] if named else None,
+            classes=chosen[0] if chosen else None,
             count=count,
             seed=seed,
         )
-        return replies.traversed(await self._transport.call(self._transport.stub.Traverse, request))
+        response = await self._transport.call(self._transport.stub.Traverse, request)
+        return Traversal.from_response(response, along)
 
     async def transfer(
         self,
         content: ImageInput,
         style: ImageInput | None = None,
         *,
-        classes: Sequence[ClassStyle] | None = None,
+        classes: Sequence[ClassSpec] | None = None,
         factors: Sequence[str] = (),
         pairs: bool = False,
     ) -> Transferred:
-        """Return images that join the z of some with the class-related u of others; see `Client.transfer`."""
-        named = None if classes is None else await self._named(classes)
-        request = transfer_request(self._selector, content, style, classes=named, factors=factors, pairs=pairs)
-        return replies.transferred(await self._transport.call(self._transport.stub.TransferAttributes, request))
+        """Return images that combine the z of some images with the class-related u of others, or of classes (Figure 5).
+
+        Args:
+            content: images for z, and for u of the factors that are not transferred; as for `features`, but in one
+                message.
+            style: images for u; or None.
+            classes: classes for u instead of `style`: each {factor: class}, "NAME" or "factor=NAME".
+            factors: the factors that are transferred from `style`; all where empty.
+            pairs: combine the n-th content with the n-th style only, rather than each with each.
+        """
+        chosen = None if classes is None else await self._class_choices(classes)
+        request = transfer_request(self._selector, content, style, classes=chosen, factors=factors, pairs=pairs)
+        response = await self._transport.call(self._transport.stub.TransferAttributes, request)
+        return Transferred.from_response(response)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return all versions of all models of the server, by name and version."""
-        request = pb.ListModelsRequest()
-        return replies.model_infos(await self._transport.call(self._transport.stub.ListModels, request))
+        response = await self._transport.call(self._transport.stub.ListModels, pb.ListModelsRequest())
+        return tuple(ModelInfo.from_response(status) for status in response.models)
 
     async def model_info(self, model: str | None = None, version: int | None = None) -> ModelDetails:
-        """Return a model's manifest and where it runs; without arguments, the model of this client."""
+        """Return a model's manifest and where it runs.
+
+        Args:
+            model: name of the model; that of this client by default.
+            version: its version; that of this client by default.
+        """
         selector = pb.ModelSelector(
             name=self._selector.name if model is None else model,
             version=self._selector.version if version is None else version,
         )
-        request = pb.GetModelRequest(model=selector)
-        return replies.model_details(await self._transport.call(self._transport.stub.GetModel, request))
+        response = await self._transport.call(self._transport.stub.GetModel, pb.GetModelRequest(model=selector))
+        return ModelDetails.from_response(response)
 
     async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection; pending calls are cancelled."""
         await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -168,7 +262,7 @@ class AsyncClient:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def _named(self, classes: Sequence[ClassStyle]) -> list[Mapping[str, str]]:
-        """Turn classes into {factor: class}; asks the server for the names where one is not told with its factor."""
-        manifest = (await self.model_info()).manifest if any(isinstance(c, str) for c in classes) else None
-        return [named_classes(c, manifest) for c in classes]
+    async def _class_choices(self, classes: Sequence[ClassSpec]) -> list[Mapping[str, str]]:
+        """Return each class as {factor: class}; asks the server for the factors of classes that are a str."""
+        details = await self.model_info() if any(isinstance(spec, str) for spec in classes) else None
+        return [class_by_factor(spec, details.manifest if details else None) for spec in classes]

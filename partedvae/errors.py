@@ -1,19 +1,20 @@
-"""The errors that a client raises, and the one table that makes them of gRPC's status codes."""
+"""The exceptions that the client raises, and the one table that maps gRPC status codes to them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import grpc
+if TYPE_CHECKING:
+    import grpc
 
 
 class PartedVAEError(Exception):
-    """Base of all errors that the client raises."""
+    """Base class of all exceptions that the client raises."""
 
 
 class InvalidRequestError(PartedVAEError, ValueError):
-    """The request can never succeed as it is; the message names the value and the remedy."""
+    """The request is invalid and would fail again; the message names the value and the remedy."""
 
 
 class NotFoundError(PartedVAEError, LookupError):
@@ -21,105 +22,100 @@ class NotFoundError(PartedVAEError, LookupError):
 
 
 class UnavailableError(PartedVAEError, ConnectionError):
-    """No server answers at the address, or it is stopping."""
+    """No server answers at the address, or the server is shutting down."""
 
 
 class DeadlineError(PartedVAEError, TimeoutError):
-    """The server did not answer in time."""
+    """The server did not answer within the timeout."""
 
 
 class OverloadedError(PartedVAEError):
-    """The server has more work than it takes, or a message was larger than it takes."""
+    """The server is overloaded, or a message exceeds its size limit."""
 
     retry_after: float | None = None
-    """Seconds after which the server thinks that it has room; None where it does not say, or where trying again would
-    not help."""
+    """Seconds after which the server suggests to retry; None where it suggests nothing, or where a retry would fail."""
 
 
 class AuthenticationError(PartedVAEError, PermissionError):
-    """The server wants a token, and there was none or a wrong one."""
+    """The server requires a token, and the call had none or a wrong one."""
 
 
 class ModelError(PartedVAEError):
-    """The model cannot answer: its bundle is broken, or has no graph for what was asked."""
+    """The model cannot answer: its bundle is broken, or has no graph for the requested output."""
 
 
 class InternalError(PartedVAEError):
-    """The server failed; its log says why."""
+    """The server failed; its log has the reason."""
 
 
-def plain(error: Exception) -> str:
-    """Say an error to the user of a command; an error of the operating system without its number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-_BY_STATUS: dict[grpc.StatusCode, type[PartedVAEError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
-    grpc.StatusCode.OUT_OF_RANGE: InvalidRequestError,
-    grpc.StatusCode.NOT_FOUND: NotFoundError,
-    grpc.StatusCode.UNAVAILABLE: UnavailableError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
-    grpc.StatusCode.UNAUTHENTICATED: AuthenticationError,
-    grpc.StatusCode.FAILED_PRECONDITION: ModelError,
+_BY_STATUS: dict[str, type[PartedVAEError]] = {
+    "INVALID_ARGUMENT": InvalidRequestError,
+    "OUT_OF_RANGE": InvalidRequestError,
+    "NOT_FOUND": NotFoundError,
+    "UNAVAILABLE": UnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineError,
+    "RESOURCE_EXHAUSTED": OverloadedError,
+    "UNAUTHENTICATED": AuthenticationError,
+    "FAILED_PRECONDITION": ModelError,
 }
-"""Every other status is an InternalError."""
+"""Exceptions by the name of gRPC's status code; every other status is an `InternalError`."""
 
 PUSHBACK = "grpc-retry-pushback-ms"
-"""Trailing metadata: milliseconds to wait before trying again, negative for never."""
+"""Trailing metadata: milliseconds to wait before a retry, negative for no retry."""
 
 _NEVER_CONNECTED = ("failed to connect", "errors resolving", "dns resolution failed")
-"""How gRPC's own details begin where no server was reached; a server's UNAVAILABLE has words of its own."""
+"""Prefixes of gRPC's own details where no server was reached; a server's UNAVAILABLE has its own text."""
 
 
 def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = str) -> PartedVAEError:
-    """Make the typed error of a failed call.
+    """Return the exception for a failed call.
 
     Args:
-        error: what the call raised, in sync or async gRPC.
+        error: the exception of the call, from synchronous or asyncio gRPC.
         address: the server's address, for the message.
-        locate: names the images of a refused request as the caller knows them (see `Chunk.locate`).
+        locate: replaces image numbers in the message by those of the caller; see `Chunk.locate`.
     """
-    status, details = error.code(), error.details() or ""
+    status, details = error.code().name, error.details() or ""
     kind = _BY_STATUS.get(status, InternalError)
     if kind is UnavailableError:
-        if "handshake" in details.lower():
-            reason = details.removesuffix(": OK").rpartition("OPENSSL_internal:")[2]
-            return kind(
-                f"no secure connection to {address} ({reason}); check that the server uses TLS, that ca= signed its "
-                "certificate for this name, and whether it asks for cert= and key="
-            )
-        if "socket closed" in details.lower():
-            return kind(
-                f"the connection to {address} was closed; try again, with tls=True or ca= if the server uses TLS"
-            )
-        if details.lower().startswith(_NEVER_CONNECTED):
-            reason = details.rpartition(": ")[2].rstrip("]")
-            return kind(f"no server answers at {address} ({reason}); start one with 'partedvae serve MODELS_DIR'")
-        return kind(f"the server at {address} is not available: {details}; try again")
+        return kind(_unavailable(details, address))
     if kind is DeadlineError:
-        return kind(not_in_time(address))
+        return deadline_error(address)
     if kind is InternalError:
-        return kind(f"the server at {address} failed with {status.name}: {details}")
+        return kind(f"the server at {address} failed with {status}: {details}")
     if kind is AuthenticationError:
-        # The server's own remedy is gRPC's, in metadata.
+        # After the colon the server names the remedy in terms of gRPC metadata.
         reason = details.partition(":")[0]
-        return kind(f"{reason}: the server at {address} wants one; give token=, or --token-file to a command")
+        return kind(f"{reason}: the server at {address} requires one; pass token=, or --token-file to a command")
     made = kind(locate(details))
     if isinstance(made, OverloadedError):
         made.retry_after = _retry_after(error)
     return made
 
 
-def not_in_time(address: str) -> str:
-    """Say that a server did not answer in time."""
-    return f"the server at {address} did not answer in time; ask again with a longer timeout="
+def deadline_error(address: str) -> DeadlineError:
+    """Return the exception for a server that did not answer in time."""
+    return DeadlineError(f"the server at {address} did not answer in time; try again with a longer timeout=")
+
+
+def _unavailable(details: str, address: str) -> str:
+    lower = details.lower()
+    if "handshake" in lower:
+        reason = details.removesuffix(": OK").rpartition("OPENSSL_internal:")[2]
+        return (
+            f"no secure connection to {address} ({reason}); check that the server uses TLS, that ca= signed its "
+            "certificate for this name, and whether it requires cert= and key="
+        )
+    if "socket closed" in lower:
+        return f"the connection to {address} was closed; try again, with tls=True or ca= if the server uses TLS"
+    if lower.startswith(_NEVER_CONNECTED):
+        reason = details.rpartition(": ")[2].rstrip("]")
+        return f"no server answers at {address} ({reason}); start one with 'partedvae serve MODELS_DIR'"
+    return f"the server at {address} is not available: {details}; try again"
 
 
 def _retry_after(error: grpc.RpcError) -> float | None:
-    """Read the server's advice in seconds, which gRPC's own retries follow as well."""
+    """Return the server's advice in seconds, which gRPC's own retries follow as well."""
     trailer = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     for name, value in trailer:
         if name == PUSHBACK and str(value).isdecimal():

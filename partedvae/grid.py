@@ -1,7 +1,8 @@
-"""A picture of many images in labelled rows."""
+"""One picture of many images in labelled rows. Needs Pillow."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from partedvae.common.atomic_write import atomic_write
 from partedvae.results import ImageArray
 
 CELL = 64
-"""Pixels: smaller images are enlarged by a whole factor to at least this."""
+"""Pixels: smaller images are enlarged by an integer factor to at least this."""
 GAP, MARGIN = 4, 12
 TEXT_SIZE, TITLE_SIZE = 16, 18
 INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (200, 200, 200)
@@ -28,13 +29,19 @@ class Row:
     images: ImageArray
     """uint8 [images, height, width, channels] with 1 or 3 channels; the same size in all rows."""
     label: str = ""
-    """Text at the left of the row."""
+    """Text to the left of the row."""
     captions: Sequence[str] = ()
     """Text above each image; empty for none."""
 
 
 def wrapped(images: ImageArray, captions: Sequence[str], columns: int | None = None) -> list[Row]:
-    """Lay images with captions out in rows of equal length, as near to a square as can be unless `columns` says."""
+    """Return images with captions in rows.
+
+    Args:
+        images: uint8 [images, height, width, channels].
+        captions: a text per image.
+        columns: images per row; as many as rows by default.
+    """
     width = columns or math.ceil(math.sqrt(len(images)))
     return [
         Row(images=images[first : first + width], captions=captions[first : first + width])
@@ -43,7 +50,7 @@ def wrapped(images: ImageArray, captions: Sequence[str], columns: int | None = N
 
 
 def labelled_grid(rows: Sequence[Row], title: str = "") -> Image.Image:
-    """Draw rows of images with their labels and captions, and a title above, as an RGB picture."""
+    """Return an RGB picture of rows of images with their labels and captions, below a title."""
     text, heading = ImageFont.load_default(TEXT_SIZE), ImageFont.load_default(TITLE_SIZE)
     height, width = rows[0].images.shape[1:3]
     scale = max(1, math.ceil(CELL / max(height, width)))
@@ -74,10 +81,17 @@ def labelled_grid(rows: Sequence[Row], title: str = "") -> Image.Image:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture; it appears at `path` whole, or not at all."""
+    """Write a picture to a file, atomically; the suffix chooses the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         picture.save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """Return a picture as the content of a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, format="PNG")
+    return file.getvalue()
 
 
 def _tile(pixels: ImageArray, scale: int) -> Image.Image:

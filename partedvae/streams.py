@@ -1,4 +1,4 @@
-"""What of a stream of features was sent and is not answered yet, the same for both clients."""
+"""The state of one stream of features, shared by both clients: chunks that were sent and have no response yet."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from partedvae import replies
 from partedvae.errors import PartedVAEError
-from partedvae.images import Chunk, chunks, count_of
-from partedvae.items import ImageInput
-from partedvae.names import FeatureName, feature_outputs
-from partedvae.results import FeatureChunk, ImageProblem
+from partedvae.images import Chunk, ImageInput, chunks, count_of
+from partedvae.requests import FeatureName, feature_outputs
+from partedvae.results import FeatureChunk, Features, ImageProblem
 from partedvae.v1 import service_pb2 as pb
 
 OnProgress: TypeAlias = Callable[[int, int | None], object]
-"""Called with the images that are done, and how many there are, None where that is not known before the end."""
+"""Called with the number of images that are done and the total, None where the total is not known in advance."""
 
 
-class Exchange:
-    """One stream: gives its requests, and turns their replies into chunks of features in the caller's numbers.
+class FeatureStream:
+    """Yields the requests of a stream and matches each response to its chunk, with positions as the caller counts.
 
-    Requests may be taken in another thread than the one that reads replies, as gRPC does. Only a few chunks are held:
-    gRPC takes the next one when there is room for it on the way to the server.
+    gRPC reads the requests in its own thread while the caller reads responses. Flow control limits how far it reads
+    ahead, so that only a few chunks are in memory.
     """
 
     def __init__(
@@ -34,86 +32,86 @@ class Exchange:
         include: Iterable[FeatureName],
         on_progress: OnProgress | None,
     ) -> None:
-        """Take what is asked for.
+        """Check the arguments, which are those of `Client.stream_features`; nothing is read yet.
 
         Raises:
-            InvalidRequestError: `include` names no output, or one that does not exist.
+            InvalidRequestError: `include` is empty or has an unknown name.
         """
         self._selector = selector
         self._outputs = feature_outputs(include)
-        self._chunks = chunks(images, leave_out=True)
+        self._chunks = chunks(images, skip_unreadable=True)
         self._total = count_of(images)
         self._on_progress = on_progress
         self._done = 0
         self._lock = threading.Lock()
-        self._sent: deque[Chunk] = deque()
-        self._left_over: Chunk | None = None
+        self._pending: deque[Chunk] = deque()
+        self._unsent: Chunk | None = None
         self._waiting_since = time.monotonic()
-        # What the caller's images raised, in a thread of gRPC's perhaps: the stream ends there, and `rest` raises it.
+        # Raised by the caller's iterator, perhaps in a thread of gRPC: the stream ends there, and `finish` raises it.
         self._failure: Exception | None = None
 
     def requests(self) -> Iterator[pb.StreamFeaturesRequest]:
-        """Give the requests, one for each chunk that has images."""
+        """Yield the requests, one per chunk that has images."""
         first = True
         while (chunk := self._next_chunk()) is not None:
             if not chunk.positions:
-                self._left_over = chunk
+                self._unsent = chunk
                 return
             with self._lock:
-                if not self._sent:
+                if not self._pending:
                     self._waiting_since = time.monotonic()
-                self._sent.append(chunk)
+                self._pending.append(chunk)
             if first:
                 yield pb.StreamFeaturesRequest(model=self._selector, include=self._outputs, images=chunk.images)
             else:
                 yield pb.StreamFeaturesRequest(images=chunk.images)
             first = False
 
-    def answered(self, reply: pb.StreamFeaturesResponse) -> FeatureChunk:
-        """Return the result of the oldest chunk that was sent.
+    def receive(self, response: pb.StreamFeaturesResponse) -> FeatureChunk:
+        """Return the result of the oldest pending chunk.
 
         Raises:
-            PartedVAEError: the server answers more than was sent.
+            PartedVAEError: there are more responses than requests.
         """
         with self._lock:
-            if not self._sent:
-                raise PartedVAEError("the server answered more chunks than were sent; is it one of ours?")
-            chunk = self._sent.popleft()
+            if not self._pending:
+                raise PartedVAEError("the server sent more responses than it got requests; is it a PartedVAE server?")
+            chunk = self._pending.popleft()
             self._waiting_since = time.monotonic()
         problems = [
             ImageProblem(index=chunk.positions[e.index], name=chunk.name_of(e.index), reason=e.reason)
-            for e in reply.errors
+            for e in response.errors
         ]
-        bad = {error.index for error in reply.errors}
-        return self._result(
+        failed = {error.index for error in response.errors}
+        return self._counted(
             FeatureChunk(
-                features=replies.features(reply.features) if reply.HasField("features") else None,
-                positions=[position for i, position in enumerate(chunk.positions) if i not in bad],
+                features=Features.from_response(response.features) if response.HasField("features") else None,
+                positions=[position for i, position in enumerate(chunk.positions) if i not in failed],
                 problems=tuple(sorted([*chunk.problems, *problems], key=lambda problem: problem.index)),
             )
         )
 
-    def rest(self) -> Iterator[FeatureChunk]:
-        """Give the problems of the last images, if they could not be sent; to be called at the end.
+    def finish(self) -> Iterator[FeatureChunk]:
+        """Yield the problems of the last images, which no request carried; to be called after the last response.
 
         Raises:
-            Exception: what the caller's images raised.
+            Exception: the exception of the caller's iterator.
         """
         if self._failure is not None:
             raise self._failure
-        if self._left_over is not None:
-            yield self._result(FeatureChunk(features=None, positions=(), problems=self._left_over.problems))
+        if self._unsent is not None:
+            yield self._counted(FeatureChunk(features=None, positions=(), problems=self._unsent.problems))
 
     def locate(self, message: str) -> str:
-        """Say "image N" of an error of the whole stream, which is one of the oldest chunk, as the caller counts."""
+        """Replace image numbers in an error of the whole stream, which is one of the oldest pending chunk."""
         with self._lock:
-            return self._sent[0].locate(message) if self._sent else message
+            return self._pending[0].locate(message) if self._pending else message
 
     @property
-    def waits(self) -> float:
-        """For how many seconds the oldest chunk that was sent has waited for an answer, or 0."""
+    def waiting_seconds(self) -> float:
+        """How long the oldest pending chunk has waited for its response; 0 where none is pending."""
         with self._lock:
-            return time.monotonic() - self._waiting_since if self._sent else 0.0
+            return time.monotonic() - self._waiting_since if self._pending else 0.0
 
     def _next_chunk(self) -> Chunk | None:
         try:
@@ -122,7 +120,7 @@ class Exchange:
             self._failure = error
             return None
 
-    def _result(self, chunk: FeatureChunk) -> FeatureChunk:
+    def _counted(self, chunk: FeatureChunk) -> FeatureChunk:
         self._done += len(chunk.positions) + len(chunk.problems)
         if self._on_progress is not None:
             self._on_progress(self._done, self._total)

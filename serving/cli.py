@@ -95,7 +95,8 @@ def extract(
     from contextlib import ExitStack, closing
     from typing import cast
 
-    from partedvae.errors import PartedVAEError, plain
+    from partedvae.common.click_errors import message_of
+    from partedvae.errors import PartedVAEError
     from partedvae.serving.errors import ServingError
     from partedvae.serving.extract.extract import LocalModel, Model, ServedModel
     from partedvae.serving.extract.extract import extract as run
@@ -120,7 +121,7 @@ def extract(
                 where = stack.enter_context(closing(ServedModel(connection, model_name)))
             summary = run(images, where, output, batch_size=batch_size, probs=include_probs, z=include_z)
     except (ServingError, PartedVAEError, OSError) as error:
-        raise click.ClickException(plain(error)) from error
+        raise click.ClickException(message_of(error)) from error
     rate = summary.images / summary.seconds
     click.echo(f"{summary.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
     if summary.unreadable:

@@ -12,12 +12,18 @@ import numpy as np
 
 from partedvae.errors import InvalidRequestError, ModelError
 from partedvae.image_results import Generated, Transferred, Traversal
-from partedvae.images import chunks
-from partedvae.items import ImageInput
-from partedvae.latent_requests import Along as AlongName
-from partedvae.latent_requests import ClassStyle, named_classes, transfer_request, traverse_request
-from partedvae.names import DEFAULT_INCLUDE, FeatureName
-from partedvae.results import Features, ImageArray, ModelDetails, concatenate
+from partedvae.images import ImageInput, chunks
+from partedvae.model_results import ModelDetails
+from partedvae.requests import (
+    DEFAULT_INCLUDE,
+    ClassSpec,
+    FeatureName,
+    class_by_factor,
+    transfer_request,
+    traverse_request,
+)
+from partedvae.requests import Along as AlongName
+from partedvae.results import Features, ImageArray, concatenate
 from partedvae.serving.errors import BundleError, InvalidInputError
 from partedvae.serving.grpc.converters import images_from
 from partedvae.serving.images import DEFAULT_LIMITS
@@ -113,9 +119,9 @@ class LocalModel:
         """Return the class of each image by every factor; see `Client.classify`."""
         return concatenate(self._for_each_chunk(images, lambda batch: classify(self._model, batch)))
 
-    def generate(self, count: int = 1, *, classes: ClassStyle | None = None, seed: int | None = None) -> Generated:
+    def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
         """Return new images; see `Client.generate`."""
-        named = named_classes(classes, self.manifest)
+        named = class_by_factor(classes or {}, self.manifest)
         seed = new_seed() if seed is None else seed
         with _errors_of_client():
             return run_sync(generate(self._model, count, named, seed))
@@ -133,7 +139,7 @@ class LocalModel:
         factor: str = "",
         steps: int | None = None,
         reach: float | None = None,
-        classes: ClassStyle | None = None,
+        classes: ClassSpec | None = None,
         count: int | None = None,
         seed: int | None = None,
     ) -> Traversal:
@@ -146,7 +152,7 @@ class LocalModel:
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=named_classes(classes, self.manifest) if classes else None,
+            classes=class_by_factor(classes, self.manifest) if classes else None,
             count=count,
             seed=seed,
         )
@@ -173,14 +179,14 @@ class LocalModel:
         content: ImageInput,
         style: ImageInput | None = None,
         *,
-        classes: Sequence[ClassStyle] | None = None,
+        classes: Sequence[ClassSpec] | None = None,
         factors: Sequence[str] = (),
         pairs: bool = False,
     ) -> Transferred:
         """Return images that combine z of some images with u of others, or of classes; see `Client.transfer`."""
         named: list[Mapping[str, str]] | None = None
         if classes is not None:
-            named = [named_classes(item, self.manifest) for item in classes]
+            named = [class_by_factor(item, self.manifest) for item in classes]
         request = transfer_request(pb.ModelSelector(), content, style, classes=named, factors=factors, pairs=pairs)
         with _errors_of_client():
             source: Style

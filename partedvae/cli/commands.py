@@ -1,4 +1,4 @@
-"""The commands that ask a server: `models`, `classify` and `generate`.
+"""The commands `models`, `classify` and `generate`, which call a server.
 
 `partedvae --help` loads this module, so everything heavier than click is imported where it is used.
 """
@@ -12,24 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partedvae.cli.connection import Connection, connected, connection_options
+from partedvae.cli.connection import Connection, connection_options
 from partedvae.common import DEFAULT_ADDRESS
+from partedvae.common.click_errors import click_errors
+from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
     from partedvae.image_results import Generated
 
 
 def _check_picture(context: click.Context, parameter: click.Parameter, output: Path) -> Path:
-    """Refuse a file name that no picture can have, before the server works for it."""
+    """Check that Pillow can write a file of this name, before the server is called."""
     from PIL import Image
 
     if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
-        raise click.UsageError(f"--output {str(output)!r} is no picture's name; let it end in .png")
+        raise click.UsageError(f"--output {str(output)!r} has no suffix of an image format; use .png")
     return output
 
 
 server_options = connection_options(default_server=DEFAULT_ADDRESS)
-model_option = click.option("--model", metavar="NAME", default="", help="Model to ask, if the server has several.")
+model_option = click.option("--model", metavar="NAME", default="", help="Name of the model, if the server has several.")
 output_option = click.option(
     "--output",
     required=True,
@@ -37,41 +39,27 @@ output_option = click.option(
     callback=_check_picture,
     help="Picture to write.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 @click.command()
 @server_options
 @json_option
+@click_errors(PartedVAEError, OSError)
 def models(connection: Connection, as_json: bool) -> None:
     """List the models of a server."""
-    with connected(connection) as client:
+    with connection.client() as client:
         entries = []
         for info in client.models():
-            entry: dict[str, Any] = {
-                "name": info.name,
-                "version": info.version,
-                "ready": info.ready,
-                "reason": info.reason,
-                "is_default": info.is_default,
-            }
-            if info.is_default:  # asking for another would make the server load it
-                details = client.model_info(info.name, info.version)
-                training = details.manifest.training
-                entry |= {
-                    "dataset": training.dataset,
-                    "recipe": training.recipe,
-                    "labels_used": training.labels_used,
-                    "factors": {factor.name: list(factor.class_names) for factor in details.manifest.factors},
-                    "execution_provider": details.execution_provider,
-                }
+            entry = info.to_dict()
+            if info.is_default:  # Details of another version would make the server load it.
+                entry |= client.model_info(info.name, info.version).to_dict()
             entries.append(entry)
     if as_json:
         click.echo(json.dumps({"server": connection.server, "models": entries}, indent=2))
     elif not entries:
         click.echo(
-            f"the server at {connection.server} has no models; "
-            "put one there with 'partedvae export RUN MODELS_DIR/NAME'"
+            f"the server at {connection.server} has no models; add one with 'partedvae export RUN MODELS_DIR/NAME'"
         )
     else:
         rows = [
@@ -96,12 +84,13 @@ def models(connection: Connection, as_json: bool) -> None:
 @server_options
 @model_option
 @json_option
+@click_errors(PartedVAEError, OSError)
 def classify(images: Sequence[str], connection: Connection, model: str, as_json: bool) -> None:
-    """Tell the class of image files.
+    """Print the class of image files.
 
-    PNG, JPEG or WebP of any size. 'partedvae extract' takes whole folders.
+    Files are PNG, JPEG or WebP of any size. For whole folders use 'partedvae extract'.
     """
-    with connected(connection, model) as client:
+    with connection.client(model) as client:
         result = client.classify(images)
     entries: list[dict[str, Any]] = []
     for i, image in enumerate(images):
@@ -128,12 +117,15 @@ def classify(images: Sequence[str], connection: Connection, model: str, as_json:
 
 @click.command()
 @click.option("--class", "classes", metavar="[FACTOR=]NAME", multiple=True, help="Class to draw; repeat for more rows.")
-@click.option("--each-class", is_flag=True, help="A row for each class of the first factor.")
-@click.option("--count", type=click.IntRange(min=1), default=8, show_default=True, help="Images in a row, or in all.")
-@click.option("--seed", type=click.IntRange(min=0), help="The same seed gives the same images.")
+@click.option("--each-class", is_flag=True, help="One row per class of the first factor.")
+@click.option(
+    "--count", metavar="N", type=click.IntRange(min=1), default=8, show_default=True, help="Images per row, or in all."
+)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="The same seed gives the same images.")
 @output_option
 @server_options
 @model_option
+@click_errors(PartedVAEError, OSError)
 def generate(
     classes: Sequence[str],
     each_class: bool,
@@ -145,41 +137,39 @@ def generate(
 ) -> None:
     """Draw new images into a labelled grid.
 
-    A row for each --class, or for each class with --each-class; a column shares its z, so that one style runs down
-    the column. Without either, --count images with classes from p(c).
+    One row per --class, or per class with --each-class; the images of a column share their z, and hence their style.
+    Without either, --count images with classes from p(c).
     """
-    from partedvae.names import class_by_factor
+    from partedvae.requests import class_by_factor
 
     if classes and each_class:
-        raise click.UsageError("--class and --each-class do not go together; take one")
-    with connected(connection, model) as client:
+        raise click.UsageError("--class and --each-class exclude each other; give one of them")
+    with connection.client(model) as client:
         manifest = client.model_info().manifest
-        wanted: list[Mapping[str, str]] = [class_by_factor(manifest, text) for text in classes]
+        wanted: list[Mapping[str, str]] = [class_by_factor(text, manifest) for text in classes]
         if each_class:
             first = manifest.factors[0]
             wanted = [{first.name: name} for name in first.class_names]
-        pictures = []
+        results = []
         for chosen in wanted or [{}]:
-            pictures.append(client.generate(count, classes=chosen, seed=seed))
-            seed = pictures[-1].seed  # the rows share a seed, also where the server drew it
-        _draw(pictures, wanted, output)
-    click.echo(f"{count * len(pictures)} images -> {output} (seed {seed})")
+            results.append(client.generate(count, classes=chosen, seed=seed))
+            seed = results[-1].seed  # All rows share the seed, also where the server drew it.
+    _draw(results, wanted, output)
+    click.echo(f"{count * len(results)} images -> {output} (seed {seed})")
 
 
-def _draw(pictures: Sequence[Generated], wanted: Sequence[Mapping[str, str]], output: Path) -> None:
-    """Write the grid: a row for each wanted class, or captioned images where none was wanted."""
-    from partedvae.grid import Row, labelled_grid, save_picture, wrapped
+def _draw(results: Sequence[Generated], wanted: Sequence[Mapping[str, str]], output: Path) -> None:
+    """Write the picture: one row per requested class, or images with their classes where none was requested."""
+    from partedvae.grid import Row, labelled_grid, save_picture
 
-    first = pictures[0]
+    first = results[0]
+    if not wanted:
+        save_picture(first.to_pil(), output)
+        return
     several = len(first.classes) > 1
-    if wanted:
-        labels = [", ".join(f"{f}={c}" if several else c for f, c in chosen.items()) for chosen in wanted]
-        rows = [Row(images=p.images, label=label) for p, label in zip(pictures, labels, strict=True)]
-    else:
-        names = [[f"{f}={c}" if several else str(c) for c in classes] for f, classes in first.classes.items()]
-        rows = wrapped(first.images, [", ".join(caption) for caption in zip(*names, strict=True)])
-    grid = labelled_grid(rows, f"{first.model} version {first.version}, seed {first.seed}")
-    save_picture(grid, output)
+    labels = [", ".join(f"{f}={c}" if several else c for f, c in chosen.items()) for chosen in wanted]
+    rows = [Row(images=result.images, label=label) for result, label in zip(results, labels, strict=True)]
+    save_picture(labelled_grid(rows, f"{first.model} version {first.version}, seed {first.seed}"), output)
 
 
 def _class_and_prob(factor: Mapping[str, Any]) -> tuple[str, str]:
@@ -187,7 +177,7 @@ def _class_and_prob(factor: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Align columns by spaces."""
+    """Return rows with aligned columns."""
     lines = [header, *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

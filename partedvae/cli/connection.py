@@ -1,4 +1,4 @@
-"""The options by which commands reach a server, the same in all of them.
+"""The options with which commands connect to a server.
 
 `partedvae --help` loads this module, so everything heavier than click is imported where it is used.
 """
@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
-    click.option("--token-file", type=_FILE, metavar="FILE", help="Send the token of this file's first line."),
-    click.option("--tls", is_flag=True, help="Encrypt, and trust the usual authorities."),
-    click.option("--tls-ca", type=_FILE, metavar="PEM", help="Encrypt, and trust these authorities."),
-    click.option("--tls-cert", type=_FILE, metavar="PEM", help="Certificate of yours, if the server asks for one."),
+    click.option("--token-file", type=_FILE, metavar="FILE", help="File with the bearer token in its first line."),
+    click.option("--tls", is_flag=True, help="Encrypt; trust the default authorities."),
+    click.option("--tls-ca", type=_FILE, metavar="PEM", help="Encrypt; trust the authorities of this file."),
+    click.option("--tls-cert", type=_FILE, metavar="PEM", help="Client certificate, if the server requires one."),
     click.option("--tls-key", type=_FILE, metavar="PEM", help="Private key of --tls-cert."),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """How to reach a server; see `partedvae.Client` for what its arguments mean."""
+    """How to connect to a server; the arguments are those of `partedvae.Client`."""
 
     server: str
     """HOST:PORT."""
@@ -42,10 +41,10 @@ class Connection:
     tls_key: Path | None = None
 
     def channel(self) -> grpc.Channel:
-        """Make a bare channel, without a token, for other services than ours.
+        """Return a bare channel, without the token, for services other than PartedVAE's.
 
         Raises:
-            PartedVAEError: options do not go together.
+            PartedVAEError: options exclude each other.
             OSError: a file cannot be read.
         """
         import grpc
@@ -58,10 +57,10 @@ class Connection:
         return grpc.secure_channel(self.server, credentials)
 
     def client(self, model: str = "", version: int = 0) -> Client:
-        """Make a client.
+        """Return a client.
 
         Raises:
-            PartedVAEError: options do not go together.
+            PartedVAEError: options exclude each other.
             OSError: a file cannot be read.
         """
         from partedvae.client import Client
@@ -79,17 +78,17 @@ class Connection:
 
 
 def connection_options(*, default_server: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add --server and how to reach it to a command, which takes them as `connection`.
+    """Return a decorator that adds --server and its options to a command and passes them to it as `connection`.
 
     Args:
-        default_server: where to ask without --server. None makes `connection` None where it is not given.
+        default_server: the default of --server. With None, `connection` is None where the option is not given.
     """
     server_option = click.option(
         "--server",
         metavar="HOST:PORT",
         default=default_server,
         show_default=default_server is not None,
-        help="Address of the server." if default_server else "Let a server compute.",
+        help="Address of the server." if default_server else "Compute on this server.",
     )
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,7 +98,7 @@ def connection_options(*, default_server: str | None) -> Callable[[Callable[...,
             given = {name: arguments.pop(name) for name in names}
             if server is None and any(given.values()):
                 option = next(name for name in names if given[name]).replace("_", "-")
-                raise click.UsageError(f"--{option} goes with --server")
+                raise click.UsageError(f"--{option} requires --server")
             connection = None if server is None else Connection(server=server, **given)
             return command(connection=connection, **arguments)
 
@@ -108,17 +107,3 @@ def connection_options(*, default_server: str | None) -> Callable[[Callable[...,
         return with_connection
 
     return add
-
-
-@contextmanager
-def connected(connection: Connection, model: str = "") -> Iterator[Client]:
-    """Give a client; its errors become messages for the user."""
-    from partedvae.errors import PartedVAEError, plain
-
-    try:
-        with connection.client(model) as client:
-            yield client
-    except BrokenPipeError:
-        raise  # whoever reads our output has enough, which is no error of the server's
-    except (PartedVAEError, OSError) as error:
-        raise click.ClickException(plain(error)) from error

@@ -1,4 +1,4 @@
-"""The command `demo`: the whole way on MNIST, from training to features through a server, each step as a user types it.
+"""The command `demo`: all steps on MNIST, from training to features from a server, each as a command of its own.
 
 `partedvae --help` loads this module, so everything heavier than click is imported where it is used.
 """
@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from partedvae.common.click_errors import click_errors
+from partedvae.errors import PartedVAEError
+
 if TYPE_CHECKING:
-    from partedvae.results import ModelDetails
+    from partedvae.model_results import ModelDetails
 
 MARKER = ".partedvae-demo"
-"""A file in every folder that a demo made: only such a folder is replaced by the next."""
+"""A file in the output folder of a demo: only a folder with this file is replaced by the next demo."""
 TEST_IMAGES = Path("data/mnist/t10k-images-idx3-ubyte")
 READY = "serving on "
-"""How the server's line begins that tells its address."""
+"""Start of the line in which the server prints its address."""
 GRACE_SECONDS = 30.0
 
 
@@ -36,20 +39,21 @@ GRACE_SECONDS = 30.0
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo"),
     show_default=True,
-    help="Folder for what it makes.",
+    help="Folder for all results.",
 )
+@click_errors(PartedVAEError, OSError)
 def demo(output: Path) -> None:
-    """Show the whole way on MNIST: train, export, serve, extract.
+    """Run all steps on MNIST: train, export, serve, extract.
 
-    Takes a few minutes. A folder that an earlier demo made is replaced.
+    Takes a few minutes. The folder of an earlier demo is replaced.
     """
-    # Asked for first: what is missing should not be found out after minutes of training.
+    # Imported first, so that a missing package is reported before minutes of training.
     import pyarrow.parquet  # noqa: F401
     from PIL import Image  # noqa: F401
 
-    # A server must not outlive the demo, however that ends: Python's own answer to SIGTERM runs no `finally`.
+    # Stops the server when the demo is terminated: by default SIGTERM ends Python without running `finally` blocks.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    _start_afresh(output)
+    _create_output(output)
     run, models = output / "run", output / "models"
     predictions, features = output / "predictions.npz", output / "features.parquet"
 
@@ -61,8 +65,8 @@ def demo(output: Path) -> None:
         started = time.monotonic()
         _step("extract", test_images, "--output", features, "--server", address)
         seconds = time.monotonic() - started
-        picture = ("--each-class", "--count", 8, "--seed", 0, "--output", output / "generated.png")
-        _step("generate", *picture, "--server", address)
+        grid = ("--each-class", "--count", 8, "--seed", 0, "--output", output / "generated.png")
+        _step("generate", *grid, "--server", address)
         model = _model_of(address)
 
     trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))
@@ -80,25 +84,32 @@ def demo(output: Path) -> None:
     _report(output, summary, matching)
 
 
-def _start_afresh(output: Path) -> None:
-    """Make the folder; replace that of an earlier demo, and nothing else."""
+def _create_output(output: Path) -> None:
+    """Create the folder; replace that of an earlier demo, and no other."""
     if output.exists():
         if any(output.iterdir()) and not (output / MARKER).exists():
-            raise click.ClickException(f"{output} exists and no demo made it; choose another folder with --output")
+            raise click.ClickException(
+                f"{output} exists and was not made by the demo; choose another folder with --output"
+            )
         shutil.rmtree(output)
     output.mkdir(parents=True)
     (output / MARKER).touch()
 
 
 def _command(*arguments: object) -> list[str]:
-    """Return the command line of a step, and print it as a user would type it."""
+    """Return the command line of a step, and print it as a user types it."""
     words = [str(argument) for argument in arguments]
     click.secho(f"\n$ partedvae {shlex.join(words)}", bold=True)
     return [sys.executable, "-m", "partedvae", *words]
 
 
 def _step(*arguments: object, capture: bool = False) -> str:
-    """Run a step to its end; return its stdout when `capture`, otherwise let the user see it."""
+    """Run a step to its end.
+
+    Args:
+        arguments: of `partedvae`.
+        capture: return its standard output instead of showing it.
+    """
     done = subprocess.run(_command(*arguments), stdout=subprocess.PIPE if capture else None, text=True, check=False)
     if done.returncode:
         _fail(str(arguments[0]), done.returncode)
@@ -106,15 +117,15 @@ def _step(*arguments: object, capture: bool = False) -> str:
 
 
 def _fail(step: str, code: int) -> NoReturn:
-    """End the demo with the exit code of the step that failed."""
+    """Exit with the exit code of the step that failed."""
     click.echo(f"Error: the demo stopped: 'partedvae {step}' failed with exit code {code}; see above", err=True)
-    # A step that a signal ended has a negative code, for which a shell says 128 and the signal.
+    # The code of a step that was ended by a signal is negative; shells report 128 + signal.
     raise click.exceptions.Exit(code if code > 0 else 128 - code)
 
 
 @contextmanager
 def _server(models: Path) -> Iterator[str]:
-    """Serve the models on a free port while the block runs; give the address. The server ends with the block."""
+    """Serve the models on a free port for the duration of the block; yields the address."""
     command = _command("serve", models, "--address", "127.0.0.1:0", "--log-level", "warning")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -133,14 +144,14 @@ def _server(models: Path) -> Iterator[str]:
 
 
 def _model_of(address: str) -> ModelDetails:
-    from partedvae.cli.connection import Connection, connected
+    from partedvae.client import Client
 
-    with connected(Connection(server=address)) as client:
+    with Client(address) as client:
         return client.model_info()
 
 
 def _matching(features: Path, predictions: Path, model: ModelDetails) -> int:
-    """Count the images whose served classes are those that evaluation found with PyTorch."""
+    """Return the number of images whose class from the server equals that of the evaluation with PyTorch."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -154,24 +165,24 @@ def _matching(features: Path, predictions: Path, model: ModelDetails) -> int:
 
 
 def _report(output: Path, summary: dict[str, Any], matching: int) -> None:
-    """Say what came out, where it is, and what to type next."""
+    """Print the figures, the files and the next commands."""
     click.echo(
         f"""
-{summary["accuracy"]:.2%} of {summary["images"]:,} test images right, from {summary["labels"]} labels
-({summary["train_seconds"]:.0f} s of training); {matching:,} served classes are those of PyTorch.
+Test accuracy {summary["accuracy"]:.2%} on {summary["images"]:,} images from {summary["labels"]} labels
+({summary["train_seconds"]:.0f} s of training); {matching:,} served classes equal those of PyTorch.
 
 {output}/summary.json       these figures
-{output}/features.parquet   class-related features of the test images, through the server
-{output}/generated.png      new digits, a row a class; one style runs down each column
-{output}/models             the model, to be served
+{output}/features.parquet   class-related features of the test images, from the server
+{output}/generated.png      new digits, one row per class, one style per column
+{output}/models             the exported model
 
 Next:
   partedvae serve {output}/models
-  partedvae generate --class 7 --output sevens.png          # in another terminal, while it serves
+  partedvae generate --class 7 --output sevens.png          # in another terminal, while the server runs
   partedvae extract FOLDER_OF_IMAGES --output features.parquet --model {output}/models/mnist"""
     )
     if not summary["served_matches_offline"]:
         raise click.ClickException(
-            f"only {matching:,} of {summary['images']:,} served classes are those of PyTorch; "
+            f"only {matching:,} of {summary['images']:,} served classes equal those of PyTorch; "
             f"compare {output}/features.parquet with {output}/predictions.npz"
         )

@@ -1,4 +1,4 @@
-"""The commands that draw what latents mean: `traverse` and `transfer`.
+"""The commands that draw the effect of latents: `traverse` and `transfer`.
 
 `partedvae --help` loads this module, so everything heavier than click is imported where it is used.
 """
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from partedvae.cli.commands import model_option, output_option, server_options
-from partedvae.cli.connection import Connection, connected
+from partedvae.cli.connection import Connection
+from partedvae.common.click_errors import click_errors
+from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
-    from partedvae.image_results import Traversal
+    from partedvae.requests import Along
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -24,21 +26,30 @@ _FILE = click.Path(exists=True, dir_okay=False)
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, type=_FILE)
 @click.option("--along", type=click.Choice(["z", "u", "classes"]), default="z", show_default=True, help="What changes.")
 @click.option(
-    "--dim", "dimensions", type=click.IntRange(min=0), multiple=True, help="Dimension; repeat. [default: all]"
+    "--dim",
+    "dimensions",
+    metavar="N",
+    type=click.IntRange(min=0),
+    multiple=True,
+    help="Dimension of z or u; may be repeated.  [default: all]",
 )
-@click.option("--factor", default="", metavar="NAME", help="Whose u or classes, if the model has several factors.")
-@click.option("--steps", type=click.IntRange(2, 64), help="Columns of z and u.  [default: 9]")
+@click.option("--factor", default="", metavar="NAME", help="Factor of u or classes, if the model has several.")
+@click.option("--steps", metavar="N", type=click.IntRange(2, 64), help="Columns for z and u.  [default: 9]")
 @click.option(
-    "--reach", type=click.FloatRange(0, 10, min_open=True), help="Standard deviations to either side.  [default: 2.5]"
+    "--reach",
+    metavar="X",
+    type=click.FloatRange(0, 10, min_open=True),
+    help="Range to either side, in standard deviations.  [default: 2.5]",
 )
-@click.option("--class", "class_name", metavar="[FACTOR=]NAME", help="Without images: the class to draw.")
-@click.option("--seed", type=click.IntRange(min=0), help="Without images: the same seed gives the same picture.")
+@click.option("--class", "class_name", metavar="[FACTOR=]NAME", help="Without images: class to draw.")
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Without images: seed of the draw.")
 @output_option
 @server_options
 @model_option
+@click_errors(PartedVAEError, OSError)
 def traverse(
     images: Sequence[str],
-    along: str,
+    along: Along,
     dimensions: Sequence[int],
     factor: str,
     steps: int | None,
@@ -49,20 +60,17 @@ def traverse(
     connection: Connection,
     model: str,
 ) -> None:
-    """Draw rows in which one latent dimension, or the class, changes and all else stays.
+    """Draw images along one latent dimension, or along the classes.
 
-    It starts from each IMAGE, or from one draw of the priors. u and z go from low to high in standard deviations of the
-    prior.
+    In each row one dimension of z or u, or the class, changes and everything else stays. Rows start from each IMAGE, or
+    from one draw of the priors. u and z go from low to high in standard deviations of the prior.
     """
-    from typing import cast
+    from partedvae.grid import save_picture
 
-    from partedvae.grid import Row, labelled_grid, save_picture
-    from partedvae.latent_requests import Along
-
-    with connected(connection, model) as client:
+    with connection.client(model) as client:
         traversal = client.traverse(
             list(images) or None,
-            along=cast("Along", along),
+            along=along,
             dimensions=dimensions,
             factor=factor,
             steps=steps,
@@ -70,24 +78,21 @@ def traverse(
             classes=class_name,
             seed=seed,
         )
-        labels = _labels(traversal, images, along)
-        rows = [
-            Row(images=row, label=label, captions=traversal.class_names)
-            for row, label in zip(traversal.images, labels, strict=True)
-        ]
-        drawn = "" if traversal.seed is None else f", seed {traversal.seed}"
-        save_picture(labelled_grid(rows, f"{traversal.model} version {traversal.version}{drawn}"), output)
-    click.echo(f"{len(rows)} rows of {traversal.images.shape[1]} images -> {output}")
+    save_picture(traversal.to_pil([Path(image).name for image in images]), output)
+    click.echo(f"{len(traversal.rows)} rows of {traversal.images.shape[1]} images -> {output}")
 
 
 @click.command()
 @click.argument("content", metavar="CONTENT...", nargs=-1, required=True, type=_FILE)
-@click.option("--style", "styles", type=_FILE, multiple=True, metavar="IMAGE", help="Image that gives u; repeat.")
-@click.option("--class", "classes", multiple=True, metavar="[FACTOR=]NAME", help="Or class that gives u; repeat.")
-@click.option("--factor", "factors", multiple=True, metavar="NAME", help="Factor to take from --style. [default: all]")
+@click.option("--style", "styles", type=_FILE, multiple=True, metavar="IMAGE", help="Image for u; may be repeated.")
+@click.option("--class", "classes", multiple=True, metavar="[FACTOR=]NAME", help="Class for u; may be repeated.")
+@click.option(
+    "--factor", "factors", multiple=True, metavar="NAME", help="Factor to transfer from --style.  [default: all]"
+)
 @output_option
 @server_options
 @model_option
+@click_errors(PartedVAEError, OSError)
 def transfer(
     content: Sequence[str],
     styles: Sequence[str],
@@ -97,31 +102,19 @@ def transfer(
     connection: Connection,
     model: str,
 ) -> None:
-    """Draw each CONTENT image as another class: its z with the u of a --style image, or of a --class.
+    """Draw images with the class-related features of others.
 
-    A row for each CONTENT, a column for each --style or --class.
+    Combines the z of each CONTENT image with the u of each --style image, or of each --class: one row per CONTENT, one
+    column per --style or --class.
     """
-    from partedvae.grid import Row, labelled_grid, save_picture
+    from partedvae.grid import save_picture
 
     if bool(styles) == bool(classes):
-        raise click.UsageError("give either --style images or --class names: one of them is what u comes from")
-    with connected(connection, model) as client:
+        raise click.UsageError("give either --style images or --class names, from which u is taken")
+    with connection.client(model) as client:
         result = client.transfer(
             list(content), list(styles) or None, classes=list(classes) or None, factors=list(factors)
         )
-        captions = [Path(style).name for style in styles] or classes
-        rows = [
-            Row(images=row, label=Path(name).name, captions=captions)
-            for row, name in zip(result.images, content, strict=True)
-        ]
-        save_picture(labelled_grid(rows, f"{result.model} version {result.version}"), output)
-    click.echo(f"{len(rows)} rows of {result.images.shape[1]} images -> {output}")
-
-
-def _labels(traversal: Traversal, images: Sequence[str], along: str) -> list[str]:
-    """Name each row by its image, or its class where it was drawn, and by its dimension."""
-    bases = [Path(image).name for image in images]
-    if not bases:
-        bases = [", ".join(map(str, names)) for names in zip(*traversal.classes.values(), strict=True)]
-    dimensions = ["" if row.dimension is None else f" {along}{row.dimension}" for row in traversal.rows]
-    return [bases[row.base] + dimension for row, dimension in zip(traversal.rows, dimensions, strict=True)]
+    contents = [Path(name).name for name in content]
+    save_picture(result.to_pil(contents, [Path(style).name for style in styles] or classes), output)
+    click.echo(f"{len(contents)} rows of {result.images.shape[1]} images -> {output}")

@@ -1,4 +1,4 @@
-"""What client, training and serving share. Imports none of them, and neither torch nor onnxruntime."""
+"""Code shared by the client, training and serving. Imports none of them, and neither torch nor onnxruntime."""
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-"""Where the server listens and where clients connect unless told otherwise."""
+"""Default address of the server and of clients."""

@@ -1,4 +1,4 @@
-"""Atomic file writes: a reader, or a crash, never sees half a file."""
+"""Atomic file writes: readers never see a partial file, also after a crash."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; at the end of the block flush it to the disk and rename it to `path`.
+    """Yield a temporary path in the folder of `path`; after the block flush the file to disk and rename it to `path`.
 
-    When the block raises, the temporary file is deleted and `path` stays as it was. The temporary name contains the
-    process id, so that processes that write the same file at once do not disturb each other; the last one wins.
+    When the block raises, the temporary file is deleted and `path` is unchanged. The temporary name contains the
+    process id, so that several processes can write the same file; the last one wins.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -33,7 +33,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file, or the entries of a directory, to the disk."""
+    """Flush a file, or the entries of a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,10 @@
-"""Decoding of image files, the same for training and serving: what was trained on is what is served.
+"""Decoding of image files for training and serving, so that a model is served the same pixels as it was trained on.
 
 Rules, in this order:
-1. Files are PNG, JPEG or WebP. The EXIF orientation is applied; of an animation the first frame is taken; colour
-   profiles are ignored.
-2. 16-bit grey is scaled to 8 bits; 16-bit colour is cut to 8 bits. Palettes and 1-bit images are expanded.
-3. Transparent pixels are composed over black, which is the background of the data sets and what they hold underneath.
+1. Files are PNG, JPEG or WebP. The EXIF orientation is applied; an animation is reduced to its first frame;
+   colour profiles are ignored.
+2. 16-bit grey is scaled to 8 bits; 16-bit colour is truncated to 8 bits. Palettes and 1-bit images are expanded.
+3. Transparent images are composed over black, the background of the data sets.
 4. Grey for a colour model is repeated three times. Colour for a grey model becomes ITU-R 601 luma (Pillow's "L").
 5. Another size is resized to the model's, without keeping the aspect ratio, with Pillow's bilinear filter, which
    averages over all source pixels when it reduces.
@@ -26,7 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 EXIF_ORIENTATION = 0x0112
 
-# First bytes of formats that people send by mistake, so that the message can name them.
+# First bytes of other formats, which the message names.
 _UNSUPPORTED = {
     b"GIF8": "GIF",
     b"BM": "BMP",
@@ -57,14 +57,14 @@ def open_image(file: IO[bytes]) -> ImageFile:
     file.seek(0)
     plugin = _plugin_for(start)
     try:
-        # The plugin itself rather than Image.open, which would warn of large images by limits of its own.
+        # Not Image.open, which has its own limit for large images and warns above it.
         return plugin(file)
-    except Exception as error:  # Pillow's decoders raise anything from OSError to SyntaxError on damaged bytes.
+    except Exception as error:  # Pillow raises anything from OSError to SyntaxError for damaged files.
         raise DamagedImageError(f"damaged {plugin.format} file: {error}") from error
 
 
 def load_pixels(image: ImageFile) -> Image.Image:
-    """Decode an opened image to 8 bits, upright and opaque; its mode may still be any that Pillow converts.
+    """Decode an opened image to 8 bits, upright and opaque; its mode is any that Pillow can convert.
 
     Raises:
         DamagedImageError: the file is damaged.
@@ -90,13 +90,13 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
     """Return height and width of an opened image after its EXIF orientation has been applied.
 
     Raises:
-        DamagedImageError: the file is damaged where the orientation would be.
+        DamagedImageError: its EXIF data are damaged.
     """
     try:
-        on_its_side = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        rotated = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
     except Exception as error:  # As above.
         raise DamagedImageError(f"damaged {image.format} file: {error}") from error
-    return image.size if on_its_side else image.size[::-1]
+    return image.size if rotated else image.size[::-1]
 
 
 def is_grey(image: ImageFile) -> bool:

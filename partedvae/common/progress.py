@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line at intervals where the output is a file or a pipe."""
+"""Progress of long operations: a bar on a terminal, lines at intervals in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NoReturn, TextIO
 from tqdm import tqdm
 
 PLAIN_INTERVAL = 10.0
-"""Seconds between two lines where standard error is not a terminal."""
+"""Seconds between lines where standard error is not a terminal."""
 PLAIN_DELAY = 2.0
-"""Seconds before the first line there; shorter work shows none."""
+"""Seconds before the first line; shorter operations print none."""
 
 
 class _Lines:
-    """A stream for tqdm that turns its redrawn bar into lines."""
+    """A stream that prints tqdm's redrawn bar as separate lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -29,14 +29,14 @@ class _Lines:
 
 
 def progress_bar(total: int, *, unit: str, title: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
-    """Return a tqdm bar on standard error with amount, rate and time left.
+    """Return a tqdm bar on standard error with count, rate and remaining time.
 
     Args:
-        total: units of the whole work.
-        unit: name of a unit, for the rate.
-        title: what is shown before the bar.
-        done: units that were done before.
-        shown: whether to draw anything.
+        total: number of units.
+        unit: name of one unit, for the rate.
+        title: text before the bar.
+        done: units that are done already.
+        shown: False disables the bar.
     """
     if sys.stderr.isatty():
         return tqdm(
@@ -58,7 +58,7 @@ def progress_bar(total: int, *, unit: str, title: str, done: int = 0, shown: boo
         unit_scale=True,
         mininterval=PLAIN_INTERVAL,
         delay=PLAIN_DELAY,
-        # Without this, tqdm's guess of how often to look would ignore the interval when steps slow down.
+        # By default tqdm adapts this to the rate, and then misses the interval when steps slow down.
         miniters=1,
         file=_Lines(sys.stderr),
         bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {rate_fmt} left {remaining}{postfix}",

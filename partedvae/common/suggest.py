@@ -1,4 +1,4 @@
-"""Suggestions for misspelt names: the nearest known name, and look-ups whose errors contain it."""
+"""Suggestions for misspelt names: the nearest known name, and lookups with it in their errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like a misspelt one, None when none is."""
+    """Return the known name that is most similar, None where none is similar enough."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=CUTOFF)
     return near[0] if near else None
 
@@ -28,12 +28,12 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Return `table[name]`.
 
     Args:
-        kind: what the names are of, for the error.
+        kind: what the names stand for, for the error.
         name: as the user typed it.
         table: values by name.
 
     Raises:
-        ValueError: no such name; the message has the nearest one and all others.
+        ValueError: the name is unknown; the message has the nearest one and all others.
     """
     if name in table:
         return table[name]

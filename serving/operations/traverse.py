@@ -119,6 +119,7 @@ async def traverse(model: Model, base: Base, along: Along, max_images: int = DEF
         rows=rows,
         class_names=tuple(names),
         classes=class_names_of(manifest, start),
+        along="classes" if isinstance(along, AlongClasses) else "u" if isinstance(along, AlongU) else "z",
         seed=base.seed if isinstance(base, PriorBase) else None,
         model=model.name,
         version=model.version,

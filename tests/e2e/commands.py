@@ -1,4 +1,4 @@
-"""Running the `partedvae` command as a user does."""
+"""Runs the `partedvae` command in a process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def partedvae(*arguments: object) -> str:
-    """Run a command that must succeed and return its stdout."""
+    """Run a command and return its stdout; it must succeed."""
     command = [sys.executable, "-m", "partedvae", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

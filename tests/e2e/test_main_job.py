@@ -1,4 +1,4 @@
-"""The main job by its commands, small: train on a part of the real MNIST, evaluate, export, serve, ask, extract."""
+"""The commands on a part of the real MNIST: train, evaluate, export, serve, call, extract."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tests.processes import ServerProcess, running_server
 pytestmark = pytest.mark.e2e
 
 TEST_IMAGES = 2000
-"""How many of the 10,000 test images go through the server."""
+"""How many of the 10,000 test images are sent to the server."""
+
+
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def test_evaluation_export_and_summary_agree_on_the_accuracy(folder: Path) -> No
     assert sum(map(sum, report["factors"]["digit"]["confusion"])) == 10_000
 
 
-def test_classes_served_are_those_of_pytorch(folder: Path, server: ServerProcess) -> None:
+def test_served_classes_equal_those_of_pytorch(folder: Path, server: ServerProcess) -> None:
     images = np.load(folder / "images.npy")
     with np.load(folder / "predictions.npz") as predictions:
         offline = predictions["digit"][:TEST_IMAGES]
@@ -61,13 +64,11 @@ def test_classes_served_are_those_of_pytorch(folder: Path, server: ServerProcess
     assert features.u.shape == (TEST_IMAGES, 10)
     assert features.z is not None
     assert features.z.shape == (TEST_IMAGES, 6)
-    # The features tell images apart: a dead encoder would give every image the same.
+    # The features of different images differ; an encoder that ignores its input would fail here.
     assert features.u.std(axis=0).max() > 0.1
 
 
-def test_extraction_in_process_and_through_the_server_give_what_the_client_gives(
-    folder: Path, server: ServerProcess
-) -> None:
+def test_extraction_in_process_and_from_a_server_equals_the_client(folder: Path, server: ServerProcess) -> None:
     partedvae("extract", folder / "images.npy", "--output", folder / "a.npz", "--model", folder / "models" / "mnist")
     partedvae("extract", folder / "images.npy", "--output", folder / "b.npz", "--server", server.address)
     with Client(server.address) as client:
@@ -78,8 +79,8 @@ def test_extraction_in_process_and_through_the_server_give_what_the_client_gives
             np.testing.assert_allclose(rows["digit_u"], features.u, atol=1e-5)
 
 
-def test_digits_drawn_by_class_are_mostly_classified_as_that_class(server: ServerProcess) -> None:
-    """Chance is 0.1; even after a few seconds of training, generation by class means something."""
+def test_digits_generated_by_class_are_classified_as_that_class(server: ServerProcess) -> None:
+    """Chance is 0.1; a few seconds of training reach more than 0.3."""
     with Client(server.address) as client:
         right = [
             (client.classify(client.generate(50, classes=str(digit), seed=1).images).classes == str(digit)).mean()
@@ -88,7 +89,7 @@ def test_digits_drawn_by_class_are_mostly_classified_as_that_class(server: Serve
         assert np.mean(right) > 0.3
 
 
-def test_reconstructions_look_more_like_their_image_than_like_another(folder: Path, server: ServerProcess) -> None:
+def test_reconstructions_are_closer_to_their_image_than_to_another(folder: Path, server: ServerProcess) -> None:
     images = np.load(folder / "images.npy")[:200]
     with Client(server.address) as client:
         reconstructed = client.reconstruct(images)[..., 0].astype(float)

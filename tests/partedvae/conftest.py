@@ -1,4 +1,4 @@
-"""Both clients behind one fixture: what one can, the other can."""
+"""Both clients behind one fixture, so that every test runs with each."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,12 +14,13 @@ def synchronous(address: str, method: str, *args: Any, settings: dict[str, Any] 
         return getattr(client, method)(*args, **kwargs)
 
 
-def asynchronous(address: str, method: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-    async def call() -> Any:
-        async with AsyncClient(address, **(settings or {})) as client:
-            return await getattr(client, method)(*args, **kwargs)
+def asynchronous(address: str, method: str, *args: Any, **kwargs: Any) -> Any:
+    return asyncio.run(awaited(address, method, *args, **kwargs))
 
-    return asyncio.run(call())
+
+async def awaited(address: str, method: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+    async with AsyncClient(address, **(settings or {})) as client:
+        return await getattr(client, method)(*args, **kwargs)
 
 
 Call = Callable[..., Any]
@@ -28,6 +29,6 @@ Call = Callable[..., Any]
 
 @pytest.fixture(params=[synchronous, asynchronous], ids=["sync", "async"])
 def call(request: pytest.FixtureRequest) -> Call:
-    """Call one method of a client, of either kind."""
+    """Return a function that calls one method of a client, for each client."""
     chosen: Call = request.param
     return chosen

@@ -1,4 +1,4 @@
-"""A gRPC server in this process that answers as a test tells it to, and remembers what it was sent."""
+"""A gRPC server in this process that fails as a test requires, and records the calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Refusal = tuple[grpc.StatusCode, str, int | None]
 
 @dataclass
 class FakeServer:
-    """Refuses the first calls, then answers with empty messages."""
+    """Fails the first calls, then answers with empty messages."""
 
     refusals: list[Refusal]
     address: str = ""

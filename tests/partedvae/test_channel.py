@@ -18,16 +18,16 @@ STOPPING = (grpc.StatusCode.UNAVAILABLE, "the server is stopping", None)
 
 
 @pytest.mark.parametrize("method", ["models", "features"])
-def test_overload_and_stops_are_tried_again(call: Call, method: str) -> None:
-    """Three refusals are not seen by the caller, also of a chunk that is larger than gRPC keeps by itself."""
+def test_calls_are_retried(call: Call, method: str) -> None:
+    """Three failures are retried, also of a chunk that is larger than gRPC's default retry buffer."""
     args = (np.zeros((1, 1500, 2000), np.uint8),) if method == "features" else ()
     with fake_server(OVERLOADED, STOPPING, OVERLOADED) as server:
         call(server.address, method, *args)
         assert server.calls == 4
 
 
-def test_overload_that_stays_is_an_error_with_the_servers_advice(call: Call) -> None:
-    """After four times the error tells in how many seconds the server thinks to have room."""
+def test_lasting_overload_is_an_error_with_the_servers_advice(call: Call) -> None:
+    """After four attempts the error has the seconds after which the server suggests to retry."""
     with fake_server(*[OVERLOADED] * 9) as server:
         with pytest.raises(OverloadedError, match="100 images wait already") as caught:
             call(server.address, "models")
@@ -43,7 +43,7 @@ def test_overload_that_stays_is_an_error_with_the_servers_advice(call: Call) -> 
         (grpc.StatusCode.INTERNAL, "see the log", None),
     ],
 )
-def test_what_repetition_does_not_mend_is_not_repeated(call: Call, refusal: Any) -> None:
+def test_other_failures_are_not_retried(call: Call, refusal: Any) -> None:
     with fake_server(refusal, refusal) as server:
         with pytest.raises(Exception, match=refusal[1]):
             call(server.address, "models")
@@ -51,7 +51,7 @@ def test_what_repetition_does_not_mend_is_not_repeated(call: Call, refusal: Any)
 
 
 def test_a_token_is_sent_with_each_call(call: Call, tmp_path: Path) -> None:
-    """As it is, from a file or from a function; file and function are asked each time."""
+    """A str, the content of a file or the result of a function; the last two are read at each call."""
     file = tmp_path / "token"
     file.write_text("\n  of-the-file  \n")
     with fake_server() as server:
@@ -68,22 +68,22 @@ def test_a_token_is_sent_with_each_call(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("token", "message"),
     [
-        ("", "token gives no token: it has to be printable ASCII without spaces"),
-        ("two words", "token gives no token"),
-        (lambda: "é", "the token's function gives no token"),
-        (Path("/dev/null"), "the file /dev/null gives no token"),
+        ("", "token= has no valid token: a token is printable ASCII without spaces"),
+        ("two words", "token= has no valid token"),
+        (lambda: "é", "the token function has no valid token"),
+        (Path("/dev/null"), "the file /dev/null has no valid token"),
     ],
 )
-def test_what_is_no_token(token: Any, message: str) -> None:
-    """The message names where it came from, and never the token."""
+def test_invalid_tokens(token: Any, message: str) -> None:
+    """The message has the source, and never the token."""
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         call_metadata(token)
 
 
-def test_arguments_of_tls_that_do_not_go_together() -> None:
-    with pytest.raises(InvalidRequestError, match="give both cert and key, or neither"):
+def test_arguments_of_tls_that_exclude_each_other() -> None:
+    with pytest.raises(InvalidRequestError, match="pass both cert and key, or neither"):
         channel_credentials(cert="cert.pem")
-    with pytest.raises(InvalidRequestError, match="credentials do not go with tls, ca, cert and key"):
+    with pytest.raises(InvalidRequestError, match="credentials cannot be used with tls, ca, cert and key"):
         channel_credentials(tls=True, credentials=grpc.ssl_channel_credentials())
     with pytest.raises(FileNotFoundError, match=re.escape("nowhere.pem")):
         channel_credentials(ca="nowhere.pem")

@@ -40,14 +40,14 @@ def assert_same(served: Features, local: Features) -> None:
 
 
 def test_features_are_those_of_inference_in_process(call: Call, server: ServerProcess, model: DirectModel) -> None:
-    """What the client returns is what inference gives without a server, every output of it."""
+    """Every output of the client equals that of inference in this process."""
     images = GREY.random_images(7)
 
     assert_same(call(server.address, "features", images, include=ALL), run_sync(features(model, images, ALL)))
 
 
 def test_the_class_related_part_is_the_default(call: Call, server: ServerProcess, model: DirectModel) -> None:
-    """Without `include`, u and the probabilities come, and z does not."""
+    """Without `include` the result has u and the probabilities, and no z."""
     images = GREY.random_images(3)
     served = call(server.address, "features", images)
 
@@ -58,14 +58,14 @@ def test_the_class_related_part_is_the_default(call: Call, server: ServerProcess
 
 
 def test_a_large_call_is_split_and_keeps_its_order(call: Call, server: ServerProcess, model: DirectModel) -> None:
-    """6,000 images travel in six messages, four at a time, and come back in order."""
+    """6,000 images are sent in six messages, four at a time; the results are in order."""
     images = GREY.random_images(6000)
 
     assert_same(call(server.address, "features", images), run_sync(features(model, images)))
 
 
 def test_every_kind_of_input_gives_the_same(call: Call, server: ServerProcess, tmp_path: Path) -> None:
-    """An array, paths, bytes and PIL images of the same pixels have the same features."""
+    """An array, paths, bytes and Pillow images of the same pixels have the same features."""
     images = GREY.random_images(4)[..., 0]
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, pixels in zip(paths, images, strict=True):
@@ -85,19 +85,19 @@ def test_every_kind_of_input_gives_the_same(call: Call, server: ServerProcess, t
         assert_same(call(server.address, "features", same), expected)
 
 
-def test_classify_returns_probabilities_alone(call: Call, server: ServerProcess, model: DirectModel) -> None:
-    """The classes are those of inference; features were not asked for, and say so."""
+def test_classify_returns_probabilities_only(call: Call, server: ServerProcess, model: DirectModel) -> None:
+    """The classes equal those of inference; features raise an error, since they were not requested."""
     images = GREY.random_images(50)
     result = call(server.address, "classify", images)
 
     assert_same(result, run_sync(classify(model, images)))
     assert result.classes.tolist() == run_sync(classify(model, images)).classes.tolist()
-    with pytest.raises(ValueError, match="u_mean was not asked for"):
+    with pytest.raises(ValueError, match="u_mean was not requested"):
         _ = result.u
 
 
 def test_generate_is_seeded(call: Call, server: ServerProcess, model: DirectModel) -> None:
-    """A seed gives the images that inference gives for it, with the class of each."""
+    """The images and classes of a seed equal those of inference."""
     drawn = call(server.address, "generate", 20, seed=7)
     local = run_sync(generate(model, 20, {}, 7))
 
@@ -107,7 +107,7 @@ def test_generate_is_seeded(call: Call, server: ServerProcess, model: DirectMode
     assert (drawn.seed, drawn.model, drawn.version) == (7, "tiny", 1)
 
 
-def test_generate_without_a_seed_tells_which_it_was(call: Call, server: ServerProcess) -> None:
+def test_generate_without_a_seed_reports_the_seed(call: Call, server: ServerProcess) -> None:
     """The seed that the server drew gives the same images again."""
     first = call(server.address, "generate", 3)
     again = call(server.address, "generate", 3, seed=first.seed)
@@ -117,21 +117,21 @@ def test_generate_without_a_seed_tells_which_it_was(call: Call, server: ServerPr
 
 @pytest.mark.parametrize("classes", ["7", "digit=7", {"digit": "7"}])
 def test_generate_takes_a_class(call: Call, server: ServerProcess, classes: Any) -> None:
-    """A class may be named alone, with its factor, or in a mapping."""
+    """A class is named alone, with its factor, or in a mapping."""
     drawn = call(server.address, "generate", 3, classes=classes, seed=1)
 
     assert drawn.classes["digit"].tolist() == ["7", "7", "7"]
 
 
 def test_reconstruct_returns_images_of_the_models_size(call: Call, server: ServerProcess, model: DirectModel) -> None:
-    """Reconstructions are those of inference, also over several messages."""
+    """Reconstructions equal those of inference, also over several messages."""
     images = GREY.random_images(1500)
 
     np.testing.assert_array_equal(call(server.address, "reconstruct", images), run_sync(reconstruct(model, images)))
 
 
 def test_models_and_their_details(call: Call, two_model_server: ServerProcess) -> None:
-    """All versions are listed, and each tells its manifest."""
+    """All versions are listed; the details have the manifest."""
     models = call(two_model_server.address, "models")
     details = call(two_model_server.address, "model_info", "shapes")
 
@@ -144,48 +144,44 @@ def test_models_and_their_details(call: Call, two_model_server: ServerProcess) -
     assert (details.name, details.version, details.execution_provider) == ("shapes", 1, "CPUExecutionProvider")
 
 
-def test_a_client_asks_its_model_and_version(call: Call, two_model_server: ServerProcess) -> None:
-    """`model` and `version` choose; features of two factors are found by name."""
+def test_a_client_uses_its_model_and_version(call: Call, two_model_server: ServerProcess) -> None:
+    """`model` and `version` select the model; features of two factors are accessed by name."""
     settings = {"model": "shapes", "version": 1}
     served = call(two_model_server.address, "features", COLOURED.random_images(5), settings=settings)
 
     assert (served.model, served.version) == ("shapes", 1)
     assert served["colour"].u_mean.shape == (5, 1)
     assert served.u.shape == (5, 3)
-    with pytest.raises(ValueError, match=re.escape("the model has 2 factors: take features[name].classes")):
+    with pytest.raises(ValueError, match=re.escape("the model has 2 factors: use features[name].classes")):
         _ = served.classes
 
 
 def test_large_replies_arrive(call: Call, two_model_server: ServerProcess) -> None:
-    """A reply may be larger than gRPC's usual limit of 4 MiB for what is received."""
+    """A response may be larger than gRPC's default limit of 4 MiB for received messages."""
     settings = {"model": "shapes"}
     images = call(two_model_server.address, "generate", 100, settings=settings).images
 
     assert images.shape == (100, 10, 12, 3)
 
 
-def test_many_async_calls_share_a_client(server: ServerProcess, model: DirectModel) -> None:
-    """Calls under way at once do not mix up their answers."""
+async def test_many_async_calls_share_a_client(server: ServerProcess, model: DirectModel) -> None:
+    """Concurrent calls get their own responses."""
     batches = [GREY.random_images(5, seed=seed) for seed in range(50)]
+    async with AsyncClient(server.address) as client:
+        results = await asyncio.gather(*(client.features(batch) for batch in batches))
 
-    async def ask() -> list[Features]:
-        async with AsyncClient(server.address) as client:
-            return await asyncio.gather(*(client.features(batch) for batch in batches))
-
-    for batch, served in zip(batches, asyncio.run(ask()), strict=True):
-        assert_same(served, run_sync(features(model, batch)))
+    for batch, served in zip(batches, results, strict=True):
+        assert_same(served, await features(model, batch))
 
 
-def test_a_cancelled_async_call_ends(server: ServerProcess) -> None:
-    """Cancelling a large call stops it, and the client goes on to work."""
+async def test_a_cancelled_async_call_ends(server: ServerProcess) -> None:
+    """Cancelling a large call stops it; the client stays usable."""
+    async with AsyncClient(server.address) as client:
+        task = asyncio.create_task(client.features(GREY.random_images(50_000)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        served = await client.features(GREY.random_images(2))
 
-    async def cancel() -> Features:
-        async with AsyncClient(server.address) as client:
-            task = asyncio.create_task(client.features(GREY.random_images(50_000)))
-            await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            return await client.features(GREY.random_images(2))
-
-    assert asyncio.run(cancel()).u.shape == (2, 3)
+    assert served.u.shape == (2, 3)

@@ -15,7 +15,7 @@ from partedvae import (
     PartedVAEError,
     UnavailableError,
 )
-from partedvae.replies import joined
+from partedvae.results import concatenate
 from tests.bundles import GREY
 from tests.partedvae.conftest import Call
 from tests.processes import ServerProcess
@@ -37,25 +37,25 @@ NOWHERE = "127.0.0.1:1"
         ("model_info", ("tiny", 9), NotFoundError, "model 'tiny' has no version 9: there are [1]"),
     ],
 )
-def test_errors_have_a_type_and_the_servers_words(
+def test_errors_have_a_type_and_the_servers_message(
     call: Call, server: ServerProcess, method: str, args: tuple[Any, ...], kind: type[Exception], message: str
 ) -> None:
-    """What goes wrong is raised as the error that its reason has, with what to do."""
+    """Each failure raises the exception of its status, with the server's message."""
     with pytest.raises(kind, match=re.escape(message)):
         call(server.address, method, *args)
 
 
 @pytest.mark.parametrize("classes", ["seven", {"digit": "seven"}])
 def test_a_class_that_does_not_exist(call: Call, server: ServerProcess, classes: Any) -> None:
-    """The client and the server both tell which classes there are."""
-    with pytest.raises(InvalidRequestError, match=r"'seven': .*0'?, '?1'?, '?2"):
+    """The client and the server both list the classes."""
+    with pytest.raises(InvalidRequestError, match=r"'seven'[;:] .*0'?, '?1'?, '?2"):
         call(server.address, "generate", classes=classes)
 
 
 def test_a_bad_image_of_a_later_message_has_the_callers_number(
     call: Call, server: ServerProcess, tmp_path: Path
 ) -> None:
-    """Image 2,000 of a call is image 976 of its message; the error says 2,000, and the file."""
+    """Image 2,000 of a call is image 976 of its message; the error has 2,000 and the file name."""
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.fromarray(GREY.random_images(1)[0, ..., 0]).save(good)
     bad.write_bytes(b"GIF89a")
@@ -65,8 +65,8 @@ def test_a_bad_image_of_a_later_message_has_the_callers_number(
 
 
 @pytest.mark.parametrize("method", ["features", "generate", "models"])
-def test_a_server_that_is_not_there(call: Call, method: str) -> None:
-    """The error names the address and how to start a server; it is a ConnectionError as well."""
+def test_no_server(call: Call, method: str) -> None:
+    """The error has the address and the command that starts a server; it is also a ConnectionError."""
     args = (GREY.random_images(5000),) if method == "features" else ()
     message = "no server answers at 127.0.0.1:1 (Connection refused); start one with 'partedvae serve MODELS_DIR'"
     with pytest.raises(UnavailableError, match=re.escape(message)) as caught:
@@ -75,16 +75,16 @@ def test_a_server_that_is_not_there(call: Call, method: str) -> None:
     assert isinstance(caught.value, PartedVAEError)
 
 
-def test_a_deadline_is_kept(call: Call) -> None:
-    """A server that takes a connection and never answers is given up."""
+def test_the_timeout_is_kept(call: Call) -> None:
+    """A server that accepts a connection and never answers raises DeadlineError."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        message = f"the server at {address} did not answer in time; ask again with a longer timeout="
+        message = f"the server at {address} did not answer in time; try again with a longer timeout="
         with pytest.raises(DeadlineError, match=re.escape(message)):
             call(address, "features", GREY.random_images(2), settings={"timeout": 0.1})
 
 
 def test_features_of_two_versions_do_not_mix() -> None:
-    """Chunks that two versions answered are refused rather than joined."""
-    with pytest.raises(PartedVAEError, match=re.escape("went from version 1 to 2 during the call")):
-        joined([Features(factors=(), model="tiny", version=version) for version in (1, 2)])
+    """Chunks of two versions raise an error instead of being joined."""
+    with pytest.raises(PartedVAEError, match=re.escape("changed from version 1 to 2 during the call")):
+        concatenate([Features(factors=(), model="tiny", version=version) for version in (1, 2)])

@@ -5,11 +5,11 @@ import grpc
 import pytest
 
 from partedvae import errors
-from partedvae.errors import PartedVAEError, from_rpc, plain
+from partedvae.errors import PartedVAEError, from_rpc
 
 
 class FailedCall(grpc.RpcError):
-    """What a failed call raises."""
+    """The exception of a failed call."""
 
     def __init__(self, status: grpc.StatusCode, details: str, trailer: Sequence[tuple[str, str | bytes]] = ()) -> None:
         self._status, self._details, self._trailer = status, details, trailer
@@ -58,7 +58,7 @@ class FailedCall(grpc.RpcError):
             errors.UnavailableError,
             ConnectionError,
             "no secure connection to here:1 (NO_SHARED_CIPHER); check that the server uses TLS, that ca= signed its "
-            "certificate for this name, and whether it asks for cert= and key=",
+            "certificate for this name, and whether it requires cert= and key=",
         ),
         (
             "UNAVAILABLE",
@@ -72,7 +72,7 @@ class FailedCall(grpc.RpcError):
             "no token: send",
             errors.AuthenticationError,
             PermissionError,
-            "no token: the server at here:1 wants one; give token=, or --token-file to a command",
+            "no token: the server at here:1 requires one; pass token=, or --token-file to a command",
         ),
         ("FAILED_PRECONDITION", "no scorer.onnx", errors.ModelError, PartedVAEError, "no scorer.onnx"),
         (
@@ -80,7 +80,7 @@ class FailedCall(grpc.RpcError):
             "Deadline Exceeded",
             errors.DeadlineError,
             TimeoutError,
-            "the server at here:1 did not answer in time; ask again with a longer timeout=",
+            "the server at here:1 did not answer in time; try again with a longer timeout=",
         ),
         (
             "INTERNAL",
@@ -98,23 +98,16 @@ class FailedCall(grpc.RpcError):
         ),
     ],
 )
-def test_every_status_has_its_error(
+def test_every_status_has_its_exception(
     status: str, details: str, kind: type[Exception], builtin: type[Exception], message: str
 ) -> None:
-    """A failed call becomes our error, which is also the builtin one that a caller may catch."""
+    """Each status raises its exception, which is also a builtin one."""
     error = from_rpc(FailedCall(grpc.StatusCode[status], details), "here:1")
 
     assert type(error) is kind
     assert isinstance(error, PartedVAEError)
     assert isinstance(error, builtin)
     assert str(error) == message
-
-
-def test_errors_of_the_system_are_said_without_numbers() -> None:
-    """A user reads which file, and why."""
-    assert plain(FileNotFoundError(2, "No such file or directory", "a.png")) == "a.png: No such file or directory"
-    assert plain(OSError(28, "No space left on device")) == "No space left on device"
-    assert plain(errors.UnavailableError("no server")) == "no server"
 
 
 @pytest.mark.parametrize(
@@ -125,8 +118,8 @@ def test_errors_of_the_system_are_said_without_numbers() -> None:
         ([], None),
     ],
 )
-def test_overload_tells_when_to_try_again(trailer: Sequence[tuple[str, str | bytes]], seconds: float | None) -> None:
-    """The server's advice is in seconds; where trying again would not help there is none."""
+def test_overload_has_the_time_of_a_retry(trailer: Sequence[tuple[str, str | bytes]], seconds: float | None) -> None:
+    """The server's advice in seconds; None where a retry would fail."""
     error = from_rpc(FailedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", trailer), "here:1")
 
     assert isinstance(error, errors.OverloadedError)

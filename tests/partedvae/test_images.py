@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from partedvae.errors import InvalidRequestError
-from partedvae.images import Chunk, chunks, count_of
-from partedvae.items import MAX_BYTES
+from partedvae.images import MAX_BYTES, Chunk, chunks, count_of
 from partedvae.v1.tensors_pb2 import Images
 
 
@@ -30,7 +29,7 @@ def pixels_of(chunk: Chunk) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @pytest.mark.parametrize("shape", [(2500, 8, 6), (2500, 8, 6, 1), (2500, 4, 5, 3)])
 def test_arrays_are_split_by_count(shape: tuple[int, ...]) -> None:
-    """2,500 small images travel as 1,024, 1,024 and 452, in order."""
+    """2,500 small images are sent as 1,024, 1,024 and 452, in order."""
     array = noise(*shape)
     parts = list(chunks(array))
 
@@ -40,7 +39,7 @@ def test_arrays_are_split_by_count(shape: tuple[int, ...]) -> None:
 
 
 def test_arrays_are_split_by_bytes() -> None:
-    """Large images travel as many as fit in a message."""
+    """A message has as many large images as fit."""
     parts = list(chunks(noise(10, 1024, 1024)))
 
     assert [len(pixels_of(part)) for part in parts] == [3, 3, 3, 1]
@@ -55,7 +54,7 @@ def test_one_grey_image_needs_no_batch_axis() -> None:
 
 
 def test_any_memory_layout_arrives_in_c_order() -> None:
-    """A transposed view is sent as what it shows."""
+    """A transposed view is sent in the order of its axes."""
     array = noise(6, 8, 5).transpose(2, 1, 0)
     (part,) = chunks(array)
 
@@ -63,7 +62,7 @@ def test_any_memory_layout_arrives_in_c_order() -> None:
 
 
 def test_files_are_split_by_bytes_and_count() -> None:
-    """Files travel until the next would not fit."""
+    """A message has as many files as fit."""
     large = b"x" * (MAX_BYTES // 2)
     parts = list(chunks([large, large, b"small", *[b""] * 1024]))
 
@@ -72,7 +71,7 @@ def test_files_are_split_by_bytes_and_count() -> None:
 
 
 def test_a_list_may_mix_everything(tmp_path: Path) -> None:
-    """Paths, bytes, PIL images and arrays keep their order; each run of one kind is a message."""
+    """Paths, bytes, Pillow images and arrays keep their order; consecutive items of one kind share a message."""
     grey, colour = noise(8, 6), noise(5, 4, 3)
     path = tmp_path / "a.png"
     path.write_bytes(png(grey))
@@ -88,7 +87,7 @@ def test_a_list_may_mix_everything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("single", ["path", "text", "bytes", "pil"])
 def test_a_single_image_needs_no_list(single: str, tmp_path: Path) -> None:
-    """One path, one file's bytes or one PIL image is a batch of one."""
+    """One path, the content of one file or one Pillow image is a batch of one."""
     path = tmp_path / "a.png"
     path.write_bytes(png(noise(8, 6)))
     images: dict[str, Any] = {"path": path, "text": str(path), "bytes": path.read_bytes(), "pil": Image.open(path)}
@@ -99,8 +98,8 @@ def test_a_single_image_needs_no_list(single: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "I;16"])
-def test_pil_images_that_need_rules_travel_as_png(mode: str) -> None:
-    """Palettes, transparency and 16 bits are left to the server, whose rules then hold for them as for files."""
+def test_pillow_images_of_special_modes_are_sent_as_png(mode: str) -> None:
+    """The server decodes palettes, transparency and 16 bits as it does in files."""
     image = Image.fromarray(noise(8, 6, 3)).convert("L" if mode == "I;16" else "RGB").convert(mode)
     (part,) = chunks(image)
 
@@ -109,16 +108,16 @@ def test_pil_images_that_need_rules_travel_as_png(mode: str) -> None:
         np.testing.assert_array_equal(np.asarray(sent.convert("RGBA")), np.asarray(image.convert("RGBA")))
 
 
-def test_other_pil_images_become_rgb() -> None:
-    """What no PNG can hold is converted by Pillow."""
+def test_other_pillow_images_become_rgb() -> None:
+    """Pillow converts modes that a PNG cannot hold."""
     image = Image.fromarray(noise(8, 6, 3)).convert("CMYK")
     (part,) = chunks(image)
 
     np.testing.assert_array_equal(pixels_of(part)[0], np.asarray(image.convert("RGB")))
 
 
-def test_files_are_read_when_their_turn_comes(tmp_path: Path) -> None:
-    """A generator of a million paths does not become a million files in memory."""
+def test_files_are_read_when_their_chunk_is_built(tmp_path: Path) -> None:
+    """A generator of paths is read one chunk at a time."""
     (tmp_path / "a.png").write_bytes(png(noise(8, 6)))
     taken = []
 
@@ -135,37 +134,40 @@ def test_files_are_read_when_their_turn_comes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([], "there are no images in the call; give at least one"),
-        (noise(0, 8, 6), "there are no images in an array of shape [0, 8, 6]; give at least one"),
+        ([], "there are no images in the call; pass at least one"),
+        (noise(0, 8, 6), "there are no images in an array of shape [0, 8, 6]; pass at least one"),
         (noise(8), "an array of images is [count, height, width] or [count, height, width, channels], not of shape"),
         (noise(8, 6, 3), "an array of shape [8, 6, 3] could be one image or 8; for one image with channels write"),
         (noise(2, 8, 6, 4), "the array has 4 channels, images have 1 (grey) or 3 (RGB), as the last axis"),
         (noise(2, 0, 6), "the array has images without pixels, 0 x 6"),
         (np.zeros((2, 8, 6), np.float32), "the array is float32, images are uint8; scale it to 0..255 and convert"),
         (np.zeros((2, 8, 6), np.int64), "the array is int64, images are uint8; convert it with .astype(np.uint8)"),
-        (noise(1, 2000, 2000), "an image of 2000 x 2000 has 4,000,000 bytes and a message takes 3,670,016"),
-        (b"x" * 5_000_000, "image 0 has 5,000,000 bytes and a message takes 3,670,016; scale it down"),
-        (3.5, "float is no image; give a uint8 numpy array, a path, a file's bytes or a PIL image"),
-        ([b"x", None], "image 1: NoneType is no image"),
+        (noise(1, 2000, 2000), "an image of 2000 x 2000 has 4,000,000 bytes, more than the 3,670,016 of a message"),
+        (b"x" * 5_000_000, "image 0 has 5,000,000 bytes, more than the 3,670,016 of a message; scale it down"),
+        (
+            3.5,
+            "float is not an image; pass a uint8 NumPy array, a path, the content of a file as bytes, or a Pillow",
+        ),
+        ([b"x", None], "image 1: NoneType is not an image"),
         ([noise(8, 6), noise(8)], "image 1: an array in a list is [height, width], [height, width, channels] or"),
         ([np.zeros((8, 6))], "image 0 is float64, images are uint8; scale it"),
         ([noise(8, 6, 2)], "image 0 has 2 channels"),
     ],
 )
-def test_what_cannot_be_sent_is_refused(images: Any, message: str) -> None:
-    """Bad input is refused before anything is sent, with the value and the remedy."""
+def test_invalid_images_are_rejected(images: Any, message: str) -> None:
+    """Invalid input raises before anything is sent; the message has the value and the remedy."""
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         list(chunks(images))
 
 
 def test_a_missing_file_is_an_os_error() -> None:
-    """A path that is not there raises what opening it raises."""
+    """A missing file raises the error of opening it."""
     with pytest.raises(FileNotFoundError, match=re.escape("nowhere.png")):
         list(chunks(["nowhere.png"]))
 
 
-def test_a_servers_message_is_told_in_the_callers_numbers() -> None:
-    """The second message's image 1 is the call's image 1025, and has the name of its file."""
+def test_a_servers_message_gets_positions_of_the_call() -> None:
+    """Image 1 of the second message is image 1025 of the call, with its file name."""
     chunk = Chunk(images=Images(), positions=range(1024, 1032), names=("a.png", "b.png"))
 
     assert chunk.locate("image 1: no bytes") == "image 1025 (b.png): no bytes"
@@ -173,7 +175,7 @@ def test_a_servers_message_is_told_in_the_callers_numbers() -> None:
     assert chunk.locate("the batch is empty") == "the batch is empty"
 
 
-def test_batches_in_an_iterator_are_chunks_of_their_own() -> None:
+def test_batches_in_an_iterator_are_separate_chunks() -> None:
     """[count, height, width, channels] among single images; positions count images."""
     one, batch = noise(8, 6), noise(1500, 8, 6, 1)
     parts = list(chunks([one, one, batch, one]))
@@ -187,17 +189,17 @@ def test_batches_in_an_iterator_are_chunks_of_their_own() -> None:
     np.testing.assert_array_equal(np.concatenate([pixels_of(part)[..., 0] for part in parts[1:3]]), batch[..., 0])
 
 
-def test_what_cannot_be_read_can_be_left_out(tmp_path: Path) -> None:
-    """It becomes a problem of the next chunk, by position and name; a last chunk may have nothing else."""
+def test_unreadable_images_can_be_skipped(tmp_path: Path) -> None:
+    """They are problems of the next chunk, with position and name; the last chunk may have problems only."""
     missing = tmp_path / "missing.png"
-    first, last = chunks([missing, b"x", noise(8, 6), missing], leave_out=True)
+    first, last = chunks([missing, b"x", noise(8, 6), missing], skip_unreadable=True)
 
     assert (list(first.positions), [(p.index, p.name, p.reason) for p in first.problems]) == (
         [1],
         [(0, str(missing), "No such file or directory")],
     )
     assert (list(last.positions), [p.index for p in last.problems]) == ([2], [3])
-    (nothing,) = chunks([missing], leave_out=True)
+    (nothing,) = chunks([missing], skip_unreadable=True)
     assert (list(nothing.positions), [p.index for p in nothing.problems]) == ([], [0])
 
 
@@ -205,5 +207,5 @@ def test_what_cannot_be_read_can_be_left_out(tmp_path: Path) -> None:
     ("images", "count"),
     [(noise(5, 8, 6), 5), (noise(8, 6), 1), (b"x", 1), ("a.png", 1), (["a", "b"], 2), (iter(["a"]), None)],
 )
-def test_images_are_counted_where_that_can_be(images: Any, count: int | None) -> None:
+def test_images_are_counted_where_their_number_is_known(images: Any, count: int | None) -> None:
     assert count_of(images) == count

@@ -37,7 +37,7 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProce
 
 
 def test_scores_come_with_features(call: Call, server: ServerProcess) -> None:
-    """Scores can be asked for beside features, and alone; over several messages they keep their order."""
+    """Scores are requested with features and alone; they keep their order over several messages."""
     images = GREY.random_images(1500)
     expected = GREY.score(images)
     both = call(server.address, "features", images, include=("probs", "reconstruction_error", "negative_elbo"))
@@ -51,8 +51,8 @@ def test_scores_come_with_features(call: Call, server: ServerProcess) -> None:
     assert call(server.address, "model_info").has_scores
 
 
-def test_a_bundle_without_a_scorer_is_served_and_says_what_to_do(call: Call, old_server: ServerProcess) -> None:
-    """Features come as ever; scores are refused with the remedy."""
+def test_a_bundle_without_a_scorer_has_features_only(call: Call, old_server: ServerProcess) -> None:
+    """Features are returned; the error for scores has the remedy."""
     images = GREY.random_images(2)
 
     np.testing.assert_allclose(
@@ -94,12 +94,13 @@ def test_traversals_are_those_of_inference(call: Call, two_model_server: ServerP
             np.testing.assert_array_equal(ours.values, theirs.values)
         assert served.class_names == local.class_names
         assert list(served.classes) == ["shape", "colour"]
+        assert served.along == local.along == arguments.get("along", "z")
         assert served.seed == (base.seed if isinstance(base, PriorBase) else None)
         assert (served.model, served.version) == ("shapes", 1)
 
 
-def test_a_draw_without_a_seed_tells_which_it_was(call: Call, server: ServerProcess) -> None:
-    """The only factor need not be named."""
+def test_a_draw_without_a_seed_reports_the_seed(call: Call, server: ServerProcess) -> None:
+    """The factor is optional where there is only one."""
     first = call(server.address, "traverse", along="classes")
     again = call(server.address, "traverse", along="classes", seed=first.seed)
 
@@ -130,20 +131,20 @@ def test_transfers_are_those_of_inference(call: Call, two_model_server: ServerPr
 @pytest.mark.parametrize(
     ("images", "arguments", "message"),
     [
-        (None, {"along": "zz"}, "along is 'zz', it takes one of z, u, classes; did you mean 'z'?"),
-        (None, {"factor": "shape"}, "factor 'shape' does not go with along='z', which belongs to no factor"),
+        (None, {"along": "zz"}, "along is 'zz'; choose from z, u, classes; did you mean 'z'?"),
+        (None, {"factor": "shape"}, "factor 'shape' cannot be used with along='z': z belongs to no factor"),
         (
             None,
             {"along": "classes", "factor": "shape", "steps": 3},
-            "dimensions, steps and reach do not go with along=",
+            "dimensions, steps and reach cannot be used with along=",
         ),
-        (IMAGES, {"seed": 3}, "classes, count and seed draw the bases and do not go with images"),
-        (None, {"count": 0}, "count is 0: draw at least one base"),
-        (None, {"steps": 0}, "steps is 0: ask for at least 2"),
+        (IMAGES, {"seed": 3}, "classes, count and seed draw the bases and cannot be used with images"),
+        (None, {"count": 0}, "count is 0; it must be at least 1"),
+        (None, {"steps": 0}, "steps is 0; it must be at least 2"),
         (None, {"steps": 65}, "steps of 65 are out of range: ask for 2 to 64"),
-        (None, {"reach": 0}, "reach is 0: ask for more than 0 standard deviations"),
+        (None, {"reach": 0}, "reach is 0; it must be more than 0 standard deviations"),
         (None, {"reach": 99}, "a reach of 99 is out of range"),
-        (None, {"dimensions": [-1]}, "dimension -1 does not exist: they are counted from 0"),
+        (None, {"dimensions": [-1]}, "dimension -1 does not exist; dimensions are counted from 0"),
         (None, {"dimensions": [7]}, "z has no dimension 7: it has 5, counted from 0"),
         (None, {"along": "u"}, "there are several factors, name one of ['shape', 'colour']"),
         (None, {"along": "u", "factor": "size"}, "no factor is named 'size': there are ['shape', 'colour']"),
@@ -151,10 +152,10 @@ def test_transfers_are_those_of_inference(call: Call, two_model_server: ServerPr
         (None, {"classes": "star"}, "the model has no class 'star'"),
         (None, {"count": 1000}, "a grid of 1000 bases with 5 rows each and 9 columns is out of range"),
         ([], {}, "there are no images in the call"),
-        (COLOURED.random_images(2000), {}, "the bases of a traversal do not fit into one message: give at most 1024"),
+        (COLOURED.random_images(2000), {}, "the bases of a traversal do not fit into one message: pass at most 1024"),
     ],
 )
-def test_bad_traversals(
+def test_invalid_traversals(
     call: Call, two_model_server: ServerProcess, images: Any, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
@@ -164,9 +165,9 @@ def test_bad_traversals(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "give one of style (images) and classes: they are what u comes from"),
-        ({"style": IMAGES, "classes": ["heart"]}, "give one of style (images) and classes"),
-        ({"classes": ["heart"], "factors": ["shape"]}, "factors do not go with classes, which name theirs"),
+        ({}, "pass either style (images) or classes, from which u is taken"),
+        ({"style": IMAGES, "classes": ["heart"]}, "pass either style (images) or classes"),
+        ({"classes": ["heart"], "factors": ["shape"]}, "factors cannot be used with classes, which name their factors"),
         ({"classes": []}, "3 contents and 0 styles: give at least one of each"),
         ({"classes": ["star"]}, "the model has no class 'star'"),
         ({"classes": [{}]}, "style 0 names no class"),
@@ -176,6 +177,8 @@ def test_bad_traversals(
         ({"style": []}, "there are no images in the call"),
     ],
 )
-def test_bad_transfers(call: Call, two_model_server: ServerProcess, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_transfers(
+    call: Call, two_model_server: ServerProcess, arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, **arguments)

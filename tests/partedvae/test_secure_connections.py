@@ -1,4 +1,4 @@
-"""Both clients and the commands against a real server with TLS, certificates of clients, and tokens."""
+"""Both clients and the commands against a real server with TLS, client certificates and tokens."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the authorities `ca` and `other`, the certificates `server` and `client`, and a token."""
+    """Return a folder with the authorities `ca` and `other`, certificates `server` and `client`, and a token."""
     folder = tmp_path_factory.mktemp("keys")
     make_authority(folder, "ca")
     make_authority(folder, "other")
@@ -31,7 +31,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def secure_server(tiny_models: Path, keys: Path) -> Iterator[ServerProcess]:
-    """Serve with TLS to clients with a certificate and a token."""
+    """Serve with TLS; clients need a certificate and a token."""
     tls = ("--tls-cert", keys / "server.pem", "--tls-key", keys / "server.key", "--tls-client-ca", keys / "ca.pem")
     with running_server(tiny_models, *map(str, tls), "--token-file", str(keys / "token")) as server:
         yield server
@@ -46,7 +46,7 @@ def settings(keys: Path, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def test_with_all_that_the_server_wants(call: Call, secure_server: ServerProcess, keys: Path) -> None:
+def test_with_certificate_and_token(call: Call, secure_server: ServerProcess, keys: Path) -> None:
     images = GREY.random_images(3)
     features = call(secure_server.address, "features", images, settings=settings(keys))
     assert features.classes.tolist() == [str(k) for k in GREY.encode(images)["digit.probs"].argmax(axis=1)]
@@ -60,18 +60,18 @@ def test_with_all_that_the_server_wants(call: Call, secure_server: ServerProcess
         ({"ca": "other.pem"}, UnavailableError, "no secure connection to .*CERTIFICATE_VERIFY_FAILED.*check that"),
     ],
 )
-def test_without(
+def test_with_something_missing(
     call: Call, secure_server: ServerProcess, keys: Path, changes: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
-    """Each refusal says what is missing."""
+    """Each error has the missing part."""
     if "ca" in changes:
         changes = {"ca": keys / changes["ca"]}
     with pytest.raises(kind, match=message):
         call(secure_server.address, "models", settings=settings(keys, **changes))
 
 
-def test_commands_take_the_same_as_options(secure_server: ServerProcess, keys: Path) -> None:
-    """With the options the models are listed; without the token, the refusal is said."""
+def test_commands_have_the_same_as_options(secure_server: ServerProcess, keys: Path) -> None:
+    """With the options the models are listed; without the token the command reports the error."""
     tls = ["--tls-ca", keys / "ca.pem", "--tls-cert", keys / "client.pem", "--tls-key", keys / "client.key"]
     arguments = ["models", "--server", secure_server.address, *map(str, tls)]
     listed = CliRunner().invoke(main, [*arguments, "--token-file", str(keys / "token")])

@@ -26,29 +26,32 @@ def synchronous(address: str, *args: Any, settings: dict[str, Any] | None = None
         return list(client.stream_features(*args, **kwargs))
 
 
-def asynchronous(address: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any) -> list[FeatureChunk]:
-    async def collect() -> list[FeatureChunk]:
-        async with AsyncClient(address, **(settings or {})) as client:
-            return [chunk async for chunk in client.stream_features(*args, **kwargs)]
+def asynchronous(address: str, *args: Any, **kwargs: Any) -> list[FeatureChunk]:
+    return asyncio.run(collected(address, *args, **kwargs))
 
-    return asyncio.run(collect())
+
+async def collected(
+    address: str, *args: Any, settings: dict[str, Any] | None = None, **kwargs: Any
+) -> list[FeatureChunk]:
+    async with AsyncClient(address, **(settings or {})) as client:
+        return [chunk async for chunk in client.stream_features(*args, **kwargs)]
 
 
 @pytest.fixture(params=[synchronous, asynchronous], ids=["sync", "async"])
 def stream(request: pytest.FixtureRequest) -> Stream:
-    """Stream with a client of either kind and return all chunks."""
+    """Return a function that streams and returns all chunks, for each client."""
     chosen: Stream = request.param
     return chosen
 
 
 def assert_features(chunks: list[FeatureChunk], images: ImageArray) -> None:
-    """Check that each position has the features of its image."""
+    """Compare the features of each position with those of its image."""
     positions = list(itertools.chain.from_iterable(chunk.positions for chunk in chunks))
     joined = concatenate([chunk.features for chunk in chunks if chunk.features is not None])
     np.testing.assert_allclose(joined.u, GREY.encode(images)["digit.u_mean"][positions], atol=1e-5)
 
 
-def test_an_array_comes_back_in_order(stream: Stream, server: ServerProcess) -> None:
+def test_an_array_is_streamed_in_order(stream: Stream, server: ServerProcess) -> None:
     """6,000 images are six chunks; progress counts up to the known total."""
     images = GREY.random_images(6000)
     progress: list[tuple[int, int | None]] = []
@@ -61,7 +64,7 @@ def test_an_array_comes_back_in_order(stream: Stream, server: ServerProcess) -> 
 
 
 def test_an_iterator_of_images_and_batches(stream: Stream, server: ServerProcess) -> None:
-    """Images one by one and several at once, of unknown number; outputs are chosen as for `features`."""
+    """Single images and batches of unknown number; outputs are chosen as for `features`."""
     images = GREY.random_images(50)
     progress: list[tuple[int, int | None]] = []
 
@@ -86,8 +89,8 @@ def test_an_iterator_of_images_and_batches(stream: Stream, server: ServerProcess
     np.testing.assert_allclose(chunks[1].features.negative_elbo, GREY.score(images)["negative_elbo"][3:40], rtol=1e-5)
 
 
-def test_bad_images_are_problems_of_their_own(stream: Stream, server: ServerProcess, tmp_path: Path) -> None:
-    """What cannot be read here, and what the server cannot decode, is told by position and name; the rest goes on."""
+def test_unusable_images_are_problems(stream: Stream, server: ServerProcess, tmp_path: Path) -> None:
+    """Files that cannot be read or decoded are reported with position and name; the others have features."""
     images = GREY.random_images(4)
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, pixels in zip(paths, images[..., 0], strict=True):
@@ -110,11 +113,11 @@ def test_bad_images_are_problems_of_their_own(stream: Stream, server: ServerProc
     reasons = [problem.reason for problem in chunk.problems]
     assert reasons[0] == reasons[3] == "No such file or directory"
     assert reasons[1] == "GIF is not supported: send a PNG, JPEG or WebP file"
-    assert reasons[2].startswith("image 4: float is no image")
+    assert reasons[2].startswith("image 4: float is not an image")
 
 
-def test_nothing_but_bad_images(stream: Stream, server: ServerProcess) -> None:
-    """Chunks without features: nothing sent at all, and nothing that the server could use."""
+def test_only_unusable_images(stream: Stream, server: ServerProcess) -> None:
+    """Chunks without features: nothing was sent, or the server could use nothing."""
     nothing_sent = stream(server.address, ["missing.png"])
     nothing_used = stream(server.address, [b"nonsense", b"GIF89a"])
 
@@ -122,8 +125,8 @@ def test_nothing_but_bad_images(stream: Stream, server: ServerProcess) -> None:
         assert [(chunk.features, list(chunk.positions), len(chunk.problems)) for chunk in chunks] == [(None, [], count)]
 
 
-def test_only_a_few_chunks_are_taken_ahead(server: ServerProcess) -> None:
-    """A reader that stops holds up the source: memory does not grow with the images to come."""
+def test_only_a_few_chunks_are_read_ahead(server: ServerProcess) -> None:
+    """A paused reader pauses the source, so that memory stays bounded."""
     taken: list[int] = []
 
     def source() -> Iterator[ImageArray]:
@@ -139,14 +142,14 @@ def test_only_a_few_chunks_are_taken_ahead(server: ServerProcess) -> None:
     assert len(taken) < 100
 
 
-def test_what_the_source_raises_is_raised(stream: Stream, server: ServerProcess) -> None:
-    """After the features of what came before it."""
+def test_an_exception_of_the_source_is_raised(stream: Stream, server: ServerProcess) -> None:
+    """After the features of the images before it."""
 
     def source() -> Iterator[bytes | ImageArray]:
         yield GREY.random_images(3)
-        raise ZeroDivisionError("the camera is gone")
+        raise ZeroDivisionError("the camera failed")
 
-    with pytest.raises(ZeroDivisionError, match="the camera is gone"):
+    with pytest.raises(ZeroDivisionError, match="the camera failed"):
         stream(server.address, source())
 
 
@@ -154,8 +157,8 @@ def test_what_the_source_raises_is_raised(stream: Stream, server: ServerProcess)
     ("settings", "images", "include", "kind", "message"),
     [
         ({"model": "tinny"}, GREY.random_images(2), ("probs",), NotFoundError, "no model is named 'tinny'"),
-        ({}, GREY.random_images(2), (), InvalidRequestError, "include names nothing to return"),
-        ({}, GREY.random_images(2), ("prob",), InvalidRequestError, "include has 'prob', which is no feature output"),
+        ({}, GREY.random_images(2), (), InvalidRequestError, "include is empty"),
+        ({}, GREY.random_images(2), ("prob",), InvalidRequestError, "include has 'prob', which is not a feature"),
         ({}, [], ("probs",), InvalidRequestError, "there are no images in the call"),
         ({}, np.zeros((2, 8, 6)), ("probs",), InvalidRequestError, "images are uint8"),
     ],
@@ -167,8 +170,8 @@ def test_errors_of_a_whole_stream(
         stream(server.address, images, include=include, settings=settings)
 
 
-def test_a_server_that_does_not_answer_is_given_up(stream: Stream) -> None:
-    """The deadline is for the oldest chunk that waits, not for the stream."""
+def test_a_silent_server_raises_deadline_error(stream: Stream) -> None:
+    """The timeout applies to the oldest pending chunk, not to the stream."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(DeadlineError, match=f"the server at {address} did not answer in time"):
@@ -176,8 +179,8 @@ def test_a_server_that_does_not_answer_is_given_up(stream: Stream) -> None:
 
 
 @pytest.mark.slow
-def test_a_slow_source_is_no_deadline(stream: Stream, server: ServerProcess) -> None:
-    """Where nothing waits for an answer the clock does not run."""
+def test_a_slow_source_does_not_time_out(stream: Stream, server: ServerProcess) -> None:
+    """The timeout does not run while no chunk is pending."""
 
     def source() -> Iterator[ImageArray]:
         for seed in range(3):

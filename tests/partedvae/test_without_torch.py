@@ -27,7 +27,7 @@ main(["extract", "images.npy", "--output", "y.npz", "--model", sys.argv[2]], sta
 
 
 def test_serving_and_the_client_need_no_torch(tiny_models: Path, tmp_path: Path) -> None:
-    """A server, a client and batch extraction work in Pythons that cannot import torch."""
+    """A server, a client and batch extraction work where torch cannot be imported."""
     import numpy as np
 
     images = GREY.random_images(5)

@@ -18,7 +18,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    """Write three images of the tiny model."""
+    """Write three images of the tiny model's size."""
     paths = [tmp_path / f"{name}.png" for name in ("a", "b", "long-name")]
     for path, pixels in zip(paths, GREY.random_images(3), strict=True):
         Image.fromarray(pixels[..., 0]).save(path)
@@ -26,7 +26,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 def test_models_are_listed_in_a_table(two_model_server: ServerProcess) -> None:
-    """A line a version, in columns."""
+    """One line per version, in columns."""
     result = run("models", "--server", two_model_server.address)
 
     assert result.exit_code == 0
@@ -40,7 +40,7 @@ def test_models_are_listed_in_a_table(two_model_server: ServerProcess) -> None:
 
 @pytest.mark.slow
 def test_a_broken_version_is_listed_with_the_reason(tmp_path: Path) -> None:
-    """The newest version is damaged: the one before it answers, and the table says why."""
+    """The newest version is damaged: the previous one answers, and the table has the reason."""
     GREY.write(tmp_path / "tiny")
     graph = GREY.write(tmp_path / "tiny").decoder_path
     graph.write_bytes(graph.read_bytes()[:-1])
@@ -55,7 +55,7 @@ def test_a_broken_version_is_listed_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_models_as_json(two_model_server: ServerProcess) -> None:
-    """A program finds what the table shows, and the class names."""
+    """The output has the fields of the table, and the class names."""
     result = run("models", "--json", "--server", two_model_server.address)
 
     assert result.exit_code == 0
@@ -69,7 +69,7 @@ def test_models_as_json(two_model_server: ServerProcess) -> None:
 
 
 def test_classify_prints_a_table(server: ServerProcess, pictures: list[Path]) -> None:
-    """A line an image, with its class and the probability."""
+    """One line per image, with its class and probability."""
     result = run("classify", *pictures, "--server", server.address)
     expected = GREY.encode(GREY.random_images(3))["digit.probs"]
 
@@ -83,7 +83,7 @@ def test_classify_prints_a_table(server: ServerProcess, pictures: list[Path]) ->
 
 
 def test_classify_as_json(server: ServerProcess, pictures: list[Path]) -> None:
-    """A program finds the probability of every class."""
+    """The output has the probability of every class."""
     result = run("classify", *pictures, "--json", "--server", server.address)
     expected = GREY.encode(GREY.random_images(3))["digit.probs"]
 
@@ -95,8 +95,8 @@ def test_classify_as_json(server: ServerProcess, pictures: list[Path]) -> None:
         np.testing.assert_allclose(list(image["factors"]["digit"]["probs"].values()), probs, atol=1e-5)
 
 
-def test_a_row_for_each_class(server: ServerProcess, tmp_path: Path) -> None:
-    """The grid shows what the server draws: ten classes by four, each image enlarged by a whole factor."""
+def test_one_row_per_class(server: ServerProcess, tmp_path: Path) -> None:
+    """The grid shows the images of the server: four of each of ten classes, enlarged by an integer factor."""
     output = tmp_path / "new" / "grid.png"
     result = run("generate", "--each-class", "--count", 4, "--seed", 3, "--output", output, "--server", server.address)
 
@@ -105,7 +105,7 @@ def test_a_row_for_each_class(server: ServerProcess, tmp_path: Path) -> None:
         images = client.generate(4, classes="9", seed=3).images[..., 0]
     with Image.open(output) as picture:
         grid = np.asarray(picture.convert("L"))
-    # 8x6 pixels, times 8; the last row begins nine cells below the title, 12 pixels from the lower edge
+    # 8x6 pixels, times 8; the last row is 12 pixels above the lower edge.
     last = grid[-12 - 64 : -12, -12 - 4 * 48 - 3 * 4 : -12]
     for k in range(4):
         tile = last[:, k * 52 : k * 52 + 48]
@@ -113,8 +113,8 @@ def test_a_row_for_each_class(server: ServerProcess, tmp_path: Path) -> None:
     assert [path.name for path in output.parent.iterdir()] == ["grid.png"]
 
 
-def test_a_row_for_each_named_class(two_model_server: ServerProcess, tmp_path: Path) -> None:
-    """--class may be repeated and qualified; an existing picture is replaced."""
+def test_one_row_per_named_class(two_model_server: ServerProcess, tmp_path: Path) -> None:
+    """--class is repeated, and qualified by its factor; an existing picture is replaced."""
     output = tmp_path / "grid.png"
     output.write_text("old")
     wanted = ("--class", "heart", "--class", "colour=red", "--model", "shapes")
@@ -126,8 +126,8 @@ def test_a_row_for_each_named_class(two_model_server: ServerProcess, tmp_path: P
         assert picture.format == "PNG"
 
 
-def test_without_a_class_they_are_drawn(server: ServerProcess, tmp_path: Path) -> None:
-    """Without --class, --count images in all."""
+def test_without_a_class_classes_are_drawn(server: ServerProcess, tmp_path: Path) -> None:
+    """Without --class, --count is the number of images."""
     output = tmp_path / "grid.png"
     result = run("generate", "--count", 5, "--seed", 1, "--output", output, "--server", server.address)
 
@@ -137,9 +137,9 @@ def test_without_a_class_they_are_drawn(server: ServerProcess, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["generate", "--class", "11", "--output", "x.png"], 1, "the model has no class '11': it has 0, 1, 2"),
-        (["generate", "--class", "1", "--each-class", "--output", "x.png"], 2, "do not go together; take one"),
-        (["generate", "--output", "x.txt"], 2, "'x.txt' is no picture's name; let it end in .png"),
+        (["generate", "--class", "11", "--output", "x.png"], 1, "the model has no class '11'; its classes are 0, 1, 2"),
+        (["generate", "--class", "1", "--each-class", "--output", "x.png"], 2, "exclude each other; give one of them"),
+        (["generate", "--output", "x.txt"], 2, "'x.txt' has no suffix of an image format; use .png"),
         (["generate", "--count", "0", "--output", "x.png"], 2, "0 is not in the range x>=1"),
         (["generate", "--count", "100000", "--output", "x.png"], 1, "a count of 100000 images is out of range"),
         (["generate", "--model", "tinny", "--output", "x.png"], 1, "no model is named 'tinny'"),
@@ -149,7 +149,7 @@ def test_without_a_class_they_are_drawn(server: ServerProcess, tmp_path: Path) -
         (["generate", "--output", "bad.png/x.png"], 1, "bad.png"),
     ],
 )
-def test_bad_input_is_answered(
+def test_invalid_input(
     server: ServerProcess,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +157,7 @@ def test_bad_input_is_answered(
     code: int,
     message: str,
 ) -> None:
-    """What cannot work ends with the right code and a message, and writes nothing."""
+    """Exit code and message; nothing is written."""
     monkeypatch.chdir(tmp_path)
     Path("bad.png").write_bytes(b"nonsense")
     result = run(*arguments, "--server", server.address)
@@ -170,7 +170,7 @@ def test_bad_input_is_answered(
 
 @pytest.mark.parametrize("command", [["models"], ["classify", __file__], ["generate", "--output", "x.png"]])
 def test_no_server(command: list[str]) -> None:
-    """A server that is not there is named, with how to start one."""
+    """The error has the address and the command that starts a server."""
     result = run(*command, "--server", "127.0.0.1:1")
 
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""The demo's parts; the demo as a whole runs in tests/e2e."""
+"""The parts of the demo; tests/e2e runs the same steps."""
 
 import os
 import subprocess
@@ -13,35 +13,37 @@ import pytest
 from click.testing import CliRunner
 
 from partedvae import Client, ModelDetails
-from partedvae.cli.demo import MARKER, _matching, _server, _start_afresh, _step
+from partedvae.cli.demo import MARKER, _create_output, _matching, _server, _step
 from partedvae.cli.main import main
 from tests.bundles import GREY
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
-    """`--output` pointing at somebody's work is refused before anything runs."""
+def test_another_folder_is_not_replaced(tmp_path: Path) -> None:
+    """An `--output` that was not made by the demo is an error before anything runs."""
     (tmp_path / "thesis.tex").touch()
     result = CliRunner().invoke(main, ["demo", "--output", str(tmp_path)])
 
     assert result.exit_code == 1
-    assert result.output == (f"Error: {tmp_path} exists and no demo made it; choose another folder with --output\n")
+    assert result.output == (
+        f"Error: {tmp_path} exists and was not made by the demo; choose another folder with --output\n"
+    )
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_the_folder_of_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
-    """A second demo starts from nothing."""
+    """A second demo starts with an empty folder."""
     folder = tmp_path / "demo"
-    _start_afresh(folder)
+    _create_output(folder)
     (folder / "features.parquet").touch()
-    _start_afresh(folder)
+    _create_output(folder)
 
     assert [path.name for path in folder.iterdir()] == [MARKER]
 
 
 def test_a_failing_step_ends_the_demo_with_its_code(capfd: pytest.CaptureFixture[str]) -> None:
-    """The step is printed as typed, its own message is seen, and its exit code is the demo's."""
+    """The step is printed as typed, its own message is shown, and its exit code is that of the demo."""
     with pytest.raises(click.exceptions.Exit) as caught:
         _step("serve", "no such folder")
 
@@ -53,16 +55,16 @@ def test_a_failing_step_ends_the_demo_with_its_code(capfd: pytest.CaptureFixture
 
 
 def test_the_server_ends_with_the_block(tiny_models: Path) -> None:
-    """A server answers while the block runs, and is gone after it, also when the block fails."""
+    """The server runs for the duration of the block, also when the block raises."""
     addresses = []
 
     def fail_while_it_serves() -> None:
         with _server(tiny_models) as address, Client(address) as client:
             addresses.append(address)
             assert [model.name for model in client.models()] == ["tiny"]
-            raise RuntimeError("something else")
+            raise RuntimeError("another error")
 
-    with pytest.raises(RuntimeError, match="something else"):
+    with pytest.raises(RuntimeError, match="another error"):
         fail_while_it_serves()
 
     with Client(addresses[0]) as client, pytest.raises(ConnectionError, match="no server answers"):
@@ -70,15 +72,15 @@ def test_the_server_ends_with_the_block(tiny_models: Path) -> None:
 
 
 def test_a_server_that_does_not_start_ends_the_demo(tmp_path: Path) -> None:
-    """The exit code of `partedvae serve` is the demo's."""
+    """The exit code of `partedvae serve` is that of the demo."""
     with pytest.raises(click.exceptions.Exit) as caught, _server(tmp_path):
         pass
 
     assert caught.value.exit_code == 1
 
 
-def test_a_killed_demo_takes_its_server_along(tiny_models: Path) -> None:
-    """SIGTERM to the demo's process ends the server that it started."""
+def test_a_terminated_demo_stops_its_server(tiny_models: Path) -> None:
+    """SIGTERM to the process of the demo stops the server that it started."""
     program = """
 import os, signal, sys
 from pathlib import Path
@@ -99,7 +101,7 @@ with demo._server(Path(sys.argv[1])) as address:
 
 
 def test_matching_counts_equal_classes(tmp_path: Path) -> None:
-    """A class that differs, or is missing, is not counted."""
+    """Classes that differ or are missing are not counted."""
     pq.write_table(pa.table({"digit": ["3", "1", None, "9"]}), tmp_path / "features.parquet")
     np.savez(tmp_path / "predictions.npz", digit=np.array([3, 2, 0, 9]))
     model = ModelDetails(name="tiny", version=1, manifest=GREY.manifest(), execution_provider="")

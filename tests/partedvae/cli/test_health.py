@@ -1,4 +1,4 @@
-"""Tests of `partedvae health` against a real server."""
+"""`partedvae health` against a real server."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def test_a_server_that_answers(server: ServerProcess, service: str) -> None:
 
 
 def test_options_from_the_environment(server: ServerProcess) -> None:
-    """A container's health check takes the address from a variable."""
+    """The health check of a container reads the address from a variable."""
     result = run(PARTEDVAE_HEALTH_SERVER=server.address)
     assert (result.exit_code, result.output) == (0, "SERVING\n")
 
 
 def test_an_unknown_service(server: ServerProcess) -> None:
-    """Exit code 1 with what the server said."""
+    """Exit code 1 and the message of the server."""
     result = run("--server", server.address, "--service", "other")
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: {server.address}: NOT_FOUND, no service 'other': there are [")
+    assert result.output.startswith(f"Error: {server.address}: NOT_FOUND, no service 'other'; choose from [")
 
 
-def test_nobody_there() -> None:
-    """Exit code 1 where nothing listens."""
+def test_no_server() -> None:
+    """Exit code 1 and the status of gRPC."""
     result = run("--server", "127.0.0.1:1")
     assert result.exit_code == 1
     assert result.output.startswith("Error: 127.0.0.1:1: UNAVAILABLE, ")
 
 
 def test_a_certificate_without_its_key(tmp_path: Path) -> None:
-    """Options that go together are asked for together."""
+    """Exit code 1 and the missing option."""
     (tmp_path / "cert.pem").touch()
     result = run("--tls-cert", str(tmp_path / "cert.pem"))
     assert result.exit_code == 1
-    assert "a client's certificate and its key go together" in result.output
+    assert "a client certificate needs its key" in result.output

@@ -14,7 +14,7 @@ from tests.processes import ServerProcess
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    """Write two images of the coloured model."""
+    """Write two images of the coloured model's size."""
     paths = [tmp_path / f"{name}.png" for name in ("a", "b")]
     for path, pixels in zip(paths, COLOURED.random_images(2), strict=True):
         Image.fromarray(pixels).save(path)
@@ -27,7 +27,7 @@ def run(command: Command, server: ServerProcess, *arguments: object) -> Result:
 
 
 def test_traverse(two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path) -> None:
-    """A picture with a row for each image and dimension."""
+    """A picture with one row per image and dimension."""
     output = tmp_path / "new" / "z.png"
     result = run(traverse, two_model_server, *pictures, "--dim", 0, "--dim", 3, "--steps", 5, "--output", output)
 
@@ -38,7 +38,7 @@ def test_traverse(two_model_server: ServerProcess, pictures: list[Path], tmp_pat
 
 
 def test_traverse_classes_of_a_draw(two_model_server: ServerProcess, tmp_path: Path) -> None:
-    """Without images there is one draw, and the same seed gives the same picture."""
+    """Without images there is one draw; the same seed gives the same picture."""
     arguments = ("--along", "classes", "--factor", "shape", "--class", "blue", "--seed", 4, "--output")
     results = [run(traverse, two_model_server, *arguments, tmp_path / f"{i}.png") for i in range(2)]
 
@@ -50,7 +50,7 @@ def test_traverse_classes_of_a_draw(two_model_server: ServerProcess, tmp_path: P
 def test_transfer(
     two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path, style: tuple[str, ...] | None, columns: int
 ) -> None:
-    """A row for each content, a column for each class or style."""
+    """One row per content image, one column per class or style."""
     output = tmp_path / "t.png"
     result = run(transfer, two_model_server, *pictures, *(style or ("--style", pictures[0])), "--output", output)
 
@@ -58,19 +58,19 @@ def test_transfer(
     assert output.exists()
 
 
-def test_bad_input_is_answered(two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path) -> None:
-    """With what to do, and no picture."""
+def test_invalid_input(two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path) -> None:
+    """Exit code and message; no picture is written."""
     output = tmp_path / "x.png"
     for command, arguments, message in (
         (traverse, ("--along", "u"), "there are several factors, name one of ['shape', 'colour']"),
         (traverse, ("--dim", 9), "z has no dimension 9: it has 5, counted from 0"),
         (traverse, ("--steps", 1), "1 is not in the range 2<=x<=64"),
-        (transfer, (pictures[0],), "give either --style images or --class names"),
+        (transfer, (pictures[0],), "give either --style images or --class names, from which u is taken"),
         (transfer, (pictures[0], "--class", "star"), "the model has no class 'star'"),
     ):
         result = run(command, two_model_server, *arguments, "--output", output)
         assert result.exit_code in (1, 2)
         assert message in result.output
     result = run(traverse, two_model_server, "--output", tmp_path / "x.parquet")
-    assert "is no picture's name; let it end in .png" in result.output
+    assert "has no suffix of an image format; use .png" in result.output
     assert not output.exists()

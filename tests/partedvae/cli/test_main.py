@@ -14,18 +14,18 @@ from tests.partedvae.test_package import loaded_after
 from tests.processes import ServerProcess, wait_until
 
 WITHOUT = "import sys; sys.modules[{module!r}] = None; from partedvae.cli.main import main; main(prog_name='partedvae')"
-"""A program like `partedvae` for a Python that lacks a module."""
+"""The `partedvae` command in a Python that cannot import a module."""
 
 
 @click.command()
 def interrupted() -> None:
-    """Be interrupted at once."""
+    """Raise KeyboardInterrupt."""
     raise KeyboardInterrupt
 
 
 @pytest.fixture
 def odd_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the command subcommands that do not exist."""
+    """Replace the subcommands by some that fail."""
     values = {
         "interrupted": "tests.partedvae.cli.test_main:interrupted",
         "ours": "partedvae.serving.no_such_module:ours [serve]",
@@ -35,17 +35,52 @@ def odd_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(main.__dict__, "entry_points", entry_points)
 
 
-def test_help_lists_all_commands_and_loads_nothing_heavy() -> None:
-    """`partedvae --help` knows every command without loading what they need."""
+def sections_of(text: str) -> dict[str, list[str]]:
+    """Return the commands of a help text by heading."""
+    sections: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            names = sections.setdefault(line[:-1], [])
+        elif line.startswith("  ") and not line.startswith("   ") and sections:
+            names.append(line.split()[0])
+    return {heading: names for heading, names in sections.items() if heading != "Options"}
+
+
+def test_help_lists_all_commands_under_headings() -> None:
+    """In the order in which they are used, and with nothing cut off."""
     listing = CliRunner().invoke(main, ["--help"])
 
     assert listing.exit_code == 0
-    commands = [line.split()[0] for line in listing.output.partition("Commands:\n")[2].splitlines()]
-    assert commands == [
-        "classify", "data", "demo", "describe", "evaluate", "export", "extract", "figures", "generate", "health",
-        "models", "reproduce", "serve", "train", "transfer", "traverse",
-    ]  # fmt: skip
+    assert sections_of(listing.output) == {
+        "Quick start": ["demo"],
+        "Training": ["data", "describe", "train", "evaluate", "figures", "reproduce"],
+        "Models": ["export", "serve", "health"],
+        "Serving client": ["models", "classify", "generate", "traverse", "transfer"],
+        "Bulk": ["extract"],
+    }
+    assert "..." not in listing.output.partition("Quick start")[2]
+    assert "Serve the models of a folder over gRPC until SIGTERM or Ctrl-C." in listing.output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`partedvae --help` lists the commands without importing what they need."""
     assert loaded_after("from partedvae.cli.main import main; main(['--help'], standalone_mode=False)") == set()
+
+
+def test_help_lists_commands_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have a heading of their own, also where one cannot be loaded."""
+    values = {
+        "interrupted": "tests.partedvae.cli.test_main:interrupted",
+        "serve": "partedvae.serving.cli:serve [serve]",
+        "theirs": "no_such_package.cli:theirs",
+    }
+    entry_points = {name: EntryPoint(name=name, value=value, group=GROUP) for name, value in values.items()}
+    monkeypatch.setitem(main.__dict__, "entry_points", entry_points)
+    output = CliRunner().invoke(main, ["--help"]).output
+
+    assert sections_of(output) == {"Models": ["serve"], "Other commands": ["interrupted", "theirs"]}
+    assert "  interrupted  Raise KeyboardInterrupt.\n" in output
+    assert "  theirs       Not available: no_such_package is not installed.\n" in output
 
 
 @pytest.mark.parametrize(
@@ -59,16 +94,16 @@ def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     )
 
 
-def test_an_unknown_command_is_answered_with_the_nearest() -> None:
-    """A typing error ends with exit code 2 and the name that was meant."""
+def test_the_error_for_an_unknown_command_suggests_the_nearest() -> None:
+    """Exit code 2 and the nearest name."""
     result = CliRunner().invoke(main, ["exrtact", "images"])
 
     assert result.exit_code == 2
     assert "no command 'exrtact'; did you mean 'extract'?" in result.output
 
 
-def test_a_command_unlike_any_is_answered_with_all() -> None:
-    """Where nothing is near, all names are told."""
+def test_the_error_for_a_command_unlike_any_lists_all() -> None:
+    """Exit code 2 and all names."""
     result = CliRunner().invoke(main, ["xyzzy"])
 
     assert result.exit_code == 2
@@ -79,7 +114,7 @@ def test_a_command_unlike_any_is_answered_with_all() -> None:
 @pytest.mark.parametrize(
     ("module", "arguments", "package"),
     [
-        # Whatever of the extra is loaded first: in an environment without the extra that is another package than torch.
+        # The package of the extra that is imported first, which is not torch.
         ("jaxtyping", ["train", "mnist"], "partedvae[train]"),
         ("onnxruntime", ["serve", "."], "partedvae[serve]"),
         ("pyarrow", ["extract", ".", "--output", "x.npz", "--model", "."], "partedvae[serve]"),
@@ -89,7 +124,7 @@ def test_a_command_unlike_any_is_answered_with_all() -> None:
     ],
 )
 def test_a_missing_extra_is_named(module: str, arguments: list[str], package: str, tmp_path: Path) -> None:
-    """A command whose extra is not installed says which to install, without a traceback."""
+    """The error has the extra to install; there is no traceback."""
     program = [sys.executable, "-c", WITHOUT.format(module=module), *arguments]
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
 
@@ -100,8 +135,8 @@ def test_a_missing_extra_is_named(module: str, arguments: list[str], package: st
 
 
 @pytest.mark.usefixtures("odd_commands")
-def test_a_package_that_a_command_loads_with_is_named() -> None:
-    """The same holds where not even the command's module can be loaded."""
+def test_a_missing_extra_of_the_module_is_named() -> None:
+    """Also where the module of the command cannot be imported."""
     result = CliRunner().invoke(main, ["theirs"])
 
     assert result.exit_code == 1
@@ -109,8 +144,8 @@ def test_a_package_that_a_command_loads_with_is_named() -> None:
 
 
 @pytest.mark.usefixtures("odd_commands")
-def test_a_missing_module_of_ours_is_not_taken_for_an_extra() -> None:
-    """A fault of ours shows itself whole."""
+def test_a_missing_module_of_partedvae_is_a_bug() -> None:
+    """It keeps its traceback."""
     result = CliRunner().invoke(main, ["ours"])
 
     assert isinstance(result.exception, ModuleNotFoundError)
@@ -118,8 +153,8 @@ def test_a_missing_module_of_ours_is_not_taken_for_an_extra() -> None:
 
 
 @pytest.mark.usefixtures("odd_commands")
-def test_an_interrupt_ends_with_the_shells_code() -> None:
-    """Ctrl-C ends a command with 130 and no more words than a newline."""
+def test_an_interrupt_has_exit_code_130() -> None:
+    """Ctrl-C ends a command with exit code 130 and no message."""
     result = CliRunner().invoke(main, ["interrupted"])
 
     assert result.exit_code == 130
@@ -128,12 +163,12 @@ def test_an_interrupt_ends_with_the_shells_code() -> None:
 
 @pytest.mark.slow
 def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
-    """SIGINT while a command works ends the process with 130, quietly."""
+    """SIGINT while a command runs ends the process with exit code 130 and no message."""
     pipe = tmp_path / "input.npy"
-    os.mkfifo(pipe)  # a command that reads it waits for ever
+    os.mkfifo(pipe)  # A command that reads it blocks.
     program = [sys.executable, "-m", "partedvae", "extract", str(pipe), "--output", "x.npz", "--model", "."]
     with subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        with pipe.open("wb"):  # opens when the command has opened it to read
+        with pipe.open("wb"):  # Opens when the command has opened it.
             process.send_signal(signal.SIGINT)
             wait_until(lambda: process.poll() is not None)
         assert process.stderr is not None
@@ -141,8 +176,8 @@ def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
     assert process.returncode == 130
 
 
-def test_a_reader_that_has_enough_is_no_error(server: ServerProcess) -> None:
-    """Output into a pipe that nobody reads any more ends quietly."""
+def test_a_closed_pipe_is_not_an_error(server: ServerProcess) -> None:
+    """Output into a pipe without a reader ends without a message."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     program = [sys.executable, "-m", "partedvae", "models", "--server", server.address]

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from partedvae.common.atomic_write import atomic_write, write_json
 
 
-def test_a_file_appears_whole_by_way_of_one_of_the_process_own(tmp_path: Path) -> None:
+def test_a_file_is_written_to_a_temporary_name_first(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with atomic_write(path) as temporary:
@@ -21,7 +21,7 @@ def test_a_file_appears_whole_by_way_of_one_of_the_process_own(tmp_path: Path) -
     assert path.read_text() == "new"
 
 
-def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_json(path, 1)
 

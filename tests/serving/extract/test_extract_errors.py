@@ -93,7 +93,7 @@ def test_an_npz_of_several_arrays_must_name_the_images(tiny_models: Path, tmp_pa
             1,
             "no/such is not a folder; pass the folder of a model, or export a run with 'partedvae export'",
         ),
-        (("--model", "m", "--tls"), 2, "--tls goes with --server"),
+        (("--model", "m", "--tls"), 2, "--tls requires --server"),
         (("--model", "m", "--batch-size", "0"), 2, "0 is not in the range 1<=x<=4096"),
     ],
 )

@@ -1,0 +1,87 @@
+"""What a server reports of its models: their list, and the details of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+from partedvae.results import shortened
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.manifest_pb2 import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One version of one model on a server."""
+
+    name: str
+    """Name of the model."""
+    version: int
+    """Its version."""
+    ready: bool
+    """Whether it answers."""
+    reason: str = ""
+    """Why it does not answer; empty otherwise."""
+    is_default: bool = False
+    """Whether calls without a version use this one."""
+
+    @classmethod
+    def from_response(cls, status: pb.ModelStatus) -> Self:
+        """Read one entry of the list of models."""
+        return cls(
+            name=status.model.name,
+            version=status.model.version,
+            ready=status.state == pb.MODEL_STATE_READY,
+            reason=status.reason,
+            is_default=status.is_default,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields; `pandas.DataFrame([m.to_dict() for m in client.models()])` is a table of all models."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDetails:
+    """A model's manifest and where it runs."""
+
+    name: str
+    """Name of the model."""
+    version: int
+    """Its version."""
+    manifest: Manifest
+    """Written by the export: image size, factors with their classes and priors, training, scores, checksums."""
+    execution_provider: str
+    """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
+    has_scores: bool = False
+    """Whether features can include reconstruction_error and negative_elbo."""
+
+    @classmethod
+    def from_response(cls, response: pb.GetModelResponse) -> Self:
+        """Read the details of one model."""
+        return cls(
+            name=response.model.name,
+            version=response.model.version,
+            manifest=response.manifest,
+            execution_provider=response.execution_provider,
+            has_scores=response.has_scores,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the main fields, with those of the manifest: training, and the class names of each factor."""
+        training = self.manifest.training
+        return {
+            "name": self.name,
+            "version": self.version,
+            "dataset": training.dataset,
+            "recipe": training.recipe,
+            "labels_used": training.labels_used,
+            "factors": {factor.name: list(factor.class_names) for factor in self.manifest.factors},
+            "execution_provider": self.execution_provider,
+            "has_scores": self.has_scores,
+        }
+
+    def __repr__(self) -> str:
+        factors = [f"{f.name}: {shortened(list(f.class_names))}" for f in self.manifest.factors]
+        return f"ModelDetails({', '.join([f'{self.name}/{self.version}', *factors, self.execution_provider])})"

@@ -1,0 +1,159 @@
+"""Outputs and latent requests: checks the caller's arguments and builds the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias, get_args
+
+from partedvae.common.suggest import did_you_mean
+from partedvae.errors import InvalidRequestError
+from partedvae.images import ImageInput, one_message
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.manifest_pb2 import Manifest
+
+FeatureName: TypeAlias = Literal[
+    "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo"
+]
+DEFAULT_INCLUDE: tuple[FeatureName, ...] = ("probs", "u_mean")
+"""The class-related outputs."""
+Along: TypeAlias = Literal["z", "u", "classes"]
+"""What changes in a traversal."""
+ClassSpec: TypeAlias = Mapping[str, str] | str
+"""{factor: class}, or one class as "NAME" or "factor=NAME"."""
+
+
+def feature_outputs(include: Iterable[FeatureName]) -> list[pb.FeatureOutput.ValueType]:
+    """Return the protocol's values for the names of outputs.
+
+    Raises:
+        InvalidRequestError: a name is unknown, or there is none.
+    """
+    known = get_args(FeatureName)
+    names = list(include)
+    if not names:
+        raise InvalidRequestError(f"include is empty; choose from {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}"
+            raise InvalidRequestError(f"include has {name!r}, which is not a feature output{hint}")
+    return [pb.FeatureOutput.Value(f"FEATURE_OUTPUT_{name.upper()}") for name in names]
+
+
+def class_by_factor(spec: ClassSpec, manifest: Manifest | None) -> Mapping[str, str]:
+    """Return {factor: class}.
+
+    Args:
+        spec: as the caller wrote it.
+        manifest: the model's, needed where `spec` is a str.
+
+    Raises:
+        InvalidRequestError: no factor has such a class, or several factors have it.
+    """
+    if not isinstance(spec, str):
+        return spec
+    assert manifest is not None
+    classes = {factor.name: list(factor.class_names) for factor in manifest.factors}
+    factor, equals, name = spec.partition("=")
+    if equals and factor in classes:
+        if name in classes[factor]:
+            return {factor: name}
+        raise InvalidRequestError(_no_class(name, f"factor {factor!r}", classes[factor]))
+    owners = [factor for factor, names in classes.items() if spec in names]
+    if len(owners) == 1:
+        return {owners[0]: spec}
+    if owners:
+        examples = " or ".join(f"'{owner}={spec}'" for owner in owners[:2])
+        raise InvalidRequestError(f"{spec!r} is a class of {len(owners)} factors; write {examples}")
+    known = [name for names in classes.values() for name in names]
+    raise InvalidRequestError(_no_class(spec, "the model", known))
+
+
+def traverse_request(
+    selector: pb.ModelSelector,
+    images: ImageInput | None,
+    *,
+    along: Along,
+    dimensions: Sequence[int],
+    factor: str,
+    steps: int | None,
+    reach: float | None,
+    classes: Mapping[str, str] | None,
+    count: int | None,
+    seed: int | None,
+) -> pb.TraverseRequest:
+    """Return the request of `Client.traverse`, whose arguments these are.
+
+    Raises:
+        InvalidRequestError: arguments exclude each other, or a value is not allowed.
+        OSError: a file cannot be read.
+    """
+    if along not in get_args(Along):
+        hint = did_you_mean(along, get_args(Along))
+        raise InvalidRequestError(f"along is {along!r}; choose from {', '.join(get_args(Along))}{hint}")
+    if along == "z" and factor:
+        raise InvalidRequestError(f"factor {factor!r} cannot be used with along='z': z belongs to no factor")
+    if along == "classes" and (dimensions or steps is not None or reach is not None):
+        raise InvalidRequestError(
+            "dimensions, steps and reach cannot be used with along='classes', where each column is a class"
+        )
+    if images is not None and (classes is not None or count is not None or seed is not None):
+        raise InvalidRequestError("classes, count and seed draw the bases and cannot be used with images: pass either")
+    _check(count is None or count >= 1, f"count is {count}; it must be at least 1")
+    _check(steps is None or steps >= 2, f"steps is {steps}; it must be at least 2")
+    _check(reach is None or reach > 0, f"reach is {reach}; it must be more than 0 standard deviations")
+    for dimension in dimensions:
+        _check(dimension >= 0, f"dimension {dimension} does not exist; dimensions are counted from 0")
+    request = pb.TraverseRequest(model=selector, steps=steps or 0, reach=reach or 0)
+    if images is None:
+        request.prior.CopyFrom(pb.PriorDraw(count=count or 1, classes=classes, seed=seed))
+    else:
+        request.images.CopyFrom(one_message(images, "the bases of a traversal"))
+    if along == "z":
+        request.z.CopyFrom(pb.ZDimensions(dimensions=dimensions))
+    elif along == "u":
+        request.u.CopyFrom(pb.UDimensions(factor=factor, dimensions=dimensions))
+    else:
+        request.classes_of = factor
+    return request
+
+
+def transfer_request(
+    selector: pb.ModelSelector,
+    content: ImageInput,
+    style: ImageInput | None,
+    *,
+    classes: Sequence[Mapping[str, str]] | None,
+    factors: Sequence[str],
+    pairs: bool,
+) -> pb.TransferAttributesRequest:
+    """Return the request of `Client.transfer`, whose arguments these are.
+
+    Raises:
+        InvalidRequestError: arguments exclude each other.
+        OSError: a file cannot be read.
+    """
+    if (style is None) == (classes is None):
+        raise InvalidRequestError("pass either style (images) or classes, from which u is taken")
+    if classes is not None and factors:
+        raise InvalidRequestError("factors cannot be used with classes, which name their factors: leave factors out")
+    request = pb.TransferAttributesRequest(
+        model=selector,
+        content=one_message(content, "the contents of a transfer"),
+        factors=factors,
+        layout=pb.TRANSFER_LAYOUT_PAIRS if pairs else pb.TRANSFER_LAYOUT_GRID,
+    )
+    if style is not None:
+        request.style_images.CopyFrom(one_message(style, "the styles of a transfer"))
+    else:
+        request.style_classes.CopyFrom(pb.ClassChoices(items=[pb.ClassChoice(classes=c) for c in classes or ()]))
+    return request
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidRequestError(message)
+
+
+def _no_class(name: str, owner: str, known: Sequence[str]) -> str:
+    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return f"{owner} has no class {name!r}; its classes are {shown}{did_you_mean(name, known)}"
