@@ -38,7 +38,7 @@ def test_a_folder_becomes_a_row_an_image(folder: Path, tiny_models: Path, images
     assert result.exit_code == 0
     assert result.stdout.startswith(f"14 images -> {output} (")
     assert result.stderr == (
-        '2 of them could not be read; the column "error" says why:\n'
+        '2 of them could not be read; the column "error" has the reasons:\n'
         "  05-bad.PNG: not an image (it starts with b'nonsense'): send a PNG, JPEG or WebP file\n"
         "  deep/animation.jpg: GIF is not supported: send a PNG, JPEG or WebP file\n"
     )
