@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.batching.model` on real sessions: what a caller gets in a batch is what it gets alone."""
+"""Tests of `partedvae.serving.batching.model` on real sessions: results in a batch are those of a single call."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def batched(**policy: int) -> Iterator[BatchedModels]:
 async def test_split_exactly(
     onnx_model: OnnxModel, sizes: list[int], max_batch_rows: int, sessions: int, seed: int
 ) -> None:
-    """Requests of any sizes, for any outputs, in batches of any size: each gets its own rows, as a lone call would."""
+    """Requests of any size, for any outputs, in batches of any size: each gets the rows that a single call returns."""
     random = np.random.default_rng(seed)
     requests = [
         (COLOURED.random_images(size, seed + k), list(random.permutation(OUTPUTS)[: random.integers(1, len(OUTPUTS))]))
