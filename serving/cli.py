@@ -1,4 +1,4 @@
-"""The commands `serve` and `extract`. Imports nothing heavy at the top, because `partedvae --help` imports it."""
+"""The commands `serve` and `extract`. Heavy imports are inside the functions, because `--help` imports this module."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from partedvae.serving.config.serve_config import ServeConfig
 def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """Serve the models of a folder over gRPC until SIGTERM or Ctrl-C.
 
-    MODELS_DIR contains <name>/<version>/ as written by `partedvae export`. When the server accepts calls, it prints one
-    line to stdout: "serving on HOST:PORT".
+    MODELS_DIR contains <name>/<version>/ as written by `partedvae export`. When the server is ready, it prints one line
+    to stdout: "serving on HOST:PORT".
 
-    Each option can also be set by an environment variable (PARTEDVAE_SERVE_MAX_IMAGES for --max-images) and in a
-    --config file. Flags override environment variables, and environment variables override the file.
+    Every option can also be set by an environment variable (PARTEDVAE_SERVE_MAX_IMAGES for --max-images) or in a
+    --config file. A flag overrides the variable, and the variable overrides the file.
     """
     import logging
 
@@ -32,8 +32,8 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     try:
         config = ServeConfig(**values)
         configure(config)
-        for message in misspelt_variables():
-            logging.getLogger(__name__).warning(message)
+        for warning in misspelt_variables():
+            logging.getLogger(__name__).warning(warning)
         if print_config:
             click.echo(as_toml(config, ctx))
             return
@@ -56,22 +56,27 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
 @click.command()
 @click.argument("source", metavar="INPUT", type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .parquet or .npz file."
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The feature file to write, .parquet or .npz.",
 )
 @click.option(
-    "--model", type=click.Path(path_type=Path), metavar="MODELS_DIR/NAME", help="Compute here, with this model."
+    "--model", type=click.Path(path_type=Path), metavar="MODELS_DIR/NAME", help="Run this model in this process."
 )
 @connection_options(default_server=None)
-@click.option("--model-name", default="", metavar="NAME", help="With --server: which model, if the server has several.")
-@click.option("--include-z", is_flag=True, help="Write the class-independent z as well.")
-@click.option("--include-probs", is_flag=True, help="Write the probability of every class as well.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images at a time.")
+@click.option(
+    "--model-name", default="", metavar="NAME", help="With --server: name of the model, if the server has several."
+)
+@click.option("--include-z", is_flag=True, help="Include the class-independent z.")
+@click.option("--include-probs", is_flag=True, help="Include the probability of every class.")
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="With --model: where.",
+    help="With --model: the device to run on.",
 )
 def extract(
     source: Path,
@@ -86,9 +91,10 @@ def extract(
 ) -> None:
     """Write the class-related features of many images into a file.
 
-    INPUT is a folder of images (PNG, JPEG, WebP; with its subfolders), an IDX file (also .gz), a .npy or .npz of uint8
-    images, or a .txt with a path a line, relative to its own folder. A row an image: its path or index, the class and
-    its probability, the features u0, u1, …; images that cannot be read have their reason in the column "error".
+    INPUT is a folder of images (PNG, JPEG, WebP; including subfolders), an IDX file (optionally .gz), a .npy or .npz of
+    uint8 images, or a .txt with one path per line, relative to its folder. The file has one row per image: its path or
+    index, the class and its probability, and the features u0, u1, …; for images that cannot be read, the column "error"
+    has the reason.
     """
     import signal
     import sys
@@ -98,7 +104,7 @@ def extract(
     from partedvae.common.click_errors import message_of
     from partedvae.errors import PartedVAEError
     from partedvae.serving.errors import ServingError
-    from partedvae.serving.extract.extract import LocalModel, Model, ServedModel
+    from partedvae.serving.extract.extract import Extractor, LocalExtractor, RemoteExtractor
     from partedvae.serving.extract.extract import extract as run
     from partedvae.serving.extract.inputs import open_source
     from partedvae.serving.extract.outputs import check_suffix
@@ -106,26 +112,26 @@ def extract(
     from partedvae.serving.repository.loading import load_model
 
     if (model is None) == (connection is None):
-        raise click.UsageError("give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT")
-    # Python's own answer to SIGTERM would leave the unfinished file behind.
+        raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
+    # Python's default handling of SIGTERM would leave the unfinished file behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         check_suffix(output)
         images = open_source(source)
         with ExitStack() as stack:
-            where: Model
+            extractor: Extractor
             if model is not None:
-                where = LocalModel(load_model(model, device=cast("Device", device)))
+                extractor = LocalExtractor(load_model(model, device=cast("Device", device)))
             else:
                 assert connection is not None
-                where = stack.enter_context(closing(ServedModel(connection, model_name)))
-            summary = run(images, where, output, batch_size=batch_size, probs=include_probs, z=include_z)
+                extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name)))
+            summary = run(images, extractor, output, batch_size=batch_size, probs=include_probs, z=include_z)
     except (ServingError, PartedVAEError, OSError) as error:
         raise click.ClickException(message_of(error)) from error
     rate = summary.images / summary.seconds
     click.echo(f"{summary.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
     if summary.unreadable:
-        click.echo(f'{summary.unreadable:,} of them could not be read; the column "error" says why:', err=True)
+        click.echo(f'{summary.unreadable:,} of them could not be read; the column "error" has the reasons:', err=True)
         for example in summary.examples:
             click.echo(f"  {example}", err=True)
         if summary.unreadable > len(summary.examples):

@@ -1,1 +1,1 @@
-"""Features of many images into a file."""
+"""Batch extraction: the features of many images, written into a file."""

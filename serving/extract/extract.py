@@ -1,4 +1,4 @@
-"""Batch extraction: a folder or an array of images becomes a feature file, in process or through a server."""
+"""Batch extraction of a folder or an array of images into a feature file, in this process or through a server."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from partedvae.v1.manifest_pb2 import Manifest
 T = TypeVar("T")
 
 REPORTED = 5
-"""Unreadable images that the summary names."""
+"""Number of unreadable images that the summary lists."""
 
 
-class Model(Protocol):
-    """What extraction needs of a model, wherever it runs."""
+class Extractor(Protocol):
+    """Computes the features of batches, in this process or on a server."""
 
     name: str
     version: int
     manifest: Manifest
 
     def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
-        """Prepare and compute batches, some ahead of the reader; yield them in order."""
+        """Yield the results of batches in order; some are computed ahead."""
 
 
-class LocalModel:
-    """A model in this process."""
+class LocalExtractor:
+    """Runs a model in this process."""
 
-    def __init__(self, runtime: OnnxModel) -> None:
-        """Take a loaded model."""
-        self._model = DirectModel(runtime)
-        self.name, self.version, self.manifest = runtime.name, runtime.version, runtime.manifest
+    def __init__(self, onnx_model: OnnxModel) -> None:
+        """Wrap a loaded model."""
+        self._model = DirectModel(onnx_model)
+        self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
 
     def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
-        """Prepare and compute in a few threads."""
+        """Read, decode and compute in several threads."""
 
         def compute(job: Job) -> Rows:
             prepared = job(self.manifest.image)
@@ -58,14 +58,18 @@ class LocalModel:
         return in_order(jobs, compute)
 
 
-class ServedModel:
-    """A model behind a server. The version is found once and kept: a new one that arrives meanwhile does not mix in."""
+class RemoteExtractor:
+    """Streams images to a server. The version is fixed at the start, so that one file has features of one version."""
 
     def __init__(self, connection: Connection, model: str = "") -> None:
-        """Ask the server what it has.
+        """Query the server for the model's version and manifest.
+
+        Args:
+            connection: how to reach the server.
+            model: name of the model; may be empty if the server has only one.
 
         Raises:
-            PartedVAEError: no server answers, or it has no such model.
+            PartedVAEError: the server is not available, or does not have the model.
         """
         with connection.client(model=model) as client:
             details = client.model_info()
@@ -73,7 +77,7 @@ class ServedModel:
         self._client = connection.client(model=self.name, version=self.version)
 
     def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
-        """Prepare in a few threads here, so that images travel at the model's size; compute by one stream."""
+        """Read and decode in several threads, so that images are sent at the model's size; compute by one stream."""
         waiting: deque[Prepared] = deque()
 
         def batches() -> Iterator[ImageArray]:
@@ -84,7 +88,7 @@ class ServedModel:
 
         first, parts = 0, []
         for chunk in self._client.stream_features(batches(), include=include):
-            # No chunk has images of two batches, and none comes for a batch without.
+            # A chunk has images of one batch, and there is none for a batch without images.
             while not len(waiting[0].images):
                 yield joined_rows(waiting.popleft(), [], first)
             parts.append(chunk)
@@ -102,19 +106,19 @@ class ServedModel:
 
 @dataclass(kw_only=True)
 class Summary:
-    """What an extraction did."""
+    """Counts of an extraction."""
 
     images: int = 0
-    """Images seen."""
+    """Images in the source."""
     unreadable: int = 0
     """Images without features."""
     examples: list[str] = field(default_factory=list)
-    """The first few of them, each with its reason."""
+    """The first `REPORTED` of them, each with its reason."""
     seconds: float = 0.0
-    """How long it took."""
+    """Duration."""
 
     def count(self, rows: Rows) -> None:
-        """Add some rows."""
+        """Add rows to the counts."""
         self.images += len(rows.errors)
         for key, error in zip(rows.keys, rows.errors, strict=True):
             if error is not None:
@@ -124,28 +128,28 @@ class Summary:
 
 
 def extract(
-    source: Source, model: Model, output: Path, *, batch_size: int = 256, probs: bool = False, z: bool = False
+    source: Source, extractor: Extractor, output: Path, *, batch_size: int = 256, probs: bool = False, z: bool = False
 ) -> Summary:
     """Write the features of all images of a source.
 
     Args:
         source: from `partedvae.serving.extract.inputs.open_source`.
-        model: where to compute.
-        output: a .parquet or .npz file; `partedvae.serving.extract.outputs` tells what it holds. It appears at the end.
-        batch_size: images of one run of the encoder, or of one request.
-        probs: whether to hold the probabilities of all classes.
-        z: whether to hold the class-independent z.
+        extractor: computes the features.
+        output: a .parquet or .npz file, written atomically; see `partedvae.serving.extract.outputs` for its contents.
+        batch_size: images per run of the encoder, or per request.
+        probs: whether to include the probabilities of all classes.
+        z: whether to include the class-independent z.
 
     Raises:
-        ServingError: the source cannot be read on, or not one of its images can.
+        ServingError: the source cannot be read to its end, or none of its images can be read.
         PartedVAEError: the server failed.
     """
-    metadata = model_metadata(model.name, model.version, model.manifest)
-    layout = Layout(key=source.key, manifest=model.manifest, probs=probs, z=z, metadata=metadata)
+    metadata = model_metadata(extractor.name, extractor.version, extractor.manifest)
+    layout = Layout(key=source.key, manifest=extractor.manifest, probs=probs, z=z, metadata=metadata)
     summary = Summary()
     started = time.monotonic()
     with create(output, layout) as file, progress_bar(len(source), unit="img", title="extract") as bar:
-        for rows in model.rows(source.jobs(batch_size), layout.include):
+        for rows in extractor.rows(source.jobs(batch_size), layout.include):
             file.write(rows)
             summary.count(rows)
             bar.update(len(rows.errors))
@@ -159,8 +163,8 @@ def extract(
 
 
 def in_order(jobs: Iterator[Job], work: Callable[[Job], T]) -> Iterator[T]:
-    """Do some work in a few threads, some of it ahead of the reader; yield the results in order."""
-    # One batch decodes while another is in the encoder or on its way; both leave Python's lock free.
+    """Run jobs in several threads, some of them ahead; yield the results in order."""
+    # One batch is decoded while another is in the encoder or sent to the server; both release the GIL.
     threads = max(4, 2 * available_cpus())
     ahead: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="partedvae-extract")
@@ -176,12 +180,12 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T]) -> Iterator[T]:
 
 
 def joined_rows(prepared: Prepared, parts: Sequence[FeatureChunk], first: int) -> Rows:
-    """Join a batch with what a server said of its images.
+    """Combine a batch with the server's results for its images.
 
     Args:
         prepared: the batch.
-        parts: the server's chunks, of all readable images of the batch.
-        first: position of the first of these among all that were sent.
+        parts: the server's chunks for all readable images of the batch.
+        first: position of the first of these images among all that were sent.
     """
     errors = list(prepared.errors)
     sent = [i for i, error in enumerate(errors) if error is None]

@@ -1,7 +1,7 @@
-"""Where batch extraction reads from: folders of images, list files, IDX files and NumPy arrays, of any size.
+"""Inputs of batch extraction: folders of images, list files, IDX files and NumPy arrays, of any size.
 
-A source yields jobs rather than images: the caller runs them in threads, so that files are decoded ahead, and only
-as many at a time as the caller lets run.
+A source yields jobs instead of images: the caller runs them in threads, so that files are decoded ahead, and limits how
+many run at a time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """Some consecutive images, ready for the encoder."""
+    """Consecutive images, ready for the encoder."""
 
     keys: Sequence[str] | Sequence[int]
-    """Path or index of every image, also of the unreadable."""
+    """Path or index of every image, including unreadable ones."""
     errors: Sequence[str | None]
-    """Why an image is unreadable, None for the others."""
+    """Why an image is unreadable; None for readable ones."""
     images: ImageArray
-    """The readable ones, uint8 [readable images, height, width, channels] at the model's size."""
+    """The readable images, uint8 [readable images, height, width, channels] at the model's size."""
 
 
 BinaryFile = io.BufferedReader | gzip.GzipFile
@@ -48,20 +48,20 @@ class Source(Protocol):
     """Images in a fixed order."""
 
     key: Literal["path", "index"]
-    """What tells its images apart."""
+    """What identifies an image."""
 
     def __len__(self) -> int:
         """Return the number of images."""
 
     def jobs(self, batch_size: int) -> Iterator[Job]:
-        """Yield what prepares the next `batch_size` images; jobs may run in any thread and order."""
+        """Yield jobs that prepare `batch_size` images each; they may run in any thread and order."""
 
 
 def open_source(path: Path) -> Source:
-    """Open what a user names as INPUT.
+    """Open the INPUT of the command.
 
     Raises:
-        InvalidInputError: it holds no images, or is nothing of what can be read. The message says what can.
+        InvalidInputError: it has no images, or an unsupported format.
         OSError: it cannot be read.
     """
     if path.is_dir():
@@ -77,17 +77,22 @@ def open_source(path: Path) -> Source:
         source = IdxSource(path)
     if not len(source):
         suffixes = ", ".join(IMAGE_SUFFIXES)
-        raise InvalidInputError(f"{path} holds no images" + (f" ({suffixes})" if path.is_dir() else ""))
+        raise InvalidInputError(f"{path} contains no images" + (f" ({suffixes})" if path.is_dir() else ""))
     return source
 
 
 class FileSource:
-    """Image files, one a row; what cannot be decoded becomes an error of its row."""
+    """Image files, one row per file; a file that cannot be decoded is a row with an error."""
 
     key: Literal["path", "index"] = "path"
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        """Take the files' names, relative to a folder or absolute."""
+        """Create a source.
+
+        Args:
+            folder: the folder of relative names.
+            names: paths of the files, relative or absolute.
+        """
         self._folder = folder
         self._names = names
 
@@ -118,12 +123,12 @@ class FileSource:
 
 
 class ArraySource:
-    """An array in memory, or mapped into it."""
+    """An array, in memory or memory-mapped."""
 
     key: Literal["path", "index"] = "index"
 
     def __init__(self, array: ImageArray) -> None:
-        """Take uint8 [images, height, width] or [images, height, width, channels]."""
+        """Wrap uint8 [images, height, width] or [images, height, width, channels]."""
         self._array = array
 
     def __len__(self) -> int:
@@ -132,7 +137,7 @@ class ArraySource:
     def jobs(self, batch_size: int) -> Iterator[Job]:
         """Yield jobs that convert slices."""
         for first in range(0, len(self), batch_size):
-            part = self._array[first : first + batch_size]  # of a mapped file, nothing is read before the job runs
+            part = self._array[first : first + batch_size]  # A memory-mapped file is read when the job runs.
             yield partial(_from_array, part, first)
 
 
@@ -148,20 +153,20 @@ class IdxSource:
         """Read the header.
 
         Raises:
-            InvalidInputError: it is no IDX file of images, or shorter than its header says.
+            InvalidInputError: it is not an IDX file of images, or is shorter than its header says.
         """
         self._path = path
         with self._open() as file:
             magic = _read(file, 4, path)
             if magic[:2] != b"\0\0":
                 raise InvalidInputError(
-                    f"{path} is nothing that can be read: give a folder of images, an IDX file, .npy, .npz, or a .txt "
-                    "with a path a line"
+                    f"{path} has an unsupported format: pass a folder of images, an IDX file, .npy, .npz, or a .txt "
+                    "with one path per line"
                 )
             if magic[2] != 8 or magic[3] not in (3, 4):
                 raise InvalidInputError(
                     f"{path} is an IDX file of type {magic[2]:#04x} and rank {magic[3]}; images have type 0x08 (uint8) "
-                    "and rank 3 or 4. A labels file in place of the images?"
+                    "and rank 3 or 4. Is it the file of labels?"
                 )
             dims = np.frombuffer(_read(file, 4 * magic[3], path), dtype=">u4")
         self._shape = tuple(int(dim) for dim in dims)
@@ -174,7 +179,7 @@ class IdxSource:
         return self._shape[0]
 
     def jobs(self, batch_size: int) -> Iterator[Job]:
-        """Yield jobs that convert what was read of the stream."""
+        """Yield jobs that convert pixels, which are read from the stream here."""
         each = math.prod(self._shape[1:])
         with self._open() as file:
             _read(file, self._header, self._path)
@@ -197,8 +202,8 @@ def _from_pixels(data: bytes, shape: Sequence[int], first: int, spec: ImageSpec)
 
 
 def _image_files(folder: Path) -> list[str]:
-    """Return the images below a folder, sorted, as paths relative to it with forward slashes."""
-    # os.walk rather than rglob: a million names as strings need far less than a million Path objects.
+    """Return the image files in a folder and its subfolders as sorted relative paths with forward slashes."""
+    # os.walk instead of rglob, because a million strings need much less memory than a million Path objects.
     names = []
     for parent, _, files in os.walk(folder):
         inside = Path(parent).relative_to(folder)
@@ -218,7 +223,7 @@ def _load_array(path: Path) -> ImageArray:
 def _load_npz(path: Path) -> ImageArray:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         if "images" not in arrays and len(arrays.files) != 1:
-            raise ValueError(f"it holds {arrays.files}, name the array of the images 'images'")
+            raise ValueError(f"it contains {arrays.files}; rename the array of images to 'images'")
         images: ImageArray = arrays["images" if "images" in arrays else arrays.files[0]]
         return images
 
@@ -226,7 +231,7 @@ def _load_npz(path: Path) -> ImageArray:
 def _check_images(dtype: str, shape: Sequence[int], path: Path) -> None:
     if dtype != "uint8":
         raise InvalidInputError(
-            f"{path} holds {dtype}, images are uint8; convert it, (x * 255).round().astype(np.uint8) if x is in 0..1"
+            f"{path} is {dtype}, images are uint8; convert it, (x * 255).round().astype(np.uint8) if x is in 0..1"
         )
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape[1:]:
         raise InvalidInputError(
@@ -246,4 +251,4 @@ def _read(file: BinaryFile, size: int, path: Path) -> bytes:
 
 
 def _truncated(path: Path) -> str:
-    return f"{path} is shorter than its header says: the file is cut off, fetch it again"
+    return f"{path} is shorter than its header says: the file is truncated, download it again"

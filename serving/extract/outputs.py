@@ -1,14 +1,13 @@
-"""Feature files: a row an image, as Parquet (written in row groups as they come) or NumPy's .npz.
+"""Feature files: one row per image, as Parquet (written in row groups) or NumPy's .npz.
 
-Parquet columns: `path` or `index`; for each factor `<factor>` (class name), `<factor>_prob`, `<factor>_u0`… and, when
-asked for, `<factor>_p_<class>`…; then `z0`… when asked for; then `error`, null where the image could be read. The other
-columns are null where it could not.
+Parquet columns: `path` or `index`; per factor `<factor>` (class name), `<factor>_prob`, `<factor>_u0`… and, if
+requested, `<factor>_p_<class>`…; then `z0`…, if requested; then `error`, which is null if the image could be read. The
+other columns are null if it could not.
 
-The .npz holds the same as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
-`<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `error`. What would be null is NaN or
-an empty string.
+The .npz has the same data as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
+`<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `error`. Null values are NaN or "".
 
-Both say which model made them: the Parquet schema's metadata and the .npz's `metadata` (JSON) have `partedvae.model`,
+Both identify the model: the Parquet schema's metadata and the .npz's `metadata` (JSON) have `partedvae.model`,
 `partedvae.version`, `partedvae.manifest_sha256` and `partedvae.encoder_sha256`.
 """
 
@@ -35,58 +34,58 @@ from partedvae.serving.operations.features import Output
 from partedvae.v1.manifest_pb2 import Manifest
 
 ROW_GROUP = 65_536
-"""Rows of a Parquet row group: large enough to read fast, small enough to hold in memory while it fills."""
+"""Rows per Parquet row group: large enough for fast reading, small enough to buffer in memory."""
 SUFFIXES = (".parquet", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a feature file holds."""
+    """Columns of a feature file."""
 
     key: str
     """"path" or "index"."""
     manifest: Manifest
     """The model's."""
     probs: bool = False
-    """Whether to hold the probabilities of all classes."""
+    """Whether to include the probabilities of all classes."""
     z: bool = False
-    """Whether to hold z."""
+    """Whether to include z."""
     metadata: Mapping[str, str]
-    """Which model made it."""
+    """Identifies the model; see `model_metadata`."""
 
     @property
     def include(self) -> tuple[Output, ...]:
-        """What to ask the model for."""
+        """The outputs to request from the model."""
         return ("probs", "u_mean", "z_mean") if self.z else ("probs", "u_mean")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """The results of some consecutive images."""
+    """The results of consecutive images."""
 
     keys: Sequence[str] | Sequence[int]
     """Path or index of every image."""
     errors: Sequence[str | None]
-    """Why an image has no features, None where it has."""
+    """Why an image has no features; None if it has."""
     features: Features | None
-    """Of the images without error, in order; None where there are none."""
+    """Features of the images without error, in order; None if there are none."""
 
 
 class FeatureFile(Protocol):
-    """A file that takes rows."""
+    """A file that rows are appended to."""
 
     def write(self, rows: Rows) -> None:
         """Append rows."""
 
     def finish(self) -> None:
-        """Write what is still held."""
+        """Write buffered rows."""
 
     def close(self) -> None:
-        """Let the file go, finished or not."""
+        """Close the file, finished or not."""
 
 
 def model_metadata(name: str, version: int, manifest: Manifest) -> dict[str, str]:
-    """Tell which model made the features. The hashes are the same whether a server or a folder gave the manifest."""
+    """Return metadata that identify the model. The hashes do not depend on whether the manifest came from a server."""
     return {
         "partedvae.model": name,
         "partedvae.version": str(version),
@@ -96,18 +95,18 @@ def model_metadata(name: str, version: int, manifest: Manifest) -> dict[str, str
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse an output that is neither kind of file, before any work.
+    """Check the suffix of an output, before any work.
 
     Raises:
-        InvalidInputError: the suffix is another.
+        InvalidInputError: it is not one of `SUFFIXES`.
     """
     if path.suffix not in SUFFIXES:
-        raise InvalidInputError(f"the output {str(path)!r} has to end in {' or '.join(SUFFIXES)}")
+        raise InvalidInputError(f"the output {str(path)!r} must end in {' or '.join(SUFFIXES)}")
 
 
 @contextmanager
 def create(path: Path, layout: Layout) -> Iterator[FeatureFile]:
-    """Give a feature file to write into. It appears at `path` when the block ends well, and not at all otherwise."""
+    """Open a feature file for writing. It appears at `path` only if the block succeeds."""
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
@@ -120,14 +119,14 @@ def create(path: Path, layout: Layout) -> Iterator[FeatureFile]:
 
 
 class ParquetFile:
-    """Writes row groups as they fill."""
+    """Writes Parquet row groups when they are full."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
         """Create the file."""
         self._layout = layout
         self._schema = _schema(layout)
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._held: list[pa.Table] = []
+        self._buffered: list[pa.Table] = []
 
     def write(self, rows: Rows) -> None:
         """Append rows."""
@@ -138,16 +137,16 @@ class ParquetFile:
             values = columns[field.name]
             mask = None if field.name in (self._layout.key, "error") else missing
             arrays.append(pa.array(values, type=field.type, mask=mask))
-        self._held.append(pa.Table.from_arrays(arrays, schema=self._schema))
-        if sum(len(table) for table in self._held) >= ROW_GROUP:
-            table = pa.concat_tables(self._held)
+        self._buffered.append(pa.Table.from_arrays(arrays, schema=self._schema))
+        if sum(len(table) for table in self._buffered) >= ROW_GROUP:
+            table = pa.concat_tables(self._buffered)
             self._writer.write_table(table.slice(0, ROW_GROUP))
-            self._held = [table.slice(ROW_GROUP)]
+            self._buffered = [table.slice(ROW_GROUP)]
 
     def finish(self) -> None:
         """Write the last row group."""
-        if self._held:
-            self._writer.write_table(pa.concat_tables(self._held))
+        if self._buffered:
+            self._writer.write_table(pa.concat_tables(self._buffered))
 
     def close(self) -> None:
         """Write the footer and close the file."""
@@ -155,10 +154,10 @@ class ParquetFile:
 
 
 class NpzFile:
-    """Gathers columns and writes them at the end: the format cannot be appended to."""
+    """Buffers all columns and writes them at the end, because the format does not support appending."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        """Remember where to write."""
+        """Store the path; the file is written by `finish`."""
         self._path = path
         self._layout = layout
         self._parts: dict[str, list[NDArray[Any]]] = {}
@@ -174,11 +173,11 @@ class NpzFile:
         if self._layout.probs:
             arrays |= {f"{f.name}_class_names": np.array(f.class_names) for f in self._layout.manifest.factors}
         arrays["metadata"] = np.array(json.dumps(dict(self._layout.metadata)))
-        with self._path.open("wb") as file:  # given a name, NumPy would append .npz to it
+        with self._path.open("wb") as file:  # NumPy would append .npz to a path without it.
             np.savez(file, **arrays)
 
     def close(self) -> None:
-        """Nothing is open between writes."""
+        """Do nothing: no file is open between writes."""
 
 
 def _schema(layout: Layout) -> pa.Schema:
@@ -194,7 +193,7 @@ def _schema(layout: Layout) -> pa.Schema:
 
 
 def _columns(rows: Rows, layout: Layout) -> dict[str, Any]:
-    """Return one value an image for every Parquet column."""
+    """Return one value per image for every Parquet column."""
     matrices = _matrices(rows, layout)
     columns: dict[str, Any] = {layout.key: rows.keys, "error": rows.errors}
     for factor in layout.manifest.factors:
@@ -210,7 +209,7 @@ def _columns(rows: Rows, layout: Layout) -> dict[str, Any]:
 
 
 def _matrices(rows: Rows, layout: Layout) -> dict[str, NDArray[Any]]:
-    """Return the arrays of the .npz for some rows: the readable images' values, NaN and "" for the others."""
+    """Return the arrays of the .npz for some rows: values of readable images, and NaN and "" for the others."""
     good = np.array([error is None for error in rows.errors])
     arrays: dict[str, NDArray[Any]] = {layout.key: np.array(rows.keys)}
     for k, factor in enumerate(layout.manifest.factors):
@@ -229,7 +228,7 @@ def _matrices(rows: Rows, layout: Layout) -> dict[str, NDArray[Any]]:
 
 
 def _spread(values: FloatArray | None, good: NDArray[np.bool_], width: int) -> FloatArray:
-    """Put the rows of the readable images at their places among all, [images, width]."""
+    """Insert the rows of readable images at their positions among all, [images, width]."""
     spread = np.full((len(good), width), np.nan, dtype=np.float32)
     if values is not None:
         spread[good] = values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class OnnxModel:
         self._scorer = scorer
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> OnnxModel:
+    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Self:
         """Open the graphs of a verified bundle.
 
         Args:

@@ -1,4 +1,4 @@
-"""A graph for tests of batching: it doubles numbers, notes each batch, and can be held at a gate or told to fail."""
+"""A graph for tests of batching: it doubles numbers, records each batch, and can be held or made to fail."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.processes import PATIENCE
 
 
 class Doubler:
-    """Stands for a session: takes a column of numbers, gives "double" and "negative" of each."""
+    """Replaces a session: maps a column of numbers to "double" and "negative" of each."""
 
     def __init__(self, *, gated: bool = False, bad: float | None = None) -> None:
-        """Start with the gate closed or open; a batch with the number `bad` in it fails."""
+        """Create the graph with its gate closed or open; a batch that contains the number `bad` fails."""
         self.batches: list[list[float]] = []
         self.outputs: list[tuple[str, ...]] = []
         self.gate = threading.Event()
@@ -39,7 +39,7 @@ class Doubler:
 
 
 class Bench:
-    """A batcher with its slots, on the running event loop."""
+    """A batcher with its scheduler, on the running event loop."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Bench:
         observer: BatchObserver | None = None,
         scheduler: SessionScheduler | None = None,
     ) -> None:
-        """Put it together, with slots of its own or another's."""
+        """Create a batcher, with a scheduler of its own or that of another bench."""
         self.run = run
         self.scheduler = scheduler or SessionScheduler(policy)
         self.batcher = Batcher("tiny", 1, "encoder", policy, self.scheduler, observer)
@@ -56,18 +56,18 @@ class Bench:
     def ask(
         self, numbers: Sequence[float], outputs: tuple[str, ...] = ("double",), *, blocking: bool = False
     ) -> asyncio.Task[Columns]:
-        """Send a request."""
+        """Submit a request."""
         column = np.array(numbers, dtype=np.float64)
         return asyncio.create_task(self.batcher.submit(self.run, (column,), outputs, blocking=blocking))
 
     def close(self) -> None:
-        """Open the gate, so that no thread is left behind."""
+        """Open the gate, so that no thread is left blocked."""
         self.run.gate.set()
         self.scheduler.close()
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Let the event loop go on until something is true."""
+    """Wait until a condition is true."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
@@ -75,7 +75,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def bench(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
-    made = Bench(run, BatchPolicy(**policy))  # type: ignore[arg-type]  # whole numbers where it wants them
+    made = Bench(run, BatchPolicy(**policy))  # type: ignore[arg-type]  # int for the fields that are int
     try:
         yield made
     finally:

@@ -1,8 +1,8 @@
-"""`partedvae serve` with a gate in front of the encoder, for tests of what happens while a large request is in hand.
+"""`partedvae serve` with a gate in front of the encoder, for tests of what happens during a large request.
 
 Usage: python -m tests.serving.gated_server FOLDER MODELS_DIR [OPTIONS]
 
-A batch of ten or more images says that it arrived with the file FOLDER/entered, and waits for the file FOLDER/open.
+A batch of ten or more images creates the file FOLDER/entered, and waits for the file FOLDER/open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGE = 10
 
 
 def main() -> None:
-    """Put the gate up and serve."""
+    """Install the gate and serve."""
     folder = Path(sys.argv.pop(1))
     encode = OnnxModel.encode
 

@@ -22,7 +22,7 @@ def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """The help of all commands needs neither ONNX Runtime nor Pillow nor torch."""
+    """The help of all commands imports neither ONNX Runtime nor Pillow nor torch."""
     program = (
         "import sys, partedvae.serving.cli;"
         "print(sorted({'onnxruntime', 'PIL', 'torch', 'grpc', 'numpy'} & set(sys.modules)))"
@@ -44,7 +44,7 @@ def test_serving_never_imports_torch() -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:http", ":50051", "::1:5"])
 def test_malformed_address(tiny_models: Path, address: str) -> None:
-    """A malformed address is named, with an example, and without a traceback."""
+    """The error quotes a malformed address, with an example and without a traceback."""
     result = serve(tiny_models, "--address", address)
     assert result.returncode == 1
     assert f"Error: the address {address!r} is not HOST:PORT; examples: 127.0.0.1:50051" in result.stderr
@@ -53,14 +53,14 @@ def test_malformed_address(tiny_models: Path, address: str) -> None:
 
 
 def test_address_of_another_machine(tiny_models: Path) -> None:
-    """An address that is not this machine's is refused with the system's reason."""
+    """An address of another machine is refused with the reason of the operating system."""
     result = serve(tiny_models, "--address", "192.0.2.1:5000")
     assert result.returncode == 1
     assert "Error: cannot listen on 192.0.2.1:5000: Cannot assign requested address" in result.stderr
 
 
 def test_port_in_use(tiny_models: Path) -> None:
-    """A port that is taken ends the command with a clear error."""
+    """A port in use is refused with a clear error."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         result = serve(tiny_models, "--address", address)
@@ -71,7 +71,7 @@ def test_port_in_use(tiny_models: Path) -> None:
 
 
 def test_two_servers_do_not_share_a_port(tiny_models: Path) -> None:
-    """A second server on the first one's port is refused rather than given a part of its requests."""
+    """A second server on the first one's port is refused, so that it does not get a part of its requests."""
     with running_server(tiny_models) as first:
         result = serve(tiny_models, "--address", first.address)
     assert result.returncode == 1
@@ -79,7 +79,7 @@ def test_two_servers_do_not_share_a_port(tiny_models: Path) -> None:
 
 
 def test_missing_models(tmp_path: Path) -> None:
-    """A missing and an empty folder are told apart, with a remedy."""
+    """A missing folder and an empty one have different errors, each with a remedy."""
     missing, empty = serve(tmp_path / "nowhere"), serve(tmp_path)
     assert (missing.returncode, empty.returncode) == (1, 1)
     assert "nowhere is not a folder of models; export a run into it with 'partedvae export'" in missing.stderr
@@ -87,8 +87,8 @@ def test_missing_models(tmp_path: Path) -> None:
     assert "Traceback" not in missing.stderr + empty.stderr
 
 
-def test_cuda_is_not_to_be_had(tiny_models: Path) -> None:
-    """Asking for CUDA on a machine without it ends the command and says what to install."""
+def test_cuda_is_not_available(tiny_models: Path) -> None:
+    """Requesting CUDA on a machine without it fails, and the error says what to install."""
     result = serve(tiny_models, "--device", "cuda")
     assert result.returncode == 1
     assert "Error: device 'cuda' is not available" in result.stderr
@@ -105,7 +105,7 @@ def test_signal_ends_it(tiny_models: Path, signum: signal.Signals) -> None:
 
 
 def test_log(tmp_path: Path) -> None:
-    """The log tells the provider of each model and the reason of each refusal; debug has no lines of libraries."""
+    """The log has the provider of each model and the reason of each refusal; debug has no lines of libraries."""
     GREY.write(tmp_path / "tiny")
     (GREY.write(tmp_path / "tiny").folder / "encoder.onnx").write_bytes(b"")
     with running_server(tmp_path, "--log-level", "debug") as server:

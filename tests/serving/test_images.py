@@ -49,7 +49,7 @@ def test_packed_rgb_becomes_grey() -> None:
 
 
 def test_packed_and_file_agree() -> None:
-    """The same pixels give the same images, raw or as a file, also when they are resized; many go through threads."""
+    """The same pixels give the same images, raw or as a file, also resized; many are converted in threads."""
     source = pixels(50, 9, 7, 3)
     packed = from_packed(source.tobytes(), source.shape, GREY)
     files = decode([file_of(Image.fromarray(image)) for image in source], GREY)
@@ -57,7 +57,7 @@ def test_packed_and_file_agree() -> None:
 
 
 def test_reduction_averages() -> None:
-    """A chequered board of 1-pixel squares becomes even grey rather than a moiré."""
+    """A checkerboard of 1-pixel squares becomes uniform grey instead of a moiré pattern."""
     board = (np.indices((300, 400)).sum(axis=0) % 2 * 255).astype(np.uint8)
     images = from_packed(board.tobytes(), (1, 300, 400), GREY)
     assert np.abs(images.astype(int) - 127).max() <= 1
@@ -72,7 +72,7 @@ def test_formats(fmt: str) -> None:
 
 
 def test_exif_orientation_is_applied() -> None:
-    """A photo that was taken upright and stored lying stands upright again."""
+    """A photo that is stored rotated is decoded upright."""
     upright = np.zeros((4, 3), np.uint8)
     upright[0] = 255
     exif = Image.Exif()
@@ -83,7 +83,7 @@ def test_exif_orientation_is_applied() -> None:
 
 
 def test_modes() -> None:
-    """16-bit, 1-bit, palette and transparent images become what one sees: 8 bits, over black."""
+    """16-bit, 1-bit, palette and transparent images become 8 bits over black."""
     size = (4, 3)
     wide = Image.fromarray(np.full((3, 4), 257 * 100, np.uint16))
     palette = Image.new("RGB", size, (0, 0, 255)).quantize(4)
@@ -146,7 +146,7 @@ WEBP = file_of(noise(), "WEBP")
     ],
 )
 def test_bad_file(file: bytes, message: str) -> None:
-    """A file that cannot be used is named by its position and its fault, also when threads decode."""
+    """An unusable file is reported with its position and the reason, also if threads decode."""
     for before in (1, 40):
         with pytest.raises(ImageError, match=f"image {before}: {message}") as caught:
             decode([PNG] * before + [file], GREY)
@@ -155,20 +155,20 @@ def test_bad_file(file: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("whole", [JPEG, PNG, WEBP], ids=["jpeg", "png", "webp"])
 def test_any_truncation_is_an_image_error(whole: bytes) -> None:
-    """Wherever a file ends too early, it is decoded or refused, and nothing else happens."""
+    """Wherever a file is truncated, it is decoded or raises ImageError."""
     for length in range(0, len(whole), 7):
         with contextlib.suppress(ImageError):
             decode([whole[:length]], GREY)
 
 
 def test_first_bad_file_is_named() -> None:
-    """Of several bad files the first is named, whichever thread was faster."""
+    """Of several bad files the first is reported, whichever thread is faster."""
     with pytest.raises(ImageError, match="image 20: "):
         decode([PNG] * 20 + [b"bad"] * 50, GREY)
 
 
 def test_bad_files_are_left_out() -> None:
-    """With errors apart, the good files keep their order, and each bad one is named by its place; all may be bad."""
+    """Usable files keep their order, and each other one has an error with its position; all may be unusable."""
     good = [file_of(noise(30, 40, mode)) for mode in ("L", "RGB")]
     files = [b"", good[0], *[b"x"] * 40, good[1]]
     images, errors = decode_each(files, GREY)
@@ -182,7 +182,7 @@ def test_bad_files_are_left_out() -> None:
 
 
 def test_file_counts() -> None:
-    """An empty and a too large batch are refused before anything is decoded."""
+    """An empty batch and one that is too large are refused before anything is decoded."""
     with pytest.raises(InvalidInputError, match="the batch is empty"):
         decode([], GREY)
     with pytest.raises(InvalidInputError, match="3 images are above the limit of 2 per request"):
@@ -190,7 +190,7 @@ def test_file_counts() -> None:
 
 
 def test_many_threads_decode_at_once() -> None:
-    """Batches that are decoded at the same time do not mix."""
+    """Batches that are decoded concurrently do not mix."""
     batches = [[file_of(Image.new("L", (8, 8), level))] * 40 for level in range(16)]
     with ThreadPoolExecutor(8) as executor:
         for level, images in enumerate(executor.map(lambda batch: decode(batch, GREY), batches)):
@@ -199,13 +199,13 @@ def test_many_threads_decode_at_once() -> None:
 
 @pytest.mark.parametrize("spec", [GREY, RGB])
 def test_png_round_trip(spec: ImageSpec) -> None:
-    """What is encoded as PNG is decoded to the same pixels."""
+    """PNG files are decoded to the pixels that were encoded."""
     source = pixels(3, spec.height, spec.width, spec.channels)
     np.testing.assert_array_equal(decode(encode_png(source), spec), source)
 
 
 def test_pixels_of_the_whole_request() -> None:
-    """Many images, each of them small enough, are refused when they have too many pixels together."""
+    """Images that are small enough one by one are refused if they have too many pixels in total."""
     limits = ImageLimits(max_pixels=12, max_request_pixels=30)
     pixels = np.zeros((3, 3, 4, 1), dtype=np.uint8)
     message = "the images of the request have more than 30 pixels, which is the limit: send them in several requests"

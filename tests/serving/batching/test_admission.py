@@ -1,4 +1,4 @@
-"""Tests of admission through the batcher: refused, or waiting in line."""
+"""Tests of admission through the batcher: non-blocking callers are refused, blocking ones wait."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.serving.gated_batches import Doubler, bench, eventually, held
 
 
 async def test_a_full_queue_refuses() -> None:
-    """Who cannot wait is told at once how much waits, the limit, and when to try again; room lets callers in again."""
+    """A non-blocking caller fails at once, with the waiting rows, the limit and when to retry."""
     run = Doubler(gated=True)
     async with held(run, max_queue_rows=8) as made:
-        requests = [made.ask([1] * 4), made.ask([2] * 7)]  # Let in while there is any room.
+        requests = [made.ask([1] * 4), made.ask([2] * 7)]  # Admitted while there is any capacity.
         await eventually(lambda: made.batcher.waiting_rows == 11)
         with pytest.raises(
             OverloadedError, match=r"11 images are already waiting, the limit is 8: try again in"
         ) as caught:
             await made.ask([3])
         assert (caught.value.waiting, caught.value.limit) == (11, 8)
-        assert caught.value.retry_after == BatchPolicy().default_retry_after, "no batch has told the rate yet"
+        assert caught.value.retry_after == BatchPolicy().default_retry_after, "no batch has been run yet"
         requests[1].cancel()
         await eventually(lambda: made.batcher.waiting_rows == 4)
         requests.append(made.ask([3]))
@@ -49,37 +49,37 @@ async def test_retry_after_comes_from_the_rate() -> None:
         await asyncio.gather(holds, waits)
 
 
-async def test_the_patient_wait_for_room() -> None:
-    """Streams fill half of the queue and stand in line for more, first come, first served; nobody is refused."""
+async def test_blocking_callers_wait_for_capacity() -> None:
+    """Streams fill half of the queue and wait for more capacity, first come, first served; none is refused."""
     run = Doubler(gated=True)
     async with held(run, max_queue_rows=4, max_batch_rows=2) as made:
-        patient = [made.ask([number], blocking=True) for number in range(1, 7)]
+        blocking = [made.ask([number], blocking=True) for number in range(1, 7)]
         await eventually(lambda: made.batcher.waiting_rows == 2)
-        impatient = [made.ask([10]), made.ask([11])]  # The other half is for those who cannot wait.
+        others = [made.ask([10]), made.ask([11])]  # The other half is for non-blocking callers.
         await eventually(lambda: made.batcher.waiting_rows == 4)
         with pytest.raises(OverloadedError):
             await made.ask([12])
         run.gate.set()
-        answers = [(await request)[0].tolist() for request in (*patient, *impatient)]
+        answers = [(await request)[0].tolist() for request in (*blocking, *others)]
         assert answers == [[2], [4], [6], [8], [10], [12], [20], [22]]
-        patient_order = [number for batch in run.batches for number in batch if 0 < number < 10]
-        assert patient_order == [1, 2, 3, 4, 5, 6]
+        blocking_order = [number for batch in run.batches for number in batch if 0 < number < 10]
+        assert blocking_order == [1, 2, 3, 4, 5, 6]
 
 
-async def test_the_impatient_do_not_shut_out_the_patient() -> None:
-    """A queue that is full of requests that cannot wait still takes rows of those that can."""
+async def test_non_blocking_callers_do_not_starve_blocking_ones() -> None:
+    """A queue full of non-blocking requests still admits rows of blocking ones."""
     run = Doubler(gated=True)
     async with held(run, max_queue_rows=4) as made:
-        impatient = [made.ask([1]) for _ in range(4)]
+        others = [made.ask([1]) for _ in range(4)]
         await eventually(lambda: made.batcher.waiting_rows == 4)
-        patient = made.ask([2], blocking=True)
+        blocking = made.ask([2], blocking=True)
         await eventually(lambda: made.batcher.waiting_rows == 5)
         run.gate.set()
-        await asyncio.gather(*impatient, patient)
+        await asyncio.gather(*others, blocking)
 
 
-async def test_cancelled_in_line() -> None:
-    """Who gives up while standing in line leaves it, and the next one moves up."""
+async def test_cancelled_while_waiting_for_capacity() -> None:
+    """A cancelled waiter leaves the queue of waiters, and the next one is admitted."""
     run = Doubler(gated=True)
     async with held(run, max_queue_rows=2) as made:
         requests = [made.ask([number], blocking=True) for number in (1, 2, 3)]
@@ -94,15 +94,15 @@ async def test_cancelled_in_line() -> None:
         assert made.batcher.waiting_rows == 0
 
 
-async def test_cancelled_in_the_moment_of_its_turn() -> None:
-    """A caller whose turn has come and who is cancelled before it runs gives its room back."""
+async def test_cancelled_just_after_admission() -> None:
+    """A caller that is admitted, and cancelled before it runs again, releases its capacity."""
     run = Doubler(gated=True)
     async with held(run, max_queue_rows=2) as made:
         first, second, third = (made.ask([number], blocking=True) for number in (1, 2, 3))
         await eventually(lambda: made.batcher.waiting_rows == 1)
-        first.cancel()  # At the next turn of the loop the second is let in …
+        first.cancel()  # At the next turn of the loop the second is admitted …
         await asyncio.sleep(0)
-        second.cancel()  # … and gives up before it goes on.
+        second.cancel()  # … and is cancelled before it runs.
         await asyncio.gather(first, second, return_exceptions=True)
         await eventually(lambda: made.batcher.waiting_rows == 1)
         run.gate.set()
@@ -110,8 +110,8 @@ async def test_cancelled_in_the_moment_of_its_turn() -> None:
         assert [2.0] not in run.batches
 
 
-async def test_a_place_in_line_is_given_up_in_the_moment_that_room_comes() -> None:
-    """The caller is cancelled and has not run again yet: the room goes to the next, and nothing is counted twice."""
+async def test_cancelled_just_before_admission() -> None:
+    """A cancelled caller that has not run since is skipped: the next is admitted, and nothing is counted twice."""
     admission = Admission(4, lambda: BatchPolicy().default_retry_after)
     await admission.acquire(2)
     gone, following = (asyncio.create_task(admission.acquire(rows)) for rows in (3, 1))
@@ -122,7 +122,7 @@ async def test_a_place_in_line_is_given_up_in_the_moment_that_room_comes() -> No
     assert gone.cancelled()
     assert admission.rows == 1
     admission.release(1, blocking=True)
-    # The other way round: room first, and gone before it could be taken.
+    # The other order: admitted first, and cancelled before it runs.
     await admission.acquire(2)
     late = asyncio.create_task(admission.acquire(3))
     await asyncio.sleep(0)

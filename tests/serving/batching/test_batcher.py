@@ -1,4 +1,4 @@
-"""Tests of the batcher and the slots with a graph that can be held: what is run together, and who gets what."""
+"""Tests of the batcher and the scheduler with a graph that can be held: which rows are run together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.serving.gated_batches import Bench, Doubler, bench, eventually, held
 
 
 async def test_what_waits_becomes_one_batch() -> None:
-    """While a session runs, requests gather; the next run takes them all, and each gets its own rows."""
+    """Requests that arrive during a run are in the next batch, and each gets its own rows."""
     run = Doubler(gated=True)
     async with held(run) as made:
         requests = [made.ask(numbers) for numbers in ([1], [2, 3], [4])]
@@ -24,7 +24,7 @@ async def test_what_waits_becomes_one_batch() -> None:
 
 
 async def test_requests_of_one_turn_share_a_batch() -> None:
-    """Requests that arrive together go together even where nothing was under way."""
+    """Requests of one turn of the event loop share a batch, also if no run was in progress."""
     run = Doubler()
     async with bench(run) as made:
         await asyncio.gather(*(made.ask([number]) for number in range(8)))
@@ -32,7 +32,7 @@ async def test_requests_of_one_turn_share_a_batch() -> None:
 
 
 async def test_requests_of_a_few_turns_share_a_batch() -> None:
-    """An idle session lets the loop go round for what has arrived already."""
+    """An idle process lingers for requests of the next turns of the event loop."""
     run = Doubler()
     async with bench(run) as made:
         requests = []
@@ -44,8 +44,8 @@ async def test_requests_of_a_few_turns_share_a_batch() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, BatchPolicy().enough_rows])
-async def test_a_run_under_way_holds_nobody_for_long(rows: int) -> None:
-    """Many rows or few: a free session takes them though another run does not end."""
+async def test_a_run_in_progress_delays_others_only_briefly(rows: int) -> None:
+    """A free session runs few rows or many, although another run does not end."""
     run = Doubler(gated=True)
     async with held(run, sessions=2) as made:
         request = made.ask(range(rows))
@@ -55,7 +55,7 @@ async def test_a_run_under_way_holds_nobody_for_long(rows: int) -> None:
 
 
 async def test_different_outputs_share_a_batch() -> None:
-    """The batch computes the union, and each caller gets what it asked for, in its own order."""
+    """The batch computes the union, and each caller gets its requested outputs in its own order."""
     run = Doubler(gated=True)
     async with held(run) as made:
         one = made.ask([1], ("negative",))
@@ -69,8 +69,8 @@ async def test_different_outputs_share_a_batch() -> None:
         assert run.outputs[1:] == [("negative", "double")]
 
 
-async def test_large_requests_are_divided() -> None:
-    """A request above the largest batch takes several, joined again in order; a small one need not wait for its end."""
+async def test_large_requests_are_split() -> None:
+    """A request above the largest batch is split and joined in order; a small one does not wait for its end."""
     run = Doubler(gated=True)
     async with held(run, max_batch_rows=20) as made:
         large = made.ask(range(1, 71))
@@ -82,11 +82,11 @@ async def test_large_requests_are_divided() -> None:
         assert (await small)[0].tolist() == [200] * 5
         assert all(len(batch) <= 20 for batch in run.batches)
         assert run.batches[1] == list(range(1, 21))
-        assert run.batches[2] == [100] * 5 + list(range(21, 36)), "the large one gives way after each cut"
+        assert run.batches[2] == [100] * 5 + list(range(21, 36)), "the large one yields after each part"
 
 
-async def test_requests_that_fit_are_not_cut() -> None:
-    """A request that fits into a batch is not torn to fill up the one before it."""
+async def test_requests_that_fit_are_not_split() -> None:
+    """A request that fits into a batch is not split to fill the previous one."""
     run = Doubler(gated=True)
     async with held(run, max_batch_rows=20) as made:
         requests = [made.ask([number] * 15) for number in (1, 2)]
@@ -97,7 +97,7 @@ async def test_requests_that_fit_are_not_cut() -> None:
 
 
 async def test_idle_sessions_share_a_request() -> None:
-    """Where two sessions are free, one request is run on both, unless it is too small for that to pay."""
+    """If two sessions are free, a request runs on both, unless it is too small."""
     run, smallest = Doubler(), BatchPolicy().min_split_rows
     async with bench(run, sessions=2) as made:
         await made.ask(range(2 * smallest))
@@ -107,8 +107,8 @@ async def test_idle_sessions_share_a_request() -> None:
         assert run.batches == [list(range(smallest))]
 
 
-async def test_delay_gathers() -> None:
-    """With a delay a free session waits for more rows, until the batch is full or the time is over."""
+async def test_delay() -> None:
+    """With a delay, a free session waits for more rows until the batch is full or the delay has passed."""
     run = Doubler()
     async with bench(run, max_delay=60, max_batch_rows=4) as made:
         requests = [made.ask([number]) for number in range(3)]
@@ -123,7 +123,7 @@ async def test_delay_gathers() -> None:
 
 
 async def test_batchers_take_turns() -> None:
-    """Two batchers on one slot are served in turn: a long queue of one does not shut out the other."""
+    """Two batchers on one session are served in turn: a long queue of one does not starve the other."""
     run, other_run = Doubler(gated=True), Doubler()
     async with held(run, max_batch_rows=1) as made:
         other = Bench(other_run, BatchPolicy(), scheduler=made.scheduler)
@@ -138,7 +138,7 @@ async def test_batchers_take_turns() -> None:
 
 
 class Notes:
-    """A `BatchObserver` that writes down what it is told."""
+    """A `BatchObserver` that records its calls."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, int, str, int, int]] = []
@@ -165,7 +165,7 @@ class Notes:
 
 
 async def test_observer() -> None:
-    """The observer learns of each batch, of each request's time in the queue once, and of how many rows wait."""
+    """The observer receives each batch, the time of each request in the queue once, and the number of waiting rows."""
     notes, run = Notes(), Doubler(gated=True)
     made = Bench(run, BatchPolicy(max_batch_rows=10, max_queue_rows=20), notes)
     requests = [made.ask([0] * 10)]
@@ -196,6 +196,6 @@ async def test_observer() -> None:
         ({"max_delay": -1.0}, "max_delay is -1.0 s, it must not be negative"),
     ],
 )
-def test_policies_that_make_no_sense(setting: dict[str, float], message: str) -> None:
+def test_invalid_policies(setting: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        BatchPolicy(**setting)  # type: ignore[arg-type]  # whole numbers where it wants them
+        BatchPolicy(**setting)  # type: ignore[arg-type]  # int for the fields that are int

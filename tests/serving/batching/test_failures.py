@@ -1,4 +1,4 @@
-"""Tests of the batcher with callers that give up and graphs that fail: nobody else is touched."""
+"""Tests of the batcher with cancelled callers and failing graphs: other requests are not affected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.serving.gated_batches import Doubler, bench, eventually, held
 
 
 async def test_cancelled_before_its_batch_starts() -> None:
-    """Its rows leave the queue at once and are not computed; the others of its batch are answered."""
+    """Its rows leave the queue immediately and are not computed; the others of its batch are."""
     run = Doubler(gated=True)
     async with held(run) as made:
         requests = [made.ask([number, number]) for number in range(1, 5)]
@@ -26,7 +26,7 @@ async def test_cancelled_before_its_batch_starts() -> None:
 
 
 async def test_cancelled_while_its_batch_runs() -> None:
-    """Its result is dropped; the others of its batch are answered."""
+    """Its result is discarded; the others of its batch get theirs."""
     run = Doubler(gated=True)
     async with bench(run) as made:
         requests = [made.ask([number]) for number in range(4)]
@@ -39,7 +39,7 @@ async def test_cancelled_while_its_batch_runs() -> None:
 
 
 async def test_cancelled_half_way() -> None:
-    """The rest of a large request that was cancelled is not computed."""
+    """The rest of a cancelled large request is not computed."""
     run = Doubler(gated=True)
     async with bench(run, max_batch_rows=10) as made:
         large = made.ask(range(1000))
@@ -55,7 +55,7 @@ async def test_cancelled_half_way() -> None:
 
 
 async def test_one_bad_request_in_a_batch() -> None:
-    """Where a batch fails, each of its requests is run by itself, and only the bad one gets the error."""
+    """If a batch fails, its requests are run one by one, and only the one that fails gets the error."""
     run = Doubler(gated=True, bad=13)
     async with held(run) as made:
         requests = [made.ask([number], outputs) for number, outputs in ((1, ("double",)), (13, ("negative",)))]
@@ -69,7 +69,7 @@ async def test_one_bad_request_in_a_batch() -> None:
 
 
 async def test_a_failing_part_ends_its_request() -> None:
-    """The rest of a divided request is not computed once a part of it has failed."""
+    """The rest of a split request is not computed after a part of it has failed."""
     run = Doubler(bad=3)
     async with bench(run, max_batch_rows=5) as made:
         with pytest.raises(ArithmeticError, match="3 is bad"):

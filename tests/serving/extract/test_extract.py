@@ -30,7 +30,9 @@ def assert_features(table: pa.Table, images: ImageArray) -> None:
     assert table["error"].null_count == len(images)
 
 
-def test_a_folder_becomes_a_row_an_image(folder: Path, tiny_models: Path, images: ImageArray, tmp_path: Path) -> None:
+def test_a_folder_becomes_one_row_per_image(
+    folder: Path, tiny_models: Path, images: ImageArray, tmp_path: Path
+) -> None:
     """Rows come in the order of the paths; unreadable images are rows with the reason, and do not end the run."""
     output = tmp_path / "new" / "features.parquet"
     result = extract(folder, output, "--model", tiny_models / "tiny")
@@ -38,7 +40,7 @@ def test_a_folder_becomes_a_row_an_image(folder: Path, tiny_models: Path, images
     assert result.exit_code == 0
     assert result.stdout.startswith(f"14 images -> {output} (")
     assert result.stderr == (
-        '2 of them could not be read; the column "error" says why:\n'
+        '2 of them could not be read; the column "error" has the reasons:\n'
         "  05-bad.PNG: not an image (it starts with b'nonsense'): send a PNG, JPEG or WebP file\n"
         "  deep/animation.jpg: GIF is not supported: send a PNG, JPEG or WebP file\n"
     )
@@ -57,7 +59,7 @@ def test_a_folder_becomes_a_row_an_image(folder: Path, tiny_models: Path, images
 
 
 @pytest.mark.parametrize("kind", ["idx", "idx.gz", "idx4", "npy", "npz", "npz-other", "npy-grey", "npy-fortran"])
-def test_arrays_become_a_row_an_image(kind: str, tiny_models: Path, images: ImageArray, tmp_path: Path) -> None:
+def test_arrays_become_one_row_per_image(kind: str, tiny_models: Path, images: ImageArray, tmp_path: Path) -> None:
     """IDX and NumPy files give the same rows, with the index of each."""
     source = tmp_path / {"idx": "t10k-images-idx3-ubyte", "idx4": "images-idx4-ubyte", "idx.gz": "images.gz"}.get(
         kind, f"images.{kind[:3]}"

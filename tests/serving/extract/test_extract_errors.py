@@ -38,18 +38,22 @@ def test_nothing_readable_is_an_error(folder: Path, tiny_models: Path, tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty", None, "empty holds no images (.png, .jpg, .jpeg, .webp)"),
-        ("list.txt", b"\n\n", "list.txt holds no images"),
-        ("floats.npy", np.zeros((2, 8, 6), np.float32), "floats.npy holds float32, images are uint8; convert it"),
+        ("empty", None, "empty contains no images (.png, .jpg, .jpeg, .webp)"),
+        ("list.txt", b"\n\n", "list.txt contains no images"),
+        (
+            "floats.npy",
+            np.zeros((2, 8, 6), np.float32),
+            "floats.npy is float32, images are uint8; convert it",
+        ),
         ("flat.npy", np.zeros((2, 48), np.uint8), "flat.npy has shape [2, 48]; images are [images, height, width]"),
         ("rgba.npy", np.zeros((2, 8, 6, 4), np.uint8), "rgba.npy has shape [2, 8, 6, 4]; images are"),
-        ("none.npy", np.zeros((0, 8, 6), np.uint8), "none.npy holds no images"),
+        ("none.npy", np.zeros((0, 8, 6), np.uint8), "none.npy contains no images"),
         ("bad.npy", b"\x93NUMPY and no more", "bad.npy cannot be read as a NumPy file"),
         ("bad.npz", b"PK\x03\x04 and no more", "bad.npz cannot be read as a NumPy file: File is not a zip file"),
-        ("text", b"some text", "text is nothing that can be read: give a folder of images, an IDX file, .npy"),
-        ("short", b"\0", "short is shorter than its header says: the file is cut off"),
+        ("text", b"some text", "text has an unsupported format: pass a folder of images, an IDX file, .npy"),
+        ("short", b"\0", "short is shorter than its header says: the file is truncated"),
         ("labels", b"\0\0\x08\x01\0\0\0\x02\x05\x07", "labels is an IDX file of type 0x08 and rank 1; images have"),
-        ("cut", idx(np.zeros((5, 8, 6), np.uint8))[:-1], "cut is shorter than its header says: the file is cut off"),
+        ("cut", idx(np.zeros((5, 8, 6), np.uint8))[:-1], "cut is shorter than its header says: the file is truncated"),
         ("cut.gz", gzip.compress(idx(GREY.random_images(99)[..., 0]))[:-99], "cut.gz cannot be unpacked"),
         ("text.gz", b"some text", "text.gz cannot be unpacked: Not a gzipped file"),
     ],
@@ -79,14 +83,21 @@ def test_an_npz_of_several_arrays_must_name_the_images(tiny_models: Path, tmp_pa
     result = extract(tmp_path / "two.npz", tmp_path / "x.npz", "--model", tiny_models / "tiny")
 
     assert result.exit_code == 1
-    assert "cannot be read as a NumPy file: it holds ['a', 'b'], name the array of the images 'images'" in result.stderr
+    assert (
+        "cannot be read as a NumPy file: it contains ['a', 'b']; rename the array of images to 'images'"
+        in result.stderr
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ((), 2, "give one of --model MODELS_DIR/NAME (compute here) and --server HOST:PORT"),
-        (("--model", "m", "--server", "s:1"), 2, "give one of --model MODELS_DIR/NAME (compute here) and --server"),
+        ((), 2, "pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT"),
+        (
+            ("--model", "m", "--server", "s:1"),
+            2,
+            "pass either --model MODELS_DIR/NAME (runs in this process) or --server",
+        ),
         (("--server", "127.0.0.1:1"), 1, "no server answers at 127.0.0.1:1 (Connection refused); start one with"),
         (
             ("--model", "no/such"),
@@ -112,7 +123,7 @@ def test_the_output_must_be_of_a_known_kind(folder: Path, tiny_models: Path, tmp
     result = extract(folder, tmp_path / "features.csv", "--model", tiny_models / "tiny")
 
     assert result.exit_code == 1
-    assert "features.csv' has to end in .parquet or .npz" in result.stderr
+    assert "features.csv' must end in .parquet or .npz" in result.stderr
 
 
 def test_a_server_of_several_models_is_asked_by_name(

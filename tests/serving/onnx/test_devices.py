@@ -1,4 +1,4 @@
-"""Tests of `onnx.devices` and `onnx.buffers`: what of a GPU can be tested without one.
+"""Tests of `onnx.devices` and `onnx.buffers`, as far as they do not need a GPU.
 
 The buckets, the padding and the IO binding run on the CPU provider here; the providers' options are compared as values.
 """
@@ -26,7 +26,7 @@ OUTPUTS: dict[str, TensorSpec] = {
 
 
 class SpySession(ort.InferenceSession):  # type: ignore[misc]  # the library has no types
-    """A session that notes the batch sizes that it runs."""
+    """A session that records the batch sizes that it runs."""
 
     def run_with_iobinding(self, iobinding: ort.IOBinding, run_options: ort.RunOptions | None = None) -> None:
         self.sizes = [*getattr(self, "sizes", []), iobinding._bound_inputs["images"].shape()[0]]
@@ -40,12 +40,12 @@ def session(tiny_models: Path) -> SpySession:
 
 @pytest.mark.parametrize(("rows", "expected"), [(1, 1), (2, 4), (4, 4), (5, 16), (33, 64), (129, 256), (256, 256)])
 def test_bucket_for(rows: int, expected: int) -> None:
-    """Batches are run at the next of a few sizes."""
+    """Batches are padded to the next bucket."""
     assert bucket_for(rows) == expected
 
 
 def test_a_run_never_exceeds_the_last_bucket() -> None:
-    """The runtime cuts larger batches into slices of the last bucket."""
+    """The model runs larger batches in slices of the last bucket."""
     assert BUCKETS[-1] == MAX_ROWS
 
 
@@ -74,35 +74,35 @@ def test_results_are_not_overwritten_by_the_next_run(session: SpySession) -> Non
 
 
 def test_warm_up_runs_every_bucket(session: SpySession) -> None:
-    """After the warm-up no request meets a new shape."""
+    """After the warm-up no request has a new shape."""
     BucketedSession(session, INPUTS, OUTPUTS).warm_up()
     assert session.sizes == list(BUCKETS)
 
 
-def test_a_runtime_in_buckets(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole model runs in buckets as it does without, also a batch above the last one."""
+def test_a_model_in_buckets(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model returns the same in buckets as without, also for a batch above the last bucket."""
     plain = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
     # The CPU as if it were a GPU.
     monkeypatch.setattr("partedvae.serving.onnx.sessions.GPUS", {"cuda": GPUS["cuda"]._replace(provider=CPU)})
     bucketed = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cpu")
     bucketed.warm_up()
     images = GREY.random_images(MAX_ROWS + 3)
-    encoded = [runtime.encode(images, ["digit.u_mean", "z_mean"]) for runtime in (plain, bucketed)]
+    encoded = [model.encode(images, ["digit.u_mean", "z_mean"]) for model in (plain, bucketed)]
     for name in ("digit.u_mean", "z_mean"):
         np.testing.assert_allclose(encoded[0][name], encoded[1][name], atol=1e-6)
     u, z = encoded[0]["digit.u_mean"], encoded[0]["z_mean"]
     np.testing.assert_array_equal(plain.decode(u, z), bucketed.decode(u, z))
 
 
-def test_auto_takes_cuda_and_never_tensorrt() -> None:
-    """`auto` is CUDA where there is one, else the CPU; TensorRT has to be asked for."""
+def test_auto_is_cuda_and_never_tensorrt() -> None:
+    """`auto` is CUDA if available, and the CPU otherwise; TensorRT must be requested."""
     assert choose("auto", [TENSORRT, CUDA, CPU]) == "cuda"
     assert choose("auto", [CPU]) == "cpu"
     assert choose("tensorrt", [CPU]) == "tensorrt"
 
 
 def test_options_of_providers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA searches convolutions by heuristic; TensorRT makes one engine for all sizes, kept on the disk."""
+    """CUDA selects convolutions by heuristics; TensorRT builds one engine for all sizes, cached on disk."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     inputs = {"u": [3], "z": [4]}
     cuda = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
@@ -120,19 +120,19 @@ def test_options_of_providers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_of_providers() -> None:
-    """TensorRT's tensors live where CUDA's do."""
+    """TensorRT's tensors are in CUDA's memory."""
     assert [memory_of(provider) for provider in (CPU, CUDA, TENSORRT)] == ["cpu", "cuda", "cuda"]
 
 
 def test_tensorrt_without_its_provider(tiny_models: Path) -> None:
-    """Asking for TensorRT where ONNX Runtime has none says what to install."""
+    """Requesting TensorRT from an ONNX Runtime without it fails, and the error says what to install."""
     with pytest.raises(DeviceError, match=r"no TensorrtExecutionProvider: install partedvae\[gpu\].*--device cpu"):
         OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
 def test_tensorrt_that_does_not_work(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime says that it has TensorRT, and then does not take it: the message names its libraries."""
+    """ONNX Runtime lists TensorRT, but falls back: the error names the libraries to check."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
     with pytest.raises(DeviceError, match=r"Tensorrt.* fell back to CPUExecutionProvider; .*TensorRT's libraries"):
         OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "tensorrt")

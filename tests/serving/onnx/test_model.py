@@ -38,32 +38,32 @@ def test_encode(grey: OnnxModel, count: int) -> None:
         np.testing.assert_allclose(outputs[name], values, atol=1e-5, err_msg=name)
 
 
-def test_encode_gives_what_is_asked_for(grey: OnnxModel) -> None:
-    """Only the outputs that were named come back."""
+def test_encode_returns_the_requested_outputs(grey: OnnxModel) -> None:
+    """Only the requested outputs are returned."""
     assert list(grey.encode(GREY.random_images(2), ["z_mean"])) == ["z_mean"]
 
 
 @pytest.mark.parametrize("count", [1, 2 * MAX_ROWS + 1])
 def test_decode(two_models: Path, count: int) -> None:
     """Images are those of the graph, in order."""
-    runtime = OnnxModel.load(load_bundle(two_models / "shapes" / "1"))
+    model = OnnxModel.load(load_bundle(two_models / "shapes" / "1"))
     random = np.random.default_rng(0)
     u, z = (random.normal(size=(count, dim)).astype(np.float32) for dim in (COLOURED.u_dim, COLOURED.z_dim))
-    images = runtime.decode(u, z)
+    images = model.decode(u, z)
     assert images.shape == (count, 10, 12, 3)
     assert images.dtype == np.uint8
     assert np.abs(images.astype(int) - COLOURED.decode(u, z)).max() <= 1
 
 
-def test_read_only_images_are_taken(grey: OnnxModel) -> None:
-    """A view of a message's bytes can be fed as it is."""
+def test_read_only_images(grey: OnnxModel) -> None:
+    """A read-only view of a message's bytes can be encoded without a copy."""
     images = GREY.random_images(2)
     view = np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape)
     np.testing.assert_array_equal(grey.encode(view, ["z_mean"])["z_mean"], grey.encode(images, ["z_mean"])["z_mean"])
 
 
-def test_many_threads_share_one_runtime(grey: OnnxModel) -> None:
-    """Calls at the same time give each caller its own rows."""
+def test_many_threads_share_one_model(grey: OnnxModel) -> None:
+    """Each of several concurrent calls returns its own rows."""
     batches = [GREY.random_images(20, seed) for seed in range(40)]
     with ThreadPoolExecutor(8) as executor:
         for batch, outputs in zip(batches, executor.map(lambda b: grey.encode(b, ["z_mean"]), batches), strict=True):
@@ -71,7 +71,7 @@ def test_many_threads_share_one_runtime(grey: OnnxModel) -> None:
 
 
 def test_identity(grey: OnnxModel) -> None:
-    """A runtime knows its name, version, provider and manifest."""
+    """A model has its name, version, provider and manifest."""
     assert (grey.name, grey.version, grey.provider) == ("tiny", 1, "CPUExecutionProvider")
     assert grey.manifest.training.labels_used == 256
 
@@ -80,7 +80,7 @@ def test_identity(grey: OnnxModel) -> None:
 def test_session_options(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
 ) -> None:
-    """Threads come from the caller or from what the process may use; they do not spin."""
+    """The number of threads is the caller's, or that of the available processors; they do not spin."""
     seen: list[ort.SessionOptions] = []
     real = ort.InferenceSession
 
@@ -98,13 +98,13 @@ def test_session_options(
 
 
 def test_cuda_without_its_provider(tiny_models: Path) -> None:
-    """Asking for CUDA where ONNX Runtime has none says what to install."""
+    """Requesting CUDA from an ONNX Runtime without it fails, and the error says what to install."""
     with pytest.raises(DeviceError, match=r"no CUDAExecutionProvider: install partedvae\[gpu\].*--device cpu"):
         OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
 
 
 class TestCudaThatDoesNotWork:
-    """ONNX Runtime says that it has CUDA, and then does not take it: the driver is missing."""
+    """ONNX Runtime lists CUDA, but falls back to the CPU, because the driver is missing."""
 
     @pytest.fixture(autouse=True)
     def _claim_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,26 +112,26 @@ class TestCudaThatDoesNotWork:
 
     @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
     def test_cuda(self, tiny_models: Path) -> None:
-        """`cuda` fails rather than falling back silently."""
+        """`cuda` fails instead of falling back silently."""
         with pytest.raises(DeviceError, match=r"CUDAExecutionProvider failed: .*check the driver"):
             OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "cuda")
 
     @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
     def test_auto(self, tiny_models: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """`auto` takes the CPU and says so."""
-        runtime = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "auto")
-        assert runtime.provider == "CPUExecutionProvider"
+        """`auto` uses the CPU, and logs a warning."""
+        model = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"), "auto")
+        assert model.provider == "CPUExecutionProvider"
         assert "CUDAExecutionProvider failed, using the CPU" in caplog.text
 
     def test_a_bad_file_is_not_the_device_s_fault(self, tmp_path: Path) -> None:
-        """A damaged graph stays a damaged graph."""
+        """A damaged file is reported as such."""
         (tmp_path / "encoder.onnx").write_bytes(b"no graph")
         with pytest.raises(BundleError, match="is not a graph that ONNX Runtime can load"):
             open_on_device(tmp_path / "encoder.onnx", "cuda", 1, {})
 
 
 def test_truncated_graph_with_the_right_checksum(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A truncated ONNX file is named, with a remedy; ONNX Runtime itself prints nothing."""
+    """The error names the truncated file and a remedy; ONNX Runtime itself prints nothing."""
 
     def write_graphs(folder: Path) -> None:
         whole = GREY.encoder_graph().SerializeToString()

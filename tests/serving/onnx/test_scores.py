@@ -19,38 +19,38 @@ from tests.bundles import GREY, TinyModel
 @pytest.mark.parametrize("count", [1, MAX_ROWS + 1])
 def test_scores_are_those_of_the_graph(tiny_models: Path, count: int) -> None:
     """All outputs in order, also when the batch is run in slices."""
-    runtime = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
+    model = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
     images = GREY.random_images(count)
-    scores = runtime.score(images, SCORER_OUTPUTS)
+    scores = model.score(images, SCORER_OUTPUTS)
 
-    assert runtime.has_scores
+    assert model.has_scores
     for name, expected in GREY.score(images).items():
         assert scores[name].shape == (count,)
         np.testing.assert_allclose(scores[name], expected, rtol=1e-5, err_msg=name)
 
 
 def test_scores_alone_run_no_encoder(tiny_models: Path) -> None:
-    """What is not asked for is None."""
-    runtime = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
-    result = run_sync(features(DirectModel(runtime), GREY.random_images(2), ["reconstruction_error"]))
+    """Outputs that are not included are None."""
+    model = OnnxModel.load(load_bundle(tiny_models / "tiny" / "1"))
+    result = run_sync(features(DirectModel(model), GREY.random_images(2), ["reconstruction_error"]))
 
     assert result.reconstruction_error is not None
     assert (result.negative_elbo, result.z, result["digit"].probs) == (None, None, None)
 
 
 def test_a_bundle_without_a_scorer_loads_and_says_what_to_do(tmp_path: Path) -> None:
-    """Bundles of older exports are served; their scores cannot be had."""
+    """Bundles of older exports are served; scores are not available."""
     bundle = TinyModel(has_scorer=False).write(tmp_path / "old")
-    runtime = OnnxModel.load(bundle)
+    model = OnnxModel.load(bundle)
 
     assert bundle.scorer_path is None
     assert [file.name for file in bundle.manifest.files] == [ENCODER_FILE, DECODER_FILE]
-    assert not runtime.has_scores
+    assert not model.has_scores
     message = r"version 1 of model 'old' has no scorer\.onnx, which .* need; export the run again"
     with pytest.raises(BundleError, match=message):
-        runtime.score(GREY.random_images(1), ["negative_elbo"])
+        model.score(GREY.random_images(1), ["negative_elbo"])
     with pytest.raises(BundleError, match=message):
-        run_sync(features(DirectModel(runtime), GREY.random_images(1), ["probs", "negative_elbo"]))
+        run_sync(features(DirectModel(model), GREY.random_images(1), ["probs", "negative_elbo"]))
 
 
 def test_the_manifest_lists_the_scorer_and_a_damaged_one_is_refused(tmp_path: Path) -> None:

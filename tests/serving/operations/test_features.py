@@ -47,7 +47,7 @@ async def test_class_related_features_are_the_default(model: DirectModel) -> Non
 
 
 async def test_all_outputs(model: DirectModel) -> None:
-    """Everything can be asked for, in any order."""
+    """All outputs can be included, in any order."""
     result = await features(model, IMAGES, list(reversed(OUTPUTS)))
     assert_close(result.z, EXPECTED["z_mean"])
     assert_close(result.z_logvar, EXPECTED["z_logvar"])
@@ -57,7 +57,7 @@ async def test_all_outputs(model: DirectModel) -> None:
 
 
 async def test_z_alone(model: DirectModel) -> None:
-    """What is not asked for is None, also in the factors."""
+    """Outputs that are not included are None, also in the factors."""
     result = await features(model, IMAGES, ["z_mean"])
     assert result.z is not None
     assert result["shape"].probs is None
@@ -91,7 +91,7 @@ async def test_reconstruct(model: DirectModel) -> None:
 
 
 async def test_generate(model: DirectModel) -> None:
-    """Images are the decoder's images of the draw, and their classes are those drawn or asked for."""
+    """Images are those of the decoder for the drawn latents, and their classes those drawn or requested."""
     generated = await generate(model, 5, {"shape": "heart"}, seed=42)
     latents = draw(model.manifest, 5, {"shape": 2}, seed=42)
     assert np.abs(generated.images.astype(int) - COLOURED.decode(latents.u, latents.z)).max() <= 1

@@ -1,4 +1,4 @@
-"""Tests of what a repository and its watcher do when versions appear, change and go."""
+"""Tests of a repository and its watcher when versions are added, changed and removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the versions of which a load was tried."""
+    """Return the versions that were attempted to load."""
     tried: list[int] = []
     load = OnnxModel.load
 
@@ -50,7 +50,7 @@ def table(repository: ModelRepository) -> list[tuple[str, int, bool, bool]]:
 
 
 def test_new_version_and_new_model(models: Path, loads: list[int]) -> None:
-    """What is new is loaded once and answers; what is unchanged is not touched; an only model needs no name."""
+    """New versions are loaded once, unchanged ones are not loaded again; an only model needs no name."""
     repository = ModelRepository(models)
     first = repository.loaded()
     repository.refresh()
@@ -72,15 +72,15 @@ def test_new_version_and_new_model(models: Path, loads: list[int]) -> None:
 
 
 def test_a_new_version_is_warmed_before_it_answers(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a version is loaded and warmed, the one before answers, and it does not know of the new one."""
+    """While a version is loaded and warmed up, the previous one is used, and the new one is not listed."""
     repository = ModelRepository(models)
     GREY.write(models / "tiny")
     seen = []
     warm_up = OnnxModel.warm_up
 
-    def spy(runtime: OnnxModel) -> None:
-        warm_up(runtime)
-        seen.append((runtime.version, repository.get().version, table(repository)))
+    def spy(model: OnnxModel) -> None:
+        warm_up(model)
+        seen.append((model.version, repository.get().version, table(repository)))
 
     monkeypatch.setattr(OnnxModel, "warm_up", spy)
     repository.refresh()
@@ -89,7 +89,7 @@ def test_a_new_version_is_warmed_before_it_answers(models: Path, monkeypatch: py
 
 
 def test_the_old_version_ends_with_the_last_request(models: Path) -> None:
-    """The replaced runtime lives as long as somebody holds it, and no longer."""
+    """A replaced model is freed with its last user."""
     repository = ModelRepository(models)
     held = repository.get()
     gone = weakref.ref(held)
@@ -108,7 +108,7 @@ def test_a_broken_new_version_is_refused(
     loads: list[int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is tried once, logged once, listed with its reason, and the old one goes on; once mended, it answers."""
+    """It is tried once, logged once and listed with its reason; the old one is used until the files are repaired."""
     repository = ModelRepository(models)
     folder = GREY.write(models / "tiny").folder
     good = models / ".good"
@@ -132,7 +132,7 @@ def test_a_broken_new_version_is_refused(
 
 
 def test_a_loaded_version_outlives_its_files(models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """When the only version is overwritten with garbage, what is loaded goes on; good files replace it."""
+    """If the only version is overwritten with garbage, the loaded model stays in use until the files are repaired."""
     repository = ModelRepository(models)
     before = repository.get()
     folder = models / "tiny" / "1"
@@ -152,7 +152,7 @@ def test_a_loaded_version_outlives_its_files(models: Path, caplog: pytest.LogCap
 
 
 def test_deleted_versions_and_models_disappear(two_models: Path, tmp_path: Path) -> None:
-    """A deleted newest version is followed by the one before; without any model, a caller is told what to do."""
+    """After the newest version is deleted, the previous one is used; without any model, the error has a remedy."""
     models = tmp_path / "models"
     shutil.copytree(two_models, models)
     repository = ModelRepository(models)
@@ -172,7 +172,7 @@ def test_deleted_versions_and_models_disappear(two_models: Path, tmp_path: Path)
 
 
 def test_a_folder_that_vanishes_changes_nothing(models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A models folder that cannot be read for a while (a network file system) is complained of once."""
+    """A models folder that is not readable for a while (a network file system) is logged once."""
     repository = ModelRepository(models)
     models.rename(models.with_name("away"))
     repository.refresh()
@@ -186,7 +186,7 @@ def test_a_folder_that_vanishes_changes_nothing(models: Path, caplog: pytest.Log
 
 
 def test_older_versions_stay_loaded_up_to_a_limit(models: Path) -> None:
-    """Of the older versions only the last used ones stay loaded."""
+    """Of the older versions only the most recently used ones stay loaded."""
     for _ in range(CAPACITY + 1):
         GREY.write(models / "tiny")
     repository = ModelRepository(models)
@@ -194,7 +194,7 @@ def test_older_versions_stay_loaded_up_to_a_limit(models: Path) -> None:
     assert all(repository.loaded("tiny", number) is None for number in older)
     for number in older[:-1]:
         repository.get("tiny", number)
-    assert repository.loaded("tiny", 1) is not None  # Used again: now 2 is the one that was not for longest.
+    assert repository.loaded("tiny", 1) is not None  # Used again: now 2 is the least recently used.
     repository.get("tiny", older[-1])
     assert [repository.loaded("tiny", number) is not None for number in older] == [True, False, True]
     GREY.write(models / "tiny")
@@ -206,12 +206,12 @@ def test_older_versions_stay_loaded_up_to_a_limit(models: Path) -> None:
 
 
 def test_a_graph_that_fails_when_it_is_run(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version that can be loaded and not be run is found out by the warm-up and refused."""
+    """A version that can be loaded but not run is detected by the warm-up and refused."""
     repository = ModelRepository(models)
     GREY.write(models / "tiny")
 
-    def fail(runtime: OnnxModel) -> None:
-        raise BundleError(f"version {runtime.version} fails when it is run")
+    def fail(model: OnnxModel) -> None:
+        raise BundleError(f"version {model.version} fails when it is run")
 
     monkeypatch.setattr(OnnxModel, "warm_up", fail)
     repository.refresh()
@@ -220,7 +220,7 @@ def test_a_graph_that_fails_when_it_is_run(models: Path, monkeypatch: pytest.Mon
 
 
 def test_watcher_polls(models: Path) -> None:
-    """With a period, new versions answer without a word; another thread than the caller's loads them."""
+    """With a period, new versions are loaded in the background."""
     repository = ModelRepository(models)
     with RepositoryWatcher(repository, 0.01):
         GREY.write(models / "tiny")
@@ -228,10 +228,10 @@ def test_watcher_polls(models: Path) -> None:
     wait_until(lambda: "partedvae-watcher" not in [thread.name for thread in threading.enumerate()])
 
 
-def test_watcher_looks_when_told(
+def test_watcher_refreshes_on_request(
     models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without a period, it looks when it is told to; a defect while looking does not end it."""
+    """Without a period it refreshes on request; an unexpected exception does not end its thread."""
     repository = ModelRepository(models)
     refresh = repository.refresh
     looked: list[str] = []
@@ -239,7 +239,7 @@ def test_watcher_looks_when_told(
     def spy() -> None:
         looked.append(threading.current_thread().name)
         if len(looked) == 1:
-            raise RuntimeError("a defect")
+            raise RuntimeError("a bug")
         refresh()
 
     monkeypatch.setattr(repository, "refresh", spy)

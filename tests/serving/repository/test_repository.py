@@ -69,7 +69,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("break_it", "message"), FAULTS)
 def test_broken_newest_version(tmp_path: Path, break_it: Callable[[Path], None], message: str) -> None:
-    """A broken newest version is refused with its reason, and the next older one answers."""
+    """A broken newest version is refused with its reason, and the next older one is used."""
     GREY.write(tmp_path / "tiny")
     break_it(GREY.write(tmp_path / "tiny").folder)
     repository = ModelRepository(tmp_path)
@@ -84,7 +84,7 @@ def test_broken_newest_version(tmp_path: Path, break_it: Callable[[Path], None],
 
 @pytest.mark.parametrize(("break_it", "message"), FAULTS)
 def test_only_version_is_broken(tmp_path: Path, break_it: Callable[[Path], None], message: str) -> None:
-    """When nothing works, the reason is told at the start."""
+    """If no model works, the constructor raises with the reasons."""
     break_it(GREY.write(tmp_path / "tiny").folder)
     with pytest.raises(BundleError, match=f"no model in .* works: .*{message}"):
         ModelRepository(tmp_path)
@@ -93,7 +93,7 @@ def test_only_version_is_broken(tmp_path: Path, break_it: Callable[[Path], None]
 
 
 def test_one_broken_model_among_others(tmp_path: Path) -> None:
-    """A model without a working version is known, and the others answer."""
+    """A model without a working version is listed, and the others can be used."""
     GREY.write(tmp_path / "good")
     wrong_checksum(GREY.write(tmp_path / "bad").folder)
     repository = ModelRepository(tmp_path)
@@ -103,7 +103,7 @@ def test_one_broken_model_among_others(tmp_path: Path) -> None:
 
 
 def test_names_and_versions(two_models: Path) -> None:
-    """Models are found by name and version; 0 is the newest; an older one is loaded once, when it is asked for."""
+    """Models are found by name and version; 0 is the newest; an older one is loaded once, on first use."""
     repository = ModelRepository(two_models)
     assert [(s.name, s.version, s.is_default) for s in repository.statuses()] == [
         ("shapes", 1, True),
@@ -128,15 +128,15 @@ def test_the_only_model_needs_no_name(tiny_models: Path) -> None:
 
 
 def test_many_threads_load_once(two_models: Path) -> None:
-    """Callers that ask at the same time for a version that is not loaded get the same runtime."""
+    """Concurrent callers of a version that is not loaded get the same model."""
     repository = ModelRepository(two_models)
     with ThreadPoolExecutor(8) as executor:
-        runtimes = list(executor.map(lambda _: repository.get("tiny", 1), range(32)))
-    assert len(set(map(id, runtimes))) == 1
+        models = list(executor.map(lambda _: repository.get("tiny", 1), range(32)))
+    assert len(set(map(id, models))) == 1
 
 
 def test_other_things_in_the_folder_are_ignored(tmp_path: Path) -> None:
-    """Dot folders, files, folders without versions and staging folders are no models."""
+    """Hidden folders, files, folders without versions and staging folders are ignored."""
     GREY.write(tmp_path / "tiny")
     shutil.copytree(tmp_path / "tiny", tmp_path / ".trash")
     (tmp_path / "notes.txt").write_text("hello")
@@ -147,7 +147,7 @@ def test_other_things_in_the_folder_are_ignored(tmp_path: Path) -> None:
 
 
 def test_no_models(tmp_path: Path) -> None:
-    """A missing folder, an empty one and a model's own folder are told apart, each with a remedy."""
+    """A missing folder, an empty one and the folder of one model have different errors, each with a remedy."""
     with pytest.raises(BundleError, match=r"nowhere is not a folder of models; .*'partedvae export'"):
         ModelRepository(tmp_path / "nowhere")
     with pytest.raises(BundleError, match=r"holds no models; .*'partedvae export'"):
@@ -158,7 +158,7 @@ def test_no_models(tmp_path: Path) -> None:
 
 
 def test_a_missing_device_is_no_broken_bundle(tiny_models: Path) -> None:
-    """Where CUDA was asked for and is not there, nothing is served."""
+    """If CUDA is requested and not available, the constructor raises."""
     with pytest.raises(DeviceError, match="cuda"):
         ModelRepository(tiny_models, "cuda")
 
@@ -192,7 +192,7 @@ def test_load_model_by_version(two_models: Path, tmp_path: Path, caplog: pytest.
 
 
 def test_load_model_of_another_folder(two_models: Path, tmp_path: Path) -> None:
-    """A folder of models, and a path that is no folder, are told apart from a model's folder."""
+    """A folder of models and a path that is not a folder have their own errors."""
     with pytest.raises(BundleError, match=r"holds the models \['shapes', 'tiny'\]; pass the folder of one, .*shapes"):
         load_model(two_models)
     with pytest.raises(BundleError, match="nowhere is not a folder; pass the folder of a model"):
