@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 import pytest
 
@@ -50,26 +49,20 @@ class Caller:
         async def handler_for(first: int) -> ChunkHandler[int, str]:
             return answer
 
-        return ChunkStream(self.requests(), handler_for)
-
-    async def receive(self, stream: ChunkStream[int, str]) -> None:
-        """Write the replies of a stream until it ends."""
-        async with aclosing(stream.replies()) as replies:
-            async for reply in replies:
-                await self.write(reply)
+        return ChunkStream(self.requests(), handler_for, self.write)
 
 
 async def test_in_order() -> None:
     """Answers are written in the order of the requests, though later ones are ready first."""
     caller = Caller(20)
-    await caller.receive(caller.stream(lambda number: 0.02 if number % 3 == 0 else 0.0))
+    await caller.stream(lambda number: 0.02 if number % 3 == 0 else 0.0).run()
     assert caller.written == [f"answer {number}" for number in range(20)]
 
 
 async def test_no_requests() -> None:
     """A stream that ends before it begins has no answers and no error."""
     caller = Caller(0)
-    await caller.receive(caller.stream())
+    await caller.stream().run()
     assert caller.written == []
 
 
@@ -77,7 +70,7 @@ async def test_a_slow_reader() -> None:
     """While answers cannot be written, no more than a few requests are read."""
     caller = Caller(100)
     caller.reads.clear()
-    run = asyncio.create_task(caller.receive(caller.stream()))
+    run = asyncio.create_task(caller.stream().run())
     await eventually(lambda: len(caller.sent) == MAX_PENDING_CHUNKS)
     await asyncio.sleep(0.05)
     assert len(caller.sent) == MAX_PENDING_CHUNKS
@@ -89,7 +82,7 @@ async def test_a_slow_reader() -> None:
 async def test_a_caller_that_vanishes() -> None:
     """What is under way for a stream that is cancelled is cancelled too, and nothing more is read."""
     caller = Caller(100)
-    run = asyncio.create_task(caller.receive(caller.stream(lambda _: 3600)))
+    run = asyncio.create_task(caller.stream(lambda _: 3600).run())
     await eventually(lambda: caller.under_way == MAX_PENDING_CHUNKS)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -113,7 +106,7 @@ async def test_a_request_that_fails() -> None:
         return answer
 
     with pytest.raises(InvalidInputError, match="two is bad"):
-        await caller.receive(ChunkStream(caller.requests(), handler_for))
+        await ChunkStream(caller.requests(), handler_for, caller.write).run()
     assert caller.written == ["answer 0", "answer 1"]
 
 
@@ -125,7 +118,7 @@ async def test_a_first_request_that_fails() -> None:
         raise InvalidInputError(f"nothing begins with {first}")
 
     with pytest.raises(InvalidInputError, match="nothing begins with 0"):
-        await caller.receive(ChunkStream(caller.requests(), handler_for))
+        await ChunkStream(caller.requests(), handler_for, caller.write).run()
     assert caller.written == []
 
 
@@ -144,7 +137,7 @@ async def test_requests_that_cannot_be_read() -> None:
         return answer
 
     with pytest.raises(InvalidInputError, match="no message"):
-        await caller.receive(ChunkStream(requests(), handler_for))
+        await ChunkStream(requests(), handler_for, caller.write).run()
     assert caller.written == ["answer 0"]
 
 
@@ -152,7 +145,7 @@ async def test_stopping() -> None:
     """When the server stops, what was read is answered, and the caller learns how much of its stream that is."""
     caller = Caller(3, ends=False)
     stream = caller.stream(lambda number: 0.02)
-    run = asyncio.create_task(caller.receive(stream))
+    run = asyncio.create_task(stream.run())
     await eventually(lambda: caller.under_way == 3)
     stream.stop()
     with pytest.raises(StoppingError, match="the first 3 requests of the stream have replies; send the rest again"):
@@ -164,7 +157,7 @@ async def test_stopping_at_the_end() -> None:
     """A stream that was read to its end ends well though the server stops meanwhile."""
     caller = Caller(2)
     stream = caller.stream(lambda _: 0.02)
-    run = asyncio.create_task(caller.receive(stream))
+    run = asyncio.create_task(stream.run())
     await eventually(lambda: caller.under_way == 2)
     await asyncio.sleep(0.001)
     stream.stop()
