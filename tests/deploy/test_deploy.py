@@ -1,4 +1,4 @@
-"""Tests of the Dockerfile and the manifests: their options are real, and their numbers agree with each other."""
+"""Tests of the Dockerfile and the manifests: their options exist, and their values agree with each other."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def value_of(instructions: list[tuple[str, str]], word: str) -> str:
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return the server's variables that a stage sets."""
+    """Return the environment variables of the server that a stage sets."""
     return dict(re.findall(r"(PARTEDVAE_\w+)=(\S+)", value_of(stage(name), "ENV")))
 
 
 def printed_config(args: list[str]) -> dict[str, Any]:
-    """Run the image's entry point with a container's arguments and --print-config; return what is in force."""
+    """Run the image's entry point with a container's arguments and --print-config; return the options."""
     program, *command = json.loads(value_of(stage("cpu"), "ENTRYPOINT"))
     assert program == "partedvae"
     result = CliRunner().invoke(main, [*command, *args, "--print-config"], env=environment("cpu"))
@@ -71,12 +71,12 @@ GRACE_PERIODS = {
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "PodDisruptionBudget"])
 def test_manifests_fit_the_schema(kind: str) -> None:
-    """No property that Kubernetes does not know, none of a wrong type."""
+    """The manifests have no unknown properties and no wrong types."""
     kubernetes_validate.validate(documents("kubernetes.yaml")[kind], kubernetes_validate.latest_version(), strict=True)
 
 
 def test_kserves_container_fits_the_schema() -> None:
-    """KServe's own kinds have no schema here; the container inside is Kubernetes' own."""
+    """KServe's resources have no schema here; their container is checked as part of a pod."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -91,7 +91,7 @@ def test_kserves_container_fits_the_schema() -> None:
 
 @pytest.mark.parametrize("where", CONTAINERS)
 def test_arguments_are_options_of_serve(where: str) -> None:
-    """The server takes the container's arguments, and listens where ports and probes say."""
+    """The server accepts the container's arguments, and listens on the address of ports and probes."""
     container = CONTAINERS[where]
     config = printed_config(container["args"])
     assert config["models-dir"] == "/mnt/models"
@@ -108,8 +108,8 @@ def test_arguments_are_options_of_serve(where: str) -> None:
 
 
 @pytest.mark.parametrize("where", CONTAINERS)
-def test_the_server_is_given_time_to_finish(where: str) -> None:
-    """The pod is killed later than the server would end by itself at the latest."""
+def test_termination_grace_period(where: str) -> None:
+    """The pod is killed later than the latest time at which the server exits."""
     container = CONTAINERS[where]
     pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     grace = printed_config(container["args"])["grace-seconds"]
@@ -117,13 +117,13 @@ def test_the_server_is_given_time_to_finish(where: str) -> None:
 
 
 def test_workers_have_processors_of_their_own() -> None:
-    """No more workers than processors, in both manifests."""
+    """Both manifests have one worker per CPU."""
     for container in CONTAINERS.values():
         assert printed_config(container["args"])["workers"] == int(container["resources"]["limits"]["cpu"])
 
 
 def test_selectors_agree() -> None:
-    """The service and the budget find the deployment's pods, and the service's ports are the container's."""
+    """Service and budget select the deployment's pods, and the service's ports are those of the container."""
     kinds = documents("kubernetes.yaml")
     labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert kinds["Service"]["spec"]["selector"] == labels
@@ -133,7 +133,7 @@ def test_selectors_agree() -> None:
 
 
 def test_kserve_finds_the_runtime() -> None:
-    """The inference service names the runtime, its format and its protocol."""
+    """The InferenceService names the runtime, its format and its protocol."""
     model = PREDICTOR["model"]
     assert model["runtime"] == documents("kserve.yaml")["ServingRuntime"]["metadata"]["name"]
     assert model["protocolVersion"] in RUNTIME["protocolVersions"]
@@ -142,7 +142,7 @@ def test_kserve_finds_the_runtime() -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_images(name: str) -> None:
-    """Both images run as somebody without rights, stop by SIGTERM, and set options that exist."""
+    """Both images run as an unprivileged user, stop on SIGTERM, and set existing options."""
     instructions = stage(name)
     assert int(value_of(instructions, "USER")) == CONTAINERS["kserve"]["securityContext"]["runAsUser"]
     assert value_of(instructions, "STOPSIGNAL") == "SIGTERM"
@@ -154,7 +154,7 @@ def test_images(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_health_checks(name: str) -> None:
-    """The image asks its own server by a command that exists, and waits longer than the command does."""
+    """The health check of the image is an existing command, with a timeout longer than its own."""
     check = value_of(stage(name), "HEALTHCHECK")
     options, _, command = check.partition("CMD ")
     program, *arguments = json.loads(command)
@@ -168,7 +168,7 @@ def test_health_checks(name: str) -> None:
 
 
 def test_the_build_finds_its_files() -> None:
-    """What the Dockerfile copies exists and is not ignored, and nothing else goes into the context."""
+    """The files that the Dockerfile copies exist, and only they are in the build context."""
     copied = [source for word, rest in stage("source") if word == "COPY" for source in rest.split()[:-1]]
     assert all((ROOT / source).exists() for source in copied)
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
@@ -180,7 +180,7 @@ def test_the_build_finds_its_files() -> None:
 
 
 def test_hadolint_finds_nothing() -> None:
-    """The Dockerfile follows the rules of its linter."""
+    """Hadolint reports no problems in the Dockerfile."""
     program = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([program, "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
