@@ -1,4 +1,4 @@
-"""A real server in a process of its own: started, waited for, ended with SIGTERM."""
+"""Runs a real server in its own process: starts it, waits until it is ready, stops it with SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 SERVE = ("-m", "partedvae", "serve")
 PATIENCE = 60.0
-"""Seconds after which something that should happen is given up."""
+"""Timeout in seconds of everything that tests wait for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerProcess:
-    """A server that answers."""
+    """A running server."""
 
     process: subprocess.Popen[str]
     address: str
@@ -36,13 +36,13 @@ class ServerProcess:
 def running_server(
     models_dir: Path, *options: str, program: Sequence[str] = SERVE, must_end_well: bool = True
 ) -> Iterator[ServerProcess]:
-    """Start `partedvae serve` on a free port of the loopback interface; leave no process behind.
+    """Run `partedvae serve` on a free port of the loopback interface within the block.
 
     Args:
-        models_dir: the folder of models.
-        options: more options of the command.
-        program: arguments of Python that start the command.
-        must_end_well: whether an exit code other than 0 is an error.
+        models_dir: folder of models.
+        options: further options of the command.
+        program: arguments of Python that run the command.
+        must_end_well: whether to assert that the exit code is 0.
     """
     with tempfile.TemporaryDirectory() as folder:
         log_file = Path(folder) / "stderr"
@@ -69,7 +69,7 @@ def running_server(
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is true; fail when it takes unreasonably long."""
+    """Wait until a condition is true; fail after `PATIENCE` seconds."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "waited too long"

@@ -1,4 +1,4 @@
-"""Reads a server's metrics as Prometheus would."""
+"""Scrapes the metrics of a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.processes import ServerProcess
 
 METRICS = ("--metrics-address", "127.0.0.1:0")
-"""Options of a server that is to be scraped."""
+"""Options of a server whose metrics are scraped."""
 
 
 def scrape(address: str) -> dict[str, float]:
@@ -25,12 +25,12 @@ def scrape(address: str) -> dict[str, float]:
 
 
 def metrics_of(server: ServerProcess) -> dict[str, float]:
-    """Return all samples of a server that was started with `METRICS`."""
+    """Return all samples of a server started with `METRICS`."""
     match = re.search(r"metrics on http://(\S+)/metrics", server.log_file.read_text())
     assert match is not None
     return scrape(match[1])
 
 
-def in_hand(server: ServerProcess) -> float:
-    """Return how many calls a server has in hand."""
+def active_calls(server: ServerProcess) -> float:
+    """Return the number of active calls of a server."""
     return metrics_of(server)["partedvae_requests_in_flight{}"]

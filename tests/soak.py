@@ -1,10 +1,10 @@
-"""Serves a mixed load for a long time and judges the end of it: no errors, and no more memory than after a minute.
+"""Soak test: runs a mixed load for a long time, and checks that there are no errors and that memory does not grow.
 
     python -m tests.soak [--seconds 600] [--workers 2]
 
-The load (`LOAD`): features of 1 and of 64 images, classes, new images, streams, and a caller whose deadlines are too
-short to be met. Every minute a new version of the model takes over and an old one is deleted; of one answer in fifty
-the numbers are checked against the version that it names. Exits with 1 when something is not as it should be.
+The load (`LOAD`) consists of features of 1 and of 64 images, classification, generation, streams, and a client whose
+deadlines are too short. Every minute a new version of the model is added and an old one is deleted. The numbers of one
+reply in fifty are checked against the version that it names. Exits with 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from tests.serving.faults.support import assert_features, images_message
 
 SWAP_SECONDS = 60.0
 FIRST_SWAP_SECONDS = 20.0
-"""Before the first look at the memory, which then holds what a change of versions takes."""
+"""Before the first measurement of memory, so that it includes the memory of a version change."""
 VERSIONS_KEPT = 2
 CHECKED = 50
-"""One answer in so many has its numbers checked."""
+"""The numbers of one reply in `CHECKED` are checked."""
 MAX_GROWTH = 0.05
 WINDOW = 10
-"""Seconds over which the memory is taken: the median, since it moves with each request."""
+"""Seconds over which the median of the memory is taken, because it varies with each request."""
 STREAM_CHUNKS = 20
 SHORT_DEADLINE = 0.005
-"""Seconds; met by some, missed by most when there is much to do."""
+"""Seconds; under load most calls exceed it."""
 PAUSE = 0.05
-"""Seconds between such calls, or they would be most of the load."""
+"""Seconds between calls with a short deadline, which would otherwise be most of the load."""
 SEEDS = 20
-"""Batches of images of each size: making them anew for each call would take more than to serve them."""
+"""Number of different batches per size; creating a batch for each call would cost more than serving it."""
 
 
 class Models:
-    """A folder with one model whose versions have weights of their own."""
+    """A folder with one model whose versions have different weights."""
 
     def __init__(self, folder: Path) -> None:
         """Write version 1."""
@@ -58,19 +58,19 @@ class Models:
         self.swap()
 
     def swap(self) -> None:
-        """Write the next version and delete the one that nobody should ask for any more."""
+        """Write the next version and delete the oldest."""
         version = len(self.written) + 1
-        # Known before it is served.
+        # Recorded before it is served.
         self.written[version] = model = replace(GREY, seed=version)
         model.write(self.folder / "tiny")
         rmtree(self.folder / "tiny" / str(version - VERSIONS_KEPT), ignore_errors=True)
 
 
 class Tally:
-    """Counts of all callers."""
+    """Counts of all clients."""
 
     def __init__(self) -> None:
-        """Start at zero."""
+        """Create counts of zero."""
         self._lock = threading.Lock()
         self.calls: Counter[str] = Counter()
         self.images: Counter[str] = Counter()
@@ -78,14 +78,14 @@ class Tally:
         self.errors: Counter[str] = Counter()
 
     def answered(self, kind: str, images: int) -> int:
-        """Count an answer and return how many of its kind there were."""
+        """Count a reply and return the number of replies of its kind."""
         with self._lock:
             self.calls[kind] += 1
             self.images[kind] += images
             return self.calls[kind]
 
     def failed(self, kind: str, reason: str) -> None:
-        """Count an error, or a deadline that was asked for."""
+        """Count an error, or an expected missed deadline."""
         with self._lock:
             if kind == "deadlines" and reason.startswith("DEADLINE_EXCEEDED"):
                 self.missed_deadlines += 1
@@ -94,17 +94,24 @@ class Tally:
 
 
 class Caller:
-    """Asks one kind of thing, one call after the other, over a connection of its own."""
+    """A client that makes calls of one kind, one after the other, on its own connection."""
 
     def __init__(self, kind: str, images: int, models: Models, tally: Tally) -> None:
-        """Take what to ask (a name of `KINDS`), for how many images a call, and where to count."""
+        """Create a client.
+
+        Args:
+            kind: kind of its calls, a key of `KINDS`.
+            images: images per call.
+            models: versions that may reply.
+            tally: where replies and errors are counted.
+        """
         self.kind = kind
         self.images = images
         self.models = models
         self.tally = tally
 
     def run(self, address: str, stopped: threading.Event) -> None:
-        """Ask until told to stop."""
+        """Make calls until `stopped` is set."""
         with grpc.insecure_channel(address) as channel:
             stub = PartedVAEServiceStub(channel)
             seed = 0
@@ -114,7 +121,7 @@ class Caller:
                     KINDS[self.kind](self, stub, seed)
                 except grpc.RpcError as error:
                     self.tally.failed(self.kind, f"{error.code().name} {error.details()}")
-                except (AssertionError, ValueError) as error:  # Wrong numbers; too few or too many answers.
+                except (AssertionError, ValueError) as error:  # Wrong numbers, or a wrong number of replies.
                     self.tally.failed(self.kind, str(error))
 
     def features(self, stub: PartedVAEServiceStub, seed: int) -> None:
@@ -128,12 +135,12 @@ class Caller:
 
     def classify(self, stub: PartedVAEServiceStub, seed: int) -> None:
         reply = stub.Classify(pb.ClassifyRequest(images=_images(self.images, seed)))
-        assert len(reply.factors[0].class_indices) == self.images, "another number of classes than of images"
+        assert len(reply.factors[0].class_indices) == self.images, "the number of classes is not the number of images"
         self.tally.answered(self.kind, self.images)
 
     def generate(self, stub: PartedVAEServiceStub, seed: int) -> None:
         reply = stub.Generate(pb.GenerateRequest(count=self.images, seed=seed, format=pb.IMAGE_FORMAT_PNG))
-        assert len(reply.images.encoded.items) == self.images, "another number of images than asked for"
+        assert len(reply.images.encoded.items) == self.images, "the number of images is not the requested one"
         self.tally.answered(self.kind, self.images)
 
     def deadlines(self, stub: PartedVAEServiceStub, seed: int) -> None:
@@ -165,14 +172,14 @@ LOAD = (
     ("stream", 64),
     ("deadlines", 512),
 )
-"""Kind and images a call of each caller."""
+"""Kind and images per call of each client."""
 
 
 _images = cache(images_message)
 
 
 def load(server: ServerProcess, models: Models, tally: Tally, seconds: float) -> list[int]:
-    """Let all callers ask for so long, while versions come and go; return the memory, taken each second."""
+    """Run all clients for some seconds while versions change; return the memory measured every second."""
     stopped = threading.Event()
     callers = [Caller(kind, images, models, tally) for kind, images in LOAD]
     threads = [threading.Thread(target=caller.run, args=(server.address, stopped)) for caller in callers]
@@ -194,17 +201,17 @@ def load(server: ServerProcess, models: Models, tally: Tally, seconds: float) ->
 
 
 def verdict(tally: Tally, memory: list[int], log: str) -> list[str]:
-    """Print what was measured, and return what is wrong with it."""
+    """Print the measurements and return the problems."""
     seconds = len(memory)
     after = min(60, seconds - WINDOW)
     first, last = (statistics.median(part) / 1e6 for part in (memory[after - WINDOW : after], memory[-WINDOW:]))
     for kind in KINDS:
         calls, images = tally.calls[kind] / seconds, tally.images[kind] / seconds
-        click.echo(f"{kind:10} {calls:8,.0f} answers/s {images:9,.0f} images/s")
-    click.echo(f"deadlines missed, as was meant: {tally.missed_deadlines:,}")
+        click.echo(f"{kind:10} {calls:8,.0f} replies/s {images:9,.0f} images/s")
+    click.echo(f"missed deadlines, as intended: {tally.missed_deadlines:,}")
     click.echo(f"memory after {after} s: {first:.1f} MB, at the end: {last:.1f} MB ({last / first - 1:+.1%})")
     problems = [f"{count} times: {error}" for error, count in tally.errors.items()]
-    problems += [f"no answer to {kind}" for kind in KINDS if kind != "deadlines" and not tally.calls[kind]]
+    problems += [f"no reply to {kind}" for kind in KINDS if kind != "deadlines" and not tally.calls[kind]]
     problems += [line for line in log.splitlines() if " ERROR " in line or "Traceback" in line]
     if last > first * (1 + MAX_GROWTH):
         problems.append(f"the memory grew by more than {MAX_GROWTH:.0%}")
@@ -212,10 +219,12 @@ def verdict(tally: Tally, memory: list[int], log: str) -> list[str]:
 
 
 @click.command()
-@click.option("--seconds", type=click.IntRange(min=30), default=600, show_default=True, help="How long.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of the server.")
+@click.option("--seconds", type=click.IntRange(min=30), default=600, show_default=True, help="Duration of the load.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Worker processes of the server."
+)
 def main(seconds: int, workers: int) -> None:
-    """Serve a mixed load for long; end with 1 when there are errors or the memory grows."""
+    """Run a mixed load; exit with 1 if there are errors or memory grows."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder:
         models = Models(Path(folder))

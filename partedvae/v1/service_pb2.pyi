@@ -30,19 +30,19 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     MODEL_STATE_UNSPECIFIED: _ModelState.ValueType  # 0
     """Never sent."""
     MODEL_STATE_READY: _ModelState.ValueType  # 1
-    """It answers."""
+    """The version can be used."""
     MODEL_STATE_BROKEN: _ModelState.ValueType  # 2
-    """It was refused; the reason says why."""
+    """The version was refused; see `reason`."""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
-    """Whether a version of a model can be asked."""
+    """State of a version of a model."""
 
 MODEL_STATE_UNSPECIFIED: ModelState.ValueType  # 0
 """Never sent."""
 MODEL_STATE_READY: ModelState.ValueType  # 1
-"""It answers."""
+"""The version can be used."""
 MODEL_STATE_BROKEN: ModelState.ValueType  # 2
-"""It was refused; the reason says why."""
+"""The version was refused; see `reason`."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 class _FeatureOutput:
@@ -52,7 +52,7 @@ class _FeatureOutput:
 class _FeatureOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeatureOutput.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEATURE_OUTPUT_UNSPECIFIED: _FeatureOutput.ValueType  # 0
-    """Not to be sent."""
+    """Invalid in requests."""
     FEATURE_OUTPUT_PROBS: _FeatureOutput.ValueType  # 1
     """q(c_k | x), float32 [images, classes], for each factor."""
     FEATURE_OUTPUT_U_MEAN: _FeatureOutput.ValueType  # 2
@@ -64,17 +64,17 @@ class _FeatureOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     FEATURE_OUTPUT_Z_LOGVAR: _FeatureOutput.ValueType  # 5
     """Log-variance of q(z | x)."""
     FEATURE_OUTPUT_RECONSTRUCTION_ERROR: _FeatureOutput.ValueType  # 6
-    """The training's error of the reconstruction from the posterior means, summed over pixels, float32 [images]."""
+    """Reconstruction error of the posterior means, as in training, summed over pixels, float32 [images]."""
     FEATURE_OUTPUT_NEGATIVE_ELBO: _FeatureOutput.ValueType  # 7
-    """The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images unlike those of
-    the training, though not for an empty one.
+    """The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images that differ from the training
+    images, but not for an empty image.
     """
 
 class FeatureOutput(_FeatureOutput, metaclass=_FeatureOutputEnumTypeWrapper):
-    """What ExtractFeatures and StreamFeatures can return."""
+    """Outputs of ExtractFeatures and StreamFeatures."""
 
 FEATURE_OUTPUT_UNSPECIFIED: FeatureOutput.ValueType  # 0
-"""Not to be sent."""
+"""Invalid in requests."""
 FEATURE_OUTPUT_PROBS: FeatureOutput.ValueType  # 1
 """q(c_k | x), float32 [images, classes], for each factor."""
 FEATURE_OUTPUT_U_MEAN: FeatureOutput.ValueType  # 2
@@ -86,10 +86,10 @@ FEATURE_OUTPUT_Z_MEAN: FeatureOutput.ValueType  # 4
 FEATURE_OUTPUT_Z_LOGVAR: FeatureOutput.ValueType  # 5
 """Log-variance of q(z | x)."""
 FEATURE_OUTPUT_RECONSTRUCTION_ERROR: FeatureOutput.ValueType  # 6
-"""The training's error of the reconstruction from the posterior means, summed over pixels, float32 [images]."""
+"""Reconstruction error of the posterior means, as in training, summed over pixels, float32 [images]."""
 FEATURE_OUTPUT_NEGATIVE_ELBO: FeatureOutput.ValueType  # 7
-"""The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images unlike those of
-the training, though not for an empty one.
+"""The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images that differ from the training
+images, but not for an empty image.
 """
 Global___FeatureOutput: _TypeAlias = FeatureOutput  # noqa: Y015
 
@@ -104,17 +104,17 @@ class _ImageFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageForm
     IMAGE_FORMAT_PACKED: _ImageFormat.ValueType  # 1
     """Raw uint8 pixels."""
     IMAGE_FORMAT_PNG: _ImageFormat.ValueType  # 2
-    """A PNG file for each image."""
+    """One PNG file per image."""
 
 class ImageFormat(_ImageFormat, metaclass=_ImageFormatEnumTypeWrapper):
-    """How images are returned."""
+    """Format of returned images."""
 
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat.ValueType  # 0
 """The same as PACKED."""
 IMAGE_FORMAT_PACKED: ImageFormat.ValueType  # 1
 """Raw uint8 pixels."""
 IMAGE_FORMAT_PNG: ImageFormat.ValueType  # 2
-"""A PNG file for each image."""
+"""One PNG file per image."""
 Global___ImageFormat: _TypeAlias = ImageFormat  # noqa: Y015
 
 class _TransferLayout:
@@ -126,24 +126,24 @@ class _TransferLayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transf
     TRANSFER_LAYOUT_UNSPECIFIED: _TransferLayout.ValueType  # 0
     """The same as GRID."""
     TRANSFER_LAYOUT_GRID: _TransferLayout.ValueType  # 1
-    """Each content with each style: a row for each content, a column for each style."""
+    """Each content with each style: one row per content, one column per style."""
     TRANSFER_LAYOUT_PAIRS: _TransferLayout.ValueType  # 2
     """The n-th content with the n-th style: one column."""
 
 class TransferLayout(_TransferLayout, metaclass=_TransferLayoutEnumTypeWrapper):
-    """How contents and styles meet."""
+    """How contents and styles are combined."""
 
 TRANSFER_LAYOUT_UNSPECIFIED: TransferLayout.ValueType  # 0
 """The same as GRID."""
 TRANSFER_LAYOUT_GRID: TransferLayout.ValueType  # 1
-"""Each content with each style: a row for each content, a column for each style."""
+"""Each content with each style: one row per content, one column per style."""
 TRANSFER_LAYOUT_PAIRS: TransferLayout.ValueType  # 2
 """The n-th content with the n-th style: one column."""
 Global___TransferLayout: _TypeAlias = TransferLayout  # noqa: Y015
 
 @_typing.final
 class ModelSelector(_message.Message):
-    """Chooses a model. An empty name means the only model of the server; version 0 means the newest."""
+    """Selects a model. An empty name selects the only model of the server; version 0 selects the newest version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,7 +169,7 @@ Global___ModelSelector: _TypeAlias = ModelSelector  # noqa: Y015
 
 @_typing.final
 class ModelVersion(_message.Message):
-    """The model that answered."""
+    """Name and version of the model that was used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -195,7 +195,7 @@ Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
 
 @_typing.final
 class ModelStatus(_message.Message):
-    """One version of one model."""
+    """State of one version of a model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -204,14 +204,14 @@ class ModelStatus(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     state: Global___ModelState.ValueType
-    """Whether it answers."""
+    """State of the version."""
     reason: _builtins.str
-    """Why it is broken; empty otherwise."""
+    """Reason why it is broken; empty otherwise."""
     is_default: _builtins.bool
-    """Whether a selector without version means this one."""
+    """Whether this is the version of a selector without a version."""
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """Which."""
+        """Name and version."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ Global___ModelStatus: _TypeAlias = ModelStatus  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
-    """Asks for all models."""
+    """Request of ListModels."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,7 +255,7 @@ class ListModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]:
-        """The versions."""
+        """Versions of the models."""
 
     def __init__(
         self,
@@ -272,14 +272,14 @@ Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):
-    """Asks for one model."""
+    """Request of GetModel."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model."""
+        """The model."""
 
     def __init__(
         self,
@@ -296,7 +296,7 @@ Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
 
 @_typing.final
 class GetModelResponse(_message.Message):
-    """What is known of one model."""
+    """Description of one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -307,14 +307,14 @@ class GetModelResponse(_message.Message):
     execution_provider: _builtins.str
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
     has_scores: _builtins.bool
-    """Whether RECONSTRUCTION_ERROR and NEGATIVE_ELBO can be asked for; a bundle of an older export has no graph for them."""
+    """Whether RECONSTRUCTION_ERROR and NEGATIVE_ELBO are available; bundles of older exports have no graph for them."""
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """Which model."""
+        """Name and version of the model."""
 
     @_builtins.property
     def manifest(self) -> _manifest_pb2.Manifest:
-        """What export wrote."""
+        """Manifest of its bundle."""
 
     def __init__(
         self,
@@ -334,7 +334,7 @@ Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
 @_typing.final
 class ExtractFeaturesRequest(_message.Message):
-    """Asks for features."""
+    """Request of ExtractFeatures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -343,15 +343,15 @@ class ExtractFeaturesRequest(_message.Message):
     INCLUDE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model."""
+        """The model."""
 
     @_builtins.property
     def images(self) -> _tensors_pb2.Images:
-        """The images; any size, grey or RGB: they are converted to the model's."""
+        """The images, of any size, grey or RGB; they are converted to the model's size and channels."""
 
     @_builtins.property
     def include(self) -> _containers.RepeatedScalarFieldContainer[Global___FeatureOutput.ValueType]:
-        """What to return; empty means PROBS and U_MEAN, the class-related part."""
+        """Outputs to return; the default is PROBS and U_MEAN, the class-related ones."""
 
     def __init__(
         self,
@@ -370,7 +370,7 @@ Global___ExtractFeaturesRequest: _TypeAlias = ExtractFeaturesRequest  # noqa: Y0
 
 @_typing.final
 class ExtractFeaturesResponse(_message.Message):
-    """The features of each image, in the request's order. What was not asked for is absent."""
+    """The features of each image, in the order of the request. Outputs that were not requested are absent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -382,11 +382,11 @@ class ExtractFeaturesResponse(_message.Message):
     NEGATIVE_ELBO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """The model that answered."""
+        """Name and version of the model that was used."""
 
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactorFeatures]:
-        """One entry a factor, in the manifest's order."""
+        """One entry per factor, in the order of the manifest."""
 
     @_builtins.property
     def z_mean(self) -> _tensors_pb2.FloatTensor:
@@ -398,7 +398,7 @@ class ExtractFeaturesResponse(_message.Message):
 
     @_builtins.property
     def reconstruction_error(self) -> _tensors_pb2.FloatTensor:
-        """Error of the reconstruction, [images]."""
+        """Reconstruction error, [images]."""
 
     @_builtins.property
     def negative_elbo(self) -> _tensors_pb2.FloatTensor:
@@ -424,7 +424,7 @@ Global___ExtractFeaturesResponse: _TypeAlias = ExtractFeaturesResponse  # noqa: 
 
 @_typing.final
 class StreamFeaturesRequest(_message.Message):
-    """A chunk of images of a stream."""
+    """Request of StreamFeatures: one chunk of images."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -433,11 +433,11 @@ class StreamFeaturesRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model; read from the first request of the stream, empty in the others. All chunks get the same version."""
+        """The model; set it in the first request of the stream only. All chunks use the same version."""
 
     @_builtins.property
     def include(self) -> _containers.RepeatedScalarFieldContainer[Global___FeatureOutput.ValueType]:
-        """What to return, as in ExtractFeaturesRequest; read from the first request of the stream, empty in the others."""
+        """Outputs to return, as in ExtractFeaturesRequest; set them in the first request of the stream only."""
 
     @_builtins.property
     def images(self) -> _tensors_pb2.Images:
@@ -468,11 +468,11 @@ class StreamFeaturesResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> Global___ExtractFeaturesResponse:
-        """Features of the chunk's images that have no error, in order; absent where all have one."""
+        """Features of the images without an error, in order; absent if all images have errors."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageError]:
-        """The chunk's images that cannot be used, in order."""
+        """Images of the chunk that cannot be used, in order."""
 
     def __init__(
         self,
@@ -497,9 +497,9 @@ class ImageError(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Position of the image in its chunk."""
+    """Index of the image in its chunk."""
     reason: _builtins.str
-    """What is wrong with it, and the remedy."""
+    """The problem and the remedy."""
     def __init__(
         self,
         *,
@@ -562,7 +562,7 @@ Global___FactorFeatures: _TypeAlias = FactorFeatures  # noqa: Y015
 
 @_typing.final
 class ClassifyRequest(_message.Message):
-    """Asks for classes."""
+    """Request of Classify."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -570,7 +570,7 @@ class ClassifyRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model."""
+        """The model."""
 
     @_builtins.property
     def images(self) -> _tensors_pb2.Images:
@@ -592,7 +592,7 @@ Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
 
 @_typing.final
 class ClassifyResponse(_message.Message):
-    """The class of each image by each factor."""
+    """The class of each image for each factor."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -600,11 +600,11 @@ class ClassifyResponse(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """The model that answered."""
+        """Name and version of the model that was used."""
 
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactorClasses]:
-        """One entry a factor, in the manifest's order."""
+        """One entry per factor, in the order of the manifest."""
 
     def __init__(
         self,
@@ -622,7 +622,7 @@ Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
 
 @_typing.final
 class FactorClasses(_message.Message):
-    """Classes of a batch of images by one factor."""
+    """Classes of a batch of images for one factor."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -662,7 +662,7 @@ Global___FactorClasses: _TypeAlias = FactorClasses  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
-    """Asks for new images."""
+    """Request of Generate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -692,18 +692,18 @@ class GenerateRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many images, at least one."""
+    """Number of images, at least one."""
     seed: _builtins.int
-    """The same seed gives the same images from the same model. Absent: the server draws one."""
+    """Seed; the same seed gives the same images of the same model. If absent, the server draws one."""
     format: Global___ImageFormat.ValueType
-    """How to return the images."""
+    """Format of the returned images."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model."""
+        """The model."""
 
     @_builtins.property
     def classes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Class name by factor name. A factor that is not named is drawn from its p(c_k)."""
+        """Class name by factor name. Factors that are not named are drawn from their p(c_k)."""
 
     def __init__(
         self,
@@ -738,7 +738,7 @@ class GenerateResponse(_message.Message):
     """The seed that was used."""
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """The model that answered."""
+        """Name and version of the model that was used."""
 
     @_builtins.property
     def images(self) -> _tensors_pb2.Images:
@@ -746,7 +746,7 @@ class GenerateResponse(_message.Message):
 
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactorClasses]:
-        """The class that each image was drawn from, one entry a factor."""
+        """The class from which each image was drawn, one entry per factor."""
 
     def __init__(
         self,
@@ -766,7 +766,7 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
 class ReconstructRequest(_message.Message):
-    """Asks for reconstructions."""
+    """Request of Reconstruct."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -774,10 +774,10 @@ class ReconstructRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     format: Global___ImageFormat.ValueType
-    """How to return the images."""
+    """Format of the returned images."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model."""
+        """The model."""
 
     @_builtins.property
     def images(self) -> _tensors_pb2.Images:
@@ -800,7 +800,7 @@ Global___ReconstructRequest: _TypeAlias = ReconstructRequest  # noqa: Y015
 
 @_typing.final
 class ReconstructResponse(_message.Message):
-    """Reconstructions from the posterior means, in the request's order."""
+    """Reconstructions from the posterior means, in the order of the request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -808,7 +808,7 @@ class ReconstructResponse(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """The model that answered."""
+        """Name and version of the model that was used."""
 
     @_builtins.property
     def images(self) -> _tensors_pb2.Images:
@@ -857,7 +857,7 @@ class ClassChoice(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def classes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """A class of each factor that is named."""
+        """The class of each named factor."""
 
     def __init__(
         self,
@@ -902,12 +902,12 @@ class PriorDraw(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many; 0 means one."""
+    """Number of draws; 0 means one."""
     seed: _builtins.int
-    """The same seed gives the same latents. Absent: the server draws one."""
+    """Seed; the same seed gives the same latents. If absent, the server draws one."""
     @_builtins.property
     def classes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Class name by factor name. A factor that is not named is drawn from its p(c_k)."""
+        """Class name by factor name. Factors that are not named are drawn from their p(c_k)."""
 
     def __init__(
         self,
@@ -928,7 +928,7 @@ Global___PriorDraw: _TypeAlias = PriorDraw  # noqa: Y015
 
 @_typing.final
 class TraverseRequest(_message.Message):
-    """Asks for images along latent dimensions, or along classes."""
+    """Request of Traverse: images along latent dimensions, or along classes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -942,20 +942,20 @@ class TraverseRequest(_message.Message):
     REACH_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     classes_of: _builtins.str
-    """The classes of the factor of this name, or of the only one where it is empty: u_k moves from mode to mode and keeps
-    its distance from the mode's mean, measured in the mode's standard deviations.
+    """The classes of the factor with this name; empty selects the only factor. u_k moves from mode to mode and keeps its
+    distance from the mode's mean, in units of the mode's standard deviations.
     """
     steps: _builtins.int
-    """Columns of z and u, 2 to 64; 0 means 9. Not to be set with classes_of, which has a column for each class."""
+    """Number of columns of z and u, 2 to 64; 0 means 9. Cannot be combined with classes_of, which has one column per class."""
     reach: _builtins.float
-    """The columns go evenly from -reach to +reach standard deviations of the prior, above 0 to 10; 0 means 2.5. Not to be set
-    with classes_of.
+    """The columns are evenly spaced from -reach to +reach standard deviations of the prior, above 0 to 10; 0 means 2.5.
+    Cannot be combined with classes_of.
     """
     format: Global___ImageFormat.ValueType
-    """How to return the images."""
+    """Format of the returned images."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model."""
+        """The model."""
 
     @_builtins.property
     def images(self) -> _tensors_pb2.Images:
@@ -1010,7 +1010,7 @@ class ZDimensions(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Which, counted from 0; empty means all."""
+        """Indices, counted from 0; empty selects all."""
 
     def __init__(
         self,
@@ -1034,10 +1034,10 @@ class UDimensions(_message.Message):
     FACTOR_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     factor: _builtins.str
-    """Name of the factor; empty means the only one."""
+    """Name of the factor; empty selects the only one."""
     @_builtins.property
     def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Which, counted from 0; empty means all."""
+        """Indices, counted from 0; empty selects all."""
 
     def __init__(
         self,
@@ -1055,7 +1055,7 @@ Global___UDimensions: _TypeAlias = UDimensions  # noqa: Y015
 
 @_typing.final
 class TraverseResponse(_message.Message):
-    """Traversals: a row for each base and dimension, bases outermost."""
+    """Traversals: one row per base and dimension, bases outermost."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1066,10 +1066,10 @@ class TraverseResponse(_message.Message):
     BASE_CLASSES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
-    """The seed that was used, where the bases were drawn."""
+    """The seed that was used; present if the bases were drawn."""
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """The model that answered."""
+        """Name and version of the model that was used."""
 
     @_builtins.property
     def grid(self) -> Global___ImageGrid:
@@ -1077,7 +1077,7 @@ class TraverseResponse(_message.Message):
 
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraverseRow]:
-        """What each row of the grid shows."""
+        """Description of each row of the grid."""
 
     @_builtins.property
     def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1085,7 +1085,7 @@ class TraverseResponse(_message.Message):
 
     @_builtins.property
     def base_classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactorClasses]:
-        """The class of each base, one entry a factor."""
+        """The class of each base, one entry per factor."""
 
     def __init__(
         self,
@@ -1117,9 +1117,9 @@ class TraverseRow(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     base: _builtins.int
-    """Position of the base."""
+    """Index of the base."""
     dimension: _builtins.int
-    """The dimension that changes; absent for classes_of."""
+    """The dimension that varies; absent for classes_of."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The value of that dimension in each column; empty for classes_of."""
@@ -1143,7 +1143,7 @@ Global___TraverseRow: _TypeAlias = TraverseRow  # noqa: Y015
 
 @_typing.final
 class ImageGrid(_message.Message):
-    """Images in rows and columns."""
+    """Images arranged in rows and columns."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1175,7 +1175,7 @@ Global___ImageGrid: _TypeAlias = ImageGrid  # noqa: Y015
 
 @_typing.final
 class TransferAttributesRequest(_message.Message):
-    """Asks for images that join the z of some images with the u of others, or of classes."""
+    """Request of TransferAttributes: images that combine the z of some images with the u of others, or of classes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1187,16 +1187,16 @@ class TransferAttributesRequest(_message.Message):
     LAYOUT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     layout: Global___TransferLayout.ValueType
-    """How contents and styles meet."""
+    """How contents and styles are combined."""
     format: Global___ImageFormat.ValueType
-    """How to return the images."""
+    """Format of the returned images."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """Which model."""
+        """The model."""
 
     @_builtins.property
     def content(self) -> _tensors_pb2.Images:
-        """Images that give z (what is the same in every class), and u of the factors that are not transferred."""
+        """Images that provide z (the class-independent part), and u of the factors that are not transferred."""
 
     @_builtins.property
     def style_images(self) -> _tensors_pb2.Images:
@@ -1208,8 +1208,8 @@ class TransferAttributesRequest(_message.Message):
 
     @_builtins.property
     def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the factors to transfer from style_images; empty means all. Not to be set with style_classes, each of which
-        transfers the factors that it names.
+        """Names of the factors to transfer from style_images; empty selects all. Cannot be combined with style_classes, each of
+        which transfers the factors that it names.
         """
 
     def __init__(
@@ -1235,14 +1235,14 @@ Global___TransferAttributesRequest: _TypeAlias = TransferAttributesRequest  # no
 
 @_typing.final
 class ClassChoices(_message.Message):
-    """Some choices of classes."""
+    """A list of class choices."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassChoice]:
-        """One entry a style, at least one."""
+        """One entry per style, at least one."""
 
     def __init__(
         self,
@@ -1259,7 +1259,7 @@ Global___ClassChoices: _TypeAlias = ClassChoices  # noqa: Y015
 
 @_typing.final
 class TransferAttributesResponse(_message.Message):
-    """Images of joined attributes."""
+    """Images with combined attributes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1267,7 +1267,7 @@ class TransferAttributesResponse(_message.Message):
     GRID_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
-        """The model that answered."""
+        """Name and version of the model that was used."""
 
     @_builtins.property
     def grid(self) -> Global___ImageGrid:

@@ -26,14 +26,14 @@ if _version_not_supported:
 
 
 class PartedVAEServiceStub:
-    """Errors, all with a message that names the value and the remedy:
-    - INVALID_ARGUMENT: the request can never succeed as it is.
+    """Status codes. Every message names the value and the remedy.
+    - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
-    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
-    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
-    says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
-    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
+    - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
+    retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
+    - UNAVAILABLE: the server is stopping. Retry; another server may have replaced it.
     """
 
     def __init__(self, channel):
@@ -90,76 +90,76 @@ class PartedVAEServiceStub:
 
 
 class PartedVAEServiceServicer:
-    """Errors, all with a message that names the value and the remedy:
-    - INVALID_ARGUMENT: the request can never succeed as it is.
+    """Status codes. Every message names the value and the remedy.
+    - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
-    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
-    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
-    says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
-    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
+    - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
+    retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
+    - UNAVAILABLE: the server is stopping. Retry; another server may have replaced it.
     """
 
     def ListModels(self, request, context):
-        """The models that this server has, with the state of each.
+        """Lists all models with their states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One model's manifest and where it runs.
+        """Returns the manifest and the execution provider of one model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExtractFeatures(self, request, context):
-        """The class-related features u of each image (and more on request).
+        """Returns the class-related features u of each image, and further outputs on request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamFeatures(self, request_iterator, context):
-        """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
-        on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
-        that image alone.
+        """Returns the features of any number of images, in chunks: the n-th response belongs to the n-th request. Under load the
+        server reads the stream as fast as it computes, whereas ExtractFeatures is rejected. An image file that cannot be used is
+        reported as an error of that image only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Classify(self, request, context):
-        """The class of each image, by every factor.
+        """Returns the class of each image, for every factor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """New images, by class or from p(c).
+        """Returns new images, of given classes or drawn from p(c).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reconstruct(self, request, context):
-        """Images as the model sees them: encoded to (u, z) and decoded again.
+        """Encodes images to (u, z) and decodes them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Traverse(self, request, context):
-        """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper).
+        """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TransferAttributes(self, request, context):
-        """Images with the z of some and the class-related u of others (Figure 5 of the paper).
+        """Returns images with the z of some and the class-related u of others (Figure 5 of the paper).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,14 +222,14 @@ def add_PartedVAEServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PartedVAEService:
-    """Errors, all with a message that names the value and the remedy:
-    - INVALID_ARGUMENT: the request can never succeed as it is.
+    """Status codes. Every message names the value and the remedy.
+    - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
-    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
-    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
-    says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
-    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
+    - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
+    retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
+    - UNAVAILABLE: the server is stopping. Retry; another server may have replaced it.
     """
 
     @staticmethod

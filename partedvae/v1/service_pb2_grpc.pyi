@@ -27,14 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PartedVAEServiceStub:
-    """Errors, all with a message that names the value and the remedy:
-    - INVALID_ARGUMENT: the request can never succeed as it is.
+    """Status codes. Every message names the value and the remedy.
+    - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
-    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
-    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
-      says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
-    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
+    - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
+      retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
+    - UNAVAILABLE: the server is stopping. Retry; another server may have replaced it.
     """
 
     @_typing.overload
@@ -42,71 +42,71 @@ class PartedVAEServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PartedVAEServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListModelsRequest, _service_pb2.ListModelsResponse]
-    """The models that this server has, with the state of each."""
+    """Lists all models with their states."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetModelRequest, _service_pb2.GetModelResponse]
-    """One model's manifest and where it runs."""
+    """Returns the manifest and the execution provider of one model."""
     ExtractFeatures: _grpc.UnaryUnaryMultiCallable[_service_pb2.ExtractFeaturesRequest, _service_pb2.ExtractFeaturesResponse]
-    """The class-related features u of each image (and more on request)."""
+    """Returns the class-related features u of each image, and further outputs on request."""
     StreamFeatures: _grpc.StreamStreamMultiCallable[_service_pb2.StreamFeaturesRequest, _service_pb2.StreamFeaturesResponse]
-    """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
-    on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
-    that image alone.
+    """Returns the features of any number of images, in chunks: the n-th response belongs to the n-th request. Under load the
+    server reads the stream as fast as it computes, whereas ExtractFeatures is rejected. An image file that cannot be used is
+    reported as an error of that image only.
     """
     Classify: _grpc.UnaryUnaryMultiCallable[_service_pb2.ClassifyRequest, _service_pb2.ClassifyResponse]
-    """The class of each image, by every factor."""
+    """Returns the class of each image, for every factor."""
     Generate: _grpc.UnaryUnaryMultiCallable[_service_pb2.GenerateRequest, _service_pb2.GenerateResponse]
-    """New images, by class or from p(c)."""
+    """Returns new images, of given classes or drawn from p(c)."""
     Reconstruct: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReconstructRequest, _service_pb2.ReconstructResponse]
-    """Images as the model sees them: encoded to (u, z) and decoded again."""
+    """Encodes images to (u, z) and decodes them."""
     Traverse: _grpc.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]
-    """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper)."""
+    """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper)."""
     TransferAttributes: _grpc.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]
-    """Images with the z of some and the class-related u of others (Figure 5 of the paper)."""
+    """Returns images with the z of some and the class-related u of others (Figure 5 of the paper)."""
 
 @_typing.type_check_only
 class PartedVAEServiceAsyncStub(PartedVAEServiceStub):
-    """Errors, all with a message that names the value and the remedy:
-    - INVALID_ARGUMENT: the request can never succeed as it is.
+    """Status codes. Every message names the value and the remedy.
+    - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
-    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
-    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
-      says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
-    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
+    - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
+      retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
+    - UNAVAILABLE: the server is stopping. Retry; another server may have replaced it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_service_pb2.ListModelsRequest, _service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The models that this server has, with the state of each."""
+    """Lists all models with their states."""
     GetModel: _aio.UnaryUnaryMultiCallable[_service_pb2.GetModelRequest, _service_pb2.GetModelResponse]  # type: ignore[assignment]
-    """One model's manifest and where it runs."""
+    """Returns the manifest and the execution provider of one model."""
     ExtractFeatures: _aio.UnaryUnaryMultiCallable[_service_pb2.ExtractFeaturesRequest, _service_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
-    """The class-related features u of each image (and more on request)."""
+    """Returns the class-related features u of each image, and further outputs on request."""
     StreamFeatures: _aio.StreamStreamMultiCallable[_service_pb2.StreamFeaturesRequest, _service_pb2.StreamFeaturesResponse]  # type: ignore[assignment]
-    """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
-    on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
-    that image alone.
+    """Returns the features of any number of images, in chunks: the n-th response belongs to the n-th request. Under load the
+    server reads the stream as fast as it computes, whereas ExtractFeatures is rejected. An image file that cannot be used is
+    reported as an error of that image only.
     """
     Classify: _aio.UnaryUnaryMultiCallable[_service_pb2.ClassifyRequest, _service_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """The class of each image, by every factor."""
+    """Returns the class of each image, for every factor."""
     Generate: _aio.UnaryUnaryMultiCallable[_service_pb2.GenerateRequest, _service_pb2.GenerateResponse]  # type: ignore[assignment]
-    """New images, by class or from p(c)."""
+    """Returns new images, of given classes or drawn from p(c)."""
     Reconstruct: _aio.UnaryUnaryMultiCallable[_service_pb2.ReconstructRequest, _service_pb2.ReconstructResponse]  # type: ignore[assignment]
-    """Images as the model sees them: encoded to (u, z) and decoded again."""
+    """Encodes images to (u, z) and decodes them."""
     Traverse: _aio.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]  # type: ignore[assignment]
-    """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper)."""
+    """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper)."""
     TransferAttributes: _aio.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]  # type: ignore[assignment]
-    """Images with the z of some and the class-related u of others (Figure 5 of the paper)."""
+    """Returns images with the z of some and the class-related u of others (Figure 5 of the paper)."""
 
 class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Errors, all with a message that names the value and the remedy:
-    - INVALID_ARGUMENT: the request can never succeed as it is.
+    """Status codes. Every message names the value and the remedy.
+    - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model cannot answer: its bundle is broken, or has no graph for the scores that were asked for.
-    - UNAUTHENTICATED: the server wants a bearer token ("authorization: Bearer …"), and the call has none or a wrong one.
-    - RESOURCE_EXHAUSTED: the server has too much to do, and the call was not begun: the status has a google.rpc.RetryInfo that
-      says when to try again. Without RetryInfo: a message above the server's limit, which no repetition makes smaller.
-    - UNAVAILABLE: the server stops. Try again; another may have taken its place.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
+    - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
+      retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
+    - UNAVAILABLE: the server is stopping. Retry; another server may have replaced it.
     """
 
     @_abc_1.abstractmethod
@@ -115,7 +115,7 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ListModelsResponse, _abc.Awaitable[_service_pb2.ListModelsResponse]]:
-        """The models that this server has, with the state of each."""
+        """Lists all models with their states."""
 
     @_abc_1.abstractmethod
     def GetModel(
@@ -123,7 +123,7 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.GetModelResponse, _abc.Awaitable[_service_pb2.GetModelResponse]]:
-        """One model's manifest and where it runs."""
+        """Returns the manifest and the execution provider of one model."""
 
     @_abc_1.abstractmethod
     def ExtractFeatures(
@@ -131,7 +131,7 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ExtractFeaturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ExtractFeaturesResponse, _abc.Awaitable[_service_pb2.ExtractFeaturesResponse]]:
-        """The class-related features u of each image (and more on request)."""
+        """Returns the class-related features u of each image, and further outputs on request."""
 
     @_abc_1.abstractmethod
     def StreamFeatures(
@@ -139,9 +139,9 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_service_pb2.StreamFeaturesRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.StreamFeaturesResponse], _abc.AsyncIterator[_service_pb2.StreamFeaturesResponse]]:
-        """The features of any number of images, in chunks: the n-th response answers the n-th request. Under load the server reads
-        on only as fast as it computes, where ExtractFeatures would be refused. An image file that cannot be used is an error of
-        that image alone.
+        """Returns the features of any number of images, in chunks: the n-th response belongs to the n-th request. Under load the
+        server reads the stream as fast as it computes, whereas ExtractFeatures is rejected. An image file that cannot be used is
+        reported as an error of that image only.
         """
 
     @_abc_1.abstractmethod
@@ -150,7 +150,7 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ClassifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ClassifyResponse, _abc.Awaitable[_service_pb2.ClassifyResponse]]:
-        """The class of each image, by every factor."""
+        """Returns the class of each image, for every factor."""
 
     @_abc_1.abstractmethod
     def Generate(
@@ -158,7 +158,7 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.GenerateResponse, _abc.Awaitable[_service_pb2.GenerateResponse]]:
-        """New images, by class or from p(c)."""
+        """Returns new images, of given classes or drawn from p(c)."""
 
     @_abc_1.abstractmethod
     def Reconstruct(
@@ -166,7 +166,7 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ReconstructRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ReconstructResponse, _abc.Awaitable[_service_pb2.ReconstructResponse]]:
-        """Images as the model sees them: encoded to (u, z) and decoded again."""
+        """Encodes images to (u, z) and decodes them."""
 
     @_abc_1.abstractmethod
     def Traverse(
@@ -174,7 +174,7 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.TraverseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.TraverseResponse, _abc.Awaitable[_service_pb2.TraverseResponse]]:
-        """Images in which one latent dimension, or one class, changes and all else stays (Figures 4 and 9 of the paper)."""
+        """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper)."""
 
     @_abc_1.abstractmethod
     def TransferAttributes(
@@ -182,6 +182,6 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.TransferAttributesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.TransferAttributesResponse, _abc.Awaitable[_service_pb2.TransferAttributesResponse]]:
-        """Images with the z of some and the class-related u of others (Figure 5 of the paper)."""
+        """Returns images with the z of some and the class-related u of others (Figure 5 of the paper)."""
 
 def add_PartedVAEServiceServicer_to_server(servicer: PartedVAEServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
@@ -118,20 +117,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             return grpc.unary_unary_rpc_method_handler(unary, response_serializer=handler.response_serializer)
 
-        respond_each: Callable[[AsyncIterator[Any], Context], AsyncGenerator[Any, None]] = handler.stream_stream  # type: ignore[assignment]  # of aio
-        assert inspect.isasyncgenfunction(respond_each), f"{method} must stream in both directions"
+        respond_each: Callable[[AsyncIterator[Any], Context], Awaitable[None]] = handler.stream_stream  # type: ignore[assignment]  # of aio
+        assert inspect.iscoroutinefunction(respond_each), f"{method} must read and write its own stream"
 
         async def parse_each(raws: AsyncIterator[bytes], call: _Call) -> AsyncIterator[Any]:
             async for raw in raws:
                 yield call.count_images(parse(raw))
 
-        async def streaming(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            async with (
-                _Call(self, method, context) as call,
-                aclosing(respond_each(parse_each(raws, call), context)) as replies,
-            ):
-                async for reply in replies:
-                    yield reply
+        async def streaming(raws: AsyncIterator[bytes], context: Context) -> None:
+            async with _Call(self, method, context) as call:
+                await respond_each(parse_each(raws, call), context)
 
         return grpc.stream_stream_rpc_method_handler(streaming, response_serializer=handler.response_serializer)
 

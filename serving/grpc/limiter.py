@@ -76,7 +76,7 @@ class CallLimiter:
         await asyncio.sleep(max(0.0, self._last_change + SETTLE_SECONDS - time.monotonic()))
 
     async def release_held(self) -> None:
-        """Send the delayed rejections. Call it once the connections have been told to go elsewhere."""
+        """Send the delayed rejections, once the server has started to shut down its connections."""
         if self._held:
             await asyncio.sleep(SETTLE_SECONDS)
         self._released.set()

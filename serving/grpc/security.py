@@ -7,7 +7,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +176,8 @@ class TokenAuthInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _denial(reason: str) -> grpc.RpcMethodHandler[Any, Any]:
-    async def deny(_requests: Any, context: Any) -> AsyncIterator[Any]:
+    async def deny(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{reason}: {DENIAL}")
-        yield  # Never reached: it makes this a generator, as OpenTelemetry's interceptor requires of a stream.
 
     # A streaming handler can end calls of every kind, and does not wait for the request.
     return grpc.stream_stream_rpc_method_handler(deny)

@@ -127,7 +127,7 @@ def _interceptors(config: ServeConfig, stack: ExitStack) -> Sequence[grpc.aio.Se
     if config.otel:
         from partedvae.serving.grpc.tracing import tracing
 
-        interceptors.append(stack.enter_context(tracing()))
+        interceptors += stack.enter_context(tracing())
     if config.token_file is not None:
         from partedvae.serving.grpc.security import TokenAuthInterceptor, TokenFile
 

@@ -8,8 +8,7 @@ and encoded, and models are loaded, in the thread pool.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, TypeAlias
 
 from partedvae.results import ImageArray
@@ -62,22 +61,20 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         images = await self._shared.reader.read(request.images, model.manifest.image)
         return converters.features_response(model.onnx_model, await features(model, images, include))
 
-    async def StreamFeatures(
+    async def StreamFeatures(  # type: ignore[override]  # the stubs declare generators; gRPC also accepts coroutines
         self, request_iterator: AsyncIterator[pb.StreamFeaturesRequest], context: Context
-    ) -> AsyncGenerator[pb.StreamFeaturesResponse, None]:
-        """Yield the features of the images of each chunk."""
+    ) -> None:
+        """Write the features of the images of each chunk."""
 
         async def handler_for(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
             model = await self._model(first.model, blocking=True)
             include = converters.include_from(first.include)
             return lambda request: self._features_of_chunk(model, include, request, first)
 
-        stream = ChunkStream(aiter(request_iterator), handler_for)
+        stream = ChunkStream(aiter(request_iterator), handler_for, context.write)
         self._streams.add(stream)
         try:
-            async with aclosing(stream.replies()) as replies:
-                async for reply in replies:
-                    yield reply
+            await stream.run()
         finally:
             self._streams.discard(stream)
 

@@ -7,7 +7,7 @@ has been written, so that a client that does not read its replies is stopped by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from partedvae.serving.errors import StoppingError
@@ -29,15 +29,18 @@ class ChunkStream(Generic[Request, Reply]):
         self,
         requests: AsyncIterator[Request],
         handler_for: Callable[[Request], Awaitable[ChunkHandler[Request, Reply]]],
+        write: Callable[[Reply], Awaitable[None]],
     ) -> None:
         """Start to read requests.
 
         Args:
             requests: the requests of the stream.
             handler_for: returns the handler of all requests, given the first one.
+            write: sends a reply to the client.
         """
         self._requests = requests
         self._handler_for = handler_for
+        self._write = write
         self._free = asyncio.Semaphore(MAX_PENDING_CHUNKS)
         self._pending: asyncio.Queue[asyncio.Task[Reply] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Reply]] = set()
@@ -45,8 +48,8 @@ class ChunkStream(Generic[Request, Reply]):
         self._ended = False
         self._reader = asyncio.create_task(self._read())
 
-    async def replies(self) -> AsyncGenerator[Reply, None]:
-        """Yield the reply to each request, in order, until the requests end.
+    async def run(self) -> None:
+        """Write the reply to each request, in order, until the requests end.
 
         Raises:
             StoppingError: `stop` was called; every request that had been read has its reply.
@@ -55,7 +58,7 @@ class ChunkStream(Generic[Request, Reply]):
         written = 0
         try:
             while (task := await self._pending.get()) is not None:
-                yield await task
+                await self._write(await task)
                 written += 1
                 self._free.release()
             if self._stopping and not self._ended:
@@ -69,7 +72,7 @@ class ChunkStream(Generic[Request, Reply]):
             await asyncio.gather(*left, return_exceptions=True)
 
     def stop(self) -> None:
-        """Stop reading; `replies` ends after the reply to the last request that was read."""
+        """Stop reading; `run` ends after the reply to the last request that was read."""
         self._stopping = True
         self._reader.cancel()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 
@@ -11,11 +13,11 @@ from partedvae.serving.errors import ConfigError
 
 
 @contextmanager
-def tracing() -> Iterator[grpc.aio.ServerInterceptor]:
+def tracing() -> Iterator[list[grpc.aio.ServerInterceptor]]:
     """Trace calls within the block, and export the remaining spans at its end.
 
     Yields:
-        The server's outermost interceptor.
+        The server's outermost interceptors.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -38,6 +40,35 @@ def tracing() -> Iterator[grpc.aio.ServerInterceptor]:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     try:
-        yield aio_server_interceptor(tracer_provider=provider)  # type: ignore[no-untyped-call]  # half typed
+        interceptor = aio_server_interceptor(tracer_provider=provider)  # type: ignore[no-untyped-call]  # half typed
+        yield [interceptor, StreamsAsGenerators()]
     finally:
         provider.shutdown()
+
+
+class StreamsAsGenerators(grpc.aio.ServerInterceptor):
+    """Converts streaming handlers that are coroutines to async generators.
+
+    gRPC accepts both; OpenTelemetry's interceptor iterates over the replies, and fails for coroutines.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the handler of the method, converted if necessary."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not inspect.iscoroutinefunction(handler.stream_stream):
+            return handler
+        respond_each: Callable[[Any, Any], Awaitable[None]] = handler.stream_stream
+
+        async def generator(requests: Any, context: Any) -> AsyncIterator[Any]:
+            await respond_each(requests, context)
+            remaining: tuple[Any, ...] = ()  # The handler has written all replies.
+            for reply in remaining:
+                yield reply
+
+        return grpc.stream_stream_rpc_method_handler(
+            generator, handler.request_deserializer, handler.response_serializer
+        )

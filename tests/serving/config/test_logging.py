@@ -1,4 +1,4 @@
-"""Tests of what `partedvae.serving.config.logging` leaves out."""
+"""Tests of the filter of `partedvae.serving.config.logging`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from partedvae.serving.config.serve_config import ServeConfig
 
 @pytest.fixture
 def _root_logger() -> Iterator[None]:
-    """Put the root logger back as it was."""
+    """Restore the root logger."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers = []
@@ -24,8 +24,8 @@ def _root_logger() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_root_logger")
-def test_answers_that_come_too_late_are_no_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    """A complaint of gRPC about a caller that went while its answer was sent leaves no line; other complaints do."""
+def test_late_replies_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """GRPC's errors about clients that disconnected before their reply are not logged; other errors are."""
     configure(ServeConfig(models_dir=Path("models")))
     library = logging.getLogger("grpc._cython.cygrpc")
     library.error("ExecuteBatchError raised in core by servicer method [%s]", "/a/B")

@@ -1,4 +1,4 @@
-"""What the tests of faults share: requests whose answers can be told right from wrong, and load in the background."""
+"""Helpers of the fault tests: requests with known replies, and background load."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from tests.scraping import metrics_of
 
 
 def images_message(count: int, seed: int = 0) -> Images:
-    """Return images of the size of `GREY`."""
+    """Return random images of `GREY`'s size."""
     images = GREY.random_images(count, seed)
     return Images(packed=PackedImages(data=images.tobytes(), shape=images.shape))
 
 
 def features_request(count: int, seed: int = 0) -> pb.ExtractFeaturesRequest:
-    """Ask for the features of some images."""
+    """Return a request for the features of random images."""
     return pb.ExtractFeaturesRequest(images=images_message(count, seed))
 
 
 def assert_features(
     reply: pb.ExtractFeaturesResponse, count: int, seed: int = 0, models: Mapping[int, TinyModel] | None = None
 ) -> None:
-    """Check that a reply is the answer to `features_request` with the same arguments.
+    """Check that a reply belongs to `features_request` with the same arguments.
 
     Args:
-        reply: what came.
-        count: images asked for.
-        seed: of the images.
-        models: the model behind each version; without it, every version is `GREY`.
+        reply: the reply.
+        count: number of images.
+        seed: seed of the images.
+        models: model of each version; None if all versions are `GREY`.
     """
     model = models[reply.model.version] if models else GREY
     expected = model.encode(GREY.random_images(count, seed))
@@ -50,12 +50,12 @@ def assert_features(
 
 
 def resident_bytes(server: ServerProcess) -> float:
-    """Return how much memory a server has, which was started with `tests.scraping.METRICS`."""
+    """Return the memory of a server started with `tests.scraping.METRICS`, in bytes."""
     return metrics_of(server)["process_resident_memory_bytes{}"]
 
 
 def wait_until_still(value: Callable[[], int]) -> None:
-    """Wait until a number has not changed for a second."""
+    """Wait until a value has not changed for a second."""
     seen, since = value(), time.monotonic()
     while time.monotonic() - since < 1:
         time.sleep(0.02)
@@ -64,16 +64,22 @@ def wait_until_still(value: Callable[[], int]) -> None:
 
 
 class Load:
-    """Callers that ask one after the other, without pause, while the block lasts. Each uses a connection of its own."""
+    """Clients that make calls without pause within the block, each on its own connection."""
 
     def __init__(self, address: str, models: Mapping[int, TinyModel] | None = None, callers: int = 4) -> None:
-        """Take where to ask, and what `assert_features` needs."""
+        """Create clients.
+
+        Args:
+            address: HOST:PORT of the server.
+            models: as for `assert_features`.
+            callers: number of clients.
+        """
         self.codes: Counter[str] = Counter()
-        """Answers by status code; "WRONG" are those with the numbers of another request or version."""
+        """Replies by status code; "WRONG" are those with the numbers of another request or version."""
         self.versions: Counter[int] = Counter()
-        """Right answers by the version that gave them."""
+        """Correct replies by version."""
         self.problems: list[str] = []
-        """What the first failures were."""
+        """Descriptions of the first failures."""
         self._address = address
         self._models = models
         self._stopped = threading.Event()
@@ -89,7 +95,7 @@ class Load:
         self.stop()
 
     def stop(self) -> None:
-        """Ask no more and wait for the answers that are still to come."""
+        """Stop making calls, and wait for the active ones."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()

@@ -1,4 +1,4 @@
-"""Faults of callers: deadlines, cancellations, callers that vanish, too many of them, callers that do not read."""
+"""Faulty clients: deadlines, cancellation, lost connections, overload, and clients that do not read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
-from tests.scraping import METRICS, in_hand, metrics_of
+from tests.scraping import METRICS, active_calls, metrics_of
 from tests.serving.faults.support import (
     assert_features,
     features_request,
@@ -34,7 +34,7 @@ QUEUE = 32
 
 @pytest.fixture
 def gated(tiny_models: Path, tmp_path: Path) -> Iterator[ServerProcess]:
-    """Run a server with one session and room for `QUEUE` images, with the gate of `tests.serving.gated_server`."""
+    """Run a server with one session and a queue of `QUEUE` images, using `tests.serving.gated_server`."""
     program = ("-m", "tests.serving.gated_server", str(tmp_path))
     options = ("--threads", "1", "--max-queue-rows", str(QUEUE), *METRICS)
     with running_server(tiny_models, *options, program=program) as server:
@@ -48,26 +48,26 @@ def stub(gated: ServerProcess) -> Iterator[PartedVAEServiceStub]:
 
 
 def test_one_deadline_in_a_batch_of_four(gated: ServerProcess, stub: PartedVAEServiceStub, tmp_path: Path) -> None:
-    """Of four that wait together one runs out of time, and one that runs is cancelled: the three get their own rows."""
+    """One of four queued calls exceeds its deadline, a running one is cancelled; the other three get their own rows."""
     running = stub.ExtractFeatures.future(features_request(LARGE))
     wait_until((tmp_path / "entered").exists)
     patient = [stub.ExtractFeatures.future(features_request(2, seed)) for seed in range(3)]
-    wait_until(lambda: in_hand(gated) == 4)
+    wait_until(lambda: active_calls(gated) == 4)
     with pytest.raises(grpc.RpcError) as caught:
         stub.ExtractFeatures(features_request(2, seed=3), timeout=0.3)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     running.cancel()
-    wait_until(lambda: in_hand(gated) == 3)
+    wait_until(lambda: active_calls(gated) == 3)
     assert not any(call.done() for call in patient)
     (tmp_path / "open").touch()
     for seed, call in enumerate(patient):
         assert_features(call.result(), 2, seed)
-    # The four would have been 8 rows: the one that was late had left before the batch began.
+    # Four calls would have 8 rows: the late one left the queue before the batch started.
     assert metrics_of(gated)['partedvae_batch_rows_sum{graph="encoder",model="tiny"}'] == LARGE + 6
 
 
 def test_two_hundred_against_a_queue_of_32(gated: ServerProcess, stub: PartedVAEServiceStub, tmp_path: Path) -> None:
-    """As many as there is room for are answered; the others are refused at once, and told when to try again."""
+    """As many calls as fit into the queue succeed; the others are rejected immediately, with a retry delay."""
     running = stub.ExtractFeatures.future(features_request(LARGE))
     wait_until((tmp_path / "entered").exists)
     calls = [stub.ExtractFeatures.future(features_request(1, seed)) for seed in range(200)]
@@ -107,17 +107,17 @@ for reply in PartedVAEServiceStub(grpc.insecure_channel(sys.argv[1])).StreamFeat
 
 
 def test_caller_vanishes_mid_stream(gated: ServerProcess, stub: PartedVAEServiceStub, tmp_path: Path) -> None:
-    """A caller that is killed leaves nothing behind, and the others are served."""
+    """The calls of a killed client are removed, and other clients are served."""
     (tmp_path / "open").touch()
     with subprocess.Popen(
         [sys.executable, "-c", VANISHING, gated.address], stdout=subprocess.PIPE, text=True
     ) as caller:
         assert caller.stdout is not None
         assert [caller.stdout.readline() for _ in range(3)] == ["1\n"] * 3
-        assert in_hand(gated) == 1
+        assert active_calls(gated) == 1
         caller.kill()
         caller.wait(PATIENCE)
-    wait_until(lambda: in_hand(gated) == 0)
+    wait_until(lambda: active_calls(gated) == 0)
     assert_features(stub.ExtractFeatures(features_request(3)), 3)
     log = gated.log_file.read_text()
     assert "Traceback" not in log
@@ -125,11 +125,11 @@ def test_caller_vanishes_mid_stream(gated: ServerProcess, stub: PartedVAEService
 
 
 CHUNK, CHUNKS = 2048, 1500
-"""Images of a chunk, and chunks: 150 MB of requests and 160 MB of answers, if all were taken."""
+"""Images per chunk, and chunks: 150 MB of requests and 160 MB of replies in total."""
 
 
 def test_a_caller_that_does_not_read(tiny_models: Path) -> None:
-    """A stream whose answers nobody reads stops being read itself: memory stays bounded, and nothing is lost."""
+    """The server stops reading a stream whose replies are not read: memory stays bounded, and nothing is lost."""
     chunks = [pb.StreamFeaturesRequest(images=images_message(CHUNK, seed)) for seed in range(7)]
     enough = threading.Event()
     sent = 0

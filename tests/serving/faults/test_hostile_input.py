@@ -43,7 +43,7 @@ def image_file(kind: str) -> bytes:
 
 
 def png_bomb(width: int, height: int) -> bytes:
-    """Return a PNG of a few kilobytes whose header promises so many pixels, all of them there."""
+    """Return a PNG of a few kilobytes that really contains a large number of pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -56,7 +56,7 @@ def png_bomb(width: int, height: int) -> bytes:
 
 
 def refusal(channel: grpc.Channel, *files: bytes) -> str:
-    """Send files that must be refused as INVALID_ARGUMENT, and return the reason."""
+    """Send files that must be rejected with INVALID_ARGUMENT, and return the message."""
     request = pb.ExtractFeaturesRequest(images=Images(encoded=EncodedImages(items=files)))
     with pytest.raises(grpc.RpcError) as caught:
         PartedVAEServiceStub(channel).ExtractFeatures(request)
@@ -65,17 +65,17 @@ def refusal(channel: grpc.Channel, *files: bytes) -> str:
 
 
 def test_garbage_in_place_of_an_image(channel: grpc.Channel) -> None:
-    """Eight megabytes of noise are no image."""
+    """Eight megabytes of noise are not an image."""
     assert "image 0: not an image (it starts with" in refusal(channel, GARBAGE)
 
 
 def test_garbage_in_place_of_a_message(channel: grpc.Channel) -> None:
-    """Eight megabytes of noise are no request; the caller is told so rather than INTERNAL."""
+    """Eight megabytes of noise are rejected as a malformed request rather than with INTERNAL."""
     assert send(channel, "ExtractFeatures", GARBAGE).code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_png_bomb(channel: grpc.Channel) -> None:
-    """A small file of 64 million pixels is refused by its header, before anything is decoded."""
+    """A small file with 64 million pixels is rejected by its header, before anything is decoded."""
     bomb = png_bomb(8_000, 8_000)
     assert len(bomb) < 100_000
     reason = refusal(channel, image_file("PNG"), bomb)
@@ -83,7 +83,7 @@ def test_png_bomb(channel: grpc.Channel) -> None:
 
 
 def test_truncated_jpeg(channel: grpc.Channel) -> None:
-    """Half a JPEG is named as damaged, by its place in the batch."""
+    """A truncated JPEG is reported as damaged, with its index in the batch."""
     whole = image_file("JPEG")
     assert "image 1: damaged JPEG file: " in refusal(channel, whole, whole[: len(whole) // 2])
 
@@ -122,7 +122,7 @@ VALID: Sequence[tuple[str, Message]] = [
     (OPEN_INFERENCE + "ModelInfer", infer_request("BYTES", [1], struct.pack("<I", len(FILE)) + FILE)),
 ]
 EXAMPLES, MUTANTS = 200, 50
-"""Ten thousand in all."""
+"""Ten thousand mutations in total."""
 
 Edit = tuple[str, float, int]
 EDITS = ("flip", "set", "insert", "delete", "truncate", "repeat", "swap")
@@ -131,7 +131,7 @@ mutant = st.tuples(st.integers(0, len(VALID) - 1), st.lists(edit, min_size=1, ma
 
 
 def mutate(message: bytes, edits: Sequence[Edit]) -> bytes:
-    """Change some bytes. The place is a fraction of the length; squared, to hit the fields more often than pixels."""
+    """Change some bytes. Positions are fractions of the length, squared to hit fields more often than pixels."""
     data = bytearray(message)
     for kind, where, value in edits:
         at = int(where**2 * len(data))
@@ -154,7 +154,7 @@ def mutate(message: bytes, edits: Sequence[Edit]) -> bytes:
 
 
 ALLOWED = {
-    grpc.StatusCode.OK,  # What was changed was a pixel, or an unknown field.
+    grpc.StatusCode.OK,  # A pixel or an unknown field was changed.
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,  # Scores of a model without a scorer.
@@ -162,7 +162,7 @@ ALLOWED = {
 
 
 def send(channel: grpc.Channel, method: str, data: bytes) -> Any:
-    """Begin a call with raw bytes; the result has `code()` and `details()`, which wait."""
+    """Start a call with raw bytes; `code()` and `details()` of the result wait for its end."""
     caller: Any
     if method == "StreamFeatures":
         caller = channel.stream_stream(SERVICE + method, None, None)
@@ -173,7 +173,7 @@ def send(channel: grpc.Channel, method: str, data: bytes) -> Any:
 
 @pytest.mark.slow
 def test_ten_thousand_mutations(channel: grpc.Channel, server: ServerProcess) -> None:
-    """Whatever is done to a valid request, it is answered or refused: never INTERNAL, never a crash."""
+    """Mutated requests succeed or are rejected; none causes INTERNAL or a crash."""
     codes: Counter[grpc.StatusCode] = Counter()
 
     @settings(
@@ -189,7 +189,7 @@ def test_ten_thousand_mutations(channel: grpc.Channel, server: ServerProcess) ->
         messages = [(VALID[k][0], mutate(VALID[k][1].SerializeToString(), edits)) for k, edits in mutants]
         calls = [send(channel, method, data) for method, data in messages]
         for (method, data), call in zip(messages, calls, strict=True):
-            if method == "StreamFeatures":  # Its status comes after its answers.
+            if method == "StreamFeatures":  # Its status follows its replies.
                 with suppress(grpc.RpcError):
                     list(call)
             code = call.code()

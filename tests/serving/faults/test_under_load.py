@@ -1,4 +1,4 @@
-"""What happens to a server while it is under load: versions that appear, break and go, and the signal to stop."""
+"""Tests of a server under load: versions that are added, broken and deleted, and shutdown."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.serving.faults.support import Load
 pytestmark = pytest.mark.slow
 
 MODELS = {1: GREY, 2: replace(GREY, seed=2), 3: replace(GREY, seed=3), 4: replace(GREY, seed=4)}
-"""Versions with other weights, so that an answer of the wrong one is told."""
+"""Versions with different weights, so that replies of the wrong version are detected."""
 
 
 def states(server: ServerProcess) -> dict[int, tuple[str, str]]:
-    """Return state and reason by version."""
+    """Return state and reason of each version."""
     with grpc.insecure_channel(server.address) as channel:
         reply = PartedVAEServiceStub(channel).ListModels(pb.ListModelsRequest())
     return {status.model.version: (pb.ModelState.Name(status.state), status.reason) for status in reply.models}
 
 
 def test_versions_appear_break_and_go(tmp_path: Path) -> None:
-    """New versions take over, a corrupt one is refused, the newest is deleted: not one request fails or is mixed up."""
+    """New versions appear, a corrupt one is refused, the newest is deleted; no request fails or gets wrong numbers."""
     models, aside = tmp_path / "models", tmp_path / "aside"
     MODELS[1].write(models / "tiny")
     for version in (1, 2, 3, 4):
@@ -44,7 +44,7 @@ def test_versions_appear_break_and_go(tmp_path: Path) -> None:
         wait_until(lambda: load.versions[1] > 10)
         (aside / "tiny" / "2").rename(models / "tiny" / "2")
         wait_until(lambda: load.versions[2] > 10)
-        # Copied file by file where it is served, so that the server sees it unfinished; and damaged.
+        # Copied file by file into the served folder, so that the server sees it incomplete; and damaged.
         (aside / "tiny" / "3" / "decoder.onnx").write_bytes(b"garbage")
         shutil.copytree(aside / "tiny" / "3", models / "tiny" / "3")
         wait_until(lambda: "decoder.onnx is damaged" in states(server).get(3, ("", ""))[1])
@@ -70,7 +70,7 @@ def test_versions_appear_break_and_go(tmp_path: Path) -> None:
 
 
 def test_reload_at_sighup(tmp_path: Path) -> None:
-    """Without polling, a new version is taken up at SIGHUP."""
+    """Without polling, a new version is loaded on SIGHUP."""
     MODELS[1].write(tmp_path / "tiny")
     with running_server(tmp_path, "--poll-seconds", "0") as server:
         MODELS[2].write(tmp_path / "tiny")
@@ -81,7 +81,7 @@ def test_reload_at_sighup(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_loses_no_accepted_request(tiny_models: Path, workers: str) -> None:
-    """Whatever the server took on reaches its caller; what it did not is UNAVAILABLE; the exit code is 0."""
+    """Calls that were admitted succeed, all others get UNAVAILABLE, and the exit code is 0."""
     options = ("--workers", workers, "--log-level", "debug")
     with running_server(tiny_models, *options) as server, Load(server.address, callers=8) as load:
         wait_until(lambda: load.codes["OK"] > 100)

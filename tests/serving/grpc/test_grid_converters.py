@@ -1,4 +1,4 @@
-"""Traverse and TransferAttributes at the wire: what only a caller without our client can send."""
+"""Tests of Traverse and TransferAttributes with raw stubs: requests that our client does not send."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stub(two_model_server: ServerProcess) -> Iterator[PartedVAEServiceStub]:
 
 
 def test_zeros_mean_the_defaults(stub: PartedVAEServiceStub) -> None:
-    """One base, all dimensions, nine columns from -2.5 to 2.5; the model, the classes and the seed are told."""
+    """One base, all dimensions, nine columns from -2.5 to 2.5; the reply has model, classes and seed."""
     reply = stub.Traverse(pb.TraverseRequest(model=MODEL, prior=pb.PriorDraw(), z=Z))
 
     assert (reply.grid.rows, reply.grid.columns) == (5, 9)

@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.grpc.interceptor` on a real server with a service that fails as it is told."""
+"""Tests of `partedvae.serving.grpc.interceptor` with a real server and handlers that raise given errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def call_failing(error: BaseException, timeout: float | None = None) -> grpc.aio.AioRpcError:
-    """Call a method that raises; return what the caller gets."""
+    """Call a method that raises an error; return the error that the client gets."""
 
     async def handler(request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
         if timeout is not None:
@@ -73,7 +73,7 @@ async def call_failing(error: BaseException, timeout: float | None = None) -> gr
     ],
 )
 async def test_domain_errors(caplog: pytest.LogCaptureFixture, error: Exception, code: grpc.StatusCode) -> None:
-    """Domain errors have a status each and keep their message; one debug line tells of the call, no traceback."""
+    """Domain errors keep their message and have their status; the call is logged once, at debug level."""
     caplog.set_level(logging.DEBUG, "partedvae")
     answer = await call_failing(error)
     assert (answer.code(), answer.details()) == (code, str(error))
@@ -83,7 +83,7 @@ async def test_domain_errors(caplog: pytest.LogCaptureFixture, error: Exception,
 
 
 async def test_unknown_errors(caplog: pytest.LogCaptureFixture) -> None:
-    """An unknown exception is logged whole, and the caller learns nothing of it."""
+    """An unexpected exception is logged with its traceback, and the client gets only a fixed message."""
     answer = await call_failing(KeyError("secret"))
     assert (answer.code(), answer.details()) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
     assert "Traceback" in caplog.text
@@ -91,14 +91,14 @@ async def test_unknown_errors(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_long_messages_are_cut() -> None:
-    """A message that repeats a huge value still reaches the caller, shortened to what a header can hold."""
+    """A message with a huge value is cut to a length that fits into a header."""
     answer = await call_failing(InvalidInputError("ä" * 100_000))
     assert answer.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert answer.details() == "ä" * (MAX_DETAILS - 1) + "…"
 
 
 async def test_deadline(caplog: pytest.LogCaptureFixture) -> None:
-    """A call that is cancelled by its deadline is no error of the server."""
+    """A call that exceeds its deadline is not logged as an error."""
     caplog.set_level(logging.DEBUG, "partedvae")
     answer = await call_failing(RuntimeError("never raised"), timeout=0.2)
     assert answer.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -111,7 +111,7 @@ async def serve_and_call(
     max_calls: int = 1024,
     max_message_bytes: int = 64_000_000,
 ) -> Any:
-    """Serve a handler as Generate, with small limits, and run a client against it."""
+    """Serve a handler as Generate with given limits, and run a client against it."""
     interceptor = CallInterceptor(SERVICE, limiter=CallLimiter(max_calls), max_message_bytes=max_message_bytes)
     options = [("grpc.max_receive_message_length", -1)]
     server = grpc.aio.server(interceptors=[interceptor], options=options)
@@ -135,7 +135,7 @@ async def answer(request: pb.GenerateRequest, context: Any) -> pb.GenerateRespon
 
 
 async def send_bytes(channel: grpc.aio.Channel, data: bytes) -> grpc.aio.AioRpcError:
-    """Send bytes as a request; return what comes back, which must be an error."""
+    """Send bytes as a request; return the error that the client gets."""
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Generate")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(data)
@@ -146,8 +146,8 @@ def trailing(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
     return dict(error.trailing_metadata())
 
 
-async def test_overload_tells_when_to_come_back() -> None:
-    """Overload is RESOURCE_EXHAUSTED with google.rpc.RetryInfo, and with what gRPC's own retries obey."""
+async def test_overload_has_a_retry_delay() -> None:
+    """Overload is RESOURCE_EXHAUSTED with google.rpc.RetryInfo and gRPC's retry pushback."""
     error = await call_failing(OverloadedError(40, 32, 0.25))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (error.details() or "").startswith("40 images are already waiting, the limit is 32: try again in 0.25 s")
@@ -160,12 +160,12 @@ async def test_overload_tells_when_to_come_back() -> None:
 
 
 async def test_stopping_is_unavailable() -> None:
-    """What a stopping server does not do any more is for another server."""
+    """Calls to a stopping server get UNAVAILABLE, so that clients retry another server."""
     assert (await call_failing(StoppingError("bye"))).code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_too_many_calls() -> None:
-    """Above the limit of calls in hand a call is refused like any overload; those in hand are answered."""
+    """Above the limit of concurrent calls a call is rejected like other overload; active calls succeed."""
 
     async def client(channel: grpc.aio.Channel) -> None:
         stub = PartedVAEServiceStub(channel)
@@ -191,8 +191,8 @@ async def test_too_many_calls() -> None:
     await serve_and_call(wait, client, max_calls=2)
 
 
-async def test_bytes_that_are_no_message() -> None:
-    """They are the caller's mistake, not INTERNAL as gRPC would have it; the server goes on."""
+async def test_malformed_bytes() -> None:
+    """Bytes that are not a message get INVALID_ARGUMENT instead of gRPC's INTERNAL; later calls succeed."""
 
     async def client(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
         error = await send_bytes(channel, b"\xff" * 8_000_000)
@@ -205,7 +205,7 @@ async def test_bytes_that_are_no_message() -> None:
 
 
 async def test_message_too_large() -> None:
-    """The answer names size, limit and remedy, and keeps gRPC's own retries from sending it again."""
+    """The error names size, limit and remedy, and disables gRPC's built-in retries."""
     error = await serve_and_call(answer, lambda channel: send_bytes(channel, b"\xff" * 1001), max_message_bytes=1000)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.details() == (
@@ -216,7 +216,7 @@ async def test_message_too_large() -> None:
 
 
 async def test_the_debug_line_as_json(caplog: pytest.LogCaptureFixture) -> None:
-    """The line of a request has its fields as members, with the id that the caller gave it, made harmless."""
+    """The JSON line of a call has its fields as members, including the client's request id, cut to the limit."""
 
     async def client(channel: grpc.aio.Channel) -> None:
         metadata = (("x-request-id", "a" * 200),)
@@ -242,7 +242,7 @@ async def test_the_debug_line_as_json(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_exceptions_as_json(caplog: pytest.LogCaptureFixture) -> None:
-    """An exception is a member of one line."""
+    """An exception is a member of the JSON line."""
     try:
         raise KeyError("x")
     except KeyError:

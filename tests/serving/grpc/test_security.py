@@ -1,4 +1,4 @@
-"""Tests of TLS, mutual TLS and tokens, on real servers with certificates that openssl makes."""
+"""Tests of TLS, mutual TLS and tokens, with real servers and certificates made by openssl."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mutual(tiny_models: Path, keys: Path) -> Iterator[ServerProcess]:
-    """Run a server that wants certificates of its clients."""
+    """Run a server that requires client certificates."""
     options = ("--tls-cert", keys / "server.pem", "--tls-key", keys / "server.key", "--tls-client-ca", keys / "ca.pem")
     with running_server(tiny_models, *map(str, options)) as server:
         yield server
@@ -66,7 +66,7 @@ def mutual(tiny_models: Path, keys: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def tokens(tmp_path: Path) -> Path:
-    """Write a file of two tokens."""
+    """Write a file with two tokens."""
     path = tmp_path / "tokens"
     path.write_text("# for the tests\nfirst-token\n\n  second-token  \n")
     return path
@@ -74,7 +74,7 @@ def tokens(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def guarded(tiny_models: Path, tokens: Path) -> Iterator[ServerProcess]:
-    """Run a server that wants tokens."""
+    """Run a server that requires tokens."""
     with running_server(tiny_models, "--token-file", str(tokens)) as server:
         yield server
 
@@ -85,7 +85,7 @@ def ask(
     certificate: tuple[Path, Path] | None = None,
     token: str | None = None,
 ) -> tuple[grpc.StatusCode, str]:
-    """Ask for the models; return status and details."""
+    """Call ListModels; return status code and details."""
     if root is None:
         channel = grpc.insecure_channel(address)
     else:
@@ -101,7 +101,7 @@ def ask(
 
 
 def test_mutual_tls(mutual: ServerProcess, keys: Path) -> None:
-    """Only who trusts the server's authority, and has a certificate of the clients' authority, is served."""
+    """Only clients that trust the server's authority and have a certificate of the clients' authority are served."""
 
     def code(root: str, certificate: str | None) -> grpc.StatusCode:
         files = (keys / f"{certificate}.pem", keys / f"{certificate}.key") if certificate else None
@@ -114,8 +114,8 @@ def test_mutual_tls(mutual: ServerProcess, keys: Path) -> None:
     assert ask(mutual.address)[0] is grpc.StatusCode.UNAVAILABLE
 
 
-def test_certificates_are_renewed(tiny_models: Path, keys: Path, tmp_path: Path) -> None:
-    """New connections get the certificate that is in the files; files that do not fit together change nothing."""
+def test_certificates_are_reloaded(tiny_models: Path, keys: Path, tmp_path: Path) -> None:
+    """New connections get the current certificate; files that do not belong together are ignored."""
     for kind in ("pem", "key"):
         shutil.copy(keys / f"server.{kind}", tmp_path / f"server.{kind}")
     options = ("--tls-cert", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key"))
@@ -124,7 +124,7 @@ def test_certificates_are_renewed(tiny_models: Path, keys: Path, tmp_path: Path)
         assert ask(server.address, old)[0] is grpc.StatusCode.OK
         assert ask(server.address, new)[0] is grpc.StatusCode.UNAVAILABLE
         shutil.copy(keys / "stranger.pem", tmp_path / "server.pem")
-        # Looked at when somebody connects.
+        # Files are checked when a client connects.
         wait_until(
             lambda: (
                 ask(server.address, old)[0] is grpc.StatusCode.OK and "keeping the current certificate" in log(server)
@@ -141,7 +141,7 @@ def log(server: ServerProcess) -> str:
 
 
 def test_tokens(guarded: ServerProcess) -> None:
-    """Whoever sends a token of the file is served, in any spelling of Bearer; others are told what to send."""
+    """Calls with a token of the file succeed, with any case of "Bearer"; the error of others says what to send."""
     for token in ("Bearer first-token", "bearer second-token"):
         assert ask(guarded.address, token=token) == (grpc.StatusCode.OK, "")
     wrong = (UNAUTHENTICATED, f"the token is not one that this server knows: {HOW}")
@@ -159,7 +159,7 @@ def test_tokens(guarded: ServerProcess) -> None:
 
 
 def test_what_needs_a_token(guarded: ServerProcess) -> None:
-    """Health is answered without one, for probes; reflection and streams are not."""
+    """Health checks need no token, for probes; reflection and streams need one."""
     with grpc.insecure_channel(guarded.address) as channel:
         assert HealthStub(channel).Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING
         for call in (
@@ -171,8 +171,8 @@ def test_what_needs_a_token(guarded: ServerProcess) -> None:
             assert caught.value.code() is UNAUTHENTICATED
 
 
-def test_tokens_are_read_again(guarded: ServerProcess, tokens: Path) -> None:
-    """A new file counts within a second or so; an empty or a broken one leaves the old tokens in force."""
+def test_tokens_are_reloaded(guarded: ServerProcess, tokens: Path) -> None:
+    """A changed file is used after a second; an empty or invalid one keeps the previous tokens."""
     new = tokens.with_name("new")
     new.write_text("third-token\n")
     new.replace(tokens)
@@ -199,7 +199,7 @@ def test_tokens_are_read_again(guarded: ServerProcess, tokens: Path) -> None:
     ],
 )
 def test_bad_token_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, message: str) -> None:
-    """A file that cannot be used is refused with what is wrong, and never with what is in it."""
+    """A file that cannot be used is reported with the problem, but without its content."""
     monkeypatch.chdir(tmp_path)
     if content is not None:
         Path("tokens").write_text(content, encoding="utf-8")
@@ -221,7 +221,7 @@ def test_bad_token_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conten
 def test_bad_certificates(
     keys: Path, monkeypatch: pytest.MonkeyPatch, certificate: str, key: str, client_ca: str | None, message: str
 ) -> None:
-    """Files that are no certificates or do not belong together are named; nobody is asked for a password."""
+    """Files that are not certificates or do not belong together are named; there is no password prompt."""
     monkeypatch.chdir(keys)
     Path("empty").write_text("")
     openssl("pkcs8", "-topk8", "-in", "server.key", "-out", "locked.key", "-passout", "pass:secret")
@@ -230,7 +230,7 @@ def test_bad_certificates(
 
 
 def test_a_bad_file_ends_the_command(tiny_models: Path, tmp_path: Path) -> None:
-    """The operator gets the reason without a traceback."""
+    """The command prints the reason without a traceback."""
     token_file = str(tmp_path / "nowhere")
     command = [sys.executable, *SERVE, str(tiny_models), "--address", "127.0.0.1:0", "--token-file", token_file]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -240,7 +240,7 @@ def test_a_bad_file_ends_the_command(tiny_models: Path, tmp_path: Path) -> None:
 
 
 def test_tokens_in_plain_text(tiny_models: Path, tokens: Path) -> None:
-    """Tokens without TLS on an address that others can reach leave a warning; on the loopback they do not."""
+    """Tokens without TLS on a reachable address cause a warning; on the loopback interface they do not."""
     warning = "tokens are sent to 0.0.0.0:0 in plain text"
     with running_server(tiny_models, "--token-file", str(tokens), "--address", "0.0.0.0:0") as server:
         assert warning in log(server)

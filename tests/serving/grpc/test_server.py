@@ -1,4 +1,4 @@
-"""Tests of the server's life: health, reflection, stopping, and callers that do not disturb each other."""
+"""Tests of the running server: health, reflection, shutdown, and independence of clients."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def classify_request(count: int, seed: int = 0) -> pb.ClassifyRequest:
 
 
 def assert_answer(reply: pb.ClassifyResponse, count: int, seed: int = 0) -> None:
-    """Check that an answer is that of `classify_request(count, seed)`."""
+    """Check that a reply belongs to `classify_request(count, seed)`."""
     expected = GREY.encode(GREY.random_images(count, seed))["digit.probs"].argmax(axis=1)
     np.testing.assert_array_equal(reply.factors[0].class_indices, expected)
 
 
 @pytest.mark.parametrize("service", ["", SERVICE, "inference.GRPCInferenceService"])
 def test_health(server: ServerProcess, service: str) -> None:
-    """The server as a whole and its service are healthy, asked once or watched."""
+    """The server as a whole and its services are SERVING, by Check and by Watch."""
     with grpc.insecure_channel(server.address) as channel:
         stub = HealthStub(channel)
         assert stub.Check(HealthCheckRequest(service=service)).status == SERVING
@@ -51,7 +51,7 @@ def test_health(server: ServerProcess, service: str) -> None:
 
 
 def test_health_without_a_model(tmp_path: Path) -> None:
-    """When the last model is deleted the services are not healthy, told by Watch too, until there is one again."""
+    """Without a model the services are NOT_SERVING, by Check and by Watch, until there is one again."""
     GREY.write(tmp_path / "tiny")
     with running_server(tmp_path, "--poll-seconds", "0.1") as server, grpc.insecure_channel(server.address) as channel:
         stub = HealthStub(channel)
@@ -67,7 +67,7 @@ def test_health_without_a_model(tmp_path: Path) -> None:
 
 
 def test_health_of_an_unknown_service(server: ServerProcess) -> None:
-    """As the protocol says: Check answers NOT_FOUND, Watch answers SERVICE_UNKNOWN and stays."""
+    """As the protocol requires, Check gets NOT_FOUND, and Watch reports SERVICE_UNKNOWN and stays open."""
     with grpc.insecure_channel(server.address) as channel:
         stub = HealthStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
@@ -97,8 +97,8 @@ def test_reflection(server: ServerProcess) -> None:
     assert any(b"ExtractFeatures" in proto for proto in described.file_descriptor_response.file_descriptor_proto)
 
 
-def test_idle_watchers_do_not_delay_the_end(tiny_models: Path) -> None:
-    """Watchers are told NOT_SERVING and their streams end; those that left before do not matter."""
+def test_watchers_do_not_delay_shutdown(tiny_models: Path) -> None:
+    """Watch streams get NOT_SERVING and end; cancelled ones have no effect."""
     with running_server(tiny_models) as server, grpc.insecure_channel(server.address) as channel:
         stub = HealthStub(channel)
         watches = [stub.Watch(HealthCheckRequest(service=name)) for name in ("", "", SERVICE, SERVICE)]
@@ -110,8 +110,8 @@ def test_idle_watchers_do_not_delay_the_end(tiny_models: Path) -> None:
             assert [reply.status for reply in watch] == [NOT_SERVING]
 
 
-class TestWhileALargeRequestIsInHand:
-    """A request of `LARGE` images waits at a gate in front of the encoder until the test opens it."""
+class TestDuringALargeRequest:
+    """The encoder blocks requests of `LARGE` images until the test releases them."""
 
     @pytest.fixture
     def gated(self, tiny_models: Path, tmp_path: Path) -> Iterator[ServerProcess]:
@@ -125,7 +125,7 @@ class TestWhileALargeRequestIsInHand:
             yield channel
 
     def test_small_requests_are_answered(self, channel: grpc.Channel, tmp_path: Path) -> None:
-        """The event loop is free: what comes later is answered first, and each caller gets its own answer."""
+        """The event loop is not blocked: later small requests finish first, with their own results."""
         stub = PartedVAEServiceStub(channel)
         large = stub.Classify.future(classify_request(LARGE, seed=1))
         wait_until((tmp_path / "entered").exists)
@@ -136,8 +136,8 @@ class TestWhileALargeRequestIsInHand:
         (tmp_path / "open").touch()
         assert_answer(large.result(), LARGE, seed=1)
 
-    def test_a_deadline_hurts_nobody_else(self, channel: grpc.Channel, tmp_path: Path) -> None:
-        """One caller's deadline and another's cancellation leave a third one's request in hand as it is."""
+    def test_deadline_does_not_affect_others(self, channel: grpc.Channel, tmp_path: Path) -> None:
+        """The deadline of one client and the cancellation of another do not affect a third."""
         stub = PartedVAEServiceStub(channel)
         patient = stub.Classify.future(classify_request(LARGE, seed=1))
         cancelled = stub.Classify.future(classify_request(LARGE, seed=2))
@@ -152,7 +152,7 @@ class TestWhileALargeRequestIsInHand:
 
     @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
     def test_second_signal_ends_it(self, tiny_models: Path, tmp_path: Path, signum: signal.Signals) -> None:
-        """Who does not want to wait for the work in hand sends the signal again."""
+        """A second signal ends the process without waiting for active calls."""
         program = ("-m", "tests.serving.gated_server", str(tmp_path))
         with (
             running_server(tiny_models, program=program, must_end_well=False) as server,
@@ -160,28 +160,28 @@ class TestWhileALargeRequestIsInHand:
         ):
             watch = HealthStub(channel).Watch(HealthCheckRequest())
             assert next(watch).status == SERVING
-            in_hand = PartedVAEServiceStub(channel).Classify.future(classify_request(LARGE))
+            active = PartedVAEServiceStub(channel).Classify.future(classify_request(LARGE))
             wait_until((tmp_path / "entered").exists)
             server.process.send_signal(signum)
             assert [reply.status for reply in watch] == [NOT_SERVING]
             server.process.send_signal(signum)
             assert server.process.wait(PATIENCE) == -signum
-            assert in_hand.exception() is not None
+            assert active.exception() is not None
 
     def test_sigterm_finishes_it(self, gated: ServerProcess, channel: grpc.Channel, tmp_path: Path) -> None:
-        """SIGTERM: health says NOT_SERVING, new work is refused, work in hand is finished, and the exit code is 0."""
+        """After SIGTERM health is NOT_SERVING, new calls are rejected, active calls finish, and the exit code is 0."""
         stub = PartedVAEServiceStub(channel)
         watch = HealthStub(channel).Watch(HealthCheckRequest(service=SERVICE))
         assert next(watch).status == SERVING
-        in_hand = stub.Classify.future(classify_request(LARGE))
+        active = stub.Classify.future(classify_request(LARGE))
         wait_until((tmp_path / "entered").exists)
         gated.process.terminate()
         assert [reply.status for reply in watch] == [NOT_SERVING]
         with grpc.insecure_channel(gated.address) as late, pytest.raises(grpc.RpcError) as caught:
             PartedVAEServiceStub(late).Classify(classify_request(1))
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert not in_hand.done()
+        assert not active.done()
         (tmp_path / "open").touch()
-        assert_answer(in_hand.result(), LARGE)
+        assert_answer(active.result(), LARGE)
         assert gated.process.wait(PATIENCE) == 0
         assert "Traceback" not in gated.log_file.read_text()

@@ -86,7 +86,7 @@ def test_get_model(stub: PartedVAEServiceStub, two_models: Path) -> None:
 
 
 def test_older_version(stub: PartedVAEServiceStub) -> None:
-    """An older version answers when it is named."""
+    """A request can select an older version."""
     selector = pb.ModelSelector(name="tiny", version=1)
     assert stub.GetModel(pb.GetModelRequest(model=selector)).model.version == 1
 
@@ -107,7 +107,7 @@ def test_extract_features(stub: PartedVAEServiceStub) -> None:
 
 
 def test_extract_everything(stub: PartedVAEServiceStub) -> None:
-    """Each output can be asked for."""
+    """All outputs can be requested."""
     images = GREY.random_images(3)
     include = [value for value in pb.FeatureOutput.values() if value]
     reply = stub.ExtractFeatures(pb.ExtractFeaturesRequest(model=TINY, images=packed(images), include=include))
@@ -136,7 +136,7 @@ def test_classify(stub: PartedVAEServiceStub) -> None:
 
 
 def test_generate(stub: PartedVAEServiceStub) -> None:
-    """Images are at the model's size, of the classes asked for; the seed is returned and repeats them."""
+    """Images have the model's size and the requested classes; the returned seed reproduces them."""
     request = pb.GenerateRequest(model=SHAPES, count=4, classes={"shape": "ellipse"})
     reply = stub.Generate(request)
     assert pixels(reply.images).shape == (4, 10, 12, 3)
@@ -151,7 +151,7 @@ def test_generate(stub: PartedVAEServiceStub) -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**64 - 1])
 def test_seeds_at_the_ends(stub: PartedVAEServiceStub, seed: int) -> None:
-    """Seed 0 is a seed and not an absent one."""
+    """Seed 0 differs from an absent seed."""
     first, second = (stub.Generate(pb.GenerateRequest(model=TINY, count=2, seed=seed)) for _ in range(2))
     assert first.seed == seed
     assert first == second
@@ -263,7 +263,7 @@ METHOD_OF = {
 
 @pytest.mark.parametrize(("request_", "code", "message"), BAD.values(), ids=BAD.keys())
 def test_bad_input(stub: PartedVAEServiceStub, request_: Any, code: grpc.StatusCode, message: str) -> None:
-    """Bad input has the right status and a message that names the value and the remedy; the server goes on."""
+    """Invalid requests get the right status and a message with value and remedy; later requests succeed."""
     with pytest.raises(grpc.RpcError) as caught:
         getattr(stub, METHOD_OF[type(request_)])(request_)
     assert caught.value.code() == code
@@ -273,7 +273,7 @@ def test_bad_input(stub: PartedVAEServiceStub, request_: Any, code: grpc.StatusC
 
 @pytest.mark.slow
 def test_reply_that_would_be_too_large(tmp_path: Path) -> None:
-    """Images that would not fit into one message are refused, with the number that would."""
+    """Replies above the message limit are rejected with the number of images that fit."""
     GREY.write(tmp_path / "tiny")
     with running_server(tmp_path, "--max-message-mb", "1", "--max-images", "100000") as server:
         channel = grpc.insecure_channel(server.address)

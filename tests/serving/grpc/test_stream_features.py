@@ -45,7 +45,7 @@ def floats(tensor: FloatTensor) -> np.ndarray:
 def chunks(
     *images: Images, model: pb.ModelSelector = TINY, include: Iterable[int] = ()
 ) -> Iterator[pb.StreamFeaturesRequest]:
-    """Yield a request for each chunk, the first of which says what is wanted."""
+    """Yield one request per chunk; the first has model and outputs."""
     for k, chunk in enumerate(images):
         first = k == 0
         yield pb.StreamFeaturesRequest(
@@ -56,7 +56,7 @@ def chunks(
 
 
 def test_order(stub: PartedVAEServiceStub) -> None:
-    """Chunks of any size are answered in order by the model of the first."""
+    """Chunks of any size get their replies in order, from the model of the first request."""
     batches = [COLOURED.random_images(1 + 17 * k % 100, k) for k in range(30)]
     shapes = pb.ModelSelector(name="shapes")
     include = [pb.FEATURE_OUTPUT_Z_MEAN]
@@ -70,7 +70,7 @@ def test_order(stub: PartedVAEServiceStub) -> None:
 
 
 def test_images_that_cannot_be_used(stub: PartedVAEServiceStub) -> None:
-    """Each is reported by its place in the chunk, and the others of the chunk are answered."""
+    """Each image that cannot be used is reported with its index; the other images of the chunk get their features."""
     requests = chunks(encoded(PNG, b"hello", JPEG, JPEG[:-200], PNG), encoded(b""), encoded(PNG))
     mixed, none, good = stub.StreamFeatures(requests)
     assert [error.index for error in mixed.errors] == [1, 3]
@@ -86,7 +86,7 @@ def test_images_that_cannot_be_used(stub: PartedVAEServiceStub) -> None:
 
 
 def test_an_empty_stream(stub: PartedVAEServiceStub) -> None:
-    """Nothing asked, nothing answered."""
+    """A stream without requests has no replies."""
     assert list(stub.StreamFeatures(iter(()))) == []
 
 
@@ -114,7 +114,7 @@ def test_an_empty_stream(stub: PartedVAEServiceStub) -> None:
 def test_streams_that_cannot_begin(
     stub: PartedVAEServiceStub, requests: list[pb.StreamFeaturesRequest], code: grpc.StatusCode, message: str
 ) -> None:
-    """What is wrong with the first request as a whole ends the stream."""
+    """An invalid first request ends the stream."""
     with pytest.raises(grpc.RpcError) as caught:
         list(stub.StreamFeatures(iter(requests)))
     assert (caught.value.code(), message in (caught.value.details() or "")) == (code, True)
@@ -128,12 +128,12 @@ def test_streams_that_cannot_begin(
     ],
 )
 def test_streams_of_two_minds(stub: PartedVAEServiceStub, second: dict[str, object], message: str) -> None:
-    """A later chunk may repeat what the first asked for, and not ask for something else; the first is answered."""
+    """A later request may repeat model and outputs of the first but not change them; the first gets its reply."""
     images = packed(GREY.random_images(2))
     include = [pb.FEATURE_OUTPUT_PROBS]
     first = pb.StreamFeaturesRequest(model=TINY, include=include, images=images)
     assert len(list(stub.StreamFeatures(iter([first, first])))) == 2
-    replies = stub.StreamFeatures(iter([first, pb.StreamFeaturesRequest(images=images, **second)]))  # type: ignore[arg-type]  # fields by name
+    replies = stub.StreamFeatures(iter([first, pb.StreamFeaturesRequest(images=images, **second)]))  # type: ignore[arg-type]  # keyword arguments
     assert next(replies).features.factors[0].HasField("probs")
     with pytest.raises(grpc.RpcError) as caught:
         next(replies)
@@ -143,7 +143,7 @@ def test_streams_of_two_minds(stub: PartedVAEServiceStub, second: dict[str, obje
 
 @pytest.mark.slow
 def test_streams_wait_where_unary_calls_are_refused(tiny_models: Path, tmp_path: Path) -> None:
-    """With a queue of four images, two long streams side by side get all their answers."""
+    """With a queue of four images, two concurrent long streams get all their replies."""
     with (
         running_server(tiny_models, "--max-queue-rows", "4") as server,
         grpc.insecure_channel(server.address) as channel,
@@ -159,7 +159,7 @@ def test_streams_wait_where_unary_calls_are_refused(tiny_models: Path, tmp_path:
 
 @pytest.mark.slow
 def test_sigterm_mid_stream(tiny_models: Path, tmp_path: Path) -> None:
-    """SIGTERM: chunks in hand are answered, then the stream is told to go elsewhere, and the exit code is 0."""
+    """After SIGTERM the chunks that were read get replies, the stream ends with UNAVAILABLE, and the exit code is 0."""
     program = ("-m", "tests.serving.gated_server", str(tmp_path))
     with running_server(tiny_models, program=program) as server, grpc.insecure_channel(server.address) as channel:
         answered, done = threading.Event(), threading.Event()
@@ -167,7 +167,7 @@ def test_sigterm_mid_stream(tiny_models: Path, tmp_path: Path) -> None:
         def requests() -> Iterator[pb.StreamFeaturesRequest]:
             small, large = chunks(packed(GREY.random_images(2)), packed(GREY.random_images(LARGE)))
             yield small
-            answered.wait(PATIENCE)  # Else both could go in one batch.
+            answered.wait(PATIENCE)  # Otherwise both could share a batch.
             yield large
             done.wait(PATIENCE)  # The stream stays open.
 
@@ -188,7 +188,7 @@ def test_sigterm_mid_stream(tiny_models: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_caller_that_vanishes(tiny_models: Path, tmp_path: Path) -> None:
-    """Its chunks leave the queue: with one session held by it, what comes later is served as soon as that is free."""
+    """The chunks of a cancelled stream leave the queue; later calls run as soon as the only session is free."""
     program = ("-m", "tests.serving.gated_server", str(tmp_path))
     with (
         running_server(tiny_models, "--threads", "1", "--max-queue-rows", "40", program=program) as server,

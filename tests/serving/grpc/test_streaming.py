@@ -1,10 +1,9 @@
-"""Tests of `partedvae.serving.grpc.streaming` with requests that are numbers."""
+"""Tests of `partedvae.serving.grpc.streaming`, with numbers as requests."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 import pytest
 
@@ -13,13 +12,13 @@ from partedvae.serving.grpc.streaming import MAX_PENDING_CHUNKS, ChunkHandler, C
 from tests.serving.gated_batches import eventually
 
 
-class Caller:
-    """Sends numbers and takes answers; can stop doing either."""
+class StreamClient:
+    """A client that sends numbers and receives replies; either can be suspended."""
 
     def __init__(self, count: int, *, ends: bool = True) -> None:
         self.sent: list[int] = []
         self.written: list[str] = []
-        self.under_way = 0
+        self.active = 0
         self.reads = asyncio.Event()
         self.reads.set()
         self._count = count
@@ -37,136 +36,130 @@ class Caller:
         self.written.append(reply)
 
     def stream(self, work: Callable[[int], float] = lambda _: 0.0) -> ChunkStream[int, str]:
-        """Make a stream whose n-th answer takes as many seconds as `work` says."""
+        """Create a stream whose n-th reply takes `work(n)` seconds."""
 
-        async def answer(number: int) -> str:
-            self.under_way += 1
+        async def handle(number: int) -> str:
+            self.active += 1
             try:
                 await asyncio.sleep(work(number))
             finally:
-                self.under_way -= 1
-            return f"answer {number}"
+                self.active -= 1
+            return f"reply {number}"
 
         async def handler_for(first: int) -> ChunkHandler[int, str]:
-            return answer
+            return handle
 
-        return ChunkStream(self.requests(), handler_for)
-
-    async def receive(self, stream: ChunkStream[int, str]) -> None:
-        """Write the replies of a stream until it ends."""
-        async with aclosing(stream.replies()) as replies:
-            async for reply in replies:
-                await self.write(reply)
+        return ChunkStream(self.requests(), handler_for, self.write)
 
 
 async def test_in_order() -> None:
-    """Answers are written in the order of the requests, though later ones are ready first."""
-    caller = Caller(20)
-    await caller.receive(caller.stream(lambda number: 0.02 if number % 3 == 0 else 0.0))
-    assert caller.written == [f"answer {number}" for number in range(20)]
+    """Replies are written in the order of the requests, although later ones are ready first."""
+    client = StreamClient(20)
+    await client.stream(lambda number: 0.02 if number % 3 == 0 else 0.0).run()
+    assert client.written == [f"reply {number}" for number in range(20)]
 
 
 async def test_no_requests() -> None:
-    """A stream that ends before it begins has no answers and no error."""
-    caller = Caller(0)
-    await caller.receive(caller.stream())
-    assert caller.written == []
+    """A stream without requests has no replies and no error."""
+    client = StreamClient(0)
+    await client.stream().run()
+    assert client.written == []
 
 
-async def test_a_slow_reader() -> None:
-    """While answers cannot be written, no more than a few requests are read."""
-    caller = Caller(100)
-    caller.reads.clear()
-    run = asyncio.create_task(caller.receive(caller.stream()))
-    await eventually(lambda: len(caller.sent) == MAX_PENDING_CHUNKS)
+async def test_slow_reader() -> None:
+    """While replies cannot be written, only `MAX_PENDING_CHUNKS` requests are read."""
+    client = StreamClient(100)
+    client.reads.clear()
+    run = asyncio.create_task(client.stream().run())
+    await eventually(lambda: len(client.sent) == MAX_PENDING_CHUNKS)
     await asyncio.sleep(0.05)
-    assert len(caller.sent) == MAX_PENDING_CHUNKS
-    caller.reads.set()
+    assert len(client.sent) == MAX_PENDING_CHUNKS
+    client.reads.set()
     await run
-    assert len(caller.written) == 100
+    assert len(client.written) == 100
 
 
-async def test_a_caller_that_vanishes() -> None:
-    """What is under way for a stream that is cancelled is cancelled too, and nothing more is read."""
-    caller = Caller(100)
-    run = asyncio.create_task(caller.receive(caller.stream(lambda _: 3600)))
-    await eventually(lambda: caller.under_way == MAX_PENDING_CHUNKS)
+async def test_cancelled_stream() -> None:
+    """Cancelling a stream cancels its requests, and nothing more is read."""
+    client = StreamClient(100)
+    run = asyncio.create_task(client.stream(lambda _: 3600).run())
+    await eventually(lambda: client.active == MAX_PENDING_CHUNKS)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert caller.under_way == 0
-    assert len(caller.sent) == MAX_PENDING_CHUNKS
+    assert client.active == 0
+    assert len(client.sent) == MAX_PENDING_CHUNKS
 
 
-async def test_a_request_that_fails() -> None:
-    """The answers before it are written, its error ends the stream, and those after it are given up."""
-    caller = Caller(10)
+async def test_failed_request() -> None:
+    """A failed request ends the stream after the replies to earlier ones; later ones are cancelled."""
+    client = StreamClient(10)
 
-    async def answer(number: int) -> str:
+    async def handle(number: int) -> str:
         if number == 2:
             raise InvalidInputError("two is bad")
         if number > 2:
             await asyncio.Event().wait()
-        return f"answer {number}"
+        return f"reply {number}"
 
     async def handler_for(first: int) -> ChunkHandler[int, str]:
-        return answer
+        return handle
 
     with pytest.raises(InvalidInputError, match="two is bad"):
-        await caller.receive(ChunkStream(caller.requests(), handler_for))
-    assert caller.written == ["answer 0", "answer 1"]
+        await ChunkStream(client.requests(), handler_for, client.write).run()
+    assert client.written == ["reply 0", "reply 1"]
 
 
-async def test_a_first_request_that_fails() -> None:
-    """What the first request asks for may not be there."""
-    caller = Caller(3)
+async def test_failed_first_request() -> None:
+    """An error of the first request ends the stream."""
+    client = StreamClient(3)
 
     async def handler_for(first: int) -> ChunkHandler[int, str]:
         raise InvalidInputError(f"nothing begins with {first}")
 
     with pytest.raises(InvalidInputError, match="nothing begins with 0"):
-        await caller.receive(ChunkStream(caller.requests(), handler_for))
-    assert caller.written == []
+        await ChunkStream(client.requests(), handler_for, client.write).run()
+    assert client.written == []
 
 
-async def test_requests_that_cannot_be_read() -> None:
-    """What reading raises ends the stream after the answers of what was read."""
-    caller = Caller(0)
+async def test_failed_read() -> None:
+    """An error while reading ends the stream after the replies to the requests that were read."""
+    client = StreamClient(0)
 
     async def requests() -> AsyncIterator[int]:
         yield 0
         raise InvalidInputError("no message")
 
     async def handler_for(first: int) -> ChunkHandler[int, str]:
-        async def answer(number: int) -> str:
-            return f"answer {number}"
+        async def handle(number: int) -> str:
+            return f"reply {number}"
 
-        return answer
+        return handle
 
     with pytest.raises(InvalidInputError, match="no message"):
-        await caller.receive(ChunkStream(requests(), handler_for))
-    assert caller.written == ["answer 0"]
+        await ChunkStream(requests(), handler_for, client.write).run()
+    assert client.written == ["reply 0"]
 
 
 async def test_stopping() -> None:
-    """When the server stops, what was read is answered, and the caller learns how much of its stream that is."""
-    caller = Caller(3, ends=False)
-    stream = caller.stream(lambda number: 0.02)
-    run = asyncio.create_task(caller.receive(stream))
-    await eventually(lambda: caller.under_way == 3)
+    """When the server stops, the requests that were read get replies, and the error has their number."""
+    client = StreamClient(3, ends=False)
+    stream = client.stream(lambda number: 0.02)
+    run = asyncio.create_task(stream.run())
+    await eventually(lambda: client.active == 3)
     stream.stop()
     with pytest.raises(StoppingError, match="the first 3 requests of the stream have replies; send the rest again"):
         await run
-    assert len(caller.written) == 3
+    assert len(client.written) == 3
 
 
 async def test_stopping_at_the_end() -> None:
-    """A stream that was read to its end ends well though the server stops meanwhile."""
-    caller = Caller(2)
-    stream = caller.stream(lambda _: 0.02)
-    run = asyncio.create_task(caller.receive(stream))
-    await eventually(lambda: caller.under_way == 2)
+    """A stream that was read to its end succeeds although the server is stopping."""
+    client = StreamClient(2)
+    stream = client.stream(lambda _: 0.02)
+    run = asyncio.create_task(stream.run())
+    await eventually(lambda: client.active == 2)
     await asyncio.sleep(0.001)
     stream.stop()
     await run
-    assert len(caller.written) == 2
+    assert len(client.written) == 2

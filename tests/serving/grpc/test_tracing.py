@@ -1,4 +1,4 @@
-"""Tests of `--otel` with a real server and a collector that writes down what it is sent."""
+"""Tests of `--otel` with a real server and a collector that stores the exported traces."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 class Collector(TraceServiceServicer):
-    """Keeps what it is sent."""
+    """Stores the requests of exporters."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -41,7 +41,7 @@ class Collector(TraceServiceServicer):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """Collect what processes send that are started meanwhile."""
+    """Return a collector; processes started by the test export to it."""
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(1))
     add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]  # half typed
@@ -52,8 +52,19 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     server.stop(None)
 
 
+def spans_of(collector: Collector) -> list[Any]:
+    """Return all exported spans."""
+    return [
+        span
+        for request in collector.requests
+        for part in request.resource_spans
+        for scope in part.scope_spans
+        for span in scope.spans
+    ]
+
+
 def test_calls_are_traced(tiny_models: Path, collector: Collector) -> None:
-    """A span a call, with method and status, that goes on the caller's trace; all are sent before the server ends."""
+    """One span per call, with method and status, in the client's trace; all are exported before the server ends."""
     trace = "0af7651916cd43dd8448eb211c80319c"
     with running_server(tiny_models, "--otel") as server:
         with grpc.insecure_channel(server.address) as channel:
@@ -68,13 +79,7 @@ def test_calls_are_traced(tiny_models: Path, collector: Collector) -> None:
         assert server.stop() == 0
     (resource,) = {str(part.resource) for request in collector.requests for part in request.resource_spans}
     assert 'string_value: "partedvae"' in resource
-    spans = [
-        span
-        for request in collector.requests
-        for part in request.resource_spans
-        for scope in part.scope_spans
-        for span in scope.spans
-    ]
+    spans = spans_of(collector)
     generate, stream = (f"/partedvae.v1.PartedVAEService/{name}" for name in ("Generate", "StreamFeatures"))
     assert [span.name for span in spans] == [generate, generate, stream]
     assert spans[0].trace_id.hex() == trace
@@ -84,8 +89,24 @@ def test_calls_are_traced(tiny_models: Path, collector: Collector) -> None:
     assert codes[:2] == [0, grpc.StatusCode.INVALID_ARGUMENT.value[0]]
 
 
+def test_denied_calls(tiny_models: Path, collector: Collector, tmp_path: Path) -> None:
+    """Calls without a token are denied as without tracing, whether they stream or not; each has its span."""
+    (tmp_path / "tokens").write_text("secret\n")
+    with running_server(tiny_models, "--otel", "--token-file", str(tmp_path / "tokens")) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = PartedVAEServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as unary:
+                stub.Generate(pb.GenerateRequest(count=1))
+            with pytest.raises(grpc.RpcError) as streaming:
+                list(stub.StreamFeatures(iter([pb.StreamFeaturesRequest(images=images_message(1))])))
+        assert server.stop() == 0
+        assert "Traceback" not in server.log_file.read_text()
+    assert {unary.value.code(), streaming.value.code()} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert len(spans_of(collector)) == 2
+
+
 def test_without_the_extra(tiny_models: Path) -> None:
-    """Without the extra, --otel is answered with its name."""
+    """Without the extra, --otel fails with the command that installs it."""
     program = (
         "import sys; sys.modules['opentelemetry.instrumentation.grpc'] = None;"
         "from partedvae.serving.cli import serve; serve(sys.argv[1:])"

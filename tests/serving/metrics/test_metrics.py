@@ -33,7 +33,7 @@ from partedvae.v1.service_pb2 import (
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.bundles import GREY
 from tests.processes import running_server, wait_until
-from tests.scraping import METRICS, in_hand, metrics_of, scrape
+from tests.scraping import METRICS, active_calls, metrics_of, scrape
 from tests.serving.faults.support import images_message
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def status(version: int, *, ready: bool = True, default: bool = False, provider:
 
 
 def test_batches_and_requests() -> None:
-    """Histograms count each wait, each run, its rows and each request; gauges tell what is under way."""
+    """Histograms record waits, runs, rows and calls; gauges have the current values."""
     metrics = Metrics(registry := own_registry())
     metrics.queue_rows("tiny", "encoder", 7)
     metrics.batch_done("tiny", 1, "encoder", 12, 2, [0.002, 0.3], 0.004)
@@ -75,7 +75,7 @@ def test_batches_and_requests() -> None:
 
 
 def test_models() -> None:
-    """States, the served version and its provider follow the repository; what is no longer so is 0."""
+    """States, default version and provider follow the repository; label values that no longer apply are 0."""
     metrics = Metrics(registry := CollectorRegistry())
 
     def seen() -> tuple[float | None, ...]:
@@ -102,7 +102,7 @@ def test_models() -> None:
 
 
 def test_repository_tells(tmp_path: Path) -> None:
-    """A repository counts what it loads and what it refuses, and tells what it serves."""
+    """A repository records versions that it loads and refuses, and the versions that it serves."""
     metrics = Metrics(registry := CollectorRegistry())
     GREY.write(tmp_path / "tiny")
     repository = ModelRepository(tmp_path, "cpu", observer=metrics)
@@ -124,7 +124,7 @@ def test_repository_tells(tmp_path: Path) -> None:
 
 
 def test_several_processes_are_added_up() -> None:
-    """Counts of all workers are told together, also of those that have ended; their gauges are left out."""
+    """Counters of all workers are added, including workers that have ended; the gauges of those are omitted."""
     program = (
         "import os, sys; from prometheus_client import CollectorRegistry;"
         "from partedvae.serving.metrics.metrics import Metrics;"
@@ -151,7 +151,7 @@ def test_several_processes_are_added_up() -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "::1:5"])
 def test_malformed_address(address: str) -> None:
-    """A malformed address is named, with an example."""
+    """A malformed address is reported with an example."""
     with (
         pytest.raises(AddressError, match=r"the address .* is not HOST:PORT; examples: 127\.0\.0\.1:50051"),
         scrape_server(address, CollectorRegistry()),
@@ -160,7 +160,7 @@ def test_malformed_address(address: str) -> None:
 
 
 def test_port_in_use() -> None:
-    """A port that is taken is named, with the remedy."""
+    """A port in use is reported with the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
@@ -173,7 +173,7 @@ def test_port_in_use() -> None:
 
 
 def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
-    """Every image that was sent or asked for counts, in streams too; those of refused calls do not."""
+    """Images that were sent or requested are counted, in streams too; those of rejected calls are not."""
     with running_server(tiny_models, *METRICS) as server, grpc.insecure_channel(server.address) as channel:
         stub = PartedVAEServiceStub(channel)
         list(stub.StreamFeatures(iter([StreamFeaturesRequest(images=images_message(n)) for n in (3, 4)])))
@@ -182,7 +182,7 @@ def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
         stub.Traverse(TraverseRequest(prior=PriorDraw(count=2), classes_of="digit"))
         with pytest.raises(grpc.RpcError):
             stub.Generate(GenerateRequest(count=1_000_000))
-        wait_until(lambda: in_hand(server) == 0)
+        wait_until(lambda: active_calls(server) == 0)
         seen = metrics_of(server)
     assert seen['partedvae_images_total{rpc="StreamFeatures"}'] == 7
     assert seen['partedvae_images_total{rpc="TransferAttributes"}'] == 5
@@ -191,12 +191,12 @@ def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
 
 
 def test_workers_tell_together(tiny_models: Path) -> None:
-    """The supervisor tells what all workers have counted, and what they serve where."""
+    """The supervisor serves the metrics of all workers."""
     with running_server(tiny_models, "--workers", "2", *METRICS) as server:
-        for _ in range(6):  # Each connection of its own, so that both workers get some.
+        for _ in range(6):  # One connection per call, so that both workers get some.
             with grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
                 PartedVAEServiceStub(channel).Classify(ClassifyRequest(images=images_message(4)))
-        wait_until(lambda: in_hand(server) == 0)
+        wait_until(lambda: active_calls(server) == 0)
         seen = metrics_of(server)
     assert seen['partedvae_request_seconds_count{code="OK",rpc="Classify"}'] == 6
     assert seen['partedvae_images_total{rpc="Classify"}'] == 24

@@ -1,4 +1,4 @@
-"""Tests of several processes on one port: `partedvae serve --workers`."""
+"""Tests of `partedvae serve --workers`: several worker processes on one port."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tests.serving.faults.support import Load
 pytestmark = pytest.mark.slow
 
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
-"""Channels of one process otherwise share a connection, and a connection is one worker's."""
+"""Without it the channels of a process share one connection, and therefore one worker."""
 
 
 def workers_of(server: ServerProcess) -> set[int]:
-    """Return the process ids of a supervisor's workers."""
+    """Return the process ids of the workers of a supervisor."""
     listed = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     return {int(pid) for pid in listed.split()}
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs."""
+    """Report whether a process is running."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -48,13 +48,13 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def pair(tiny_models: Path) -> Iterator[ServerProcess]:
-    """Run two workers that log each request."""
+    """Run two workers that log each call."""
     with running_server(tiny_models, "--workers", "2", "--log-level", "debug") as server:
         yield server
 
 
-def test_both_answer(pair: ServerProcess) -> None:
-    """Connections are shared among the workers."""
+def test_both_workers_get_connections(pair: ServerProcess) -> None:
+    """Connections are distributed among the workers."""
 
     def lines_of(number: int) -> int:
         return pair.log_file.read_text().count(f"[worker {number}] partedvae.serving.grpc.interceptor: ")
@@ -65,8 +65,8 @@ def test_both_answer(pair: ServerProcess) -> None:
             PartedVAEServiceStub(channel).ListModels(pb.ListModelsRequest())
 
 
-def test_a_killed_worker_is_started_again(pair: ServerProcess) -> None:
-    """Under load, callers of the killed worker are told UNAVAILABLE, all others are answered; no process is left."""
+def test_killed_worker_is_restarted(pair: ServerProcess) -> None:
+    """Under load only calls to the killed worker fail, with UNAVAILABLE; no process is left at the end."""
     killed = min(before := workers_of(pair))
     with Load(pair.address, callers=6) as load:
         wait_until(lambda: load.codes["OK"] > 50)
@@ -85,7 +85,7 @@ def test_a_killed_worker_is_started_again(pair: ServerProcess) -> None:
 
 
 def test_workers_end_with_their_supervisor(tiny_models: Path) -> None:
-    """However the supervisor ends, no worker is left."""
+    """Workers stop when their supervisor is killed."""
     with running_server(tiny_models, "--workers", "2", must_end_well=False) as server:
         workers = workers_of(server)
         server.process.kill()
@@ -95,7 +95,7 @@ def test_workers_end_with_their_supervisor(tiny_models: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal(tiny_models: Path, signum: signal.Signals) -> None:
-    """A second signal ends the supervisor at once, though a worker is not done; the worker ends as well."""
+    """A second signal ends the supervisor immediately, although a worker is still running; the worker stops as well."""
     with running_server(tiny_models, "--workers", "2", must_end_well=False) as server:
         busy, idle = workers_of(server)
         os.kill(busy, signal.SIGSTOP)
@@ -108,8 +108,8 @@ def test_second_signal(tiny_models: Path, signum: signal.Signals) -> None:
         wait_until(lambda: not is_alive(busy))
 
 
-def test_others_are_kept_off_the_port(tiny_models: Path, pair: ServerProcess) -> None:
-    """A second server on the port is refused, with workers or without."""
+def test_port_is_exclusive(tiny_models: Path, pair: ServerProcess) -> None:
+    """A second server on the same port fails, with or without workers."""
     for workers in ("1", "2"):
         result = serve(str(tiny_models), "--address", pair.address, "--workers", workers)
         assert result.returncode == 1
@@ -117,8 +117,8 @@ def test_others_are_kept_off_the_port(tiny_models: Path, pair: ServerProcess) ->
         assert result.stdout == ""
 
 
-def test_a_held_port_is_not_free() -> None:
-    """The port is taken from the moment that the supervisor holds it, before any worker listens; it is free again."""
+def test_held_port_is_not_free() -> None:
+    """The port is in use while the supervisor holds it, also before a worker listens, and free afterwards."""
     with hold_port("127.0.0.1:0") as address:
         with pytest.raises(AddressError, match="Address already in use"):
             check_free(address)
@@ -129,8 +129,8 @@ def test_a_held_port_is_not_free() -> None:
     check_free(address)
 
 
-def test_what_stops_all_workers_is_told_once(tmp_path: Path) -> None:
-    """What no worker can start with ends the command, as it does without workers."""
+def test_start_failure_is_reported_once(tmp_path: Path) -> None:
+    """An error that prevents all workers from starting ends the command, as without workers."""
     result = serve(str(tmp_path), "--workers", "3", "--address", "127.0.0.1:0")
     assert result.returncode == 1
     assert result.stdout == ""
@@ -138,10 +138,8 @@ def test_what_stops_all_workers_is_told_once(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_folder_called_serving_does_not_matter(
-    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers import the server's modules, not those of the folder where the command was typed."""
+def test_working_directory_is_not_imported(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers do not import modules from the working directory."""
     (tmp_path / "serving").mkdir()
     (tmp_path / "serving" / "__init__.py").write_text("raise RuntimeError")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))

@@ -1,4 +1,4 @@
-"""Tests of the Open Inference Protocol's service, with our own stub against a real server."""
+"""Tests of the Open Inference Protocol service, with raw stubs against a real server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stub(channel: grpc.Channel) -> GRPCInferenceServiceStub:
 
 
 def encode_request(*outputs: str, **more: Any) -> oip.ModelInferRequest:
-    """Ask `tiny` for outputs of `IMAGES`."""
+    """Return a request for outputs of `IMAGES` from `tiny`."""
     request = oip.ModelInferRequest(model_name="tiny.encoder", raw_input_contents=[IMAGES.tobytes()], **more)
     request.inputs.add(name="images", datatype="UINT8", shape=IMAGES.shape)
     for name in outputs:
@@ -57,7 +57,7 @@ def arrays_of(reply: oip.ModelInferResponse) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def test_server(stub: GRPCInferenceServiceStub) -> None:
-    """The server lives, is ready and says who it is."""
+    """The server is live and ready, and reports its name and version."""
     assert stub.ServerLive(oip.ServerLiveRequest()).live
     assert stub.ServerReady(oip.ServerReadyRequest()).ready
     metadata = stub.ServerMetadata(oip.ServerMetadataRequest())
@@ -77,12 +77,12 @@ def test_server(stub: GRPCInferenceServiceStub) -> None:
     ],
 )
 def test_model_ready(stub: GRPCInferenceServiceStub, name: str, number: str, ready: bool) -> None:
-    """Both graphs of each version are ready; what is not there is not."""
+    """Both graphs of each version are ready; unknown models and versions are not."""
     assert stub.ModelReady(oip.ModelReadyRequest(name=name, version=number)).ready is ready
 
 
 def test_metadata_of_an_encoder(stub: GRPCInferenceServiceStub) -> None:
-    """Inputs and outputs with the number of rows open, and the versions that there are."""
+    """The metadata has inputs and outputs with a variable number of rows, and the available versions."""
     metadata = stub.ModelMetadata(oip.ModelMetadataRequest(name="tiny.encoder"))
     assert (metadata.name, list(metadata.versions), metadata.platform) == (
         "tiny.encoder",
@@ -101,14 +101,14 @@ def test_metadata_of_an_encoder(stub: GRPCInferenceServiceStub) -> None:
 
 
 def test_metadata_of_a_decoder(stub: GRPCInferenceServiceStub) -> None:
-    """A decoder takes u of all factors together and z."""
+    """The inputs of a decoder are u of all factors, and z."""
     metadata = stub.ModelMetadata(oip.ModelMetadataRequest(name="shapes.decoder", version="1"))
     assert [(t.name, list(t.shape)) for t in metadata.inputs] == [("u", [-1, 3]), ("z", [-1, 5])]
     assert [(t.name, list(t.shape)) for t in metadata.outputs] == [("images", [-1, 10, 12, 3])]
 
 
 def test_features(stub: GRPCInferenceServiceStub) -> None:
-    """Outputs come raw, in the order asked for, with the request's id and the version that answered."""
+    """Outputs are raw, in the order of the request, with the id of the request and the version used."""
     reply = stub.ModelInfer(encode_request("z_mean", "digit.u_mean", id="my-request"))
     assert (reply.model_name, reply.model_version, reply.id) == ("tiny.encoder", "2", "my-request")
     arrays = arrays_of(reply)
@@ -119,7 +119,7 @@ def test_features(stub: GRPCInferenceServiceStub) -> None:
 
 
 def test_all_outputs_by_default(stub: GRPCInferenceServiceStub) -> None:
-    """Who names no output gets all of them."""
+    """A request without outputs gets all of them."""
     arrays = arrays_of(stub.ModelInfer(encode_request()))
     expected = GREY.encode(IMAGES)
     assert arrays.keys() == expected.keys()
@@ -128,12 +128,12 @@ def test_all_outputs_by_default(stub: GRPCInferenceServiceStub) -> None:
 
 
 def test_a_pinned_version(stub: GRPCInferenceServiceStub) -> None:
-    """An older version answers when it is named."""
+    """A request can select an older version."""
     assert stub.ModelInfer(encode_request("z_mean", model_version="1")).model_version == "1"
 
 
 def test_image_files(stub: GRPCInferenceServiceStub) -> None:
-    """Files of any format and size go as BYTES."""
+    """Image files of any format and size are sent as BYTES."""
     files = [file_of(noise(), "JPEG"), file_of(noise(40, 30, "RGB"))]
     raw = b"".join(struct.pack("<I", len(file)) + file for file in files)
     request = oip.ModelInferRequest(model_name="tiny.encoder", raw_input_contents=[raw])
@@ -144,7 +144,7 @@ def test_image_files(stub: GRPCInferenceServiceStub) -> None:
 
 
 def test_images_from_latents(stub: GRPCInferenceServiceStub) -> None:
-    """A decoder gives uint8 images."""
+    """The output of a decoder is uint8 images."""
     random = np.random.default_rng(0)
     u, z = (random.standard_normal((4, dim), dtype=np.float32) for dim in (3, 5))
     request = oip.ModelInferRequest(model_name="shapes.decoder", raw_input_contents=[u.tobytes(), z.tobytes()])
@@ -166,7 +166,7 @@ def test_repository_index(stub: GRPCInferenceServiceStub) -> None:
 
 @pytest.mark.slow
 def test_a_broken_version(tmp_path: Path) -> None:
-    """A version that was refused is unavailable with its reason, and not listed among the ready ones."""
+    """A refused version is UNAVAILABLE with its reason, and not listed as ready."""
     GREY.write(tmp_path / "tiny")
     (GREY.write(tmp_path / "tiny").folder / "decoder.onnx").unlink()
     with running_server(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
@@ -229,7 +229,7 @@ BAD: dict[str, tuple[str, Any, grpc.StatusCode, str]] = {
 def test_bad_requests(
     stub: GRPCInferenceServiceStub, method: str, request_: Any, code: grpc.StatusCode, text: str
 ) -> None:
-    """Bad requests have the statuses of the other service, and messages that name the value and the remedy."""
+    """Invalid requests get the status codes of PartedVAEService, and messages with value and remedy."""
     with pytest.raises(grpc.RpcError) as caught:
         getattr(stub, method)(request_)
     assert caught.value.code() == code
@@ -237,7 +237,7 @@ def test_bad_requests(
 
 
 def test_health_and_reflection(channel: grpc.Channel) -> None:
-    """The service is healthy under its own name, and can be described by tools."""
+    """Health checks and reflection know the service by its name."""
     assert HealthStub(channel).Check(HealthCheckRequest(service=SERVICE)).status == HealthCheckResponse.SERVING
     requests = [ServerReflectionRequest(list_services=""), ServerReflectionRequest(file_containing_symbol=SERVICE)]
     listed, described = ServerReflectionStub(channel).ServerReflectionInfo(iter(requests))
@@ -246,8 +246,8 @@ def test_health_and_reflection(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.slow
-def test_an_answer_that_would_be_too_large(tmp_path: Path) -> None:
-    """Images that would not fit into one message are refused, with the number that would."""
+def test_reply_too_large(tmp_path: Path) -> None:
+    """Replies above the message limit are rejected with the number of images that fit."""
     GREY.write(tmp_path / "tiny")
     with running_server(tmp_path, "--max-message-mb", "1", "--max-images", "100000") as server:
         request = oip.ModelInferRequest(

@@ -1,4 +1,4 @@
-"""Tests of reading tensors of the Open Inference Protocol: every way to send them, right and wrong."""
+"""Tests of reading tensors of the Open Inference Protocol: all valid encodings, and invalid ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LATENTS = {name: np.arange(2 * dim, dtype="<f4").reshape(2, dim) / 7 for name, d
 
 
 def test_signatures() -> None:
-    """A model's graphs have the tensors of its bundle: one entry a factor, then z; u and z in, images out."""
+    """The tensors of a model's graphs are those of its bundle: outputs per factor, then z; u and z in, images out."""
     encoder, decoder = (signature(COLOURED.manifest(), graph) for graph in ("encoder", "decoder"))
     assert [(t.name, t.datatype, t.dims) for t in encoder.inputs] == [("images", "UINT8", (10, 12, 3))]
     assert [(t.name, t.datatype, t.dims) for t in encoder.outputs] == [
@@ -64,7 +64,7 @@ def test_signatures() -> None:
 
 
 def test_pixels() -> None:
-    """Pixels come raw or as whole numbers."""
+    """Pixels are raw or integers."""
     raw = read(request(PIXELS, raw=(IMAGES.tobytes(),)))
     typed = Contents(uint_contents=IMAGES.ravel().tolist())
     listed = read(request(tensor("images", "UINT8", 2, 8, 6, 1, contents=typed)))
@@ -75,7 +75,7 @@ def test_pixels() -> None:
 
 
 def test_latents_in_any_order() -> None:
-    """Raw contents belong to the inputs in the order in which the request has them."""
+    """Raw contents are in the order of the inputs of the request."""
     raw = read(request(Z, U, raw=(LATENTS["z"].tobytes(), LATENTS["u"].tobytes())), "decoder")
     typed = [
         tensor(name, "FP32", *array.shape, contents=Contents(fp32_contents=array.ravel().tolist()))
@@ -89,14 +89,14 @@ def test_latents_in_any_order() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 def test_files(shape: tuple[int, ...]) -> None:
-    """Image files come raw, each after its length, or in contents."""
+    """Image files are raw, each preceded by its length, or in contents."""
     raw = read(request(tensor("images", "BYTES", *shape), raw=(elements(*FILES),)))
     listed = read(request(tensor("images", "BYTES", *shape, contents=Contents(bytes_contents=FILES))))
     assert raw == listed == {"images": list(FILES)}
 
 
-def test_outputs_are_raw_in_the_order_asked_for() -> None:
-    """Each output is described and follows as little-endian bytes."""
+def test_outputs_are_raw_in_the_requested_order() -> None:
+    """Outputs have a description and little-endian contents."""
     tensors = signature(GREY.manifest(), "encoder").requested(["z_mean", "digit.probs"])
     arrays = {"digit.probs": np.ones((2, 10), np.float32), "z_mean": np.zeros((2, 4), np.float32)}
     described, contents = output_tensors(tensors, arrays)
@@ -205,6 +205,6 @@ BAD_LATENTS: dict[str, tuple[oip.ModelInferRequest, str]] = {
 
 @pytest.mark.parametrize(("message", "text"), BAD_LATENTS.values(), ids=BAD_LATENTS.keys())
 def test_bad_latents(message: oip.ModelInferRequest, text: str) -> None:
-    """The decoder's inputs are checked alike."""
+    """Inputs of the decoder are checked in the same way."""
     with pytest.raises(InvalidInputError, match=re.escape(text)):
         read(message, "decoder")

@@ -1,4 +1,4 @@
-"""A test of the Open Inference Protocol with somebody else's client, in a process and an environment of its own."""
+"""Test of the Open Inference Protocol with tritonclient, in a separate process and environment."""
 
 from __future__ import annotations
 

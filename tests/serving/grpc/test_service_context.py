@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.grpc.service_context` with a thread that can be held."""
+"""Tests of `partedvae.serving.grpc.service_context.ImageReader` with a thread that can be blocked."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def encoded(*files: bytes) -> Images:
     return Images(encoded=EncodedImages(items=files))
 
 
-async def test_files_are_bounded_and_pixels_are_not_kept() -> None:
-    """Files that wait for a thread are counted; those above the limit are refused, or stand in line in a stream.
+async def test_files_are_limited_and_pixels_are_not() -> None:
+    """Files that wait for a thread are limited: above the limit calls are rejected, and streams wait.
 
-    Pixels at the model's own size need no thread, so that they are read all the same.
+    Pixels at the model's own size need no thread, and are not limited.
     """
     gate = threading.Event()
     with ThreadPoolExecutor(1) as executor:
@@ -62,7 +62,7 @@ async def test_files_are_bounded_and_pixels_are_not_kept() -> None:
 
 
 async def test_pixels_of_another_size() -> None:
-    """They are resized in a thread."""
+    """Pixels of another size are resized in a thread."""
     pixels = noise(20, 30)
     message = Images(packed=PackedImages(data=pixels.tobytes(), shape=(1, *pixels.size[::-1])))
     with ThreadPoolExecutor(1) as executor:
