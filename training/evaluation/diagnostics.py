@@ -39,5 +39,5 @@ def _told(factor: FactorEvaluation) -> str:
     name, share = factor.largest_share
     return (
         f"{factor.name} knows {factor.information:.3f} of {factor.prior_entropy:.2f} nats of the image, "
-        f"{share:.0%} are {name!r}, KL(q(c) || p(c)) is {factor.prior_mismatch:.2f}"
+        f"{share:.0%} are {name!r}, KL(q(c) || p(c)) is {factor.kl_c:.2f}"
     )

@@ -34,7 +34,7 @@ class FactorEvaluation:
     """I(x; c) under q in nats: H(q(c)) minus the mean H(q(c | x)). Near zero when q(c | x) says nothing of x."""
     prior_entropy: float
     """H(p(c)) in nats: the most that a healthy q(c) would know."""
-    prior_mismatch: float
+    kl_c: float
     """KL(q(c) || p(c)) in nats, over the whole split."""
     largest_share: tuple[str, float]
     """The class that q(c) prefers, and its share."""
@@ -145,7 +145,7 @@ def _evaluate_factor(
         confusion=confusion,
         information=(-torch.xlogy(aggregate, aggregate).sum() - mean_entropy).item(),
         prior_entropy=-torch.xlogy(prior, prior).sum().item(),
-        prior_mismatch=categorical_kl(aggregate, prior).item(),
+        kl_c=categorical_kl(aggregate, prior).item(),
         largest_share=(classes[int(largest)], share.item()),
         named=named,
     )

@@ -39,7 +39,7 @@ def test_a_factor_without_a_label_in_training_is_of_clusters_beside_one_that_has
 def test_a_certain_and_balanced_posterior_knows_all_of_the_prior() -> None:
     result = _evaluate_factor("f", NAMES, UNIFORM, torch.eye(4), torch.arange(4), True)
     assert result.information == pytest.approx(result.prior_entropy)
-    assert result.prior_mismatch == pytest.approx(0.0, abs=1e-6)
+    assert result.kl_c == pytest.approx(0.0, abs=1e-6)
 
 
 def collapsed_model(weight: float) -> PartedVAE:

@@ -12,12 +12,12 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from partedvae.training.model.distributions import (
     Gaussian,
     bhattacharyya_coefficients,
+    bhattacharyya_penalty,
     categorical_kl,
     entropy,
     kl_between,
     kl_to_modes,
     kl_to_standard,
-    overlap,
 )
 
 
@@ -90,11 +90,11 @@ def test_bhattacharyya_coefficient_of_several_dimensions_is_the_product_over_the
     torch.testing.assert_close(bhattacharyya_coefficients(modes), each[0] * each[1] * each[2])
 
 
-def test_overlap_counts_each_pair_once_and_only_what_is_above_the_tolerance() -> None:
+def test_bhattacharyya_penalty_counts_each_pair_once_and_only_what_exceeds_the_threshold() -> None:
     """Two equal modes and one far away: one pair with coefficient 1, two pairs with 0."""
     modes = Gaussian(torch.tensor([[0.0], [0.0], [100.0]]), torch.zeros(3, 1))
-    assert overlap(modes, 0.15).item() == pytest.approx(0.85)
-    assert overlap(modes, 1.0).item() == 0.0
+    assert bhattacharyya_penalty(modes, 0.15).item() == pytest.approx(0.85)
+    assert bhattacharyya_penalty(modes, 1.0).item() == 0.0
 
 
 def test_samples_have_the_mean_and_the_deviation_of_the_gaussian() -> None:

@@ -13,7 +13,7 @@ from torch.distributions import Normal
 from partedvae.training.config.schedules import Schedule
 from partedvae.training.config.train_config import BaselineConfig, MethodName, TrainConfig
 from partedvae.training.data.dataset import first_labelled
-from partedvae.training.distributed import Ranks, launch
+from partedvae.training.distributed import SINGLE_PROCESS
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.evaluation import evaluate
@@ -24,11 +24,6 @@ from partedvae.training.objectives.factor_vae import FactorVAE, permute_dimensio
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
 
 SCHEDULE = Schedule(capacity_z=1.0, capacity_u=1.0, attention_slope=4.0, rate_scale=1.0)
-
-
-def ranks() -> Ranks:
-    """Return the only process."""
-    return Ranks(launch("cpu", "32-true"))
 
 
 def config_of(method: MethodName, weight: float = 2.0, **changes: object) -> TrainConfig:
@@ -43,7 +38,7 @@ def config_of(method: MethodName, weight: float = 2.0, **changes: object) -> Tra
 def trainer_of(config: TrainConfig) -> Trainer:
     train = toy_dataset().train
     prepare(config.seed)
-    return Trainer(config, train, first_labelled(train, config.labels), ranks())
+    return Trainer(config, train, first_labelled(train, config.labels), SINGLE_PROCESS)
 
 
 @pytest.mark.parametrize("method", ["vae", "beta-vae", "beta-tcvae", "factor-vae"])
@@ -74,7 +69,7 @@ def test_the_classifier_learns_from_labels_alone_and_leaves_the_decoder_as_it_wa
 def test_beta_weighs_the_kl() -> None:
     config = config_of("beta-vae", weight=3.0)
     model = PartedVAE(config.model)
-    total, terms = BetaVAE(config, ranks()).losses(model, torch.rand(5, 1, 16, 16), SCHEDULE)
+    total, terms = BetaVAE(config, SINGLE_PROCESS).losses(model, torch.rand(5, 1, 16, 16), SCHEDULE)
     assert total.item() == pytest.approx((terms["reconstruction"] + 3 * terms["kl_z"]).item())
 
 
@@ -102,14 +97,14 @@ def test_the_three_parts_of_the_kl_sum_to_its_sampled_value() -> None:
 
 def test_permuting_keeps_each_dimensions_values_and_breaks_their_pairs() -> None:
     z = torch.arange(20.0).unsqueeze(1).expand(20, 3).contiguous()
-    permuted = permute_dimensions(z, ranks())
+    permuted = permute_dimensions(z, SINGLE_PROCESS)
     for k in range(3):
         assert sorted(permuted[:, k].tolist()) == list(range(20))
     assert not torch.equal(permuted[:, 0], permuted[:, 1])
 
 
 def test_the_discriminator_learns_to_tell_correlated_draws_from_permuted_ones() -> None:
-    method = FactorVAE(config_of("factor-vae"), ranks(), torch.device("cpu"))
+    method = FactorVAE(config_of("factor-vae"), SINGLE_PROCESS, torch.device("cpu"))
     losses = []
     for _ in range(60):
         method._z = torch.randn(64, 1).expand(64, 6).contiguous()
