@@ -50,7 +50,8 @@ def entropy(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
 
 def categorical_kl(q: Float[Tensor, "*batch classes"], p: Float[Tensor, " classes"]) -> Float[Tensor, "*batch"]:
     """Return KL(q || p) of categorical distributions, in nats: term B of Eq. 3. A class with q = 0 adds nothing."""
-    return (torch.xlogy(q, q) - q * p.log()).sum(dim=-1)
+    # torch.xlogy(q, q) has the same value, and a gradient of NaN at q = 0.
+    return (q * q.clamp(min=torch.finfo(q.dtype).tiny).log() - q * p.log()).sum(dim=-1)
 
 
 def bhattacharyya_coefficients(modes: Gaussian) -> Float[Tensor, "classes classes"]:

@@ -65,8 +65,33 @@ def test_categorical_kl_is_that_of_torch_distributions() -> None:
 
 
 def test_categorical_kl_of_a_collapsed_posterior_is_the_log_of_the_classes_with_a_finite_gradient() -> None:
-    q = torch.tensor([1.0, 0.0, 0.0, 0.0])
-    torch.testing.assert_close(categorical_kl(q, torch.full((4,), 0.25)), torch.tensor(math.log(4)))
+    q = torch.tensor([1.0, 0.0, 0.0, 0.0], requires_grad=True)
+    divergence = categorical_kl(q, torch.full((4,), 0.25))
+    torch.testing.assert_close(divergence, torch.tensor(math.log(4)))
+    divergence.backward()
+    assert q.grad is not None
+    # d/dq (q log q - q log p) = log q + 1 - log p, which is finite at q = 1 and must be so at q = 0 too.
+    assert q.grad[0].item() == pytest.approx(1 + math.log(4))
+    assert torch.isfinite(q.grad).all()
+    assert (q.grad[1:] < 0).all()
+
+
+def test_categorical_kl_and_entropy_of_saturated_logits_have_finite_gradients() -> None:
+    """The softmax of a logit that is 200 below another is exactly zero in single precision."""
+    logits = torch.tensor([[200.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    loss = categorical_kl(torch.softmax(logits, dim=-1).mean(dim=0), torch.full((4,), 0.25)) + entropy(logits).sum()
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_the_gradient_of_the_entropy_is_its_analytic_derivative() -> None:
+    """DH / dl_i = -p_i (log p_i + H)."""
+    logits = (3 * torch.randn(7, 4)).requires_grad_()
+    h = entropy(logits)
+    h.sum().backward()
+    log_probs = torch.log_softmax(logits.detach(), dim=-1)
+    torch.testing.assert_close(logits.grad, -log_probs.exp() * (log_probs + h.detach().unsqueeze(1)))
 
 
 def test_bhattacharyya_coefficient_is_the_integral_of_the_root_of_the_product() -> None:
