@@ -13,11 +13,11 @@ import click
 import torch
 
 from partedvae.common.atomic_write import write_json
-from partedvae.training.config.presets import RECIPES, recipe
+from partedvae.training.config.recipes import RECIPES, recipe
 from partedvae.training.data import mnist
 from partedvae.training.data.dataset import first_labelled
 from partedvae.training.data.registry import load_dataset
-from partedvae.training.distributed import Ranks, launch
+from partedvae.training.distributed import launch
 from partedvae.training.engine.device import choose_device, prepare
 from partedvae.training.engine.trainer import Trainer
 
@@ -41,18 +41,18 @@ WARM_UP = 0.15
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Measured steps per recipe.")
 def main(output: Path, data_dir: Path, device: str, steps: int) -> None:
     """Measure the throughput of training with each MNIST recipe. Run nothing else meanwhile."""
-    ranks = Ranks(launch(choose_device(device), "32-true"))
+    context = launch(choose_device(device), "32-true")
     prepare(seed=0)
     dataset = load_dataset("mnist", data_dir)
     result: dict[str, Any] = {
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
-        "device": str(ranks.fabric.device),
+        "device": str(context.device),
         "recipes": {},
     }
     for name in RECIPES["mnist"]:
         config = recipe(mnist.INFO, name)
-        trainer = Trainer(config, dataset.train, first_labelled(dataset.train, config.labels), ranks)
+        trainer = Trainer(config, dataset.train, first_labelled(dataset.train, config.labels), context)
         for _ in range(math.ceil(WARM_UP * steps)):
             trainer.train_step()
         started = time.perf_counter()

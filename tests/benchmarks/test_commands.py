@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from partedvae.training.config.presets import RECIPES
+from partedvae.training.config.recipes import RECIPES
 from partedvae.training.data.dataset import ImageDataset
 
 ROOT = Path(__file__).parents[2]

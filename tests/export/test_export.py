@@ -24,7 +24,7 @@ from partedvae.export.graphs import write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCHES, prove_parity
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, Bundle, encoder_outputs
 from partedvae.training.config.architecture import FactorConfig
-from partedvae.training.config.presets import recipe
+from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import MethodName, TrainConfig
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.data.mnist import INFO

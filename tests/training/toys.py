@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
-from partedvae.training.config.presets import recipe
+from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import SupervisionConfig, TrainConfig
 from partedvae.training.data.dataset import DatasetInfo, FactorInfo, ImageDataset, Split
 from partedvae.training.data.mnist import INFO

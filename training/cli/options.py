@@ -66,7 +66,7 @@ def configure(
 
     from partedvae.common.suggest import lookup
     from partedvae.training.config.overrides import apply_overrides
-    from partedvae.training.config.presets import recipe
+    from partedvae.training.config.recipes import recipe
     from partedvae.training.config.train_config import METHODS, MethodName
     from partedvae.training.data.registry import entry
 

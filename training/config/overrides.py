@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from partedvae.common.suggest import did_you_mean
+from partedvae.training.config.old_names import CONFIG_KEYS
 from partedvae.training.config.train_config import TrainConfig
 
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -31,8 +32,9 @@ def apply_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig
         key, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"--set {setting!r} is not KEY=VALUE")
+        key = CONFIG_KEYS.get(key, key)
         if key not in keys:
-            raise ValueError(f"--set knows no key {key!r}{_nearest(key, keys)}")
+            raise ValueError(f"--set has no key {key!r}{_nearest(key, keys)}")
         config = _replace(config, key.split("."), _parse(key, text, keys[key]))
     return config
 

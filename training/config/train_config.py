@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
+from partedvae.training.config.old_names import current_config
 from partedvae.training.config.validation import require, require_choice
 from partedvae.training.data.labelled import check_way
 
@@ -36,7 +37,7 @@ class ObjectiveConfig:
     """Weight of what z tells of the classes (`partedvae.training.objectives.regularisers`); not in the paper."""
     gamma_exchange: float = 0.0
     """Weight of the classes that decoded images show when their u is exchanged; not in the paper."""
-    overlap_tolerance: float
+    bc_threshold: float
     """delta: the Bhattacharyya coefficient that costs nothing."""
     capacity_z: float
     """C_z at the end of its ramp, in nats."""
@@ -56,7 +57,7 @@ class ObjectiveConfig:
         weights = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "gamma_leakage", "gamma_exchange")
         for field in (*weights, "capacity_z", "capacity_u"):
             require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
-        require(0 <= self.overlap_tolerance <= 1, "objective.overlap_tolerance", self.overlap_tolerance, "in [0, 1]")
+        require(0 <= self.bc_threshold <= 1, "objective.bc_threshold", self.bc_threshold, "in [0, 1]")
         require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
 
 
@@ -219,7 +220,8 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Rebuild a configuration from `to_dict`, as read from JSON."""
+        """Return the configuration of a dictionary made by `to_dict`, also by that of earlier versions."""
+        values = current_config(values)
         model = dict(values["model"])
         model["factors"] = tuple(FactorConfig(**_tuples(factor)) for factor in model["factors"])
         sections: dict[str, Any] = {

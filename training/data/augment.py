@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from partedvae.training.distributed import ALONE, Noise
+from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise
 
 MAX_ROTATION = math.radians(15)
 MAX_SHIFT = 0.125
@@ -17,11 +17,11 @@ MAX_SHIFT = 0.125
 MAX_SCALE = 0.1
 MAX_SHEAR = 0.15
 PATCH = 0.34
-"""Side of the patch that `erased` takes out, as a share of the image's side: 11 pixels of 32."""
+"""Side of the patch that `cutout` takes out, as a share of the image's side: 11 pixels of 32."""
 
 
 def random_affine(
-    pixels: Float[Tensor, "batch channels height width"], noise: Noise = ALONE
+    pixels: Float[Tensor, "batch channels height width"], noise: ShardedNoise = SINGLE_PROCESS.noise
 ) -> Float[Tensor, "batch channels height width"]:
     """Rotate, shift, scale and shear each image at random; zeros come in. Consumes torch's global random state."""
     angle, shear, scale, shift_x, shift_y = (2 * noise.uniform(pixels.new_empty(len(pixels), 5)) - 1).T
@@ -38,8 +38,8 @@ def random_affine(
     return functional.grid_sample(pixels, grid, align_corners=False)
 
 
-def erased(
-    pixels: Float[Tensor, "batch channels height width"], noise: Noise = ALONE
+def cutout(
+    pixels: Float[Tensor, "batch channels height width"], noise: ShardedNoise = SINGLE_PROCESS.noise
 ) -> Float[Tensor, "batch channels height width"]:
     """Set a random square patch of each image to zero (cutout, DeVries and Taylor 2017); it may hang over the edge."""
     height, width = pixels.shape[-2:]

@@ -21,7 +21,7 @@ from partedvae.training.data.dataset import DataError, ImageDataset, Split
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
-from partedvae.training.distributed import Ranks, launch
+from partedvae.training.distributed import launch
 from partedvae.training.engine.device import choose_device, prepare
 from partedvae.training.engine.signals import Interrupts, noticing_interrupts
 from partedvae.training.engine.trainer import Trainer
@@ -45,10 +45,10 @@ def train_run(
         ValueError: the configuration does not fit the data, the data cannot be had, or the run directory does not fit.
         KeyboardInterrupt: a signal asked to stop; the state was saved first.
     """
-    ranks = Ranks(launch(choose_device(device_name), config.precision))
-    if not resume and ranks.is_first:
+    context = launch(choose_device(device_name), config.precision)
+    if not resume and context.is_main_process:
         run.require_new()
-    with ranks.first_goes_ahead():
+    with context.main_process_first():
         dataset = load_dataset(config.dataset, data_dir)
     if config.train_images > len(dataset.train):
         raise DataError(
@@ -60,15 +60,15 @@ def train_run(
     if resume:
         stored = run.load_config()
         # First, because a configuration follows its data set: what changed is the data, not the options.
-        if ranks.is_first and stored.dataset == config.dataset:
+        if context.is_main_process and stored.dataset == config.dataset:
             check_run_dataset(run, dataset)
         _require_same(config, stored)
         if run.summary_file.exists():
             raise RunError(f"{run.path} has ended already; raise --epochs in a new --output to train longer")
     prepare(config.seed)
-    trainer = Trainer(config, train, labelled, ranks)
+    trainer = Trainer(config, train, labelled, context)
     seconds = 0.0
-    if not resume and ranks.is_first:
+    if not resume and context.is_main_process:
         run.start(config, dataset, labelled)
     if resume and run.checkpoint_file.exists():
         state = run.load_checkpoint(trainer.device)
@@ -99,13 +99,13 @@ class _Loop:
         self, run: RunDirectory, trainer: Trainer, dataset: ImageDataset, train: Split, seconds: float
     ) -> None:
         self.run, self.trainer, self.dataset, self.train = run, trainer, dataset, train
-        self.config, self.ranks = trainer.config, trainer.ranks
+        self.config, self.context = trainer.config, trainer.context
         self.seconds_before = seconds
         self.started = time.perf_counter()
         self.epochs_done = trainer.step // trainer.steps_per_epoch
         self.writer: SummaryWriter | None = None
         self.evaluation: Evaluation | None = None
-        if self.ranks.is_first:
+        if self.context.is_main_process:
             run.keep_metrics_until(self.epochs_done)
 
     @property
@@ -117,7 +117,7 @@ class _Loop:
         """Train to the end; save and raise KeyboardInterrupt when a signal asks to stop."""
         trainer = self.trainer
         with ExitStack() as stack:
-            if self.ranks.is_first:
+            if self.context.is_main_process:
                 self.writer = stack.enter_context(SummaryWriter(str(self.run.path), purge_step=trainer.step))
             interrupts = stack.enter_context(noticing_interrupts())
             while trainer.step < trainer.total_steps:
@@ -126,7 +126,7 @@ class _Loop:
                     self._say(f"stopped at step {trainer.step}; continue with the same command and --resume")
                     raise KeyboardInterrupt
                 self._end_epoch()
-        if not self.ranks.is_first:
+        if not self.context.is_main_process:
             return {}
         summary = self._summarise()
         write_json(self.run.summary_file, summary)
@@ -138,7 +138,9 @@ class _Loop:
         done = trainer.step % per_epoch
         images, batch = self.config.epoch_images or len(self.train), self.config.batch_size
         title = f"epoch {self.epochs_done + 1}/{self.config.epochs}"
-        with progress_bar(images, done=done * batch, unit="img", title=title, shown=self.ranks.is_first) as bar:
+        with progress_bar(
+            images, done=done * batch, unit="img", title=title, shown=self.context.is_main_process
+        ) as bar:
             for position in range(done, per_epoch):
                 losses = trainer.train_step()
                 if position % POSTFIX_EVERY == 0:
@@ -147,7 +149,7 @@ class _Loop:
                     }
                     bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
                 bar.update(min(batch, images - position * batch))
-                if position + 1 < per_epoch and self.ranks.any(interrupts.requested):
+                if position + 1 < per_epoch and self.context.any(interrupts.requested):
                     return True
         return False
 
@@ -164,7 +166,7 @@ class _Loop:
                 f"training diverged in epoch {self.epochs_done}: {losses}; lower optimiser.learning_rate, or try "
                 f"another --seed, with a new --output ({self.run.path} keeps the last good checkpoint)"
             )
-        if not self.ranks.is_first:
+        if not self.context.is_main_process:
             return
         test = self.dataset.test
         if len(test) > TEST_IMAGES_ON_THE_WAY:
@@ -213,11 +215,11 @@ class _Loop:
         return ", ".join([*parts, f"{self.seconds:.0f} s"])
 
     def _say(self, text: str) -> None:
-        if self.ranks.is_first:
+        if self.context.is_main_process:
             click.echo(text, err=True)
 
     def _save(self) -> None:
-        if self.ranks.is_first:
+        if self.context.is_main_process:
             self.run.save_checkpoint(
                 {
                     "trainer": self.trainer.state_dict(),

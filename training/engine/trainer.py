@@ -15,7 +15,7 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.augment import random_affine
 from partedvae.training.data.dataset import Images, Split
 from partedvae.training.data.sampler import Batches
-from partedvae.training.distributed import Ranks
+from partedvae.training.distributed import DistributedContext
 from partedvae.training.engine.ema import averaged
 from partedvae.training.model.networks import preprocess
 from partedvae.training.model.partedvae import PartedVAE
@@ -29,18 +29,20 @@ FACTOR = "rate_factor"
 class Trainer:
     """Model, method, optimisers, schedulers and step counter of a run."""
 
-    def __init__(self, config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], ranks: Ranks) -> None:
+    def __init__(
+        self, config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], context: DistributedContext
+    ) -> None:
         """Build the model and plan the batches.
 
         Args:
             config: the run's configuration; torch must be seeded already, on all ranks alike.
             train: the training images; labels other than those of `labelled` are never read.
             labelled: indices of the images whose labels may be used; they stay in the unlabelled stream as well.
-            ranks: the processes that train together.
+            context: the processes that train together.
         """
         self.config = config
-        self.ranks = ranks
-        self.device = ranks.fabric.device
+        self.context = context
+        self.device = context.device
         # In memory, images go to the device once; others come when a step asks for them.
         self.images = train.images.to(self.device) if isinstance(train.images, Tensor) else train.images
         self.labelled_images = train.images[labelled].to(self.device)
@@ -50,7 +52,7 @@ class Trainer:
         self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
         # PyTorch's types know this call of tensors only.
         self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-        self.method = make_method(config, ranks, self.device, len(train))
+        self.method = make_method(config, context, self.device, len(train))
         self.average = averaged(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
         rates, patience = config.optimiser, config.schedule.plateau_patience
         self.optimiser = Adam(
@@ -107,8 +109,8 @@ class Trainer:
         if self.method is None:
             losses = {"loss": supervised, "supervised": supervised}
         else:
-            pixels = self._pixels(self.images, self.ranks.share(self.batches[self.step]))
-            with self.ranks.fabric.autocast():
+            pixels = self._pixels(self.images, self.context.shard(self.batches[self.step]))
+            with self.context.autocast():
                 total, terms = self.method.losses(self.model, pixels, schedule)
             self._update(self.optimiser, total)
             self.method.after_step()
@@ -122,7 +124,7 @@ class Trainer:
 
     def end_epoch(self) -> dict[str, float]:
         """Return the epoch's mean losses by name, over all ranks, and let the plateau schedulers look at them."""
-        means = self.ranks.mean(self.epoch_sums / self.steps_per_epoch).tolist()
+        means = self.context.mean(self.epoch_sums / self.steps_per_epoch).tolist()
         self.epoch_sums.zero_()
         losses = dict(zip(self.loss_names, means, strict=True))
         if self.config.schedule.learning_rate == "plateau":
@@ -169,19 +171,19 @@ class Trainer:
 
     def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
         """Update the trunk and the heads of c on labelled images (section 4.5). Few labels go to every rank whole."""
-        chosen = self.ranks.share(chosen) if len(chosen) % self.ranks.world == 0 else chosen
+        chosen = self.context.shard(chosen) if len(chosen) % self.context.world_size == 0 else chosen
         pixels = self._pixels(self.labelled_images, chosen)
         if self.config.supervision.augment:
-            pixels = random_affine(pixels, self.ranks.noise)
-        with self.ranks.fabric.autocast():
-            loss = supervised_loss(self.model.class_logits(pixels), self.labels[chosen.to(self.device)], self.ranks)
+            pixels = random_affine(pixels, self.context.noise)
+        with self.context.autocast():
+            loss = supervised_loss(self.model.class_logits(pixels), self.labels[chosen.to(self.device)], self.context)
         self._update(self.supervised_optimiser, loss)
         return loss.detach()
 
     def _update(self, optimiser: Adam, loss: Tensor) -> None:
         optimiser.zero_grad()
         loss.backward()
-        self.ranks.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
+        self.context.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
         optimiser.step()
 
     def _pixels(self, images: Images, chosen: Tensor) -> Tensor:

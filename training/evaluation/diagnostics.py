@@ -44,5 +44,5 @@ def _describe(factor: FactorEvaluation) -> str:
     name, share = factor.largest_share
     return (
         f"I(x; c) of {factor.name} is {factor.information:.3f} of {factor.prior_entropy:.2f} nats, "
-        f"q(c = {name!r}) is {share:.0%}, KL(q(c) || p(c)) is {factor.prior_mismatch:.2f}"
+        f"q(c = {name!r}) is {share:.0%}, KL(q(c) || p(c)) is {factor.kl_c:.2f}"
     )

@@ -34,7 +34,7 @@ class FactorEvaluation:
     """I(x; c) under q in nats: H(q(c)) minus the mean H(q(c | x)); near zero when q(c | x) does not depend on x."""
     prior_entropy: float
     """H(p(c)) in nats: the value of I(x; c) when q(c) equals the prior and q(c | x) is certain."""
-    prior_mismatch: float
+    kl_c: float
     """KL(q(c) || p(c)) in nats, over the whole split."""
     largest_share: tuple[str, float]
     """The most probable class under q(c), and its probability."""
@@ -162,7 +162,7 @@ def evaluate_factor(
         confusion=confusion,
         information=(-torch.xlogy(aggregate, aggregate).sum() - mean_entropy).item(),
         prior_entropy=-torch.xlogy(prior, prior).sum().item(),
-        prior_mismatch=categorical_kl(aggregate, prior).item(),
+        kl_c=categorical_kl(aggregate, prior).item(),
         largest_share=(classes[int(largest)], share.item()),
         supervised=supervised,
     )

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from partedvae.training.config.old_names import current_metrics
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.figures.context import FigureContext
@@ -38,7 +39,7 @@ def read_metrics(run: RunDirectory) -> list[dict[str, Any]]:
     path = run.path / "metrics.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [current_metrics(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def losses(context: FigureContext) -> Figure:
@@ -91,7 +92,7 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
         "reconstruction error": measured(training="reconstruction", test="test/reconstruction"),
         "KL of z in nats": kl_z,
         "KL of u in nats": kl_u,
-        "q(c) in nats": measured(entropy="entropy", mismatch_with_the_prior="prior_mismatch"),
+        "q(c) in nats": measured(entropy="entropy", mismatch_with_the_prior="kl_c"),
         "cross-entropy in nats": measured(
             labelled_images="supervised", consistency="consistency", exchanged_u="exchange"
         ),

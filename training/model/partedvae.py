@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partedvae.training.config.architecture import ModelConfig
-from partedvae.training.distributed import ALONE, Noise
+from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise
 from partedvae.training.model.distributions import Gaussian
 from partedvae.training.model.networks import ClassFactor, Decoder, EncoderTrunk
 
@@ -47,7 +47,7 @@ class Posterior(NamedTuple):
         """The class-related features: the means of all u_k side by side."""
         return torch.cat([self.hidden[:, :0], *(factor.u.mean for factor in self.factors)], dim=-1)
 
-    def sample_u(self, noise: Noise = ALONE) -> Float[Tensor, "batch u_dim"]:
+    def sample_u(self, noise: ShardedNoise = SINGLE_PROCESS.noise) -> Float[Tensor, "batch u_dim"]:
         """Draw all u_k, side by side."""
         return torch.cat([self.hidden[:, :0], *(factor.u.sample(noise) for factor in self.factors)], dim=-1)
 
@@ -84,7 +84,7 @@ class PartedVAE(nn.Module):
         *,
         slope: float,
         temperature: float | None = None,
-        noise: Noise = ALONE,
+        noise: ShardedNoise = SINGLE_PROCESS.noise,
     ) -> Posterior:
         """Return the posterior.
 

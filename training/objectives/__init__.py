@@ -1,1 +1,1 @@
-"""What can be minimised: PartedVAE's objective, and those that the paper's Table 1 compares it with."""
+"""Training methods: PartedVAE's objective and the baselines of Table 1."""

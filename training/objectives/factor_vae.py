@@ -1,4 +1,4 @@
-"""FactorVAE (Kim and Mnih 2018): a VAE that pays for the total correlation of z, as a discriminator estimates it."""
+"""FactorVAE (Kim and Mnih 2018): a VAE with a penalty on the total correlation of z, estimated by a discriminator."""
 
 from __future__ import annotations
 
@@ -13,28 +13,34 @@ from torch.optim import Adam
 
 from partedvae.training.config.schedules import Schedule
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.distributed import Ranks
+from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.distributions import kl_to_standard
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.baselines import encode_and_decode
-from partedvae.training.objectives.method import Losses
+from partedvae.training.objectives.method import MethodOutput
 
 LAYERS, UNITS, SLOPE = 5, 1000, 0.2
-"""The discriminator of their appendix A: hidden layers, their width, the leaky ReLU's slope."""
+"""The discriminator of their appendix A: hidden layers, units per layer, slope of the leaky ReLU."""
 RATE, BETAS = 1e-4, (0.5, 0.9)
-"""Its Adam, from the same place."""
+"""Learning rate and betas of the discriminator's Adam, also from their appendix A."""
 
 
 class FactorVAE:
-    """The VAE's loss plus gamma times the estimated total correlation; the discriminator learns after each step."""
+    """The VAE's loss plus gamma times the estimated total correlation; the discriminator is updated after each step."""
 
     term_names = ("reconstruction", "kl_z", "total_correlation", "discriminator")
 
-    def __init__(self, config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
-        """Make the discriminator for the model's z."""
+    def __init__(self, config: TrainConfig, context: DistributedContext, device: torch.device) -> None:
+        """Create the method and its discriminator.
+
+        Args:
+            config: configuration of the run; `baseline.weight` is gamma.
+            context: the processes that train together.
+            device: device of the discriminator.
+        """
         self.gamma = config.baseline.weight
         self.kind = config.objective.reconstruction
-        self.ranks = ranks
+        self.context = context
         widths = [config.model.z_dim, *[UNITS] * LAYERS]
         hidden: list[nn.Module] = []
         for before, after in pairwise(widths):
@@ -46,42 +52,46 @@ class FactorVAE:
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
-    ) -> Losses:
-        """Weigh the terms; the total correlation is the discriminator's log-odds of a real draw (their Eq. 3)."""
-        q, z, reconstruction = encode_and_decode(model, pixels, schedule.attention_slope, self.kind, self.ranks.noise)
+    ) -> MethodOutput:
+        """Return the weighted sum of the terms.
+
+        The total correlation is the discriminator's log-odds of an unpermuted sample (their Eq. 3).
+        """
+        q, z, reconstruction = encode_and_decode(model, pixels, schedule.attention_slope, self.kind, self.context.noise)
         self._z = z.detach()
-        real, permuted = self.discriminator(z).unbind(dim=1)
-        correlation, kl = (real - permuted).mean(), kl_to_standard(q).mean()
+        joint, permuted = self.discriminator(z).unbind(dim=1)
+        correlation, kl = (joint - permuted).mean(), kl_to_standard(q).mean()
         self._loss = self._discriminator_loss()
         terms = (reconstruction, kl, correlation, self._loss.detach())
-        return Losses(reconstruction + kl + self.gamma * correlation, dict(zip(self.term_names, terms, strict=True)))
+        loss = reconstruction + kl + self.gamma * correlation
+        return MethodOutput(loss, dict(zip(self.term_names, terms, strict=True)))
 
     def after_step(self) -> None:
-        """Let the discriminator tell the batch's z from z with each dimension shuffled over the batch.
+        """Train the discriminator to separate z from z with each dimension permuted over the batch.
 
-        Their Algorithm 2 shuffles a second batch; like disentanglement_lib, this shuffles the same one.
+        Their Algorithm 2 permutes a second batch; like disentanglement_lib, this permutes the same one.
         """
         self.optimiser.zero_grad()
         self._loss.backward()
-        self.ranks.average_gradients(self.discriminator.parameters())
+        self.context.average_gradients(self.discriminator.parameters())
         self.optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the discriminator and its optimiser."""
+        """Return the states of the discriminator and its optimiser."""
         return {"discriminator": self.discriminator.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Restore a state returned by `state_dict`."""
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimiser.load_state_dict(state["optimiser"])
 
     def _discriminator_loss(self) -> Float[Tensor, ""]:
-        logits = self.discriminator(torch.cat([self._z, permute_dimensions(self._z, self.ranks)]))
+        logits = self.discriminator(torch.cat([self._z, permute_dimensions(self._z, self.context)]))
         classes = torch.cat([torch.zeros(len(self._z)), torch.ones(len(self._z))]).long().to(logits.device)
         return functional.cross_entropy(logits, classes)
 
 
-def permute_dimensions(z: Float[Tensor, "batch dim"], ranks: Ranks) -> Float[Tensor, "batch dim"]:
-    """Shuffle each dimension over the batch by itself: a draw from the product of q(z_j) (their Algorithm 1)."""
-    order = ranks.noise.uniform(z).argsort(dim=0)
+def permute_dimensions(z: Float[Tensor, "batch dim"], context: DistributedContext) -> Float[Tensor, "batch dim"]:
+    """Permute each dimension over the batch independently: a sample of the product of q(z_j) (their Algorithm 1)."""
+    order = context.noise.uniform(z).argsort(dim=0)
     return z.gather(0, order)

@@ -1,4 +1,4 @@
-"""What the trainer asks of a method: a loss to minimise on each batch, and perhaps something to do after the step."""
+"""The interface between the trainer and a training method: a loss per batch, and an optional step after the model's."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from partedvae.training.config.schedules import Schedule
 from partedvae.training.model.partedvae import PartedVAE
 
 
-class Losses(NamedTuple):
-    """What a method says of a batch."""
+class MethodOutput(NamedTuple):
+    """The loss of a batch and its terms."""
 
-    total: Float[Tensor, ""]
-    """What the step minimises."""
+    loss: Float[Tensor, ""]
+    """The value to minimise."""
     terms: dict[str, Tensor]
-    """What is worth reporting, by name; the same names at every step."""
+    """Unweighted terms by name, for reports; the names are `Method.term_names`."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """One way to train the networks on images without labels."""
+    """A way to train the networks on unlabelled images."""
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -30,28 +30,34 @@ class Method(Protocol):
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
-    ) -> Losses:
-        """Compute the loss of a batch of images in [0, 1] at the network's size."""
+    ) -> MethodOutput:
+        """Return the loss of a batch.
+
+        Args:
+            model: the networks.
+            pixels: images in [0, 1] at the network's size.
+            schedule: the scheduled values at this step.
+        """
 
     def after_step(self) -> None:
-        """Do what follows the model's step: train a helper network, for instance."""
+        """Do the work that follows the optimiser step of the model, such as a step of an auxiliary network."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what must be saved beside the model."""
+        """Return the state to store in checkpoints, besides that of the model."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Restore a state returned by `state_dict`."""
 
 
-class Stateless:
-    """A method that has nothing to save and nothing to do after the step."""
+class StatelessMethod:
+    """Base of methods without state and without work after the step."""
 
     def after_step(self) -> None:
         """Do nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""PartedVAE's objective (Eq. 6, A.5), with the terms that are not the paper's where a recipe has them."""
+"""PartedVAE's objective (Eq. 6, A.5), with the additional terms that a recipe may enable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 
 from partedvae.training.config.schedules import Schedule
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.augment import erased, random_affine
-from partedvae.training.distributed import Ranks
+from partedvae.training.data.augment import cutout, random_affine
+from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.partedvae import PartedVAE, Posterior
-from partedvae.training.objectives.method import Losses, Stateless
+from partedvae.training.objectives.method import MethodOutput, StatelessMethod
 from partedvae.training.objectives.regularisers import exchange_loss, leakage
 from partedvae.training.objectives.terms import consistency_loss, elbo_terms, total_loss
 
 
-class PartedVAEMethod(Stateless):
+class PartedVAEMethod(StatelessMethod):
     """The ELBO step of PartedVAE."""
 
     term_names = (
@@ -24,36 +24,41 @@ class PartedVAEMethod(Stateless):
         "kl_z",
         "kl_u",
         "entropy",
-        "prior_mismatch",
-        "overlap",
+        "kl_c",
+        "bhattacharyya",
         "consistency",
         "leakage",
         "exchange",
     )
 
-    def __init__(self, config: TrainConfig, ranks: Ranks) -> None:
-        """Take weights, tolerances and the other processes."""
+    def __init__(self, config: TrainConfig, context: DistributedContext) -> None:
+        """Create the method.
+
+        Args:
+            config: configuration of the run.
+            context: the processes that train together.
+        """
         self.objective = config.objective
         self.supervision = config.supervision
-        # Without labels there is no class to be consistent with.
+        # Without labels the classes have no meaning to be consistent with.
         self.consistent = config.supervision.consistency_weight > 0 and config.labels > 0
-        self.ranks = ranks
+        self.context = context
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
-    ) -> Losses:
-        """Encode with relaxed classes, draw u and z, decode, and weigh every term."""
+    ) -> MethodOutput:
+        """Encode with relaxed classes, sample u and z, decode, and sum the weighted terms."""
         objective, slope = self.objective, schedule.attention_slope
-        posterior = model.encode(pixels, slope=slope, temperature=objective.temperature, noise=self.ranks.noise)
-        terms = elbo_terms(model, pixels, posterior, objective, slope, self.ranks)
-        total = total_loss(terms, objective, schedule.capacity_z, schedule.capacity_u, self.ranks)
-        # Each of these takes time, and is left out where it weighs nothing.
-        nothing = torch.zeros((), device=pixels.device)
-        consistency = self._consistency(model, pixels, posterior) if self.consistent else nothing
-        leaked = self._leakage(posterior) if objective.gamma_leakage else nothing
-        exchange = exchange_loss(model, posterior, self.ranks.noise) if objective.gamma_exchange else nothing
-        total = (
-            total
+        posterior = model.encode(pixels, slope=slope, temperature=objective.temperature, noise=self.context.noise)
+        terms = elbo_terms(model, pixels, posterior, objective, slope, self.context)
+        elbo = total_loss(terms, objective, schedule.capacity_z, schedule.capacity_u, self.context)
+        # Each of these costs time, and is not computed where its weight is zero.
+        zero = torch.zeros((), device=pixels.device)
+        consistency = self._consistency(model, pixels, posterior) if self.consistent else zero
+        leaked = self._leakage(posterior) if objective.gamma_leakage else zero
+        exchange = exchange_loss(model, posterior, self.context.noise) if objective.gamma_exchange else zero
+        loss = (
+            elbo
             + self.supervision.consistency_weight * consistency
             + objective.gamma_leakage * leaked
             + objective.gamma_exchange * exchange
@@ -63,23 +68,22 @@ class PartedVAEMethod(Stateless):
             "kl_z": terms.kl_z.mean(),
             "kl_u": terms.kl_u.mean(),
             "entropy": terms.entropy,
-            "prior_mismatch": terms.prior_mismatch,
-            "overlap": terms.overlap,
+            "kl_c": terms.kl_c,
+            "bhattacharyya": terms.bhattacharyya,
             "consistency": consistency,
             "leakage": leaked,
             "exchange": exchange,
         }
-        return Losses(total, reported)
+        return MethodOutput(loss, reported)
 
     def _leakage(self, posterior: Posterior) -> Tensor:
-        images, mean = self.ranks.world * len(posterior.hidden), self.ranks.mean
-        return torch.stack([leakage(posterior.z, q.probs, images, mean) for q in posterior.factors]).sum()
+        return torch.stack([leakage(posterior.z, q.probs, self.context) for q in posterior.factors]).sum()
 
     def _consistency(self, model: PartedVAE, pixels: Tensor, posterior: Posterior) -> Tensor:
-        """Teach the class of an augmented copy. Those of the clean images are there already: they cost nothing."""
+        """Return the consistency loss of augmented copies; the teacher's logits are those of the ELBO step."""
         teacher = [factor.logits for factor in posterior.factors]
-        copies = random_affine(pixels, self.ranks.noise)
+        copies = random_affine(pixels, self.context.noise)
         if self.supervision.consistency_cutout:
-            copies = erased(copies, self.ranks.noise)
+            copies = cutout(copies, self.context.noise)
         student = model.class_logits(copies)
         return consistency_loss(teacher, student, self.supervision.consistency_threshold)

@@ -1,27 +1,36 @@
-"""All methods by name."""
+"""Training methods by name."""
 
 from __future__ import annotations
 
 import torch
 
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.distributed import Ranks
+from partedvae.training.distributed import DistributedContext
 from partedvae.training.objectives.baselines import BetaTCVAE, BetaVAE
 from partedvae.training.objectives.factor_vae import FactorVAE
 from partedvae.training.objectives.method import Method
 from partedvae.training.objectives.partedvae import PartedVAEMethod
 
 
-def make_method(config: TrainConfig, ranks: Ranks, device: torch.device, train_images: int) -> Method | None:
-    """Return the run's method; None for the classifier, which learns from labels alone."""
+def make_method(
+    config: TrainConfig, context: DistributedContext, device: torch.device, train_images: int
+) -> Method | None:
+    """Return the method of a run; None for the classifier, which is trained on labels alone.
+
+    Args:
+        config: configuration of the run.
+        context: the processes that train together.
+        device: device of auxiliary networks.
+        train_images: number of training images.
+    """
     match config.method:
         case "partedvae":
-            return PartedVAEMethod(config, ranks)
+            return PartedVAEMethod(config, context)
         case "vae" | "beta-vae":
-            return BetaVAE(config, ranks)
+            return BetaVAE(config, context)
         case "beta-tcvae":
-            return BetaTCVAE(config, ranks, train_images)
+            return BetaTCVAE(config, context, train_images)
         case "factor-vae":
-            return FactorVAE(config, ranks, device)
+            return FactorVAE(config, context, device)
         case "classifier":
             return None

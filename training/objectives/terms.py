@@ -1,8 +1,8 @@
-"""The objective (Eq. 6, generalised in A.5) term by term, and the supervised loss (Eq. 7)."""
+"""The terms of the objective (Eq. 6, generalised in A.5) and the supervised loss (Eq. 7)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,21 +12,21 @@ from torch.nn import functional
 
 from partedvae.training.config.train_config import ObjectiveConfig
 from partedvae.training.data.dataset import UNLABELLED
-from partedvae.training.distributed import ALONE, Ranks
+from partedvae.training.distributed import SINGLE_PROCESS, DistributedContext
 from partedvae.training.model.distributions import (
+    bhattacharyya_penalty,
     categorical_kl,
     entropy,
     kl_between,
     kl_to_modes,
     kl_to_standard,
-    overlap,
 )
 from partedvae.training.model.networks import ClassFactor
 from partedvae.training.model.partedvae import FactorPosterior, PartedVAE, Posterior
 
 
 class Terms(NamedTuple):
-    """The terms of Eq. 6 before their weights, in nats."""
+    """The unweighted terms of Eq. 6, in nats."""
 
     reconstruction: Float[Tensor, ""]
     """-log p(x | u, z), summed over pixels, mean over the batch."""
@@ -36,10 +36,10 @@ class Terms(NamedTuple):
     """KL of u to its prior, summed over the class variables, of each image."""
     entropy: Float[Tensor, ""]
     """H(q(c | x)), summed over the class variables, mean over the batch."""
-    prior_mismatch: Float[Tensor, ""]
+    kl_c: Float[Tensor, ""]
     """KL(q(c) || p(c)), summed over the class variables, with q(c) the mean posterior of the batch."""
-    overlap: Float[Tensor, ""]
-    """Overlap of the prior's modes, summed over the class variables."""
+    bhattacharyya: Float[Tensor, ""]
+    """Penalty on the Bhattacharyya coefficients of the prior's modes, summed over the class variables."""
 
 
 def elbo_terms(
@@ -48,29 +48,28 @@ def elbo_terms(
     posterior: Posterior,
     config: ObjectiveConfig,
     slope: float,
-    ranks: Ranks | None = None,
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Terms:
-    """Draw u and z, decode, and return every term.
+    """Sample u and z, decode, and return every term.
 
     Args:
         model: the networks and the mixture prior.
-        pixels: the images that were encoded.
-        posterior: what they were encoded to, with relaxed classes.
-        config: tolerance, kind of reconstruction error, kind of KL.
-        slope: the attention's steepness.
-        ranks: the processes that share the batch: q(c) and the KLs are means over all of it; None where there is one.
+        pixels: the encoded images.
+        posterior: posterior of the images, with relaxed classes.
+        config: kind of reconstruction error, kind of KL, threshold of the Bhattacharyya coefficient.
+        slope: steepness of the attention.
+        context: the processes that share the batch; q(c) and the KLs are means over all of it.
     """
-    noise, mean = (ranks.noise, ranks.mean) if ranks else (ALONE, _same)
+    noise = context.noise
     logits = model.decoder.logits(posterior.sample_u(noise), posterior.z.sample(noise))
     pairs = list(zip(model.class_factors(), posterior.factors, strict=True))
-    mismatches = [categorical_kl(mean(q.probs.mean(dim=0)), module.prior_probs) for module, q in pairs]
     return Terms(
         reconstruction=reconstruction_error(logits, pixels, config.reconstruction).mean(),
         kl_z=kl_to_standard(posterior.z),
         kl_u=_sum([kl_of_u(module, q, posterior.hidden, config.kl_u, slope) for module, q in pairs]),
         entropy=_sum([entropy(q.logits).mean() for _, q in pairs]),
-        prior_mismatch=_sum(mismatches),
-        overlap=_sum([overlap(module.prior_modes(), config.overlap_tolerance) for module, _ in pairs]),
+        kl_c=_sum([categorical_kl(context.mean(q.probs.mean(dim=0)), module.prior_probs) for module, q in pairs]),
+        bhattacharyya=_sum([bhattacharyya_penalty(module.prior_modes(), config.bc_threshold) for module, _ in pairs]),
     )
 
 
@@ -79,7 +78,13 @@ def reconstruction_error(
     pixels: Float[Tensor, "batch channels height width"],
     kind: str,
 ) -> Float[Tensor, " batch"]:
-    """Return the error of each image, summed over its pixels: "bce" or "l1" (Table 6)."""
+    """Return the reconstruction error of each image, summed over its pixels.
+
+    Args:
+        logits: output of the decoder before the sigmoid.
+        pixels: the images.
+        kind: "bce" (binary cross-entropy) or "l1" (absolute difference), as in Table 6.
+    """
     if kind == "bce":
         error = functional.binary_cross_entropy_with_logits(logits, pixels, reduction="none")
     else:
@@ -90,10 +95,15 @@ def reconstruction_error(
 def kl_of_u(
     module: ClassFactor, q: FactorPosterior, hidden: Float[Tensor, "batch hidden"], kind: str, slope: float
 ) -> Float[Tensor, " batch"]:
-    """Return the KL of u_k to the mixture prior, expected over q(c_k | x), for each image.
+    """Return the KL of u_k to the mixture prior, in expectation over q(c_k | x), for each image.
 
-    "sampled" holds q(u | c', x) of the one drawn c' against every mode, as the authors' code does; "matched" pairs
-    q(u | c = i, x) with p(u | c = i), as Eq. 2 writes it, at the price of one u posterior a class.
+    Args:
+        module: module of the class variable.
+        q: its posterior.
+        hidden: h, the features of the images.
+        kind: "sampled" compares q(u | c', x) of the one sampled c' with every mode, as the authors' code does;
+            "matched" compares q(u | c = i, x) with p(u | c = i), as Eq. 2, which costs one u posterior per class.
+        slope: steepness of the attention.
     """
     modes = module.prior_modes()
     if kind == "sampled":
@@ -105,47 +115,64 @@ def kl_of_u(
 
 
 def total_loss(
-    terms: Terms, config: ObjectiveConfig, capacity_z: float, capacity_u: float, ranks: Ranks | None = None
+    terms: Terms,
+    config: ObjectiveConfig,
+    capacity_z: float,
+    capacity_u: float,
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Float[Tensor, ""]:
-    """Weigh the terms: the negative of Eq. 6. With `ranks`, the mean KLs are those of the whole batch."""
-    mean = ranks.mean if ranks else _same
+    """Return the weighted sum of the terms: the negative of Eq. 6.
+
+    Args:
+        terms: the terms of this rank's images.
+        config: the weights.
+        capacity_z: C_z, in nats.
+        capacity_u: C_u, in nats.
+        context: the processes that share the batch; the mean KLs are those of all of it.
+    """
     return (
         terms.reconstruction
-        + config.gamma_z * capacity_gap(terms.kl_z, capacity_z, config.capacity_of, mean)
-        + config.gamma_u * capacity_gap(terms.kl_u, capacity_u, config.capacity_of, mean)
+        + config.gamma_z * capacity_gap(terms.kl_z, capacity_z, config.capacity_of, context)
+        + config.gamma_u * capacity_gap(terms.kl_u, capacity_u, config.capacity_of, context)
         + config.gamma_h * terms.entropy
-        + config.gamma_c * terms.prior_mismatch
-        + config.gamma_bc * terms.overlap
+        + config.gamma_c * terms.kl_c
+        + config.gamma_bc * terms.bhattacharyya
     )
 
 
 def capacity_gap(
-    kl: Float[Tensor, " batch"], capacity: float, of: str, mean: Callable[[Tensor], Tensor]
+    kl: Float[Tensor, " batch"], capacity: float, of: str, context: DistributedContext = SINGLE_PROCESS
 ) -> Float[Tensor, ""]:
-    """|KL - C| of the batch's mean KL ("batch"), or the mean over images of |KL - C| ("image", as in section 4.3).
+    """Return |KL - C| of the mean KL of the batch, or the mean over images of |KL - C|.
 
     Args:
-        kl: of each image of this rank.
+        kl: KL of each image of this rank.
         capacity: C, in nats.
-        of: "batch" or "image".
-        mean: takes a mean over ranks.
+        of: "batch" for the former, "image" for the latter (as in section 4.3).
+        context: the processes that share the batch.
     """
     if of == "batch":
-        return (mean(kl.mean()) - capacity).abs()
+        return (context.mean(kl.mean()) - capacity).abs()
     return (kl - capacity).abs().mean()
 
 
 def supervised_loss(
-    logits: Sequence[Float[Tensor, "batch _"]], labels: Int[Tensor, "batch factors"], ranks: Ranks | None = None
+    logits: Sequence[Float[Tensor, "batch _"]],
+    labels: Int[Tensor, "batch factors"],
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of Eq. 7 over the labels that are there (-1 is none), summed over the class variables.
+    """Return the cross-entropy of Eq. 7, mean over the known labels, summed over the class variables.
 
-    A class variable without any label in the batch adds nothing. With `ranks`, the labels are counted over all of them.
+    A class variable without a label in the batch contributes nothing.
+
+    Args:
+        logits: logits of each class variable.
+        labels: class indices, one column per class variable; -1 where unknown.
+        context: the processes that share the batch; labels are counted over all of it.
     """
-    mean = ranks.mean if ranks else _same
     losses = []
     for k, factor_logits in enumerate(logits):
-        known = mean((labels[:, k] != UNLABELLED).sum().float()).clamp(min=torch.finfo().tiny)
+        known = context.mean((labels[:, k] != UNLABELLED).sum().float()).clamp(min=torch.finfo().tiny)
         total = functional.cross_entropy(factor_logits, labels[:, k], ignore_index=UNLABELLED, reduction="sum")
         losses.append(total / known)
     return _sum(losses)
@@ -156,10 +183,15 @@ def consistency_loss(
     student_logits: Sequence[Float[Tensor, "batch _"]],
     threshold: float,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the student on augmented images against the teacher's confident classes on the clean ones.
+    """Return the cross-entropy of the student on augmented images against the teacher's confident classes.
 
-    The pseudo-labels of FixMatch (Sohn et al. 2020). Not in the paper: it is how `default` gets more from few labels.
-    Images whose best probability is at or below the threshold add nothing; the mean is over all images.
+    The pseudo-labels of FixMatch (Sohn et al. 2020). Not in the paper; the recipe `default` uses it to gain more from
+    few labels. The mean is over all images, those without a pseudo-label included.
+
+    Args:
+        teacher_logits: logits of the original images, by class variable.
+        student_logits: logits of the augmented images, by class variable.
+        threshold: probability that a class must exceed to be a pseudo-label.
     """
     losses = []
     for teacher, student in zip(teacher_logits, student_logits, strict=True):
@@ -167,11 +199,6 @@ def consistency_loss(
         error = functional.cross_entropy(student, pseudo_labels, reduction="none")
         losses.append((error * (confidence > threshold)).mean())
     return _sum(losses)
-
-
-def _same(value: Tensor) -> Tensor:
-    """Take the mean over one rank."""
-    return value
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:

@@ -115,7 +115,7 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
     yield "KL of u", objective.kl_u
     yield "attention slope", f"1 to {schedule.attention_slope:g} in {schedule.attention_ramp:,g} {unit}"
     yield "final attention slope", f"{final.attention_slope:.2f}"
-    yield "overlap tolerance (delta)", objective.overlap_tolerance
+    yield "BC threshold (delta)", objective.bc_threshold
     yield "temperature", objective.temperature
 
 

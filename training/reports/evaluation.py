@@ -56,7 +56,7 @@ class Report:
                 "accuracy": factor.accuracy,
                 "confusion": factor.confusion.tolist(),
                 "information": factor.information,
-                "prior_mismatch": factor.prior_mismatch,
+                "kl_c": factor.kl_c,
             }
             for factor in evaluation.factors
         }

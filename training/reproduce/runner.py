@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.config.overrides import apply_overrides
-from partedvae.training.config.presets import recipe
+from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.registry import entry
 from partedvae.training.engine.loop import train_run

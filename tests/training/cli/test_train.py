@@ -23,7 +23,7 @@ from tests.training.figures.runs import load, write_run
         (["mnist", "--recipe", "papr"], "no recipe for 'mnist' is called 'papr'; did you mean 'paper'?"),
         (
             ["mnist", "--set", "objective.gamma=1"],
-            "--set knows no key 'objective.gamma'; did you mean 'objective.gamma_",
+            "--set has no key 'objective.gamma'; did you mean 'objective.gamma_",
         ),
         (["mnist", "--set", "epochs=x"], "--set epochs='x': expected a whole number"),
         (["mnist", "--labels", "-1"], "labels is -1; it must be 0 or more"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from partedvae.training.config.presets import recipe
+from partedvae.training.config.recipes import recipe
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.data.mnist import INFO
 

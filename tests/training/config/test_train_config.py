@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from partedvae.training.config.overrides import apply_overrides, settable_keys
-from partedvae.training.config.presets import recipe
+from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.mnist import INFO
 from partedvae.training.data.registry import entry
@@ -21,7 +21,7 @@ def test_the_paper_recipe_has_table_6s_values() -> None:
     assert (objective.gamma_c, objective.gamma_h) == (15, 30)
     assert (objective.gamma_z, objective.gamma_u, objective.gamma_bc) == (15, 15, 30)
     assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (7, 7, 100_000)
-    assert (objective.overlap_tolerance, objective.reconstruction) == (0.15, "bce")
+    assert (objective.bc_threshold, objective.reconstruction) == (0.15, "bce")
     assert (config.epochs, config.batch_size, config.optimiser.learning_rate) == (60, 64, 0.0015)
     assert (config.model.z_dim, config.model.factors[0].u_dim) == (6, 10)
 
@@ -30,14 +30,14 @@ def test_the_paper_recipes_of_dsprites_and_celeba_have_table_6s_values(tmp_path:
     config = recipe(entry("dsprites").describe(tmp_path), "paper")
     objective = config.objective
     assert (objective.gamma_c, objective.gamma_h, objective.gamma_z, objective.gamma_u) == (100, 10, 50, 50)
-    assert (objective.gamma_bc, objective.overlap_tolerance, objective.reconstruction) == (10, 0.1, "bce")
+    assert (objective.gamma_bc, objective.bc_threshold, objective.reconstruction) == (10, 0.1, "bce")
     assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (30, 5, 300_000)
     assert (config.epochs, config.optimiser.learning_rate, config.model.z_dim) == (30, 5e-4, 5)
     assert config.model.encoder_channels == (32, 32, 64, 64)
     config = recipe(entry("celeba").describe(tmp_path), "paper")
     objective = config.objective
     assert (objective.gamma_c, objective.gamma_h, objective.gamma_z, objective.gamma_u) == (2000, 10, 1000, 1000)
-    assert (objective.gamma_bc, objective.overlap_tolerance, objective.reconstruction) == (500, 0.2, "l1")
+    assert (objective.gamma_bc, objective.bc_threshold, objective.reconstruction) == (500, 0.2, "l1")
     assert (objective.capacity_z, objective.capacity_u, config.schedule.capacity_ramp) == (30, 15, 125_000)
     assert (config.epochs, config.optimiser.learning_rate, config.model.z_dim) == (80, 5e-4, 10)
     assert [len(factor.classes) for factor in config.model.factors] == [4, 3, 2, 3, 2, 2, 2, 2]
@@ -70,7 +70,7 @@ def test_set_changes_one_field_of_each_type() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("gamma_bc=0", "--set knows no key 'gamma_bc'; did you mean 'objective.gamma_bc'?"),
+        ("gamma_bc=0", "--set has no key 'gamma_bc'; did you mean 'objective.gamma_bc'?"),
         ("objective.gama_z=1", "did you mean 'objective.gamma_z'?"),
         ("epochs", "--set 'epochs' is not KEY=VALUE"),
         ("epochs=few", "--set epochs='few': expected a whole number"),
@@ -93,6 +93,11 @@ def test_set_changes_one_field_of_each_type() -> None:
 def test_set_refuses_what_makes_no_sense(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         apply_overrides(recipe(INFO, "default"), [setting])
+
+
+def test_set_accepts_the_keys_of_earlier_versions() -> None:
+    config = apply_overrides(recipe(INFO, "default"), ["objective.overlap_tolerance=0.25"])
+    assert config.objective.bc_threshold == 0.25
 
 
 def test_names_that_do_not_exist_are_answered_with_the_nearest() -> None:

@@ -14,7 +14,7 @@ import torch
 from partedvae.training.config.overrides import apply_overrides
 from partedvae.training.config.train_config import MethodName
 from partedvae.training.data.dataset import first_labelled
-from partedvae.training.distributed import Ranks, launch
+from partedvae.training.distributed import launch
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
 from tests.training.objectives.test_methods import config_of
@@ -32,16 +32,16 @@ def main(output: Path, method: str, train_images: int) -> None:
     else:
         config = config_of(cast(MethodName, method))
     train = toy_dataset().train.first(train_images)
-    ranks = Ranks(launch("cpu", "32-true"))
+    context = launch("cpu", "32-true")
     prepare(config.seed)
-    trainer = Trainer(config, train, first_labelled(train, config.labels), ranks)
+    trainer = Trainer(config, train, first_labelled(train, config.labels), context)
     trainer.warm_start()
     losses = [trainer.train_step() for _ in range(STEPS)]
     # A mean over images is one rank's; averaged over ranks it is the batch's.
-    means = torch.stack([ranks.mean(torch.stack(list(step.values()))) for step in losses])
-    if ranks.is_first:
+    means = torch.stack([context.mean(torch.stack(list(step.values()))) for step in losses])
+    if context.is_main_process:
         weights = torch.cat([p.detach().flatten() for p in trainer.final_model.parameters()])
-        torch.save({"world": ranks.world, "losses": means, "names": list(losses[0]), "weights": weights}, output)
+        torch.save({"world": context.world_size, "losses": means, "names": list(losses[0]), "weights": weights}, output)
 
 
 if __name__ == "__main__":

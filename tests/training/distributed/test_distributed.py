@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from partedvae.training.distributed import Noise
+from partedvae.training.distributed import ShardedNoise
 
 pytestmark = pytest.mark.slow
 
@@ -73,9 +73,9 @@ def test_a_last_batch_of_fewer_images_than_processes_is_trained_on(tmp_path: Pat
 def test_ranks_draw_the_rows_of_one_draw() -> None:
     for kind in ("normal", "uniform", "gumbel"):
         torch.manual_seed(3)
-        whole = getattr(Noise(), kind)(torch.empty(6, 2))
+        whole = getattr(ShardedNoise(), kind)(torch.empty(6, 2))
         rows = []
         for rank in range(3):
             torch.manual_seed(3)
-            rows.append(getattr(Noise(rank, 3), kind)(torch.empty(2, 2)))
+            rows.append(getattr(ShardedNoise(rank, 3), kind)(torch.empty(2, 2)))
         assert torch.equal(torch.cat(rows), whole)

@@ -10,7 +10,7 @@ import torch
 
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, Split, first_labelled
-from partedvae.training.distributed import Ranks, launch
+from partedvae.training.distributed import SINGLE_PROCESS
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings
@@ -18,16 +18,11 @@ from partedvae.training.evaluation.evaluation import evaluate
 from tests.training.toys import tiny_config, toy_dataset, toy_split
 
 
-def ranks() -> Ranks:
-    """Return the context of a single process."""
-    return Ranks(launch("cpu", "32-true"))
-
-
 def trained(config: TrainConfig) -> Trainer:
     """Train on the toy data set to the end."""
     train = toy_dataset().train
     prepare(config.seed)
-    trainer = Trainer(config, train, first_labelled(train, config.labels), ranks())
+    trainer = Trainer(config, train, first_labelled(train, config.labels), SINGLE_PROCESS)
     trainer.warm_start()
     while trainer.step < trainer.total_steps:
         trainer.train_step()
@@ -61,7 +56,7 @@ def test_the_reconstruction_error_falls() -> None:
     config = tiny_config("paper")
     train = toy_dataset().train
     prepare(0)
-    trainer = Trainer(config, train, first_labelled(train, 40), ranks())
+    trainer = Trainer(config, train, first_labelled(train, 40), SINGLE_PROCESS)
     epochs = []
     for _ in range(4):
         for _ in range(trainer.steps_per_epoch):
@@ -75,7 +70,7 @@ def test_without_labels_there_is_no_supervised_loss() -> None:
     train = toy_dataset().train
     hidden = Split(images=train.images, labels=torch.full_like(train.labels, -1))
     prepare(0)
-    trainer = Trainer(config, hidden, first_labelled(hidden, 0), ranks())
+    trainer = Trainer(config, hidden, first_labelled(hidden, 0), SINGLE_PROCESS)
     trainer.warm_start()
     losses = trainer.train_step()
     assert losses["supervised"].item() == 0.0
@@ -88,7 +83,7 @@ def test_three_labels_train_with_batches_of_three() -> None:
     config = tiny_config("paper", labels=3)
     train = toy_dataset().train
     prepare(0)
-    trainer = Trainer(config, train, first_labelled(train, 3), ranks())
+    trainer = Trainer(config, train, first_labelled(train, 3), SINGLE_PROCESS)
     assert trainer.train_step()["supervised"].item() > 0
 
 
@@ -100,7 +95,7 @@ def test_labels_that_are_not_chosen_are_never_read() -> None:
     results = []
     for labels in (train.labels, scrambled):
         prepare(0)
-        trainer = Trainer(tiny_config(), Split(images=train.images, labels=labels), labelled, ranks())
+        trainer = Trainer(tiny_config(), Split(images=train.images, labels=labels), labelled, SINGLE_PROCESS)
         trainer.train_step()
         results.append(weights(trainer))
     assert torch.equal(*results)
@@ -123,7 +118,7 @@ def test_a_restored_trainer_continues_exactly_even_within_an_epoch() -> None:
     train = toy_dataset().train
     labelled = first_labelled(train, config.labels)
     prepare(0)
-    trainer = Trainer(config, train, labelled, ranks())
+    trainer = Trainer(config, train, labelled, SINGLE_PROCESS)
     trainer.warm_start()
     for _ in range(13):
         trainer.train_step()
@@ -134,7 +129,7 @@ def test_a_restored_trainer_continues_exactly_even_within_an_epoch() -> None:
         trainer.train_step()
     expected, means = weights(trainer), trainer.epoch_sums
     prepare(99)
-    restored = Trainer(config, train, labelled, ranks())
+    restored = Trainer(config, train, labelled, SINGLE_PROCESS)
     restored.load_state_dict(state)
     assert restored.step == 13
     for _ in range(9):
@@ -147,7 +142,7 @@ def test_the_plateau_schedulers_halve_the_rates_of_a_run_without_progress() -> N
     config = tiny_config("paper")
     train = toy_dataset().train
     prepare(0)
-    trainer = Trainer(config, train, first_labelled(train, 40), ranks())
+    trainer = Trainer(config, train, first_labelled(train, 40), SINGLE_PROCESS)
     for _ in range(4):
         trainer.epoch_sums.fill_(100.0)
         trainer.end_epoch()

@@ -39,7 +39,7 @@ def test_of_two_factors_only_the_one_with_training_labels_has_an_accuracy() -> N
 def test_the_information_of_a_certain_and_balanced_posterior_is_the_prior_entropy() -> None:
     result = evaluate_factor("f", NAMES, UNIFORM, torch.eye(4), torch.arange(4), True)
     assert result.information == pytest.approx(result.prior_entropy)
-    assert result.prior_mismatch == pytest.approx(0.0, abs=1e-6)
+    assert result.kl_c == pytest.approx(0.0, abs=1e-6)
 
 
 def collapsed_model(weight: float) -> PartedVAE:

@@ -107,7 +107,7 @@ def metrics(config: TrainConfig) -> list[dict[str, float]]:
             row |= {
                 "kl_u": 0.4 * epoch,
                 "entropy": 1 / epoch,
-                "prior_mismatch": 0.1,
+                "kl_c": 0.1,
                 "supervised": 0.2,
                 "consistency": 0.0,
                 "leakage": 0.2 / epoch,

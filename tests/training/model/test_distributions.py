@@ -12,12 +12,12 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from partedvae.training.model.distributions import (
     Gaussian,
     bhattacharyya_coefficients,
+    bhattacharyya_penalty,
     categorical_kl,
     entropy,
     kl_between,
     kl_to_modes,
     kl_to_standard,
-    overlap,
 )
 
 
@@ -65,8 +65,33 @@ def test_categorical_kl_is_that_of_torch_distributions() -> None:
 
 
 def test_categorical_kl_of_a_collapsed_posterior_is_the_log_of_the_classes_with_a_finite_gradient() -> None:
-    q = torch.tensor([1.0, 0.0, 0.0, 0.0])
-    torch.testing.assert_close(categorical_kl(q, torch.full((4,), 0.25)), torch.tensor(math.log(4)))
+    q = torch.tensor([1.0, 0.0, 0.0, 0.0], requires_grad=True)
+    divergence = categorical_kl(q, torch.full((4,), 0.25))
+    torch.testing.assert_close(divergence, torch.tensor(math.log(4)))
+    divergence.backward()
+    assert q.grad is not None
+    # d/dq (q log q - q log p) = log q + 1 - log p, which is finite at q = 1 and must be so at q = 0 too.
+    assert q.grad[0].item() == pytest.approx(1 + math.log(4))
+    assert torch.isfinite(q.grad).all()
+    assert (q.grad[1:] < 0).all()
+
+
+def test_categorical_kl_and_entropy_of_saturated_logits_have_finite_gradients() -> None:
+    """The softmax of a logit that is 200 below another is exactly zero in single precision."""
+    logits = torch.tensor([[200.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    loss = categorical_kl(torch.softmax(logits, dim=-1).mean(dim=0), torch.full((4,), 0.25)) + entropy(logits).sum()
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_the_gradient_of_the_entropy_is_its_analytic_derivative() -> None:
+    """DH / dl_i = -p_i (log p_i + H)."""
+    logits = (3 * torch.randn(7, 4)).requires_grad_()
+    h = entropy(logits)
+    h.sum().backward()
+    log_probs = torch.log_softmax(logits.detach(), dim=-1)
+    torch.testing.assert_close(logits.grad, -log_probs.exp() * (log_probs + h.detach().unsqueeze(1)))
 
 
 def test_bhattacharyya_coefficient_is_the_integral_of_the_root_of_the_product() -> None:
@@ -90,11 +115,11 @@ def test_bhattacharyya_coefficient_of_several_dimensions_is_the_product_over_the
     torch.testing.assert_close(bhattacharyya_coefficients(modes), each[0] * each[1] * each[2])
 
 
-def test_overlap_counts_each_pair_once_and_only_what_is_above_the_tolerance() -> None:
+def test_bhattacharyya_penalty_counts_each_pair_once_and_only_what_exceeds_the_threshold() -> None:
     """Two equal modes and one far away: one pair with coefficient 1, two pairs with 0."""
     modes = Gaussian(torch.tensor([[0.0], [0.0], [100.0]]), torch.zeros(3, 1))
-    assert overlap(modes, 0.15).item() == pytest.approx(0.85)
-    assert overlap(modes, 1.0).item() == 0.0
+    assert bhattacharyya_penalty(modes, 0.15).item() == pytest.approx(0.85)
+    assert bhattacharyya_penalty(modes, 1.0).item() == 0.0
 
 
 def test_samples_have_the_mean_and_the_deviation_of_the_gaussian() -> None:

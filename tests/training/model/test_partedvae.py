@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from partedvae.training.config.presets import recipe
+from partedvae.training.config.recipes import recipe
 from partedvae.training.data.mnist import INFO
 from partedvae.training.model.networks import feature_map_sizes, postprocess, preprocess
 from partedvae.training.model.partedvae import PartedVAE

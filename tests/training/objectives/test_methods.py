@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -13,22 +14,18 @@ from torch.distributions import Normal
 from partedvae.training.config.schedules import Schedule
 from partedvae.training.config.train_config import BaselineConfig, MethodName, TrainConfig
 from partedvae.training.data.dataset import first_labelled
-from partedvae.training.distributed import Ranks, launch
+from partedvae.training.distributed import SINGLE_PROCESS
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.evaluation import evaluate
 from partedvae.training.model.distributions import Gaussian, kl_to_standard
 from partedvae.training.model.partedvae import PartedVAE
-from partedvae.training.objectives.baselines import BetaVAE, decomposed_kl
+from partedvae.training.objectives.baselines import BetaTCVAE, BetaVAE, decomposed_kl
 from partedvae.training.objectives.factor_vae import FactorVAE, permute_dimensions
+from partedvae.training.objectives.partedvae import PartedVAEMethod
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
 
 SCHEDULE = Schedule(capacity_z=1.0, capacity_u=1.0, attention_slope=4.0, rate_scale=1.0)
-
-
-def ranks() -> Ranks:
-    """Return the only process."""
-    return Ranks(launch("cpu", "32-true"))
 
 
 def config_of(method: MethodName, weight: float = 2.0, **changes: object) -> TrainConfig:
@@ -43,7 +40,7 @@ def config_of(method: MethodName, weight: float = 2.0, **changes: object) -> Tra
 def trainer_of(config: TrainConfig) -> Trainer:
     train = toy_dataset().train
     prepare(config.seed)
-    return Trainer(config, train, first_labelled(train, config.labels), ranks())
+    return Trainer(config, train, first_labelled(train, config.labels), SINGLE_PROCESS)
 
 
 @pytest.mark.slow
@@ -76,7 +73,7 @@ def test_the_classifier_learns_from_labels_alone_and_leaves_the_decoder_as_it_wa
 def test_beta_weighs_the_kl() -> None:
     config = config_of("beta-vae", weight=3.0)
     model = PartedVAE(config.model)
-    total, terms = BetaVAE(config, ranks()).losses(model, torch.rand(5, 1, 16, 16), SCHEDULE)
+    total, terms = BetaVAE(config, SINGLE_PROCESS).losses(model, torch.rand(5, 1, 16, 16), SCHEDULE)
     assert total.item() == pytest.approx((terms["reconstruction"] + 3 * terms["kl_z"]).item())
 
 
@@ -104,7 +101,7 @@ def test_the_three_parts_of_the_kl_sum_to_its_sampled_value() -> None:
 
 def test_permuting_keeps_each_dimensions_values_and_breaks_their_pairs() -> None:
     z = torch.arange(20.0).unsqueeze(1).expand(20, 3).contiguous()
-    permuted = permute_dimensions(z, ranks())
+    permuted = permute_dimensions(z, SINGLE_PROCESS)
     for k in range(3):
         assert sorted(permuted[:, k].tolist()) == list(range(20))
     assert not torch.equal(permuted[:, 0], permuted[:, 1])
@@ -112,7 +109,7 @@ def test_permuting_keeps_each_dimensions_values_and_breaks_their_pairs() -> None
 
 @pytest.mark.slow
 def test_the_discriminator_learns_to_tell_correlated_draws_from_permuted_ones() -> None:
-    method = FactorVAE(config_of("factor-vae"), ranks(), torch.device("cpu"))
+    method = FactorVAE(config_of("factor-vae"), SINGLE_PROCESS, torch.device("cpu"))
     losses = []
     for _ in range(60):
         method._z = torch.randn(64, 1).expand(64, 6).contiguous()
@@ -141,3 +138,55 @@ def test_a_classifier_without_labels_and_a_partedvae_without_factors_are_refused
         dataclasses.replace(config_of("classifier"), labels=0)
     with pytest.raises(ValueError, match="method 'partedvae' needs a labelled factor"):
         dataclasses.replace(config_of("partedvae"), model=dataclasses.replace(TOY_MODEL, factors=()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("capacity_of", ["batch", "image"])
+def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
+    seed: int, capacity_of: Literal["batch", "image"]
+) -> None:
+    """For random weights; with capacities above every KL, |KL - C| is C - KL of the mean and of each image."""
+    names = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "gamma_leakage", "gamma_exchange", "consistency")
+    weights = dict(
+        zip(names, torch.rand(len(names), generator=torch.Generator().manual_seed(seed)).tolist(), strict=True)
+    )
+    consistency = weights.pop("consistency")
+    config = tiny_config()
+    config = dataclasses.replace(
+        config,
+        objective=dataclasses.replace(config.objective, capacity_of=capacity_of, **weights),
+        supervision=dataclasses.replace(config.supervision, consistency_weight=consistency, consistency_threshold=0.01),
+    )
+    torch.manual_seed(seed)
+    schedule = Schedule(capacity_z=500.0, capacity_u=900.0, attention_slope=4.0, rate_scale=1.0)
+    method = PartedVAEMethod(config, SINGLE_PROCESS)
+    loss, terms = method.losses(PartedVAE(config.model), torch.rand(24, 1, 16, 16), schedule)
+    assert tuple(terms) == method.term_names
+    value = {name: term.item() for name, term in terms.items()}
+    assert all(value.values())
+    expected = (
+        value["reconstruction"]
+        + weights["gamma_z"] * (500 - value["kl_z"])
+        + weights["gamma_u"] * (900 - value["kl_u"])
+        + weights["gamma_h"] * value["entropy"]
+        + weights["gamma_c"] * value["kl_c"]
+        + weights["gamma_bc"] * value["bhattacharyya"]
+        + weights["gamma_leakage"] * value["leakage"]
+        + weights["gamma_exchange"] * value["exchange"]
+        + consistency * value["consistency"]
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_losses_of_the_baselines_are_the_weighted_sums_of_their_terms(seed: int) -> None:
+    weight = 10 * torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
+    torch.manual_seed(seed)
+    model, pixels = PartedVAE(config_of("vae").model), torch.rand(24, 1, 16, 16)
+    loss, terms = BetaTCVAE(config_of("beta-tcvae", weight), SINGLE_PROCESS, 100).losses(model, pixels, SCHEDULE)
+    expected = terms["reconstruction"] + terms["mutual_information"] + terms["dimension_kl"]
+    assert loss.item() == pytest.approx((expected + weight * terms["total_correlation"]).item(), rel=1e-5)
+    method = FactorVAE(config_of("factor-vae", weight), SINGLE_PROCESS, torch.device("cpu"))
+    loss, terms = method.losses(model, pixels, SCHEDULE)
+    expected = terms["reconstruction"] + terms["kl_z"] + weight * terms["total_correlation"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -4,17 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
-from partedvae.training.distributed import ALONE
 from partedvae.training.model.distributions import Gaussian
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.regularisers import FEWEST_IMAGES, exchange_loss, leakage
 from tests.training.toys import tiny_config
-
-
-def alone(value: Tensor) -> Tensor:
-    return value
 
 
 def test_leakage_is_the_information_of_two_gaussians() -> None:
@@ -22,8 +16,8 @@ def test_leakage_is_the_information_of_two_gaussians() -> None:
     mean = torch.tensor([-1.0, 1.0]).repeat(2048).unsqueeze(1)
     z = Gaussian(mean, torch.full_like(mean, math.log(0.25)))
     probs = torch.eye(2).repeat(2048, 1)
-    assert leakage(z, probs, 4096, alone).item() == pytest.approx(0.5 * math.log(5), abs=1e-3)
-    assert leakage(Gaussian(torch.zeros_like(mean), z.logvar), probs, 4096, alone).item() == pytest.approx(0, abs=1e-6)
+    assert leakage(z, probs).item() == pytest.approx(0.5 * math.log(5), abs=1e-3)
+    assert leakage(Gaussian(torch.zeros_like(mean), z.logvar), probs).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("spread", "own"), [(1.0, 0.02), (0.7, 0.7), (0.01, 1.0)])
@@ -35,14 +29,14 @@ def test_leakage_of_what_knows_no_class_is_zero_for_few_images_too(spread: float
         mean = spread * torch.randn(64, 1, generator=generator)
         classes = torch.multinomial(shares, 64, replacement=True, generator=generator)
         z = Gaussian(mean, torch.full_like(mean, 2 * math.log(own)))
-        found.append(leakage(z, torch.eye(5)[classes], 64, alone).item())
+        found.append(leakage(z, torch.eye(5)[classes]).item())
     assert sum(found) / len(found) == pytest.approx(0, abs=0.004)
 
 
 def test_leakage_of_a_batch_of_one_image_is_zero() -> None:
     """As the last batch of a pass may be."""
     mean = torch.ones(1, 2, requires_grad=True)
-    loss = leakage(Gaussian(mean, torch.zeros(1, 2)), torch.tensor([[0.9, 0.1]]), 1, alone)
+    loss = leakage(Gaussian(mean, torch.zeros(1, 2)), torch.tensor([[0.9, 0.1]]))
     loss.backward()
     assert loss.item() == 0
     assert mean.grad is not None
@@ -55,15 +49,15 @@ def test_leakage_leaves_out_classes_with_too_few_images() -> None:
     z = Gaussian(mean, torch.full_like(mean, -6.0))
     assert FEWEST_IMAGES > 2
     first_alone = torch.eye(2)[[0] * 10 + [1] * 2] * torch.tensor([1.0, 0.0])
-    both = leakage(z, torch.eye(2)[[0] * 10 + [1] * 2], 12, alone)
-    assert both.item() == pytest.approx(leakage(z, first_alone, 12, alone).item(), rel=1e-5)
+    both = leakage(z, torch.eye(2)[[0] * 10 + [1] * 2])
+    assert both.item() == pytest.approx(leakage(z, first_alone).item(), rel=1e-5)
     assert both.item() > 0.5
 
 
 def test_leakage_moves_z_and_leaves_the_class_alone() -> None:
     mean = torch.randn(12, 3, requires_grad=True)
     logits = torch.randn(12, 2, requires_grad=True)
-    leakage(Gaussian(mean, torch.zeros(12, 3)), torch.softmax(logits, dim=1), 12, alone).backward()
+    leakage(Gaussian(mean, torch.zeros(12, 3)), torch.softmax(logits, dim=1)).backward()
     assert mean.grad is not None
     assert mean.grad.abs().sum() > 0
     assert logits.grad is None
@@ -74,7 +68,7 @@ def test_exchange_trains_the_decoder_and_the_posterior_of_u() -> None:
     config = tiny_config().model
     model = PartedVAE(config)
     pixels = torch.rand(16, config.image_size[2], *config.network_size)
-    loss = exchange_loss(model, model.encode(pixels, slope=1.0, temperature=0.67), ALONE)
+    loss = exchange_loss(model, model.encode(pixels, slope=1.0, temperature=0.67))
     loss.backward()
     untouched = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     prior = {name for name, _ in model.named_parameters() if ".prior_" in name}

@@ -17,7 +17,7 @@ from PIL import Image
 from partedvae.training.cli.evaluate import evaluate
 from partedvae.training.cli.figures import figures
 from partedvae.training.cli.train import train
-from partedvae.training.config.presets import recipe
+from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, first_labelled
 from partedvae.training.data.registry import load_dataset

@@ -24,7 +24,7 @@ TABLE_6_MNIST = ObjectiveConfig(
     gamma_c=15.0,
     gamma_h=30.0,
     gamma_bc=30.0,
-    overlap_tolerance=0.15,
+    bc_threshold=0.15,
     capacity_z=7.0,
     capacity_u=7.0,
 )
@@ -34,7 +34,7 @@ TABLE_6_DSPRITES = ObjectiveConfig(
     gamma_c=100.0,
     gamma_h=10.0,
     gamma_bc=10.0,
-    overlap_tolerance=0.1,
+    bc_threshold=0.1,
     capacity_z=30.0,
     capacity_u=5.0,
 )
@@ -45,7 +45,7 @@ TABLE_6_CELEBA = ObjectiveConfig(
     gamma_c=2000.0,
     gamma_h=10.0,
     gamma_bc=500.0,
-    overlap_tolerance=0.2,
+    bc_threshold=0.2,
     capacity_z=30.0,
     capacity_u=15.0,
 )
