@@ -18,7 +18,7 @@ IMPORT_BOTH = """
 import json
 import export, training
 import serving.own
-import partedvae.export.cli, partedvae.serving.bundle, partedvae.training.config.recipes
+import partedvae.export.cli, partedvae.serving.cli, partedvae.training.cli.train
 theirs = [module.__file__ for module in (training, serving.own, export)]
 ours = [module.__file__ for module in (partedvae.training, partedvae.serving, partedvae.export)]
 print(json.dumps({"theirs": theirs, "ours": ours}))
