@@ -1,4 +1,4 @@
-"""What the tests of batch extraction share."""
+"""Helpers of the tests of batch extraction."""
 
 from pathlib import Path
 

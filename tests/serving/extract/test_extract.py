@@ -33,7 +33,7 @@ def assert_features(table: pa.Table, images: ImageArray) -> None:
 def test_a_folder_becomes_one_row_per_image(
     folder: Path, tiny_models: Path, images: ImageArray, tmp_path: Path
 ) -> None:
-    """Rows come in the order of the paths; unreadable images are rows with the reason, and do not end the run."""
+    """Rows are in the order of the paths; unreadable images are rows with the reason, and do not stop the extraction."""
     output = tmp_path / "new" / "features.parquet"
     result = extract(folder, output, "--model", tiny_models / "tiny")
 
@@ -211,7 +211,7 @@ def test_images_of_other_sizes_are_fitted(folder: Path, tiny_models: Path, tmp_p
 
 
 def test_what_a_server_cannot_use_is_a_row_with_its_reason() -> None:
-    """A batch that came back in two parts: the server's problems are among the images that were readable here."""
+    """A batch returned in two parts: problems of the server belong to images that were readable here."""
     prepared = Prepared(
         keys=["a", "b", "c", "d", "e"], errors=[None, "no file", None, None, None], images=GREY.random_images(4)
     )

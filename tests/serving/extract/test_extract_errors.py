@@ -78,7 +78,7 @@ def test_bad_input_is_answered(
 
 
 def test_an_npz_of_several_arrays_must_name_the_images(tiny_models: Path, tmp_path: Path) -> None:
-    """Which array holds the images is not guessed."""
+    """An .npz with several arrays and none named images is refused."""
     np.savez(tmp_path / "two.npz", a=np.zeros(1), b=np.zeros(1))
     result = extract(tmp_path / "two.npz", tmp_path / "x.npz", "--model", tiny_models / "tiny")
 
@@ -145,7 +145,7 @@ def test_a_server_of_several_models_is_asked_by_name(
 def test_an_interrupted_run_leaves_nothing(
     signum: signal.Signals, code: int, suffix: str, tiny_models: Path, images: ImageArray, tmp_path: Path
 ) -> None:
-    """A run that is stopped in the middle leaves no file, whole or half, and what was there before stays."""
+    """An interrupted extraction leaves no partial file, and keeps an earlier output."""
     for i in range(4):
         Image.fromarray(images[i, ..., 0]).save(tmp_path / f"{i}.png")
     # The last file is a pipe that nobody writes into: the run waits in the middle of its work.

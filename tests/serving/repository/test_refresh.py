@@ -33,7 +33,7 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the versions that were attempted to load."""
+    """Return the list of versions whose load was attempted."""
     tried: list[int] = []
     load = OnnxModel.load
 
