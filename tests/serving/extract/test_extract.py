@@ -33,7 +33,7 @@ def assert_features(table: pa.Table, images: ImageArray) -> None:
 def test_a_folder_becomes_one_row_per_image(
     folder: Path, tiny_models: Path, images: ImageArray, tmp_path: Path
 ) -> None:
-    """Rows are in the order of the paths; unreadable images are rows with the reason, and do not stop the extraction."""
+    """Rows are in the order of the paths; unreadable images are rows with the reason."""
     output = tmp_path / "new" / "features.parquet"
     result = extract(folder, output, "--model", tiny_models / "tiny")
 
