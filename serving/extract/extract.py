@@ -13,12 +13,13 @@ from typing import Protocol, TypeVar
 from partedvae.cli.connection import Connection
 from partedvae.common.cpus import available_cpus
 from partedvae.common.progress import progress_bar
+from partedvae.requests import FeatureName
 from partedvae.results import FeatureChunk, ImageArray, concatenate
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.inputs import Job, Prepared, Source
 from partedvae.serving.extract.outputs import Layout, Rows, create, model_metadata
 from partedvae.serving.onnx.model import OnnxModel
-from partedvae.serving.operations.features import Output, features
+from partedvae.serving.operations.features import features
 from partedvae.serving.operations.model import DirectModel, run_sync
 from partedvae.v1.manifest_pb2 import Manifest
 
@@ -35,7 +36,7 @@ class Extractor(Protocol):
     version: int
     manifest: Manifest
 
-    def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
+    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
         """Yield the results of batches in order; some are computed ahead."""
 
 
@@ -47,7 +48,7 @@ class LocalExtractor:
         self._model = DirectModel(onnx_model)
         self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
 
-    def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
+    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
         """Read, decode and compute in several threads."""
 
         def compute(job: Job) -> Rows:
@@ -76,7 +77,7 @@ class RemoteExtractor:
         self.name, self.version, self.manifest = details.name, details.version, details.manifest
         self._client = connection.client(model=self.name, version=self.version)
 
-    def rows(self, jobs: Iterator[Job], include: tuple[Output, ...]) -> Iterator[Rows]:
+    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
         """Read and decode in several threads, so that images are sent at the model's size; compute by one stream."""
         waiting: deque[Prepared] = deque()
 

@@ -27,10 +27,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from partedvae.common.atomic_write import atomic_write
+from partedvae.requests import FeatureName
 from partedvae.results import Features, FloatArray
 from partedvae.serving.bundle import ENCODER_FILE
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.operations.features import Output
 from partedvae.v1.manifest_pb2 import Manifest
 
 ROW_GROUP = 65_536
@@ -54,7 +54,7 @@ class Layout:
     """Identifies the model; see `model_metadata`."""
 
     @property
-    def include(self) -> tuple[Output, ...]:
+    def include(self) -> tuple[FeatureName, ...]:
         """The outputs to request from the model."""
         return ("probs", "u_mean", "z_mean") if self.z else ("probs", "u_mean")
 

@@ -10,15 +10,15 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from partedvae.image_results import Generated
+from partedvae.requests import DEFAULT_INCLUDE, FeatureName
 from partedvae.results import Features, FloatArray, ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.images import ImageLimits, decode, encode_png, from_packed
 from partedvae.serving.onnx.model import OnnxModel
-from partedvae.serving.operations.features import CLASS_RELATED, Output
 from partedvae.serving.repository.repository import VersionStatus
 from partedvae.v1 import manifest_pb2, service_pb2, tensors_pb2
 
-_OUTPUTS: dict[int, Output] = {
+_OUTPUTS: dict[int, FeatureName] = {
     service_pb2.FEATURE_OUTPUT_PROBS: "probs",
     service_pb2.FEATURE_OUTPUT_U_MEAN: "u_mean",
     service_pb2.FEATURE_OUTPUT_U_LOGVAR: "u_logvar",
@@ -53,7 +53,7 @@ def rows_in(message: tensors_pb2.Images) -> int:
     return len(message.encoded.items) or next(iter(message.packed.shape), 0)
 
 
-def include_from(values: Iterable[int]) -> tuple[Output, ...]:
+def include_from(values: Iterable[int]) -> tuple[FeatureName, ...]:
     """Return the names of the requested outputs; the class-related ones by default.
 
     Raises:
@@ -65,7 +65,7 @@ def include_from(values: Iterable[int]) -> tuple[Output, ...]:
             known = [service_pb2.FeatureOutput.Name(service_pb2.FeatureOutput.ValueType(v)) for v in _OUTPUTS]
             raise InvalidInputError(f"include has the value {value}; choose from {known}")
         names.append(_OUTPUTS[value])
-    return tuple(names) or CLASS_RELATED
+    return tuple(names) or DEFAULT_INCLUDE
 
 
 def wants_png(value: int) -> bool:

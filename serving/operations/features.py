@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, get_args
+from typing import get_args
 
 from partedvae.common.suggest import did_you_mean
+from partedvae.requests import DEFAULT_INCLUDE, FeatureName
 from partedvae.results import FactorResult, Features, FloatArray, ImageArray
 from partedvae.serving.bundle import NEGATIVE_ELBO, RECONSTRUCTION_ERROR, Z_LOGVAR, Z_MEAN, factor_output
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.operations.model import Model
 
-Output = Literal["probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo"]
-OUTPUTS: tuple[Output, ...] = get_args(Output)
+OUTPUTS: tuple[FeatureName, ...] = get_args(FeatureName)
 """Everything that `features` can return."""
-CLASS_RELATED: tuple[Output, ...] = ("probs", "u_mean")
-"""What it returns by default."""
 
 
-async def features(model: Model, images: ImageArray, include: Collection[str] = CLASS_RELATED) -> Features:
+async def features(model: Model, images: ImageArray, include: Collection[str] = DEFAULT_INCLUDE) -> Features:
     """Return the features of images.
 
     Runs the encoder, the scorer, or both, depending on `include`.
