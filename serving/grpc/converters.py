@@ -93,18 +93,18 @@ def float_tensor(array: FloatArray | None) -> tensors_pb2.FloatTensor | None:
     return tensors_pb2.FloatTensor(shape=array.shape, data=array.astype("<f4", copy=False).tobytes())
 
 
-def model_version(runtime: OnnxModel) -> service_pb2.ModelVersion:
+def model_version(model: OnnxModel) -> service_pb2.ModelVersion:
     """Return name and version of a model."""
-    return service_pb2.ModelVersion(name=runtime.name, version=runtime.version)
+    return service_pb2.ModelVersion(name=model.name, version=model.version)
 
 
-def model_response(runtime: OnnxModel) -> service_pb2.GetModelResponse:
+def model_response(model: OnnxModel) -> service_pb2.GetModelResponse:
     """Return the reply of GetModel."""
     return service_pb2.GetModelResponse(
-        model=model_version(runtime),
-        manifest=runtime.manifest,
-        execution_provider=runtime.provider,
-        has_scores=runtime.has_scores,
+        model=model_version(model),
+        manifest=model.manifest,
+        execution_provider=model.provider,
+        has_scores=model.has_scores,
     )
 
 
@@ -118,10 +118,10 @@ def status_message(status: VersionStatus) -> service_pb2.ModelStatus:
     )
 
 
-def features_response(runtime: OnnxModel, features: Features) -> service_pb2.ExtractFeaturesResponse:
+def features_response(model: OnnxModel, features: Features) -> service_pb2.ExtractFeaturesResponse:
     """Return the reply of ExtractFeatures; outputs that are None stay unset."""
     # Parsing the constant part (names of factors and classes) is faster than setting it field by field.
-    reply = service_pb2.ExtractFeaturesResponse.FromString(_named_factors(runtime))
+    reply = service_pb2.ExtractFeaturesResponse.FromString(_named_factors(model))
     for message, factor in zip(reply.factors, features.factors, strict=True):
         _fill(message, "probs", factor.probs)
         _fill(message, "u_mean", factor.u_mean)
@@ -133,18 +133,18 @@ def features_response(runtime: OnnxModel, features: Features) -> service_pb2.Ext
     return reply
 
 
-def _named_factors(runtime: OnnxModel) -> bytes:
+def _named_factors(model: OnnxModel) -> bytes:
     """Return the serialized constant part of a model's replies: its name, and its factors with their classes."""
-    named = _NAMED_FACTORS.get(runtime)
+    named = _NAMED_FACTORS.get(model)
     if named is None:
         reply = service_pb2.ExtractFeaturesResponse(
-            model=model_version(runtime),
+            model=model_version(model),
             factors=[
                 service_pb2.FactorFeatures(name=factor.name, class_names=factor.class_names)
-                for factor in runtime.manifest.factors
+                for factor in model.manifest.factors
             ],
         )
-        named = _NAMED_FACTORS[runtime] = reply.SerializeToString()
+        named = _NAMED_FACTORS[model] = reply.SerializeToString()
     return named
 
 
@@ -185,10 +185,10 @@ def stream_response(
     )
 
 
-def classify_response(runtime: OnnxModel, features: Features) -> service_pb2.ClassifyResponse:
+def classify_response(model: OnnxModel, features: Features) -> service_pb2.ClassifyResponse:
     """Return the reply of Classify: class probabilities, and the most probable class of each image."""
     return service_pb2.ClassifyResponse(
-        model=model_version(runtime),
+        model=model_version(model),
         factors=[
             service_pb2.FactorClasses(
                 name=factor.name,
@@ -202,21 +202,21 @@ def classify_response(runtime: OnnxModel, features: Features) -> service_pb2.Cla
 
 
 def generate_response(
-    runtime: OnnxModel, generated: Generated, images: tensors_pb2.Images
+    model: OnnxModel, generated: Generated, images: tensors_pb2.Images
 ) -> service_pb2.GenerateResponse:
     """Return the reply of Generate, given its packed images."""
     return service_pb2.GenerateResponse(
-        model=model_version(runtime),
+        model=model_version(model),
         images=images,
-        factors=named_classes(runtime, generated.classes),
+        factors=named_classes(model, generated.classes),
         seed=generated.seed,
     )
 
 
-def named_classes(runtime: OnnxModel, classes: Mapping[str, NDArray[np.str_]]) -> list[service_pb2.FactorClasses]:
+def named_classes(model: OnnxModel, classes: Mapping[str, NDArray[np.str_]]) -> list[service_pb2.FactorClasses]:
     """Convert class names, {factor: [images]}."""
     messages = []
-    for factor in runtime.manifest.factors:
+    for factor in model.manifest.factors:
         index = {name: i for i, name in enumerate(factor.class_names)}
         indices = [index[name] for name in classes[factor.name].tolist()]
         messages.append(

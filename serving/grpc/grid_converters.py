@@ -90,13 +90,13 @@ def grid_message(images: ImageArray, packed: Images) -> pb.ImageGrid:
     return pb.ImageGrid(images=packed, rows=images.shape[0], columns=images.shape[1])
 
 
-def traverse_response(runtime: OnnxModel, traversal: Traversal, packed: Images) -> pb.TraverseResponse:
+def traverse_response(model: OnnxModel, traversal: Traversal, packed: Images) -> pb.TraverseResponse:
     """Return the reply of Traverse, given its packed images."""
     return pb.TraverseResponse(
-        model=model_version(runtime),
+        model=model_version(model),
         grid=grid_message(traversal.images, packed),
         rows=[pb.TraverseRow(base=row.base, dimension=row.dimension, values=row.values) for row in traversal.rows],
         class_names=traversal.class_names,
-        base_classes=named_classes(runtime, traversal.classes),
+        base_classes=named_classes(model, traversal.classes),
         seed=traversal.seed,
     )

@@ -59,26 +59,26 @@ class ServiceContext:
             version: its version; 0 is the newest.
             blocking: whether the call waits for capacity; see `BatchedModels.of`.
         """
-        runtime = self.repository.loaded(name, version)
-        if runtime is None:
-            runtime = await self.in_thread(lambda: self.repository.get(name, version))
-        return self._models.of(runtime, blocking=blocking)
+        model = self.repository.loaded(name, version)
+        if model is None:
+            model = await self.in_thread(lambda: self.repository.get(name, version))
+        return self._models.of(model, blocking=blocking)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work in the thread pool and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def max_reply(self, runtime: OnnxModel) -> int:
+    def max_reply(self, model: OnnxModel) -> int:
         """Return the maximum number of images in one reply."""
-        return min(self.limits.max_images, self._max_message_bytes // _image_bytes(runtime))
+        return min(self.limits.max_images, self._max_message_bytes // _image_bytes(model))
 
-    def check_reply(self, runtime: OnnxModel, count: int) -> None:
+    def check_reply(self, model: OnnxModel, count: int) -> None:
         """Check that a number of images fits into one reply.
 
         Raises:
             InvalidInputError: it does not.
         """
-        each = _image_bytes(runtime)
+        each = _image_bytes(model)
         if count * each > self._max_message_bytes:
             raise InvalidInputError(
                 f"{count} images of {each:,} bytes are above the limit of {self._max_message_bytes:,} bytes per "
@@ -156,6 +156,6 @@ def _is_view(message: Images, spec: ImageSpec) -> bool:
     return tuple(message.packed.shape[1:]) in ((spec.height, spec.width, spec.channels), (spec.height, spec.width))
 
 
-def _image_bytes(runtime: OnnxModel) -> int:
-    spec = runtime.manifest.image
+def _image_bytes(model: OnnxModel) -> int:
+    spec = model.manifest.image
     return spec.height * spec.width * spec.channels

@@ -68,16 +68,15 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
         """Return the inputs and outputs of a graph."""
         model, graph = await self._model(request.name, request.version)
-        runtime = model.onnx_model
-        tensors = signature(runtime.manifest, graph)
-        versions = [s.version for s in self._shared.repository.statuses() if s.name == runtime.name and s.ready]
+        tensors = signature(model.manifest, graph)
+        versions = [s.version for s in self._shared.repository.statuses() if s.name == model.name and s.ready]
         return oip.ModelMetadataResponse(
             name=request.name,
             versions=[str(number) for number in versions],
             platform=PLATFORM,
             inputs=[_metadata(tensor) for tensor in tensors.inputs],
             outputs=[_metadata(tensor) for tensor in tensors.outputs],
-            properties={"execution_provider": runtime.provider},
+            properties={"execution_provider": model.onnx_model.provider},
         )
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
