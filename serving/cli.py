@@ -8,13 +8,17 @@ from typing import Any
 import click
 
 from partedvae.cli.connection import Connection, connection_options
+from partedvae.common.click_errors import click_errors
+from partedvae.errors import PartedVAEError
 from partedvae.serving.config.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
 from partedvae.serving.config.serve_config import ServeConfig
+from partedvae.serving.errors import ServingError
 
 
 @click.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
 @serve_options
 @click.pass_context
+@click_errors(ServingError)
 def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """Serve the models of a folder over gRPC until SIGTERM or Ctrl-C.
 
@@ -27,30 +31,26 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     import logging
 
     from partedvae.serving.config.logging import configure
-    from partedvae.serving.errors import ServingError
 
-    try:
-        config = ServeConfig(**values)
-        configure(config)
-        for warning in misspelt_variables():
-            logging.getLogger(__name__).warning(warning)
-        if print_config:
-            click.echo(as_toml(config, ctx))
-            return
+    config = ServeConfig(**values)
+    configure(config)
+    for warning in misspelt_variables():
+        logging.getLogger(__name__).warning(warning)
+    if print_config:
+        click.echo(as_toml(config, ctx))
+        return
 
-        def on_ready(address: str) -> None:
-            click.echo(f"serving on {address}")
+    def on_ready(address: str) -> None:
+        click.echo(f"serving on {address}")
 
-        if config.workers == 1:
-            from partedvae.serving.server.worker import run
+    if config.workers == 1:
+        from partedvae.serving.server.worker import run
 
-            run(config, on_ready)
-        else:
-            from partedvae.serving.server.supervisor import supervise
+        run(config, on_ready)
+    else:
+        from partedvae.serving.server.supervisor import supervise
 
-            supervise(config, on_ready)
-    except ServingError as error:
-        raise click.ClickException(str(error)) from error
+        supervise(config, on_ready)
 
 
 @click.command()
@@ -78,6 +78,7 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     show_default=True,
     help="With --model: the device to run on.",
 )
+@click_errors(ServingError, PartedVAEError, OSError)
 def extract(
     source: Path,
     output: Path,
@@ -101,9 +102,6 @@ def extract(
     from contextlib import ExitStack, closing
     from typing import cast
 
-    from partedvae.common.click_errors import message_of
-    from partedvae.errors import PartedVAEError
-    from partedvae.serving.errors import ServingError
     from partedvae.serving.extract.extract import Extractor, LocalExtractor, RemoteExtractor
     from partedvae.serving.extract.extract import extract as run
     from partedvae.serving.extract.inputs import open_source
@@ -115,19 +113,16 @@ def extract(
         raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
     # Python's default handling of SIGTERM would leave the unfinished file behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        check_suffix(output)
-        images = open_source(source)
-        with ExitStack() as stack:
-            extractor: Extractor
-            if model is not None:
-                extractor = LocalExtractor(load_model(model, device=cast("Device", device)))
-            else:
-                assert connection is not None
-                extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name)))
-            summary = run(images, extractor, output, batch_size=batch_size, probs=include_probs, z=include_z)
-    except (ServingError, PartedVAEError, OSError) as error:
-        raise click.ClickException(message_of(error)) from error
+    check_suffix(output)
+    images = open_source(source)
+    with ExitStack() as stack:
+        extractor: Extractor
+        if model is not None:
+            extractor = LocalExtractor(load_model(model, device=cast("Device", device)))
+        else:
+            assert connection is not None
+            extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name)))
+        summary = run(images, extractor, output, batch_size=batch_size, probs=include_probs, z=include_z)
     rate = summary.images / summary.seconds
     click.echo(f"{summary.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
     if summary.unreadable:

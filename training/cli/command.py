@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from partedvae.common.click_errors import click_errors
+
 
 class ErrorReportingCommand(click.Command):
     """A command that exits with status 1 and a message when its input cannot be used."""
@@ -16,9 +18,4 @@ class ErrorReportingCommand(click.Command):
         Raises:
             click.ClickException: the command raised ValueError (which all errors of training are) or OSError.
         """
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # The reader of standard output has gone; click exits quietly.
-        except (ValueError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+        return click_errors(ValueError, OSError)(super().invoke)(ctx)

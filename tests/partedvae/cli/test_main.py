@@ -120,6 +120,7 @@ def test_the_error_for_a_command_unlike_any_lists_all() -> None:
         ("pyarrow", ["extract", ".", "--output", "x.npz", "--model", "."], "partedvae[serve]"),
         ("PIL", ["generate", "--output", "x.png"], "partedvae[images]"),
         ("pyarrow", ["demo"], "partedvae[train,serve]"),
+        ("grpc_health", ["health"], "partedvae[serve]"),
         ("grpc", ["models"], "partedvae"),
     ],
 )
