@@ -1,4 +1,4 @@
-"""The commands `serve` and `extract`. Imports nothing heavy at the top, because `partedvae --help` imports it."""
+"""The commands `serve` and `extract`. Heavy imports are inside the functions, because `--help` imports this module."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from partedvae.serving.config.serve_config import ServeConfig
 def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """Serve the models of a folder over gRPC until SIGTERM or Ctrl-C.
 
-    MODELS_DIR contains <name>/<version>/ as written by `partedvae export`. When the server accepts calls, it prints one
-    line to stdout: "serving on HOST:PORT".
+    MODELS_DIR contains <name>/<version>/ as written by `partedvae export`. When the server is ready, it prints one line
+    to stdout: "serving on HOST:PORT".
 
-    Each option can also be set by an environment variable (PARTEDVAE_SERVE_MAX_IMAGES for --max-images) and in a
-    --config file. Flags override environment variables, and environment variables override the file.
+    Every option can also be set by an environment variable (PARTEDVAE_SERVE_MAX_IMAGES for --max-images) or in a
+    --config file. A flag overrides the variable, and the variable overrides the file.
     """
     import logging
 
@@ -32,8 +32,8 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     try:
         config = ServeConfig(**values)
         configure(config)
-        for message in misspelt_variables():
-            logging.getLogger(__name__).warning(message)
+        for warning in misspelt_variables():
+            logging.getLogger(__name__).warning(warning)
         if print_config:
             click.echo(as_toml(config, ctx))
             return

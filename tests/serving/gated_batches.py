@@ -1,4 +1,4 @@
-"""A fake graph for tests of batching: it doubles numbers, records each batch, and can be blocked or made to fail."""
+"""A graph for tests of batching: it doubles numbers, notes each batch, and can be held at a gate or told to fail."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.processes import PATIENCE
 
 
 class Doubler:
-    """Replaces a session: computes the outputs "double" and "negative" of a column of numbers."""
+    """Stands for a session: takes a column of numbers, gives "double" and "negative" of each."""
 
     def __init__(self, *, gated: bool = False, bad: float | None = None) -> None:
-        """Create a graph; `gated` blocks its runs until the gate is set, and a batch that contains `bad` fails."""
+        """Start with the gate closed or open; a batch with the number `bad` in it fails."""
         self.batches: list[list[float]] = []
         self.outputs: list[tuple[str, ...]] = []
         self.gate = threading.Event()
@@ -62,13 +62,13 @@ class Bench:
         return asyncio.create_task(self.batcher.submit(self.run, (column,), outputs, wait=wait))
 
     def close(self) -> None:
-        """Open the gate, so that no thread stays blocked."""
+        """Open the gate, so that no thread is left behind."""
         self.run.gate.set()
         self.slots.close()
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Run the event loop until a condition is true."""
+    """Let the event loop go on until something is true."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
@@ -76,7 +76,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def bench(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
-    made = Bench(run, BatchPolicy(**policy))  # type: ignore[arg-type]  # some are int
+    made = Bench(run, BatchPolicy(**policy))  # type: ignore[arg-type]  # whole numbers where it wants them
     try:
         yield made
     finally:
@@ -85,7 +85,7 @@ async def bench(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
 
 @asynccontextmanager
 async def held(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
-    """Yield a bench whose only session is blocked by a request with the number 0."""
+    """Yield a bench whose only session is held by a request for the number 0."""
     async with bench(run, **policy) as made:
         first = made.ask([0])
         await eventually(lambda: run.batches == [[0]])

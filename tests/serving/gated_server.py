@@ -1,8 +1,8 @@
-"""`partedvae serve` with an encoder that tests can block, to check the server while a large request is active.
+"""`partedvae serve` with a gate in front of the encoder, for tests of what happens while a large request is in hand.
 
 Usage: python -m tests.serving.gated_server FOLDER MODELS_DIR [OPTIONS]
 
-A batch of ten or more images creates the file FOLDER/entered, and waits for the file FOLDER/open.
+A batch of ten or more images says that it arrived with the file FOLDER/entered, and waits for the file FOLDER/open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGE = 10
 
 
 def main() -> None:
-    """Replace the encoder and serve."""
+    """Put the gate up and serve."""
     folder = Path(sys.argv.pop(1))
     encode = Runtime.encode
 
@@ -30,7 +30,7 @@ def main() -> None:
             wait_until((folder / "open").exists)
         return encode(self, images, outputs)
 
-    Runtime.encode = gated  # type: ignore[method-assign]  # replaced on purpose
+    Runtime.encode = gated  # type: ignore[method-assign]  # that is the point
     serve()
 
 
