@@ -39,27 +39,27 @@ class DeviceError(ServingError):
 
 
 class AddressError(ServingError):
-    """The address to listen on is malformed, in use, or not an address of this machine."""
+    """The address to listen on is malformed, taken, or not this machine's."""
 
 
 class ConfigError(ServingError):
-    """The configuration of the server is invalid."""
+    """The server cannot be run as it was told to."""
 
 
 class WorkerError(ServingError):
-    """A worker process could not start, or did not stop in time."""
+    """A process that serves could not be started, or did not end well."""
 
 
 class SecurityError(ServingError):
-    """A certificate, a key or a token file cannot be used."""
+    """A certificate, a key or a file of tokens cannot be used."""
 
 
 class MessageTooLargeError(ServingError):
-    """A request is larger than the limit of the server."""
+    """A request is larger than the server takes."""
 
 
 class StoppingError(ServingError):
-    """The server is stopping and accepts no new calls."""
+    """The server is stopping; what it had taken on is done, the rest is for another."""
 
 
 class OverloadedError(ServingError):
@@ -84,10 +84,10 @@ class OverloadedError(ServingError):
 
 
 class TooManyCallsError(OverloadedError):
-    """The limit of concurrent calls is reached; the call was not started."""
+    """Too many calls are active; the request was not started."""
 
     def __init__(self, limit: int) -> None:
-        """Create the error for a limit of concurrent calls."""
-        ServingError.__init__(self, f"{limit} calls are active, which is the limit; retry in 1 s")
+        """Create the error for a limit of active calls."""
+        ServingError.__init__(self, f"{limit} calls are active, which is the limit: try again in 1 s")
         self.waiting = self.limit = limit
         self.retry_after = 1.0

@@ -169,7 +169,7 @@ Global___ModelSelector: _TypeAlias = ModelSelector  # noqa: Y015
 
 @_typing.final
 class ModelVersion(_message.Message):
-    """Name and version of the model that was used."""
+    """Name and version of a model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -12,7 +12,7 @@ from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.model import BatchedModel, BatchedModels
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.grpc.converters import images_from, rows_in
-from partedvae.serving.images import ImageLimits, decode, decode_each
+from partedvae.serving.images import ImageLimits, decode, decode_each, from_packed
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -112,7 +112,7 @@ class ImageReader:
             OverloadedError: too many images wait for a thread.
         """
         if _is_view(message, spec):
-            return images_from(message, spec, self._limits)
+            return from_packed(message.packed.data, message.packed.shape, spec, self._limits)
         return await self._read(lambda: images_from(message, spec, self._limits), rows_in(message))
 
     async def read_files(self, files: Sequence[bytes], spec: ImageSpec) -> ImageArray:
@@ -128,7 +128,7 @@ class ImageReader:
             InvalidInputError: the message as a whole cannot be used.
         """
         if _is_view(message, spec):
-            return images_from(message, spec, self._limits), []
+            return from_packed(message.packed.data, message.packed.shape, spec, self._limits), []
         rows = rows_in(message)
         await self._admission.acquire(rows)
         return await self._in_thread(lambda: self._read_each(message, spec), rows, blocking=True)

@@ -84,7 +84,7 @@ async def bench(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
 
 @asynccontextmanager
 async def held(run: Doubler, **policy: float) -> AsyncIterator[Bench]:
-    """Yield a bench whose only session is blocked by a request with the number 0."""
+    """Yield a bench whose only session is held by a request for the number 0."""
     async with bench(run, **policy) as made:
         first = made.ask([0])
         await eventually(lambda: run.batches == [[0]])

@@ -2,7 +2,7 @@
 
 Usage: python -m tests.serving.gated_server FOLDER MODELS_DIR [OPTIONS]
 
-A batch of ten or more images creates the file FOLDER/entered, and waits for the file FOLDER/open.
+A batch of ten or more images says that it arrived with the file FOLDER/entered, and waits for the file FOLDER/open.
 """
 
 from __future__ import annotations

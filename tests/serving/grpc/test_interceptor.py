@@ -175,7 +175,7 @@ async def test_too_many_calls() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Generate(pb.GenerateRequest(count=3))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert caught.value.details() == "2 calls are active, which is the limit; retry in 1 s"
+        assert caught.value.details() == "2 calls are active, which is the limit: try again in 1 s"
         assert trailing(caught.value)["grpc-retry-pushback-ms"] == "1000"
         gate.set()
         assert [(await call).seed for call in calls] == [1, 2]
