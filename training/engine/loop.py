@@ -25,7 +25,7 @@ from partedvae.training.distributed import Ranks, launch
 from partedvae.training.engine.device import choose_device, prepare
 from partedvae.training.engine.signals import Interrupts, noticing_interrupts
 from partedvae.training.engine.trainer import Trainer
-from partedvae.training.evaluation.diagnostics import warnings
+from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.runs.data import check_run_dataset
 from partedvae.training.runs.directory import RunDirectory, RunError
@@ -178,7 +178,7 @@ class _Loop:
         self.run.append_metrics(row)
         self._save()
         self._say(f"epoch {self.epochs_done}/{self.config.epochs}: {self._described(losses, evaluation)}")
-        for warning in warnings(evaluation, self.config.method):
+        for warning in collapse_warnings(evaluation, self.config.method):
             click.secho(f"warning: {warning}", fg="yellow", err=True)
 
     def _evaluate(self, test: Split) -> Evaluation:
@@ -200,7 +200,7 @@ class _Loop:
             "accuracy": evaluation.accuracies,
             "train_seconds": round(self.seconds, 1),
             "train_images_per_second": round(images / self.seconds, 1),
-            "warnings": warnings(evaluation, self.config.method),
+            "warnings": collapse_warnings(evaluation, self.config.method),
         }
 
     def _described(self, losses: dict[str, float], evaluation: Evaluation) -> str:

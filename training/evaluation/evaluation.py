@@ -1,4 +1,4 @@
-"""What a model is worth on a split: accuracy and confusion by factor, and the numbers that show a collapse."""
+"""Evaluation of a model on a split: accuracy and confusion matrix per factor, and measures that show a collapse."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from partedvae.training.model.partedvae import PartedVAE, Posterior
 from partedvae.training.objectives.terms import reconstruction_error
 
 BATCH = 500
-"""Images at a time; it changes nothing but memory."""
+"""Images per batch; affects only memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FactorEvaluation:
-    """How well one class variable is known."""
+    """Evaluation of one class variable."""
 
     name: str
     """Name of the factor."""
@@ -31,50 +31,57 @@ class FactorEvaluation:
     confusion: Int[Tensor, "classes classes"]
     """Labelled images by true class (rows) and predicted class (columns)."""
     information: float
-    """I(x; c) under q in nats: H(q(c)) minus the mean H(q(c | x)). Near zero when q(c | x) says nothing of x."""
+    """I(x; c) under q in nats: H(q(c)) minus the mean H(q(c | x)); near zero when q(c | x) does not depend on x."""
     prior_entropy: float
-    """H(p(c)) in nats: the most that a healthy q(c) would know."""
+    """H(p(c)) in nats: the value of I(x; c) when q(c) equals the prior and q(c | x) is certain."""
     prior_mismatch: float
     """KL(q(c) || p(c)) in nats, over the whole split."""
     largest_share: tuple[str, float]
-    """The class that q(c) prefers, and its share."""
-
-    named: bool
-    """Whether training had labels of it: without, classes are clusters in any order, and accuracy means nothing."""
+    """The most probable class under q(c), and its probability."""
+    supervised: bool
+    """Whether training had labels of the factor; without labels, classes are clusters in any order."""
 
     @property
     def accuracy(self) -> float | None:
         """Share of the labelled images whose most probable class is the true one.
 
-        None without labelled images, or where classes are clusters.
+        None without labelled images, or if the factor was trained without labels.
         """
         labelled = int(self.confusion.sum())
-        return int(self.confusion.diagonal().sum()) / labelled if labelled and self.named else None
+        return int(self.confusion.diagonal().sum()) / labelled if labelled and self.supervised else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A model on a split."""
+    """Evaluation of a model on a split."""
 
     images: int
-    """How many."""
+    """Number of images."""
     factors: tuple[FactorEvaluation, ...]
-    """One entry a class variable."""
+    """One entry per class variable."""
     reconstruction: float
-    """Error of the reconstruction from the posterior means, summed over pixels, mean over images."""
+    """Reconstruction error from the posterior means, summed over pixels, averaged over images."""
     kl_z: float
     """Mean KL(q(z | x) || p(z)) in nats."""
     z_spread: float
-    """Largest standard deviation over images of a dimension of z's mean. Near zero: z knows nothing."""
+    """Largest standard deviation over images of a dimension of z's mean; near zero when z has collapsed."""
 
     @property
     def accuracies(self) -> dict[str, float]:
-        """Accuracy by factor name, where there is one."""
+        """Accuracy by factor name, of the factors where it is defined."""
         return {factor.name: factor.accuracy for factor in self.factors if factor.accuracy is not None}
 
 
 def posteriors(model: PartedVAE, images: Images, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:
-    """Yield the pixels and the posterior (most probable classes, final slope) of consecutive batches."""
+    """Yield the pixels and the posterior of consecutive batches.
+
+    The posterior is that of the most probable classes, with the final attention slope.
+
+    Args:
+        model: the trained model, on any device.
+        images: uint8 images.
+        config: the run's configuration.
+    """
     device = next(model.parameters()).device
     for indices in torch.arange(len(images)).split(BATCH):
         pixels = preprocess(images[indices].to(device), config.model.network_size)
@@ -87,13 +94,13 @@ def posteriors(model: PartedVAE, images: Images, config: TrainConfig) -> Iterato
 def evaluate(
     model: PartedVAE, split: Split, config: TrainConfig, label_counts: Mapping[str, int] | None = None
 ) -> Evaluation:
-    """Evaluate a model on a split: accuracy is that of argmax q(c | x).
+    """Evaluate a model on a split; the predicted class is argmax q(c | x).
 
     Args:
         model: the model.
         split: the images and their labels.
         config: the run's configuration.
-        label_counts: labels of each factor that training had; None is `config.labels` of each.
+        label_counts: number of training labels of each factor; None stands for `config.labels` of each.
     """
     probs: list[list[Tensor]] = [[] for _ in config.model.factors]
     errors, kls, z_means = [], [], []
@@ -105,7 +112,7 @@ def evaluate(
         kls.append(kl_to_standard(posterior.z))
         z_means.append(posterior.z.mean)
     factors = [
-        _evaluate_factor(
+        evaluate_factor(
             factor.name,
             factor.classes,
             torch.tensor(factor.prior),
@@ -124,14 +131,24 @@ def evaluate(
     )
 
 
-def _evaluate_factor(
+def evaluate_factor(
     name: str,
     classes: tuple[str, ...],
     prior: Float[Tensor, " classes"],
     probs: Float[Tensor, "images classes"],
     labels: Int[Tensor, " images"],
-    named: bool,
+    supervised: bool,
 ) -> FactorEvaluation:
+    """Evaluate the predictions of one factor.
+
+    Args:
+        name: name of the factor.
+        classes: names of its classes.
+        prior: p(c).
+        probs: q(c | x) of each image.
+        labels: true class of each image, -1 where not labelled.
+        supervised: whether training had labels of the factor.
+    """
     predictions = probs.argmax(dim=1)
     known = labels != UNLABELLED
     pairs = labels[known] * len(classes) + predictions[known]
@@ -147,5 +164,5 @@ def _evaluate_factor(
         prior_entropy=-torch.xlogy(prior, prior).sum().item(),
         prior_mismatch=categorical_kl(aggregate, prior).item(),
         largest_share=(classes[int(largest)], share.item()),
-        named=named,
+        supervised=supervised,
     )

@@ -1,4 +1,4 @@
-"""A recipe as the paper prints it: architecture (Tables 3 to 5) and hyperparameters (Table 6)."""
+"""Description of a configuration in the form of the paper: architecture (Tables 3 to 5), hyperparameters (Table 6)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ COLUMN = 34
 
 
 def describe_config(config: TrainConfig, train_images: int) -> str:
-    """Return layers with shapes, hyperparameters, and the values that the schedules reach at the end of the run.
+    """Return the layers with their shapes, the hyperparameters, and the final values of the schedules.
 
     Args:
-        config: the recipe.
-        train_images: training images of its data set, which with the epochs make the steps of the run.
+        config: the configuration.
+        train_images: number of training images of its data set, which determines the number of steps.
     """
     lines = [
         f"{config.dataset}, recipe {config.recipe}",
@@ -62,28 +62,28 @@ def _decoder(config: TrainConfig) -> Iterator[str]:
 
 
 def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[str, object]]:
-    """Yield what decides the run; what a method does not use is left out."""
+    """Yield name and value of the hyperparameters that the method uses."""
     steps = config.epochs * -(-(config.epoch_images or config.train_images or train_images) // config.batch_size)
     yield "method", config.method
     yield "number of discrete variables", len(config.model.factors)
     if config.model.factors:
-        yield "classes of each", [len(factor.classes) for factor in config.model.factors]
+        yield "classes of each variable", [len(factor.classes) for factor in config.model.factors]
         yield "priors p(c)", config.priors
     if config.method == "partedvae":
-        yield "dimension of u of each", [factor.u_dim for factor in config.model.factors]
+        yield "dimension of u of each variable", [factor.u_dim for factor in config.model.factors]
         spacing = config.model.prior_spacing
-        yield "prior means at the start", f"{spacing:g} apart, in order" if spacing else "from N(0, 1)"
+        yield "initial prior means", f"{spacing:g} apart, in order" if spacing else "from N(0, 1)"
     if config.method != "classifier":
         yield "dimension of z", config.model.z_dim
         yield "learning rate, ELBO step", config.optimiser.learning_rate
     if config.method == "partedvae":
-        yield "the same, prior's modes", config.optimiser.learning_rate * config.optimiser.prior_rate_factor
+        yield "learning rate, modes of the prior", config.optimiser.learning_rate * config.optimiser.prior_rate_factor
     if config.model.factors:
         yield "learning rate, supervised step", config.optimiser.supervised_learning_rate
     yield "learning rate schedule", config.schedule.learning_rate
     yield from _objective(config, steps)
     yield "epochs", config.epochs
-    yield "images of an epoch", config.epoch_images or config.train_images or train_images
+    yield "images per epoch", config.epoch_images or config.train_images or train_images
     yield "batch size", config.batch_size
     yield "steps", f"{steps:,}"
     yield "precision", config.precision
@@ -91,7 +91,7 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
 
 
 def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
-    """Yield the weights of the method's loss, and the schedules in it."""
+    """Yield the loss weights and schedules of the method."""
     objective, schedule = config.objective, config.schedule
     if config.method == "classifier":
         return
@@ -108,7 +108,10 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
     yield "capacity of z", f"0 to {objective.capacity_z:g} in {schedule.capacity_ramp:,g} {unit}"
     yield "capacity of u", f"0 to {objective.capacity_u:g} in {schedule.capacity_ramp:,g} {unit}"
     yield "final capacities of z, u", f"{final.capacity_z:.2f}, {final.capacity_u:.2f} after {steps:,} steps"
-    yield "capacity is compared with", "the mean KL of the batch" if objective.capacity_of == "batch" else "each KL"
+    yield (
+        "capacity is compared with",
+        "the mean KL of the batch" if objective.capacity_of == "batch" else "the KL of each image",
+    )
     yield "KL of u", objective.kl_u
     yield "attention slope", f"1 to {schedule.attention_slope:g} in {schedule.attention_ramp:,g} {unit}"
     yield "final attention slope", f"{final.attention_slope:.2f}"
@@ -117,7 +120,7 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
 
 
 def _supervision(config: TrainConfig) -> Iterator[tuple[str, object]]:
-    """Yield how labels are used."""
+    """Yield the hyperparameters of the use of labels."""
     supervision = config.supervision
     if config.model.factors:
         yield "labelled images", f"{config.labels}, {config.labelled}"
@@ -127,6 +130,6 @@ def _supervision(config: TrainConfig) -> Iterator[tuple[str, object]]:
     if config.method == "partedvae":
         yield "consistency weight", f"{supervision.consistency_weight:g}"
         if supervision.consistency_weight:
-            yield "consistency above a confidence of", supervision.consistency_threshold
-            yield "cutout of its copies", "on" if supervision.consistency_cutout else "off"
+            yield "consistency threshold", supervision.consistency_threshold
+            yield "consistency cutout", "on" if supervision.consistency_cutout else "off"
     yield "moving average of weights", supervision.ema_decay or "off"

@@ -178,5 +178,5 @@ def test_a_collapsed_classifier_is_said_aloud_at_the_end_of_the_epoch(
     settings = ("--set", "objective.gamma_h=100000", "--set", "objective.gamma_c=0", "--epochs", "1", "--labels", "0")
     done = train(*SMALL, *settings, "--output", str(tmp_path / "run"), data_dir=data_dir)
     assert done.returncode == 0, done.stderr
-    assert "warning: q(c) has collapsed: digit knows" in done.stderr
+    assert "warning: q(c) has collapsed: I(x; c) of digit is" in done.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]

@@ -1,4 +1,4 @@
-"""Training learns, repeats itself exactly, and uses few labels, or none."""
+"""Training converges, is reproducible, and works with few labels or none."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from partedvae.training.data.dataset import DataError, Split, first_labelled
 from partedvae.training.distributed import Ranks, launch
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
-from partedvae.training.evaluation.diagnostics import warnings
+from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import evaluate
 from tests.training.toys import tiny_config, toy_dataset, toy_split
 
 
 def ranks() -> Ranks:
-    """Return the only process."""
+    """Return the context of a single process."""
     return Ranks(launch("cpu", "32-true"))
 
 
 def trained(config: TrainConfig) -> Trainer:
-    """Train on the toys to the end."""
+    """Train on the toy data set to the end."""
     train = toy_dataset().train
     prepare(config.seed)
     trainer = Trainer(config, train, first_labelled(train, config.labels), ranks())
@@ -46,7 +46,7 @@ def test_training_learns_both_factors_from_forty_labels_and_raises_no_warning() 
     evaluation = evaluate(trained(config).final_model, toy_dataset().test, config)
     assert evaluation.accuracies["corner"] > 0.9
     assert evaluation.accuracies["shade"] > 0.9
-    assert warnings(evaluation, "partedvae") == []
+    assert collapse_warnings(evaluation, "partedvae") == []
 
 
 @pytest.mark.parametrize("name", ["default", "paper"])
@@ -69,7 +69,7 @@ def test_the_reconstruction_error_falls() -> None:
     assert epochs[3] < epochs[1] < epochs[0]
 
 
-def test_without_labels_nothing_supervised_happens() -> None:
+def test_without_labels_there_is_no_supervised_loss() -> None:
     config = tiny_config(labels=0)
     train = toy_dataset().train
     hidden = Split(images=train.images, labels=torch.full_like(train.labels, -1))
@@ -83,7 +83,7 @@ def test_without_labels_nothing_supervised_happens() -> None:
 
 
 def test_three_labels_train_with_batches_of_three() -> None:
-    """The authors' code skips supervision when there are fewer labels than a batch."""
+    """The authors' code skips supervision if there are fewer labels than a batch."""
     config = tiny_config("paper", labels=3)
     train = toy_dataset().train
     prepare(0)
@@ -112,12 +112,12 @@ def test_an_image_with_a_label_for_any_factor_is_among_the_first_labelled() -> N
     assert first_labelled(split, 3).tolist() == [0, 2, 3]
 
 
-def test_more_labels_than_there_are_is_an_error_that_tells_how_many() -> None:
+def test_more_labels_than_there_are_is_an_error_with_their_number() -> None:
     with pytest.raises(DataError, match="--labels 7 is more than the 6 labelled training images"):
         first_labelled(toy_split(6, 0), 7)
 
 
-def test_a_restored_trainer_goes_on_exactly_even_in_the_middle_of_an_epoch() -> None:
+def test_a_restored_trainer_continues_exactly_even_within_an_epoch() -> None:
     config = tiny_config()
     train = toy_dataset().train
     labelled = first_labelled(train, config.labels)
@@ -126,7 +126,7 @@ def test_a_restored_trainer_goes_on_exactly_even_in_the_middle_of_an_epoch() -> 
     trainer.warm_start()
     for _ in range(13):
         trainer.train_step()
-    # As a checkpoint does: the state goes through bytes, so that later steps cannot change it.
+    # Serialised as in a checkpoint, so that later steps cannot change the state.
     state = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in trainer.state_dict().items()}
     state = torch.load(_saved(state), weights_only=True)
     for _ in range(9):
@@ -142,7 +142,7 @@ def test_a_restored_trainer_goes_on_exactly_even_in_the_middle_of_an_epoch() -> 
     assert torch.equal(restored.epoch_sums, means)
 
 
-def test_the_plateau_schedulers_halve_the_rates_of_a_run_that_stands_still() -> None:
+def test_the_plateau_schedulers_halve_the_rates_of_a_run_without_progress() -> None:
     config = tiny_config("paper")
     train = toy_dataset().train
     prepare(0)

@@ -1,1 +1,1 @@
-"""Scores of a representation: does u hold the class and z not, and does each dimension hold one true factor."""
+"""Disentanglement scores, and probes of the separation of u and z."""

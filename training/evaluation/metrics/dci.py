@@ -1,8 +1,8 @@
 """DCI: disentanglement, completeness and informativeness (Eastwood and Williams 2018, section 2).
 
-The importances are those of random forests, one of the two predictors of that paper (the other is the lasso). Ours
-classify, since the values of a factor need not have an order; so informativeness is an accuracy, as in Locatello et
-al. 2019, whose gradient boosting takes minutes where forests take seconds.
+The importances are those of random forests, one of the two predictors of that paper (the other is the lasso). The
+forests are classifiers, because the values of a factor need not be ordered; informativeness is therefore an accuracy,
+as in Locatello et al. 2019, whose gradient boosting takes minutes instead of seconds.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from sklearn.ensemble import RandomForestClassifier
 from partedvae.training.evaluation.metrics.sampling import draw_split
 
 TREES = 20
-"""Trees of a forest."""
+"""Number of trees of a forest."""
 LEAF = 5
-"""Fewest images of a leaf: with less, noise within a value gets importance."""
+"""Minimum number of images of a leaf; with fewer, noise within a value gains importance."""
 
 
 class DCI(NamedTuple):
     """The three scores."""
 
     disentanglement: float
-    """1 when each dimension matters for one factor only, 0 when each matters for all alike."""
+    """1 if each dimension is important for one factor only, 0 if each is equally important for all."""
     completeness: float
-    """1 when each factor is found in one dimension, 0 when it is spread over all alike."""
+    """1 if each factor is encoded in one dimension, 0 if it is spread equally over all."""
     informativeness: float
-    """Mean accuracy with which forests tell the factors of test images."""
+    """Mean accuracy of the forests on test images."""
     importance: Float[np.ndarray, "dims factors"]
-    """Share of each dimension in telling a factor; a column sums to 1, or to 0 if the code tells nothing of it."""
+    """Importance of each dimension for a factor; a column sums to 1, or to 0 if no dimension is informative."""
 
 
 def concentration(importance: Float[np.ndarray, "entries kinds"]) -> Float[np.ndarray, " entries"]:
-    """Return 1 minus the normalised entropy of each row: 1 if it has one kind, 0 if all alike or if it is empty.
+    """Return 1 minus the normalised entropy of each row: 1 for a single kind, 0 for equal shares and for an empty row.
 
     Args:
-        importance: not negative; rows need not sum to 1. With a single kind, every row that is not empty has 1.
+        importance: non-negative; rows need not sum to 1. With a single column, every row that is not empty has 1.
     """
     totals = importance.sum(axis=1, keepdims=True)
     shares = np.divide(importance, totals, out=np.zeros_like(importance), where=totals > 0)
@@ -67,15 +67,15 @@ def dci(
 
     Args:
         representation: of all images.
-        values: true factors of the same images, from 0; each takes two values or more.
-        rng: decides which images are used, and seeds the forests.
+        values: true factors of the same images, counted from 0; each has at least two values.
+        rng: draws the images and seeds the forests.
     """
     train, test = draw_split(rng, len(representation))
     columns, accuracies = [], []
     for factor in values.T:
         forest = RandomForestClassifier(
             TREES,
-            # At every split all dimensions compete: with a random few, one that matters for nothing would get its turn.
+            # Consider all dimensions at every split; a random subset would give importance to uninformative dimensions.
             max_features=None,
             min_samples_leaf=LEAF,
             random_state=int(rng.integers(2**31)),

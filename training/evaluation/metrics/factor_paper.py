@@ -1,7 +1,7 @@
 """`factor_paper`: the Factor score as the authors of PartedVAE computed it for their Tables 1 and 2.
 
-It differs from `factor_vae` in that every image is used once a factor, in that the majority vote is scored on the votes
-that it was fitted on (so chance is a little above one over the number of factors), and in its threshold.
+It differs from `factor_vae` in three ways: every image is used once per factor, the majority vote is scored on the
+votes that it was fitted on (chance is slightly above one over the number of factors), and the threshold is another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from partedvae.training.evaluation.metrics.votes import FactorScore, count_votes, least_varying, majority_score
 
 CHUNK = 100
-"""Images that share one factor's value, for one vote."""
+"""Images per vote; they share the value of one factor."""
 DROPPED_STD = 0.1
 """Votes for dimensions with a smaller standard deviation are dropped."""
 
@@ -20,11 +20,11 @@ DROPPED_STD = 0.1
 def chunks_of_value(
     column: Int[np.ndarray, " images"], order: Int[np.ndarray, " images"]
 ) -> Int[np.ndarray, "chunks chunk"]:
-    """Return disjoint chunks of `CHUNK` images that share a value of one factor; what is left of a value is not used.
+    """Return disjoint chunks of `CHUNK` images that share a value of one factor; remainders are not used.
 
     Args:
-        column: value of the factor, image by image.
-        order: all images in the order in which they fill the chunks of their value.
+        column: value of the factor for each image.
+        order: indices of all images, in the order in which they fill the chunks.
     """
     by_value = order[np.argsort(column[order], kind="stable")]
     counts = np.bincount(column)
@@ -40,14 +40,14 @@ def factor_paper(
 ) -> FactorScore:
     """Return the authors' Factor score.
 
-    A dimension below the threshold still takes part in the vote, and what it wins is dropped, as in the authors' code.
-    A dimension that is constant takes no part: it has no relative variance.
+    A dimension below the threshold takes part in the vote and the votes for it are dropped, as in the authors' code. A
+    constant dimension takes no part, because it has no relative variance.
 
     Args:
-        representation: z's means, then u's, of all images (`Representation.joined`).
-        values: true factors of the same images, from 0; each takes two values or more.
-        rng: shuffles the images. In the order of a factor grid the images of a chunk share other factors too, and their
-            dimensions would win the vote.
+        representation: means of z and u of all images (`Representation.joined`).
+        values: true factors of the same images, counted from 0; each has at least two values.
+        rng: shuffles the images. In the order of a factor grid, the images of a chunk would share other factors as
+            well, whose dimensions would win the vote.
 
     Raises:
         ValueError: no factor has a value with `CHUNK` images.
@@ -55,7 +55,7 @@ def factor_paper(
     dims = representation.shape[1]
     shape = (values.shape[1], dims)
     order = rng.permutation(len(representation))
-    # Dimension by dimension: the float64 copies that exact variances need stay small.
+    # One dimension at a time, so that the float64 copies for exact variances stay small.
     variance = np.array([representation[:, dim].astype(np.float64).var() for dim in range(dims)])
     varies = representation.max(axis=0) > representation.min(axis=0)
     active = varies & (np.sqrt(variance) >= DROPPED_STD)

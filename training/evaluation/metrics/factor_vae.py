@@ -1,7 +1,7 @@
 """`factor_vae`: the Factor score of Kim and Mnih 2018 (section 4) as disentanglement_lib computes it.
 
-The settings are those of Locatello et al. 2019: other votes are scored than the majority was taken from, and dimensions
-that hardly vary are pruned first.
+The settings are those of Locatello et al. 2019: the majority vote is scored on separate votes, and dimensions of small
+variance are pruned first.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from jaxtyping import Float, Int
 from partedvae.training.evaluation.metrics.votes import FactorScore, count_votes, least_varying, majority_score
 
 BATCH = 64
-"""Images that share one factor's value, for one vote."""
+"""Images per vote; they share the value of one factor."""
 TRAINING_VOTES = 10_000
-"""Votes that decide which factor a dimension belongs to."""
+"""Votes that assign dimensions to factors."""
 EVALUATION_VOTES = 5_000
-"""Other votes, which are scored."""
+"""Separate votes that are scored."""
 VARIANCE_SAMPLES = 10_000
-"""Images, drawn with replacement, that the global variance of each dimension is estimated on."""
+"""Images, drawn with replacement, for the estimate of the global variance of each dimension."""
 PRUNED_STD = 0.05
-"""Dimensions with a smaller standard deviation are pruned: the latent's prior has 1."""
+"""Dimensions with a smaller standard deviation are pruned; that of the prior is 1."""
 
 
 class ValueIndex(NamedTuple):
-    """The images of each value of each factor, found without a search."""
+    """Index of the images by factor and value."""
 
     order: Int[np.ndarray, "factors images"]
     """Indices of images, sorted by the factor's value."""
     starts: Int[np.ndarray, "factors values"]
-    """Where in `order` the images of a value begin."""
+    """Position in `order` of the first image of a value."""
     counts: Int[np.ndarray, "factors values"]
-    """How many images have a value."""
+    """Number of images of a value."""
 
 
 def value_index(values: Int[np.ndarray, "images factors"]) -> ValueIndex:
-    """Return the images of each value: 8 bytes an image and factor."""
+    """Return the index of images by value; it takes 8 bytes per image and factor."""
     largest = int(values.max()) + 1
     counts = np.stack([np.bincount(column, minlength=largest) for column in values.T])
     return ValueIndex(
@@ -50,7 +50,13 @@ def value_index(values: Int[np.ndarray, "images factors"]) -> ValueIndex:
 def draw_groups(
     rng: np.random.Generator, values: Int[np.ndarray, "images factors"], index: ValueIndex, votes: int
 ) -> tuple[Int[np.ndarray, " votes"], Int[np.ndarray, "votes batch"]]:
-    """Draw a factor, each as likely, a value of it, as likely as it is among images, and `BATCH` images of that value.
+    """Draw a factor uniformly, a value of it by its frequency, and `BATCH` images of that value, for each vote.
+
+    Args:
+        rng: random numbers.
+        values: true factors of all images.
+        index: `value_index(values)`.
+        votes: number of votes.
 
     Returns:
         Index of the factor of each vote, and indices of its images, drawn with replacement.
@@ -70,13 +76,13 @@ def factor_vae(
 ) -> FactorScore:
     """Return the Factor score; `votes` of the result are the evaluation votes.
 
-    A perfect code has 1, one without relation to the factors about one over their number. A dimension may hold part of
-    a factor and a factor may have several dimensions: neither costs anything.
+    A perfect code scores 1, a random one about one over the number of factors. The score does not penalise a dimension
+    that encodes part of a factor, or a factor that is encoded in several dimensions.
 
     Args:
         representation: of all images.
-        values: true factors of the same images, from 0; each takes two values or more.
-        rng: decides which images are drawn.
+        values: true factors of the same images, counted from 0; each has at least two values.
+        rng: draws the images.
     """
     images, dims = representation.shape
     sample = representation[rng.integers(images, size=VARIANCE_SAMPLES)].astype(np.float64)
@@ -92,6 +98,6 @@ def factor_vae(
         factors, groups = draw_groups(rng, values, index, total)
         return count_votes(factors, least_varying(representation, groups, scale, ddof=1), shape)
 
-    owners = vote(TRAINING_VOTES).argmax(axis=0)
+    assigned = vote(TRAINING_VOTES).argmax(axis=0)
     evaluation = vote(EVALUATION_VOTES)
-    return FactorScore(score=majority_score(owners, evaluation), votes=evaluation, active=active)
+    return FactorScore(score=majority_score(assigned, evaluation), votes=evaluation, active=active)

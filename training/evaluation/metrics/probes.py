@@ -1,7 +1,7 @@
-"""Separation: can a classifier read a factor's class off z, where it should not be, and off u, where it should.
+"""Separation of class and latents: the accuracy of classifiers that predict a factor's class from u and from z.
 
-The paper claims that z is free of the class and gives no number. A linear probe finds what lies open; a small network
-also finds what is folded.
+The paper states that z does not contain the class and gives no measurement. A linear probe finds linearly separable
+classes; a small network also finds nonlinear structure.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from sklearn.preprocessing import StandardScaler
 from partedvae.training.data.dataset import UNLABELLED
 
 ROWS = 10_000
-"""Most images that a probe sees, train and test together."""
+"""Maximum number of images of a probe, training and test together."""
 TEST_SHARE = 0.25
-"""Share of them that accuracies are measured on."""
+"""Share of them that is used for testing."""
 HIDDEN_UNITS = 64
-"""Of the network's one hidden layer."""
+"""Units of the network's hidden layer."""
 BATCH = 200
-"""Rows of one update of the network."""
+"""Batch size of the network."""
 UPDATES = 4000
-"""Most updates of the network, however few the rows. Not stopped by validation rows: of a thousand rows they are so few
-that the network stopped before it had found what a linear probe finds."""
+"""Maximum number of updates of the network, for any number of rows. There is no early stopping: of a thousand rows, the
+validation rows are so few that the network stopped before it reached the accuracy of a linear probe."""
 WEIGHT_DECAY = 0.1
-"""What keeps the network from learning few rows by heart."""
+"""L2 penalty of the network, against overfitting to few rows."""
 
 
 class Probe(NamedTuple):
-    """How well classifiers read one factor off one latent: accuracies on test rows."""
+    """Accuracies on test rows of classifiers that predict one factor from one latent."""
 
     linear: float
-    """Of multinomial logistic regression."""
+    """Accuracy of multinomial logistic regression."""
     mlp: float
-    """Of a network with one hidden layer."""
+    """Accuracy of a network with one hidden layer."""
 
 
 class Separation(NamedTuple):
-    """What z and u say of one factor."""
+    """Probes of z and u for one factor."""
 
     factor: str
     """Name of the factor."""
     z: Probe
-    """Read off z; near `chance` where the class is separated from it."""
+    """Accuracies from z; near `chance` if z does not contain the class."""
     u: Probe
-    """Read off u, of all factors; near the accuracy of q(c | x)."""
+    """Accuracies from the u of all factors; near the accuracy of q(c | x)."""
     chance: float
-    """Accuracy on the test rows of always naming the training rows' most frequent class."""
+    """Accuracy on the test rows of always predicting the most frequent class of the training rows."""
     rows: int
-    """Labelled images used, train and test together."""
+    """Number of labelled images, training and test together."""
 
 
 def separation(
@@ -65,17 +65,17 @@ def separation(
     names: tuple[str, ...],
     seed: int,
 ) -> tuple[Separation, ...]:
-    """Probe z and u for every factor whose labels show two classes or more.
+    """Probe z and u for every factor with labels of at least two classes.
 
     Args:
         u_mean: class-related features.
         z_mean: class-independent features of the same images.
         labels: their classes, -1 where not labelled.
         names: names of the factors.
-        seed: decides which images are used and which of them are test rows, and seeds the network.
+        seed: random seed of the choice of images, of the split and of the network.
 
     Returns:
-        One entry a factor, without those that have no two labelled classes to tell apart.
+        One entry per factor, without factors with fewer than two labelled classes.
     """
     found = []
     for k, name in enumerate(names):
@@ -104,16 +104,16 @@ def probe(
     test_labels: Int[np.ndarray, " test"],
     seed: int,
 ) -> Probe:
-    """Fit both classifiers on training rows, standardised, of two classes or more, and test them on the others.
+    """Fit both classifiers on standardised training rows of at least two classes, and return their test accuracies.
 
-    A class that training rows do not show counts as wrong wherever test rows have it.
+    Test rows of a class that is missing from the training rows count as errors.
 
     Args:
         train: features of the training rows.
         train_labels: their classes.
         test: features of the test rows.
         test_labels: their classes.
-        seed: of the network's first weights and of its batches.
+        seed: random seed of the network's initial weights and batches.
     """
     batch = min(BATCH, len(train))
     epochs = -(-UPDATES * batch // len(train))
@@ -123,10 +123,10 @@ def probe(
     )
     accuracies = []
     for classifier in classifiers:
-        # Latents differ in scale, and the penalties of both do not know it. Constant dimensions stay as they are.
+        # Standardise, because both penalties depend on the scale of the latents. Constant dimensions are not changed.
         pipeline = make_pipeline(StandardScaler(), classifier)
         with warnings.catch_warnings():
-            # Where there is nothing to find, there is no end to the search; the accuracy is what it is then.
+            # The optimisers may not converge where the latent does not contain the class.
             warnings.simplefilter("ignore", ConvergenceWarning)
             pipeline.fit(_features(train), train_labels)
         accuracies.append(float(np.mean(pipeline.predict(_features(test)) == test_labels)))
@@ -134,5 +134,5 @@ def probe(
 
 
 def _features(latent: Float[np.ndarray, "rows dims"]) -> Float[np.ndarray, "rows features"]:
-    """Return a latent as float64; one without dimensions, as u is in a model without classes, becomes a constant."""
+    """Return a latent as float64; an empty one (u of a model without classes) becomes a constant."""
     return latent.astype(np.float64) if latent.shape[1] else np.zeros((len(latent), 1))

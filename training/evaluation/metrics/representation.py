@@ -1,4 +1,4 @@
-"""The representation that every score is computed on: the posterior means of all images, and nothing of the pixels."""
+"""The representation that all scores are computed on: the posterior means of all images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Representation(NamedTuple):
     """Posterior means of images, float32."""
 
     u_mean: Float[np.ndarray, "images u_dim"]
-    """The class-related features, all u_k side by side, of each image's most probable classes."""
+    """The class-related features: all u_k, concatenated, given the most probable classes of each image."""
     z_mean: Float[np.ndarray, "images z_dim"]
     """The class-independent features."""
 
     @property
     def joined(self) -> Float[np.ndarray, "images dims"]:
-        """The means of z, then of u: the representation that the paper's Factor scores are of."""
+        """The means of z, then of u: the representation for the paper's Factor scores."""
         return np.concatenate([self.z_mean, self.u_mean], axis=1)
 
 
@@ -33,14 +33,14 @@ def represent(
 ) -> Representation:
     """Return the posterior means of images, in their order.
 
-    Images are asked for batch by batch and only the means are kept: 4 bytes a dimension and image, 29 MB for the
-    737,280 images of dSprites and ten dimensions.
+    Images are read batch by batch and only the means are kept: 4 bytes per dimension and image, 29 MB for the 737,280
+    images of dSprites and ten dimensions.
 
     Args:
         model: the trained model, on any device.
-        images: uint8, in memory or made when asked for.
+        images: uint8 images, in memory or loaded on access.
         config: the run's configuration.
-        progress: called after each batch with the number of images in it, as tqdm's `update` is.
+        progress: called after each batch with its number of images, like tqdm's `update`.
     """
     u_mean = np.empty((len(images), model.config.u_dim), dtype=np.float32)
     z_mean = np.empty((len(images), model.config.z_dim), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""All disentanglement scores of a representation at once, and their form for a report."""
+"""All disentanglement scores of a representation, and their form in a report."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from partedvae.training.evaluation.metrics.votes import FactorScore
 
 @dataclass(frozen=True, kw_only=True)
 class DisentanglementScores:
-    """How well each dimension of a representation holds one true factor."""
+    """Disentanglement scores of a representation."""
 
     images: int
-    """Images that the representation is of."""
+    """Number of images."""
     factors: tuple[str, ...]
-    """Names of the true factors that vary, in the order of every table; the others have nothing to hold."""
+    """Names of the true factors that vary, in the order of the columns of every table."""
     factor_vae: FactorScore
-    """Kim and Mnih 2018, as disentanglement_lib computes it."""
+    """Kim and Mnih 2018, as computed by disentanglement_lib."""
     factor_paper: FactorScore
-    """The same idea as PartedVAE's authors computed it: to be compared with the paper's Tables 1 and 2."""
+    """The same score as computed by the authors of PartedVAE, for comparison with the paper's Tables 1 and 2."""
     mig: MIG
     """Chen et al. 2018."""
     dci: DCI
@@ -36,7 +36,7 @@ class DisentanglementScores:
     """Kumar et al. 2018."""
 
     def summary(self) -> dict[str, float]:
-        """Return one number a score, by its name."""
+        """Return one number per score, by name."""
         return {
             "factor_vae": self.factor_vae.score,
             "factor_paper": self.factor_paper.score,
@@ -48,7 +48,7 @@ class DisentanglementScores:
         }
 
     def report(self) -> dict[str, Any]:
-        """Return everything in JSON's types; a table has a row for each dimension and a column for each factor."""
+        """Return all scores as JSON types; tables have one row per dimension and one column per factor."""
         return {
             "images": self.images,
             "factors": list(self.factors),
@@ -75,20 +75,20 @@ def disentanglement_scores(
     names: tuple[str, ...],
     seed: int,
 ) -> DisentanglementScores:
-    """Compute all scores; the same seed gives the same scores, and none depends on another's random numbers.
+    """Compute all scores; each has its own random numbers from the seed.
 
     Args:
-        representation: of all images whose true factors are known, z's means and then u's for the paper's model.
-        values: their true factors, counted from 0.
+        representation: means of z and u of all images (`Representation.joined`).
+        values: true factors of the same images, counted from 0.
         names: names of the true factors.
-        seed: of all that is drawn.
+        seed: random seed.
 
     Raises:
-        ValueError: no factor takes two values, or none has a value with the 100 images that `factor_paper` needs.
+        ValueError: no factor has two values, or none has a value with the 100 images that `factor_paper` needs.
     """
     varying = np.flatnonzero(values.max(axis=0) > values.min(axis=0))
     if not len(varying):
-        raise ValueError(f"no factor of {names} takes two values among {len(values)} images; scores need one that does")
+        raise ValueError(f"none of the factors {names} has two values among {len(values)} images")
     truth = values[:, varying]
     rngs = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(5)]
     return DisentanglementScores(

@@ -1,7 +1,7 @@
-"""What both Factor scores share: a table of votes, and the score that a majority vote over it gets.
+"""Functions shared by both Factor scores: the table of votes and the score of a majority vote.
 
-A vote: among images that share the value of one factor, the dimension that varies least (relative to how it varies over
-all images) is the one that holds this factor. A dimension belongs to the factor that most of its votes come from.
+A vote is for the dimension that varies least, relative to its variance over all images, among images that share the
+value of one factor. A dimension is assigned to the factor that most of its votes come from.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-GROUPS_AT_A_TIME = 500
-"""It changes nothing but memory."""
+GROUPS_PER_BLOCK = 500
+"""Groups of images per block of computation; affects only memory."""
 
 
 class FactorScore(NamedTuple):
-    """A Factor score and the votes that it was counted from."""
+    """A Factor score and its votes."""
 
     score: float
-    """Share of the votes that come from the factor their dimension belongs to; 0 when no dimension is active."""
+    """Share of the votes that come from the factor assigned to their dimension; 0 when no dimension is active."""
     votes: Int[np.ndarray, "factors dims"]
-    """The votes that were scored, by the factor that was fixed and the dimension that varied least."""
+    """Number of scored votes by fixed factor and least varying dimension."""
     active: Bool[np.ndarray, " dims"]
-    """Dimensions that vary over the images; the others get no votes."""
+    """Whether a dimension varies over the images; the others get no votes."""
 
 
 def count_votes(
     factors: Int[np.ndarray, " votes"], dims: Int[np.ndarray, " votes"], shape: tuple[int, int]
 ) -> Int[np.ndarray, "factors dims"]:
-    """Count votes by their factor and their dimension.
+    """Count votes by factor and dimension.
 
     Args:
         factors: index of the factor that was fixed.
@@ -41,10 +41,10 @@ def count_votes(
     return table
 
 
-def majority_score(owners: Int[np.ndarray, " dims"], votes: Int[np.ndarray, "factors dims"]) -> float:
-    """Return the share of votes whose factor owns their dimension; 0 when there are no votes."""
+def majority_score(assigned: Int[np.ndarray, " dims"], votes: Int[np.ndarray, "factors dims"]) -> float:
+    """Return the share of votes whose factor is assigned to their dimension; 0 when there are no votes."""
     total = votes.sum()
-    return float(votes[owners, np.arange(votes.shape[1])].sum() / total) if total else 0.0
+    return float(votes[assigned, np.arange(votes.shape[1])].sum() / total) if total else 0.0
 
 
 def least_varying(
@@ -58,13 +58,12 @@ def least_varying(
     Args:
         representation: of all images.
         groups: indices of the images of each group.
-        scale: variance of each dimension over all images; a dimension where it is 0 is never chosen while there is
-            another.
+        scale: variance of each dimension over all images; a dimension with 0 is chosen only if all others have 0.
         ddof: 1 for the unbiased variance, 0 for the mean squared deviation.
     """
     chosen = np.empty(len(groups), dtype=np.int64)
-    for start in range(0, len(groups), GROUPS_AT_A_TIME):
-        block = slice(start, start + GROUPS_AT_A_TIME)
+    for start in range(0, len(groups), GROUPS_PER_BLOCK):
+        block = slice(start, start + GROUPS_PER_BLOCK)
         variances = representation[groups[block]].astype(np.float64).var(axis=1, ddof=ddof)
         relative = np.full_like(variances, np.inf)
         np.divide(variances, scale, out=relative, where=scale > 0)

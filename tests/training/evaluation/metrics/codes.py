@@ -1,4 +1,4 @@
-"""Codes of a small factor grid whose scores are known: perfect, rotated, collapsed, duplicated, random."""
+"""Codes of a small factor grid with known scores: perfect, rotated, collapsed, duplicated, random."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def grid(sizes: tuple[int, ...] = SIZES, copies: int = 4) -> Int[np.ndarray, "im
 
 
 def perfect(values: Int[np.ndarray, "images factors"]) -> Float[np.ndarray, "images dims"]:
-    """Return one dimension a factor: its standardised value."""
+    """Return one dimension per factor: its standardised value."""
     code: Float[np.ndarray, "images dims"] = (values - values.mean(axis=0)) / values.std(axis=0)
     return code.astype(np.float32)
 
 
 def rotated(values: Int[np.ndarray, "images factors"]) -> Float[np.ndarray, "images dims"]:
-    """Return four dimensions with the same share of each of four factors (a Hadamard matrix over two)."""
+    """Return four dimensions with equal shares of four factors (a Hadamard matrix divided by two)."""
     signs = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
     code: Float[np.ndarray, "images dims"] = perfect(values) @ (signs / 2)
     return code.astype(np.float32)
@@ -43,7 +43,7 @@ def collapsed(values: Int[np.ndarray, "images factors"]) -> Float[np.ndarray, "i
 
 
 def duplicated(values: Int[np.ndarray, "images factors"]) -> Float[np.ndarray, "images dims"]:
-    """Return two equal dimensions a factor."""
+    """Return two equal dimensions per factor."""
     return np.concatenate([perfect(values), perfect(values)], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""DCI on importances and on codes whose scores are known."""
+"""DCI of importances and of codes with known scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_concentration_is_one_minus_the_normalised_entropy() -> None:
     assert concentration(rows) == pytest.approx([1.0, 0.0, 1 - log(2) / log(3), 0.0])
 
 
-def test_dimensions_count_by_their_importance_and_factors_alike() -> None:
+def test_dimensions_are_weighted_by_importance_and_factors_equally() -> None:
     importance = np.array([[0.9, 0.0], [0.05, 0.05], [0.05, 0.95]])
     p = 0.05
     mixed = 1 + (p * log(p) + (1 - p) * log(1 - p)) / log(2)
@@ -39,7 +39,7 @@ def test_a_perfect_code_has_one_in_all_three() -> None:
 
 
 def test_a_duplicated_code_is_disentangled_and_informative_but_half_as_complete() -> None:
-    """Two of eight dimensions, alike: the completeness of a fair coin among eight sides."""
+    """Two of eight dimensions are equally important, which is an entropy of log 2 of at most log 8."""
     result = dci(duplicated(VALUES), VALUES, rng())
     assert result.disentanglement == pytest.approx(1.0, abs=1e-6)
     assert result.informativeness == 1.0
@@ -68,7 +68,7 @@ def test_a_collapsed_code_has_zero_and_chance() -> None:
     assert not result.importance.any()
 
 
-def test_a_single_dimension_and_a_single_factor_are_no_accident() -> None:
+def test_a_single_dimension_and_a_single_factor_have_one_in_all_three() -> None:
     result = dci(perfect(VALUES)[:, 1:2], VALUES[:, 1:2], rng())
     assert result[:3] == (1.0, 1.0, 1.0)
 

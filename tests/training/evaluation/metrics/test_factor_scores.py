@@ -1,4 +1,4 @@
-"""Both Factor scores on codes whose scores are known, and beside slow transcriptions of their definitions."""
+"""Both Factor scores of codes with known scores, compared with slow transcriptions of their definitions."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def test_a_duplicated_code_has_one(score: Score) -> None:
 
 @both
 def test_a_code_with_all_factors_alike_in_every_dimension_is_near_one_in_four(score: Score) -> None:
-    """Fixing any factor leaves every dimension the same variance: the vote is as good as drawn."""
+    """For any fixed factor, all dimensions have the same variance, so the vote is random."""
     assert 0.2 <= score(rotated(VALUES), VALUES, rng()).score < 0.4
 
 
 @both
 def test_an_unrelated_code_is_near_one_in_four(score: Score) -> None:
-    # The paper's has 163 votes for 20 cells here, and they are scored by the majority that they are.
+    # factor_paper has 163 votes for 20 cells here, and scores the votes that the majority was fitted on.
     assert 0.2 <= score(unrelated(VALUES), VALUES, rng()).score < (0.3 if score is factor_vae else 0.4)
 
 
 @both
 def test_a_turn_by_less_than_45_degrees_does_not_show(score: Score) -> None:
-    """The definition's known blindness: each dimension still has more of one factor than of the other."""
+    """A known limitation of the definition: each dimension still has more of one factor than of the other."""
     values = grid((16, 16), copies=20)
     assert score(turned(values, 30), values, rng()).score == pytest.approx(1.0, abs=0.01)
     assert score(turned(values, 45), values, rng()).score == pytest.approx(0.5, abs=0.08)
@@ -84,7 +84,7 @@ def test_a_constant_and_a_weak_dimension_get_no_votes(score: Score) -> None:
 
 @both
 def test_a_dimension_may_hold_one_factor_of_two_and_the_other_is_lost(score: Score) -> None:
-    """One dimension for two factors: all votes go to it, and half of them are of the factor that it belongs to."""
+    """One dimension for two factors gets all votes, and half of them are of its assigned factor."""
     values = grid((16, 16), copies=20)
     assert score(perfect(values)[:, :1], values, rng()).score == pytest.approx(0.5, abs=0.03)
 
@@ -107,7 +107,7 @@ def test_scale_and_order_of_dimensions_do_not_matter(score: Score) -> None:
 
 
 def slow_factor_vae(code: Float[np.ndarray, "images dims"], values: Int[np.ndarray, "images factors"]) -> float:
-    """Transcribe Kim and Mnih's definition: one vote after the other, images found by comparing."""
+    """Transcribe the definition of Kim and Mnih, with one vote at a time and images found by comparison."""
     random = rng(99)
     count = len(code)
     variance = [np.var(code[random.integers(count, size=10_000), d], ddof=1) for d in range(code.shape[1])]
@@ -141,7 +141,7 @@ def test_groups_share_the_drawn_factors_value_and_nothing_else() -> None:
     shared = (VALUES[groups] == VALUES[groups][:, :1]).all(axis=1)
     np.testing.assert_array_equal(shared, np.arange(4) == factors[:, None])
     assert np.bincount(factors, minlength=4) / 2_000 == pytest.approx([0.25] * 4, abs=0.04)
-    # Every image can be drawn: 128,000 draws leave none of 4,096 out.
+    # Every image can be drawn: 128,000 draws include all 4,096.
     assert len(np.unique(groups)) == len(VALUES)
 
 
@@ -154,7 +154,7 @@ def test_values_are_drawn_as_often_as_images_have_them_and_may_have_gaps() -> No
 def slow_factor_paper(
     code: Float[np.ndarray, "images dims"], values: Int[np.ndarray, "images factors"]
 ) -> tuple[float, np.ndarray]:
-    """Transcribe the authors' definition, on images in the order given: chunk after chunk."""
+    """Transcribe the authors' definition, with images in the given order and one chunk at a time."""
     std = code.astype(np.float64).std(axis=0)
     normalised = code / std
     table = np.zeros((values.shape[1], code.shape[1]), dtype=int)
@@ -178,8 +178,8 @@ def test_factor_paper_is_the_slow_transcription_on_shuffled_images() -> None:
     np.testing.assert_array_equal(result.votes, votes)
 
 
-def test_factor_paper_does_not_fall_into_the_trap_of_the_images_order() -> None:
-    """In grid order, chunks of a late factor share the early ones as well, and a perfect code seems to be imperfect."""
+def test_factor_paper_does_not_depend_on_the_order_of_the_images() -> None:
+    """In grid order, chunks of a late factor share the earlier ones too, and a perfect code would score below one."""
     values = grid((2, 4, 8, 16), copies=1)
     ordered, _ = slow_factor_paper(perfect(values), values)
     assert ordered < 0.9

@@ -1,4 +1,4 @@
-"""MIG on codes whose gaps are known."""
+"""MIG of codes with known gaps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_perfect_code_has_one() -> None:
     assert result.information.diagonal() == pytest.approx([log(2), log(4), log(8), log(16)])
 
 
-def test_forty_values_in_twenty_bins_have_the_bins_information() -> None:
+def test_forty_values_in_twenty_bins_have_the_information_of_the_bins() -> None:
     values = grid((40, 3), copies=10)
     assert mig(perfect(values), values, rng()).gaps == pytest.approx([log(20) / log(40), 1.0])
 
@@ -70,7 +70,7 @@ def test_a_single_dimension_has_all_of_its_information_as_gap() -> None:
 
 
 def slow_mig(code: Float[np.ndarray, "images dims"], values: Int[np.ndarray, "images factors"]) -> float:
-    """Transcribe Eq. 6 with counted probabilities and numpy's own histogram bins."""
+    """Transcribe Eq. 6 with relative frequencies and the histogram bins of NumPy."""
     count = len(code)
     gaps = []
     for factor in values.T.tolist():

@@ -1,4 +1,4 @@
-"""Probes on latents that hold the class openly, folded, or not at all."""
+"""Probes of latents that contain the class linearly, nonlinearly, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS = rng(2).integers(4, size=(COUNT, 1))
 CORNERS = 6 * np.eye(4, dtype=np.float32)[LABELS[:, 0]]
 
 
-def test_u_that_holds_the_class_is_read_and_z_that_does_not_is_at_chance() -> None:
+def test_a_u_with_the_class_is_predictive_and_a_z_without_it_is_at_chance() -> None:
     (result,) = separation(CORNERS + normal(COUNT, 4), normal(COUNT, 3), LABELS, ("corner",), seed=0)
     assert result.factor == "corner"
     assert result.rows == COUNT
@@ -31,8 +31,8 @@ def test_u_that_holds_the_class_is_read_and_z_that_does_not_is_at_chance() -> No
     assert max(result.z) < 0.32
 
 
-def test_what_is_folded_is_found_by_the_network_alone() -> None:
-    """Class 1 lies around class 0: no line tells them apart."""
+def test_nonlinear_structure_is_found_only_by_the_network() -> None:
+    """Class 1 surrounds class 0, so that no line separates them."""
     labels = rng(2).integers(2, size=(COUNT, 1))
     radius = 0.5 + 2 * labels
     angle = rng(3).uniform(0, 2 * np.pi, size=(COUNT, 1))
@@ -47,8 +47,8 @@ def test_a_collapsed_latent_is_at_chance() -> None:
     assert result.z == pytest.approx((result.chance, result.chance), abs=0.05)
 
 
-def test_images_without_a_label_take_no_part() -> None:
-    """Half the images have no label, and features that would mislead."""
+def test_images_without_a_label_are_not_used() -> None:
+    """Half of the images have no label and misleading features."""
     labels, u_mean = LABELS.copy(), CORNERS.copy()
     labels[::2] = -1
     u_mean[::2] = CORNERS[::2][:, ::-1]
@@ -73,7 +73,7 @@ def test_chance_is_that_of_the_most_frequent_class() -> None:
 
 
 def test_a_model_without_u_is_probed_for_the_class_in_z() -> None:
-    """As the unsupervised baselines."""
+    """As for the unsupervised baselines."""
     (result,) = separation(np.zeros((COUNT, 0), dtype=np.float32), CORNERS, LABELS, ("corner",), seed=0)
     assert result.z.linear == 1.0
     assert result.u == (result.chance, result.chance)

@@ -1,4 +1,4 @@
-"""SAP on codes whose gaps are known."""
+"""SAP of codes with known gaps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_perfect_code_of_binary_factors_has_all_that_is_above_chance() -> None
     assert result.score == pytest.approx(0.5, abs=0.03)
 
 
-def test_codes_with_two_dimensions_alike_have_zero() -> None:
+def test_codes_with_two_equal_dimensions_have_zero() -> None:
     assert sap(duplicated(VALUES), VALUES, rng()).score == 0.0
     assert sap(collapsed(VALUES), VALUES, rng()).score == 0.0
 
@@ -36,14 +36,14 @@ def test_rotated_and_unrelated_codes_are_near_zero() -> None:
     assert 0 <= sap(unrelated(VALUES), VALUES, rng()).score < 0.05
 
 
-def test_a_single_dimension_is_ahead_of_a_constant() -> None:
+def test_a_single_dimension_is_compared_with_a_constant() -> None:
     result = sap(perfect(BINARY)[:, :1], BINARY, rng())
     assert result.accuracy.shape == (1, 3)
     assert result.gaps == pytest.approx([0.5, 0, 0], abs=0.05)
 
 
 def slow_sap(code: Float[np.ndarray, "images dims"], values: Int[np.ndarray, "images factors"]) -> float:
-    """Transcribe the definition: the accuracy of every dimension for every factor, and the gap of the best two."""
+    """Transcribe the definition: the accuracy of every dimension for every factor, and the gap of the two best."""
     train, test = draw_split(rng(), len(code))
     gaps: list[float] = []
     for k in range(values.shape[1]):

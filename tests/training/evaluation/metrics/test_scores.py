@@ -1,4 +1,4 @@
-"""All scores at once, from a model's images to a report."""
+"""All scores of a model, from its images to the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.training.toys import TOY_MODEL, tiny_config, toy_split
 VALUES = grid()
 
 
-def test_a_perfect_code_has_the_best_of_every_score() -> None:
+def test_a_perfect_code_has_the_best_value_of_every_score() -> None:
     scores = disentanglement_scores(perfect(VALUES), VALUES, NAMES, seed=0)
     summary = scores.summary()
     sap = summary.pop("sap")
@@ -54,17 +54,17 @@ def test_the_same_seed_gives_the_same_report_and_it_is_json() -> None:
 
 
 def test_factors_that_do_not_vary_are_left_out() -> None:
-    """As the colour of dSprites: always white."""
+    """Like the colour of dSprites, which is always white."""
     values = np.concatenate([np.zeros((len(VALUES), 1), dtype=np.int64), VALUES], axis=1)
     scores = disentanglement_scores(perfect(VALUES), values, ("colour", *NAMES), seed=0)
     assert scores.factors == NAMES
     assert scores.factor_vae.score == 1.0
-    with pytest.raises(ValueError, match=r"no factor of \('colour',\) takes two values among 4096 images"):
+    with pytest.raises(ValueError, match=r"none of the factors \('colour',\) has two values among 4096 images"):
         disentanglement_scores(perfect(VALUES), values[:, :1], ("colour",), seed=0)
 
 
 class Recorded:
-    """Images that are made when asked for, and remember how many were asked for at a time."""
+    """Images that are created on access and record the sizes of the batches."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -82,7 +82,7 @@ class Recorded:
         return self.images[indices]
 
 
-def test_a_representation_is_the_posterior_means_of_images_in_order_had_batch_by_batch() -> None:
+def test_a_representation_is_the_posterior_means_of_images_in_order_read_batch_by_batch() -> None:
     model = PartedVAE(TOY_MODEL)
     images = Recorded(toy_split(1_100, 5).images[torch.arange(1_100)])
     told: list[int] = []
