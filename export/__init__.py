@@ -1,1 +1,1 @@
-"""Export: from a run's checkpoint to a bundle (ONNX graphs and manifest), with parity to PyTorch proved on the way."""
+"""Export of runs to bundles: ONNX graphs with verified parity to PyTorch, and a manifest."""

@@ -1,7 +1,7 @@
-"""What can go wrong in an export."""
+"""The error of export."""
 
 from __future__ import annotations
 
 
 class ExportError(ValueError):
-    """A graph cannot be written, or does not compute what PyTorch computes. No bundle appears."""
+    """The run cannot be exported, or its graphs do not reproduce PyTorch; no bundle is written."""

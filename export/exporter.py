@@ -1,4 +1,4 @@
-"""From a run to a bundle: load the checkpoint, write the graphs, prove parity, describe, publish."""
+"""Export of a run to a bundle: ONNX graphs with verified parity, and a manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from partedvae.export.errors import ExportError
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
-from partedvae.export.parity import BATCHES, prove_parity
+from partedvae.export.parity import BATCH_SIZES, check_parity
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
@@ -23,29 +23,29 @@ from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecor
 
 
 def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
-    """Export a run's newest checkpoint as the next version of a model.
+    """Export the latest checkpoint of a run as the next version of a model.
 
     Args:
         run_dir: a run directory of `partedvae train`.
-        model_folder: `<models>/<name>`.
-        data_dir: folder of the data sets: parity is proved, and the accuracy measured, on the test images.
+        model_folder: folder of the model, `<models>/<name>`; the version is created in it.
+        data_dir: folder of the data sets, whose test images are used to check parity and to measure accuracy.
 
     Raises:
-        ValueError: the run, its data or its checkpoint cannot be had, they do not fit each other, or parity fails. No
-            version appears then.
+        ValueError: the run, its data or its checkpoint is not available, they do not match, or parity fails. No version
+            is created.
     """
     run = RunDirectory(run_dir)
     config = run.load_config()
     if config.method != "partedvae":
         raise ExportError(
-            f"{run_dir} was trained by {config.method!r}, which has no class-related features to serve; "
+            f"{run_dir} was trained with method {config.method!r}, which has no class-related features to serve; "
             "export a run of method 'partedvae'"
         )
     model, state = run.load_model(torch.device("cpu"))
     dataset = load_run_dataset(run, data_dir)
-    images = _real_images(dataset, max(BATCHES))
+    images = _parity_images(dataset, max(BATCH_SIZES))
     evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
-    manifest = _describe(model, config, run.load_provenance(), state["epoch"])
+    manifest = _make_manifest(model, config, run.load_provenance(), state["epoch"])
     for name, accuracy in evaluation.accuracies.items():
         manifest.scores[f"accuracy/{name}"] = accuracy
     manifest.scores["reconstruction"] = evaluation.reconstruction
@@ -54,19 +54,19 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
         write_encoder(folder / ENCODER_FILE, model, config)
         write_decoder(folder / DECODER_FILE, model, config)
         write_scorer(folder / SCORER_FILE, model, config)
-        manifest.parity_max_difference = prove_parity(folder, model, config, images)
+        manifest.parity_max_difference = check_parity(folder, model, config, images)
 
     return write_bundle(model_folder, manifest, write_graphs)
 
 
-def _real_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "count height width channels"]:
-    """Return test images; where they are too few, training images too, and where these are, all of them over again."""
+def _parity_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "count height width channels"]:
+    """Return `count` test images, completed with training images and then with repetitions if there are too few."""
     test, train = (split.images[torch.arange(min(count, len(split)))] for split in (dataset.test, dataset.train))
     images = torch.cat([test, train])
     return images[torch.arange(count) % len(images)]
 
 
-def _describe(model: PartedVAE, config: TrainConfig, provenance: dict[str, object], epochs: int) -> Manifest:
+def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, object], epochs: int) -> Manifest:
     height, width, channels = config.model.image_size
     versions, labelled = provenance["versions"], provenance["labelled_images"]
     assert isinstance(versions, dict)

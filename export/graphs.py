@@ -1,4 +1,4 @@
-"""The graphs of a bundle: PyTorch modules with the bundle's inputs and outputs, and their translation to ONNX."""
+"""The graphs of a bundle: PyTorch modules with the inputs and outputs of the bundle, and their export to ONNX."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.terms import kl_of_u, reconstruction_error
 
 OPSET = 20
-"""Operator set of the graphs; ONNX Runtime has it since 1.17."""
+"""ONNX operator set of the graphs; supported since ONNX Runtime 1.17."""
 EXAMPLE_BATCH = 2
-"""Images of the example that the exporter traces; the batch is dynamic."""
+"""Batch size of the example input for tracing; the batch dimension is dynamic."""
 
 
 class EncoderGraph(nn.Module):
-    """uint8 images to probs, u mean and u log-variance of each factor, then z mean and log-variance."""
+    """Maps uint8 images to probs, mean and log-variance of u for each factor, and mean and log-variance of z."""
 
     def __init__(self, model: PartedVAE, config: TrainConfig) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class EncoderGraph(nn.Module):
         self.slope = config.schedule.attention_slope
 
     def forward(self, images: UInt8[Tensor, "batch height width channels"]) -> tuple[Tensor, ...]:
-        """Return the outputs in the order of `encoder_output_names`; c' is the most probable class."""
+        """Return the outputs in the order of `encoder_output_names`; u is that of the most probable classes."""
         posterior = self.model.encode(preprocess(images, self.network_size), slope=self.slope)
         outputs = []
         for factor in posterior.factors:
@@ -53,7 +53,7 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """u and z to uint8 images."""
+    """Maps u and z to uint8 images."""
 
     def __init__(self, model: PartedVAE, config: TrainConfig) -> None:
         super().__init__()
@@ -68,13 +68,14 @@ class DecoderGraph(nn.Module):
 
 
 class ScorerGraph(nn.Module):
-    """uint8 images to the negative ELBO of each (Eq. 2) and its four terms, in nats.
+    """Maps uint8 images to the negative ELBO (Eq. 2) and its four terms, per image, in nats.
 
-    The expectations over c of the KLs are exact: KL(q(c | x) || p(c)), and the KL of u as Eq. 2 writes it, each
-    q(u | c = i, x) against its own mode, weighted by q(c = i | x), also where training held one drawn c against every
-    mode. The expectation of log p(x | c, u, z) is its value at the posterior means with the most probable class, where
-    Reconstruct takes its image: a score must not change from call to call. With "l1", p(x | c, u, z) is Laplace's with
-    scale 1, without its constant. Unlike the training's objective (Eq. 6), no term has a weight or a capacity.
+    The KL terms are exact expectations over c: KL(q(c | x) || p(c)), and the KL of u as in Eq. 2, where each
+    q(u | c = i, x) is compared with its own mode and weighted by q(c = i | x), even if training compared one sampled c
+    with every mode. The expectation of log p(x | c, u, z) is approximated by its value at the posterior means with the
+    most probable class (the image of Reconstruct), so that scores are deterministic. With "l1", p(x | c, u, z) is a
+    Laplace distribution of scale 1, without its constant. Unlike in the training objective (Eq. 6), no term has a
+    weight or a capacity.
     """
 
     def __init__(self, model: PartedVAE, config: TrainConfig) -> None:
@@ -105,13 +106,13 @@ class ScorerGraph(nn.Module):
 
 
 def _bce(logits: Tensor, pixels: Tensor) -> Tensor:
-    """Return `reconstruction_error` "bce": PyTorch's own is exported as the log of a sigmoid, which overflows."""
+    """Return `reconstruction_error` "bce"; the loss of PyTorch is exported as log(sigmoid), which overflows."""
     error = logits.clamp(min=0) - logits * pixels + torch.log1p(torch.exp(-logits.abs()))
     return error.flatten(1).sum(dim=1)
 
 
 def encoder_output_names(config: TrainConfig) -> list[str]:
-    """Return the names of the encoder's outputs, in the graph's order."""
+    """Return the names of the encoder's outputs, in the order of the graph."""
     return encoder_outputs(factor.name for factor in config.model.factors)
 
 
@@ -119,7 +120,7 @@ def write_encoder(path: Path, model: PartedVAE, config: TrainConfig) -> None:
     """Write the encoder as one ONNX file with a dynamic batch.
 
     Raises:
-        ExportError: the exporter cannot translate it, or the graph does not check.
+        ExportError: the exporter fails, or the graph is not valid ONNX.
     """
     example = torch.zeros(EXAMPLE_BATCH, *config.model.image_size, dtype=torch.uint8)
     _write(path, EncoderGraph(model, config), (example,), [ENCODER_INPUT], encoder_output_names(config))
@@ -129,7 +130,7 @@ def write_decoder(path: Path, model: PartedVAE, config: TrainConfig) -> None:
     """Write the decoder as one ONNX file with a dynamic batch.
 
     Raises:
-        ExportError: the exporter cannot translate it, or the graph does not check.
+        ExportError: the exporter fails, or the graph is not valid ONNX.
     """
     example = (torch.zeros(EXAMPLE_BATCH, config.model.u_dim), torch.zeros(EXAMPLE_BATCH, config.model.z_dim))
     _write(path, DecoderGraph(model, config), example, list(DECODER_INPUTS), [DECODER_OUTPUT])
@@ -139,7 +140,7 @@ def write_scorer(path: Path, model: PartedVAE, config: TrainConfig) -> None:
     """Write the scorer as one ONNX file with a dynamic batch.
 
     Raises:
-        ExportError: the exporter cannot translate it, or the graph does not check.
+        ExportError: the exporter fails, or the graph is not valid ONNX.
     """
     example = torch.zeros(EXAMPLE_BATCH, *config.model.image_size, dtype=torch.uint8)
     _write(path, ScorerGraph(model, config), (example,), [SCORER_INPUT], list(SCORER_OUTPUTS))
@@ -147,7 +148,7 @@ def write_scorer(path: Path, model: PartedVAE, config: TrainConfig) -> None:
 
 def _write(path: Path, graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]) -> None:
     batch = torch.export.Dim("batch", min=1)
-    with _quiet():
+    with _suppress_exporter_output():
         program = torch.onnx.export(
             graph.eval(),
             example,
@@ -159,7 +160,7 @@ def _write(path: Path, graph: nn.Module, example: tuple[Tensor, ...], inputs: li
             verbose=False,
         )
     if program is None:
-        raise ExportError(f"PyTorch could not translate {type(graph).__name__} to ONNX")
+        raise ExportError(f"PyTorch could not export {type(graph).__name__} to ONNX")
     program.save(str(path), external_data=False)
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -168,8 +169,8 @@ def _write(path: Path, graph: nn.Module, example: tuple[Tensor, ...], inputs: li
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on its own internals; what fails is raised."""
+def _suppress_exporter_output() -> Iterator[None]:
+    """Suppress log messages and warnings of the exporter about its internals; errors are still raised."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

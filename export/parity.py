@@ -1,4 +1,4 @@
-"""Proof that the exported graphs compute what PyTorch computes, on real images, before any bundle appears."""
+"""Comparison of the exported graphs with PyTorch on real images, before a bundle is written."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.model.partedvae import PartedVAE
 
 TOLERANCE = 1e-4
-"""Largest absolute difference of an encoder output that passes."""
+"""Maximum absolute difference of an encoder output."""
 SCORE_TOLERANCE = 1e-4
-"""Largest difference of a score that passes, relative to the score, or absolute where it is below one: scores are sums
-over all pixels, hundreds of nats."""
+"""Maximum difference of a score, relative to the score, or absolute if it is below one; scores are sums over all
+pixels, hundreds of nats."""
 PIXEL_TOLERANCE = 1
-"""Largest difference of a decoder pixel, of 255: a value on the edge between two may round either way."""
-BATCHES = (1, 7, 64)
-"""Batch sizes at which the graphs are compared: the batch is dynamic, and must be so in truth."""
+"""Maximum difference of a decoded pixel (0 to 255); a value halfway between two may be rounded either way."""
+BATCH_SIZES = (1, 7, 64)
+"""Batch sizes of the comparison, which verify that the batch dimension is dynamic."""
 
 
-def prove_parity(folder: Path, model: PartedVAE, config: TrainConfig, images: Tensor) -> float:
-    """Compare the graphs in a folder with PyTorch and return the largest absolute difference of an encoder output.
+def check_parity(folder: Path, model: PartedVAE, config: TrainConfig, images: Tensor) -> float:
+    """Compare the graphs in a folder with PyTorch; return the maximum absolute difference of an encoder output.
 
     Args:
-        folder: holds encoder.onnx, decoder.onnx and scorer.onnx.
-        model: what was exported.
+        folder: folder with encoder.onnx, decoder.onnx and scorer.onnx.
+        model: the exported model.
         config: its configuration.
-        images: real images, uint8 [count, height, width, channels], at least as many as the largest batch.
+        images: real images, uint8 [count, height, width, channels], at least as many as the largest batch size.
 
     Raises:
-        ExportError: a difference is above its tolerance, or a most probable class differs; names the output.
+        ExportError: a difference is above its tolerance, or a most probable class differs.
     """
     encoder, decoder, scorer = (
         onnxruntime.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])
         for name in (ENCODER_FILE, DECODER_FILE, SCORER_FILE)
     )
-    worst = 0.0
-    for batch in BATCHES:
+    maximum = 0.0
+    for batch in BATCH_SIZES:
         chosen = images[:batch]
         expected = _run_torch(EncoderGraph(model, config), chosen)
         actual = encoder.run(None, {ENCODER_INPUT: chosen.numpy()})
-        worst = max(worst, _compare_encoder(encoder_output_names(config), actual, expected, batch))
+        maximum = max(maximum, _compare_encoder(encoder_output_names(config), actual, expected, batch))
         latents = _latents(config, expected)
         pixels = decoder.run(None, dict(zip(DECODER_INPUTS, (x.numpy() for x in latents), strict=True)))[0]
         _compare_pixels(pixels, _run_torch(DecoderGraph(model, config), *latents)[0], batch)
         scores = scorer.run(None, {SCORER_INPUT: chosen.numpy()})
         _compare_scores(scores, _run_torch(ScorerGraph(model, config), chosen), batch)
-    return worst
+    return maximum
 
 
 @torch.no_grad()
@@ -82,40 +82,47 @@ def _latents(config: TrainConfig, encoded: Sequence[NDArray[Any]]) -> tuple[Tens
 def _compare_encoder(
     names: Sequence[str], actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], batch: int
 ) -> float:
-    worst = 0.0
-    for name, ours, torchs in zip(names, actual, expected, strict=True):
-        worst = max(worst, _compare(name, ours, torchs, batch, TOLERANCE))
-        if name.endswith(".probs") and (ours.argmax(axis=1) != torchs.argmax(axis=1)).any():
-            raise ExportError(f"parity: {name} has another most probable class in ONNX at batch {batch}")
-    return worst
+    maximum = 0.0
+    for name, from_onnx, from_torch in zip(names, actual, expected, strict=True):
+        maximum = max(maximum, _compare(name, from_onnx, from_torch, batch, TOLERANCE))
+        if name.endswith(".probs") and (from_onnx.argmax(axis=1) != from_torch.argmax(axis=1)).any():
+            raise ExportError(f"parity: {name} has a different most probable class in ONNX at batch size {batch}")
+    return maximum
 
 
 def _compare_scores(actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], batch: int) -> None:
-    for name, ours, torchs in zip(SCORER_OUTPUTS, actual, expected, strict=True):
-        scale = np.maximum(1, np.abs(torchs))
-        _compare(name, ours / scale, torchs / scale, batch, SCORE_TOLERANCE)
+    for name, from_onnx, from_torch in zip(SCORER_OUTPUTS, actual, expected, strict=True):
+        scale = np.maximum(1, np.abs(from_torch))
+        _compare(name, from_onnx / scale, from_torch / scale, batch, SCORE_TOLERANCE)
 
 
-def _compare(name: str, ours: NDArray[Any], torchs: NDArray[Any], batch: int, tolerance: float) -> float:
-    """Return the largest difference of an output."""
-    if ours.shape != torchs.shape:
+def _compare(name: str, from_onnx: NDArray[Any], from_torch: NDArray[Any], batch: int, tolerance: float) -> float:
+    """Return the maximum absolute difference of an output.
+
+    Raises:
+        ExportError: the shapes differ, or the difference is above the tolerance.
+    """
+    if from_onnx.shape != from_torch.shape:
         raise ExportError(
-            f"parity: {name} has shape {ours.shape} in ONNX and {torchs.shape} in PyTorch at batch {batch}"
+            f"parity: {name} has shape {from_onnx.shape} in ONNX and {from_torch.shape} in PyTorch "
+            f"at batch size {batch}"
         )
-    difference = float(np.abs(ours - torchs).max())
-    # Not "above": a NaN must fail too.
+    difference = float(np.abs(from_onnx - from_torch).max())
+    # Negated, so that NaN fails too.
     if not difference <= tolerance:
         raise ExportError(
-            f"parity: {name} differs by {difference:.2e} at batch {batch}; at most {tolerance:.0e} passes"
+            f"parity: {name} differs by {difference:.2e} at batch size {batch}; the tolerance is {tolerance:.0e}"
         )
     return difference
 
 
 def _compare_pixels(actual: NDArray[Any], expected: NDArray[Any], batch: int) -> None:
     if actual.shape != expected.shape or actual.dtype != np.uint8:
-        raise ExportError(f"parity: the decoder gives {actual.dtype} {actual.shape}, PyTorch uint8 {expected.shape}")
+        raise ExportError(
+            f"parity: the decoder returns {actual.dtype} {actual.shape} in ONNX and uint8 {expected.shape} in PyTorch"
+        )
     difference = int(np.abs(actual.astype(int) - expected.astype(int)).max())
     if difference > PIXEL_TOLERANCE:
         raise ExportError(
-            f"parity: decoded pixels differ by {difference} at batch {batch}; at most {PIXEL_TOLERANCE} passes"
+            f"parity: decoded pixels differ by {difference} at batch size {batch}; the tolerance is {PIXEL_TOLERANCE}"
         )

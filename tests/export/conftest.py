@@ -1,4 +1,4 @@
-"""A small run on a part of the real MNIST, for every test of export."""
+"""A small run on a part of MNIST, shared by the tests of export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partedvae.training.data.dataset import ImageDataset
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, data_dir: Path) -> Path:
-    """Return a run of one epoch on 640 images. Not to be written to."""
+    """Return a run of one epoch on 640 images; tests must not modify it."""
     path = tmp_path_factory.mktemp("runs") / "small"
     arguments = ["mnist", "--epochs", "1", "--set", "train_images=640", "--output", str(path), "--data", str(data_dir)]
     result = CliRunner().invoke(train, arguments)

@@ -1,4 +1,4 @@
-"""Real exports: the graphs compute what PyTorch computes, and what does not leaves no bundle."""
+"""Exports of real runs: the graphs reproduce PyTorch, and a failed export writes no bundle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from partedvae.export.cli import export as export_command
 from partedvae.export.errors import ExportError
 from partedvae.export.exporter import export_run
 from partedvae.export.graphs import write_decoder, write_encoder, write_scorer
-from partedvae.export.parity import BATCHES, prove_parity
+from partedvae.export.parity import BATCH_SIZES, check_parity
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, Bundle, encoder_outputs
 from partedvae.training.config.architecture import FactorConfig
 from partedvae.training.config.recipes import recipe
@@ -43,7 +43,7 @@ def bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: 
     return export_run(small_run, tmp_path_factory.mktemp("models") / "mnist", data_dir)
 
 
-def test_the_manifest_tells_what_was_trained(bundle: Bundle, small_run: Path) -> None:
+def test_the_manifest_describes_the_trained_model(bundle: Bundle, small_run: Path) -> None:
     manifest = bundle.manifest
     assert (bundle.name, bundle.version) == ("mnist", 1)
     assert (manifest.image.height, manifest.image.width, manifest.image.channels) == (28, 28, 1)
@@ -88,7 +88,7 @@ def test_the_graphs_are_single_files_with_a_dynamic_batch_and_uint8_images(bundl
 
 
 @pytest.mark.parametrize("batch", [1, 3, 500])
-def test_onnx_runtime_gives_pytorchs_features_on_real_images(
+def test_onnx_runtime_computes_the_features_of_pytorch_on_real_images(
     bundle: Bundle, small_run: Path, mnist: ImageDataset, batch: int
 ) -> None:
     run = RunDirectory(small_run)
@@ -105,10 +105,10 @@ def test_onnx_runtime_gives_pytorchs_features_on_real_images(
     np.testing.assert_allclose(z_logvar, posterior.z.logvar, atol=1e-4)
 
 
-def test_onnx_runtime_gives_the_negative_elbo_of_equation_2(
+def test_onnx_runtime_computes_the_negative_elbo_of_equation_2(
     bundle: Bundle, small_run: Path, mnist: ImageDataset
 ) -> None:
-    """Written out for each class of each image: -log p(x | u, z) + E KL(u) + KL(c) + KL(z), on real images."""
+    """-log p(x | u, z) + E KL(u) + KL(c) + KL(z), computed class by class on real images."""
     run = RunDirectory(small_run)
     model, _ = run.load_model(torch.device("cpu"))
     config = run.load_config()
@@ -149,7 +149,7 @@ def test_a_second_export_is_the_next_version(small_run: Path, tmp_path: Path, da
 
 
 def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> None:
-    """Sizes that are odd, three channels, two factors of different sizes."""
+    """An image size that is no power of two, three channels, two factors of different sizes."""
     base = recipe(INFO, "paper")
     factors = (
         FactorConfig(name="hair", classes=("dark", "fair", "red"), prior=(0.5, 0.3, 0.2), u_dim=1),
@@ -158,7 +158,7 @@ def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> No
     model_config = dataclasses.replace(base.model, image_size=(54, 44, 3), network_size=(54, 44), factors=factors)
     config = dataclasses.replace(base, model=model_config)
     model = PartedVAE(model_config).eval()
-    # Logits far from zero, as trained decoders have: the logarithm of a sigmoid would be minus infinity.
+    # Logits far from zero, as in trained decoders, for which the logarithm of a sigmoid would be minus infinity.
     last = model.decoder.convolutions[-1]
     assert isinstance(last, nn.ConvTranspose2d)
     assert last.bias is not None
@@ -166,7 +166,7 @@ def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> No
         last.bias.copy_(torch.tensor([-300.0, 0.0, 300.0]))
     write_graphs(tmp_path, model, config)
     images = torch.randint(256, (64, 54, 44, 3), dtype=torch.uint8)
-    assert prove_parity(tmp_path, model, config, images) < 1e-4
+    assert check_parity(tmp_path, model, config, images) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> No
 def test_the_recipes_of_faces_export_with_parity(
     tmp_path: Path, dataset: str, size: tuple[int, int, int], factors: int
 ) -> None:
-    """Untrained, on noise: the sizes and all factors of the recipes as they are."""
+    """Untrained models on noise, with the image sizes and factors of the recipes."""
     config = recipe(entry(dataset).describe(tmp_path), "default")
     assert (config.model.image_size, len(config.model.factors)) == (size, factors)
     torch.manual_seed(0)
@@ -184,8 +184,8 @@ def test_the_recipes_of_faces_export_with_parity(
     encoder = onnxruntime.InferenceSession(str(tmp_path / ENCODER_FILE), providers=["CPUExecutionProvider"])
     names = [factor.name for factor in config.model.factors]
     assert [output.name for output in encoder.get_outputs()] == encoder_outputs(names)
-    images = torch.randint(256, (max(BATCHES), *size), dtype=torch.uint8)
-    assert prove_parity(tmp_path, model, config, images) < 1e-4
+    images = torch.randint(256, (max(BATCH_SIZES), *size), dtype=torch.uint8)
+    assert check_parity(tmp_path, model, config, images) < 1e-4
 
 
 def write_graphs(folder: Path, model: PartedVAE, config: TrainConfig) -> None:
@@ -196,10 +196,10 @@ def write_graphs(folder: Path, model: PartedVAE, config: TrainConfig) -> None:
 
 
 @pytest.mark.parametrize("part", ["trunk", "decoder", "scorer"])
-def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears(
+def test_a_graph_of_other_weights_fails_parity_and_no_bundle_is_written(
     small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """The graphs are written from a model whose weights have moved a little."""
+    """The graphs are written from a model with slightly changed weights."""
 
     def write_other(path: Path, model: PartedVAE, config: object) -> None:
         moved = PartedVAE(model.config)
@@ -208,9 +208,9 @@ def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears
         assert isinstance(layer, nn.Linear)
         with torch.no_grad():
             layer.bias.add_(0.5)
-        # `config` is what any of the functions takes; the stand-in need not name its type.
+        # The stub does not repeat the type of the configuration.
         writers = {ENCODER_FILE: write_encoder, DECODER_FILE: write_decoder, SCORER_FILE: write_scorer}
-        writers[path.name](path, moved, config)  # type: ignore[arg-type]  # each by its name
+        writers[path.name](path, moved, config)  # type: ignore[arg-type]  # see above
 
     for name in ("write_scorer",) if part == "scorer" else ("write_encoder", "write_decoder"):
         monkeypatch.setattr(partedvae.export.exporter, name, write_other)
@@ -220,7 +220,7 @@ def test_a_graph_that_computes_something_else_fails_parity_and_no_bundle_appears
     assert list((tmp_path / "mnist").iterdir()) == []
 
 
-def test_a_missing_run_and_a_damaged_checkpoint_are_refused(small_run: Path, tmp_path: Path, data_dir: Path) -> None:
+def test_a_missing_run_and_a_damaged_checkpoint_are_rejected(small_run: Path, tmp_path: Path, data_dir: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(small_run, damaged)
     checkpoint = damaged / "checkpoint.pt"
@@ -241,7 +241,7 @@ def test_a_missing_run_and_a_damaged_checkpoint_are_refused(small_run: Path, tmp
         assert not (tmp_path / "models").exists()
 
 
-def test_a_data_set_whose_classes_are_no_longer_the_runs_is_refused(
+def test_a_data_set_with_changed_classes_is_rejected(
     small_run: Path, tmp_path: Path, data_dir: Path, mnist: ImageDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digit = dataclasses.replace(INFO.factors[0], classes=("ten", *INFO.factors[0].classes[1:]))
@@ -257,11 +257,11 @@ def test_a_data_set_whose_classes_are_no_longer_the_runs_is_refused(
 
 
 @pytest.mark.parametrize("method", ["vae", "classifier"])
-def test_what_has_no_class_related_features_is_not_exported(
+def test_a_method_without_class_related_features_is_not_exported(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset, method: MethodName
 ) -> None:
     run = RunDirectory(tmp_path / method)
     run.start(recipe(INFO, "default", method), mnist, torch.zeros(0, dtype=torch.int64))
-    with pytest.raises(ExportError, match=f"was trained by '{method}', which has no class-related features to serve"):
+    with pytest.raises(ExportError, match=f"was trained with method '{method}', which has no class-related features"):
         export_run(run.path, tmp_path / "models" / method, data_dir)
     assert not (tmp_path / "models").exists()

@@ -1,1 +1,1 @@
-"""The training engine: trainer, loop, moving average, device and signals."""
+"""The training engine: loop, trainer, EMA, logging, resumption, device and signals."""

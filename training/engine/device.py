@@ -1,4 +1,4 @@
-"""Choosing the device, and the settings that make PyTorch fast and repeatable on it."""
+"""Choice of the device, and process-wide settings of PyTorch for speed and reproducibility."""
 
 from __future__ import annotations
 
@@ -7,39 +7,48 @@ import ctypes
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""glibc's names for mallopt's parameters."""
+"""Parameters of mallopt in glibc."""
 KEEP_BELOW = 1 << 30
-"""Bytes that the allocator keeps for the next step."""
+"""Size in bytes up to which freed blocks are kept by the allocator."""
 
 
 def choose_device(name: str) -> str:
-    """Return "cpu" or "cuda" for "auto" (CUDA where there is one), "cpu" or "cuda".
+    """Return "cpu" or "cuda".
+
+    Args:
+        name: "cpu", "cuda", or "auto" for CUDA where it is available.
 
     Raises:
-        ValueError: "cuda" where PyTorch has none.
+        ValueError: CUDA was requested and is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        built = "is a CPU build" if torch.version.cuda is None else "finds no usable GPU"
+        reason = "is a CPU build" if torch.version.cuda is None else "finds no usable GPU"
         raise ValueError(
-            f"--device cuda: this PyTorch {torch.__version__} {built}; use --device cpu or install a CUDA build"
+            f"--device cuda: this PyTorch {torch.__version__} {reason}; use --device cpu or install a CUDA build"
         )
     return name
 
 
 def prepare(seed: int) -> None:
-    """Seed all random numbers, keep memory, flush denormals (or sparse images make some steps ten times slower)."""
+    """Seed PyTorch and apply process-wide settings.
+
+    Denormal numbers are flushed to zero: with sparse images they make some steps ten times slower.
+
+    Args:
+        seed: random seed of weights, noise and augmentation.
+    """
     torch.set_flush_denormal(True)
     _keep_freed_memory()
     torch.manual_seed(seed)
 
 
 def _keep_freed_memory() -> None:
-    """Ask glibc's allocator to reuse large blocks.
+    """Make the allocator of glibc reuse large blocks.
 
-    By default it returns the activations to the system after every step, and the page faults of getting them back make
-    each ReLU four times slower. Other C libraries have no mallopt; there is nothing to do there.
+    By default it returns the memory of activations to the system after every step, and the page faults of the next step
+    make each ReLU four times slower. Other C libraries have no mallopt, and their allocators are not changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""The moving average of the weights: the model that is evaluated and exported."""
+"""The exponential moving average (EMA) of the weights, which is the model that is evaluated and exported."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from partedvae.training.model.partedvae import PartedVAE
 
 
-def averaged(model: PartedVAE, decay: float) -> AveragedModel:
-    """Return an exponential moving average of the model's weights, to be updated after every step."""
-    average = AveragedModel(model, multi_avg_fn=_ramped(decay))
-    for parameter in average.parameters():
+def ema_of(model: PartedVAE, decay: float) -> AveragedModel:
+    """Return an exponential moving average of a model's weights, to be updated after every step.
+
+    Args:
+        model: the model that is trained.
+        decay: final decay; it is smaller at first, so that the random initial weights soon leave the average.
+    """
+    ema = AveragedModel(model, multi_avg_fn=_ramped_ema(decay))
+    for parameter in ema.parameters():
         parameter.requires_grad_(False)
-    return average
+    return ema
 
 
-def _ramped(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Let the decay rise to its value, so that the first random weights do not stay in the average for long."""
+def _ramped_ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Return an update function whose decay after n updates is min(decay, (1 + n) / (10 + n))."""
 
     def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
         count = int(updates)

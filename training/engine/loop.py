@@ -1,4 +1,4 @@
-"""A whole run: set up, train epoch by epoch, notice what goes wrong, save; or go on where a process stopped."""
+"""Training of a whole run: set-up or resumption, then epochs with evaluation, logging and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import click
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from partedvae.common.atomic_write import write_json
 from partedvae.common.progress import progress_bar
@@ -23,64 +22,74 @@ from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.distributed import launch
 from partedvae.training.engine.device import choose_device, prepare
-from partedvae.training.engine.signals import Interrupts, noticing_interrupts
+from partedvae.training.engine.metrics_logger import MetricsLogger
+from partedvae.training.engine.resume import require_resumable
+from partedvae.training.engine.signals import StopFlag, stop_on_signals
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.runs.data import check_run_dataset
 from partedvae.training.runs.directory import RunDirectory, RunError
 
-POSTFIX_EVERY = 20
-"""Steps between two updates of the losses beside the bar."""
-TEST_IMAGES_ON_THE_WAY = 10_000
-"""Test images that are evaluated after each epoch; the summary takes all."""
+POSTFIX_STEPS = 20
+"""Steps between two updates of the losses in the progress bar."""
+EPOCH_TEST_IMAGES = 10_000
+"""Maximum number of test images of the evaluation after an epoch; the summary uses all of them."""
 
 
 def train_run(
     config: TrainConfig, run: RunDirectory, data_dir: Path, device_name: str, *, resume: bool
 ) -> dict[str, Any]:
-    """Train a run to its end and return its summary; empty on all ranks but the first.
+    """Train a run to its end.
+
+    Args:
+        config: the configuration.
+        run: directory that the run is written to.
+        data_dir: folder of the data sets.
+        device_name: auto, cpu or cuda.
+        resume: whether to continue the run in the directory.
+
+    Returns:
+        The summary of the run; empty on all processes but the main one.
 
     Raises:
-        ValueError: the configuration does not fit the data, the data cannot be had, or the run directory does not fit.
-        KeyboardInterrupt: a signal asked to stop; the state was saved first.
+        ValueError: the data set is not available, the configuration does not match it, or the directory does not match.
+        KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
     """
     context = launch(choose_device(device_name), config.precision)
     if not resume and context.is_main_process:
         run.require_new()
     with context.main_process_first():
         dataset = load_dataset(config.dataset, data_dir)
-    if config.train_images > len(dataset.train):
-        raise DataError(
-            f"train_images is {config.train_images}; {config.dataset} has {len(dataset.train)} training images"
-        )
-    train = dataset.train.first(config.train_images) if config.train_images else dataset.train
+    train = _select_train_images(config, dataset)
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])
     if resume:
-        stored = run.load_config()
-        # First, because a configuration follows its data set: what changed is the data, not the options.
-        if context.is_main_process and stored.dataset == config.dataset:
+        # The data first: a configuration follows its data set, so a changed data set would change the options too.
+        if context.is_main_process and run.load_config().dataset == config.dataset:
             check_run_dataset(run, dataset)
-        _require_same(config, stored)
-        if run.summary_file.exists():
-            raise RunError(f"{run.path} has ended already; raise --epochs in a new --output to train longer")
+        require_resumable(run, config)
     prepare(config.seed)
     trainer = Trainer(config, train, labelled, context)
-    seconds = 0.0
     if not resume and context.is_main_process:
         run.start(config, dataset, labelled)
+    seconds = 0.0
     if resume and run.checkpoint_file.exists():
-        state = run.load_checkpoint(trainer.device)
-        trainer.load_state_dict(state["trainer"])
-        seconds = state["seconds"]
+        checkpoint = run.load_checkpoint(trainer.device)
+        trainer.load_state_dict(checkpoint["trainer"])
+        seconds = checkpoint["seconds"]
     else:
         trainer.warm_start()
-    return _Loop(run, trainer, dataset, train, seconds).run_all()
+    return TrainingLoop(run, trainer, dataset.test, seconds).train()
 
 
 def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) -> TrainConfig:
-    """Return the configuration with the p(c_k) that `config.priors` asks for; "given" leaves the recipe's."""
+    """Return the configuration with the p(c_k) that `config.priors` selects.
+
+    Args:
+        config: the configuration; "given" leaves the priors of its recipe.
+        labels: labels of the labelled images, for "estimated".
+    """
     if config.priors == "given" or not config.model.factors:
         return config
     factors = []
@@ -92,105 +101,138 @@ def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) ->
     return dataclasses.replace(config, model=dataclasses.replace(config.model, factors=tuple(factors)))
 
 
-class _Loop:
-    """The loop over steps, with what happens at the end of each epoch."""
+class TrainingLoop:
+    """The epochs of a run; each ends with an evaluation, a line of metrics and a checkpoint."""
 
-    def __init__(
-        self, run: RunDirectory, trainer: Trainer, dataset: ImageDataset, train: Split, seconds: float
-    ) -> None:
-        self.run, self.trainer, self.dataset, self.train = run, trainer, dataset, train
-        self.config, self.context = trainer.config, trainer.context
-        self.seconds_before = seconds
-        self.started = time.perf_counter()
-        self.epochs_done = trainer.step // trainer.steps_per_epoch
-        self.writer: SummaryWriter | None = None
+    def __init__(self, run: RunDirectory, trainer: Trainer, test: Split, seconds: float) -> None:
+        """Prepare to train from the trainer's step to the end.
+
+        Args:
+            run: directory of metrics, checkpoints and summary.
+            trainer: model, optimisers and training state.
+            test: the test images.
+            seconds: training time of earlier processes.
+        """
+        self.run = run
+        self.trainer = trainer
+        self.test = test
+        self.config = trainer.config
+        self.context = trainer.ranks
         self.evaluation: Evaluation | None = None
-        if self.context.is_main_process:
-            run.keep_metrics_until(self.epochs_done)
+        self._earlier_seconds = seconds
+        self._started = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, earlier processes included."""
-        return self.seconds_before + time.perf_counter() - self.started
+        """Training time in seconds, including earlier processes."""
+        return self._earlier_seconds + time.perf_counter() - self._started
 
-    def run_all(self) -> dict[str, Any]:
-        """Train to the end; save and raise KeyboardInterrupt when a signal asks to stop."""
-        trainer = self.trainer
+    @property
+    def epochs_done(self) -> int:
+        """Number of complete epochs."""
+        return self.trainer.step // self.trainer.steps_per_epoch
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end, and write and return the summary; it is empty on all processes but the main one.
+
+        Raises:
+            RunError: training diverged; the last checkpoint is kept.
+            KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
+        """
         with ExitStack() as stack:
+            logger = None
             if self.context.is_main_process:
-                self.writer = stack.enter_context(SummaryWriter(str(self.run.path), purge_step=trainer.step))
-            interrupts = stack.enter_context(noticing_interrupts())
-            while trainer.step < trainer.total_steps:
-                if self._train_epoch(interrupts):
-                    self._save()
-                    self._say(f"stopped at step {trainer.step}; continue with the same command and --resume")
-                    raise KeyboardInterrupt
-                self._end_epoch()
+                logger = stack.enter_context(MetricsLogger(self.run, self.epochs_done, self.trainer.step))
+            stop = stack.enter_context(stop_on_signals())
+            while self.trainer.step < self.trainer.total_steps:
+                if not self._train_epoch(stop):
+                    self._stop()
+                losses = self.trainer.end_epoch()
+                self._require_finite(losses)
+                if logger is not None:
+                    self._finish_epoch(losses, logger)
         if not self.context.is_main_process:
             return {}
-        summary = self._summarise()
+        summary = self._summary()
         write_json(self.run.summary_file, summary)
         return summary
 
-    def _train_epoch(self, interrupts: Interrupts) -> bool:
-        """Train to the end of the epoch; return whether a signal asked to stop before it."""
-        trainer, per_epoch = self.trainer, self.trainer.steps_per_epoch
-        done = trainer.step % per_epoch
-        images, batch = self.config.epoch_images or len(self.train), self.config.batch_size
+    def _train_epoch(self, stop: StopFlag) -> bool:
+        """Train to the end of the current epoch; return False if a signal asked to stop before it."""
+        trainer, steps = self.trainer, self.trainer.steps_per_epoch
+        first_step = trainer.step % steps
+        images, batch_size = self.config.epoch_images or len(trainer.images), self.config.batch_size
         title = f"epoch {self.epochs_done + 1}/{self.config.epochs}"
         with progress_bar(
-            images, done=done * batch, unit="img", title=title, shown=self.context.is_main_process
+            images, done=first_step * batch_size, unit="img", title=title, shown=self.context.is_main_process
         ) as bar:
-            for position in range(done, per_epoch):
+            for step in range(first_step, steps):
                 losses = trainer.train_step()
-                if position % POSTFIX_EVERY == 0:
-                    shown = {
-                        name: losses[name].item() for name in ("loss", "reconstruction", "supervised") if name in losses
-                    }
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
-                bar.update(min(batch, images - position * batch))
-                if position + 1 < per_epoch and self.context.any(interrupts.requested):
-                    return True
-        return False
+                if step % POSTFIX_STEPS == 0:
+                    shown = [name for name in ("loss", "reconstruction", "supervised") if name in losses]
+                    bar.set_postfix({name: f"{losses[name].item():.4g}" for name in shown}, refresh=False)
+                bar.update(min(batch_size, images - step * batch_size))
+                if step + 1 < steps and self.context.any(stop.is_set):
+                    return False
+        return True
 
-    def _end_epoch(self) -> None:
-        """Evaluate, report, warn and save.
+    def _stop(self) -> None:
+        """Save the state and end training early."""
+        if self.context.is_main_process:
+            self._save_checkpoint()
+            click.echo(
+                f"stopped at step {self.trainer.step}; continue with the same command and --resume",
+                err=True,
+            )
+        raise KeyboardInterrupt
+
+    def _require_finite(self, losses: dict[str, float]) -> None:
+        """Check the mean losses of an epoch before the checkpoint is replaced.
 
         Raises:
-            RunError: the losses are no numbers any more. The checkpoint before this epoch stays.
+            RunError: a loss is infinite or NaN.
         """
-        losses = self.trainer.end_epoch()
-        self.epochs_done += 1
         if not all(math.isfinite(value) for value in losses.values()):
             raise RunError(
-                f"training diverged in epoch {self.epochs_done}: {losses}; lower optimiser.learning_rate, or try "
-                f"another --seed, with a new --output ({self.run.path} keeps the last good checkpoint)"
+                f"training diverged in epoch {self.epochs_done}: {losses}; lower optimiser.learning_rate or try "
+                f"another --seed, with a new --output ({self.run.path} keeps the last checkpoint)"
             )
-        if not self.context.is_main_process:
-            return
-        test = self.dataset.test
-        if len(test) > TEST_IMAGES_ON_THE_WAY:
-            test = test.first(TEST_IMAGES_ON_THE_WAY)
+
+    def _finish_epoch(self, losses: dict[str, float], logger: MetricsLogger) -> None:
+        """Evaluate the model, log the metrics, save a checkpoint and print a line with warnings."""
+        test = self.test.first(EPOCH_TEST_IMAGES) if len(self.test) > EPOCH_TEST_IMAGES else self.test
         self.evaluation = evaluation = self._evaluate(test)
-        row = {"epoch": self.epochs_done, "step": self.trainer.step, **losses, **_test_scores(evaluation)}
-        assert self.writer is not None
-        for name, value in row.items():
-            self.writer.add_scalar(name, value, self.trainer.step)
-        # In this order: a process that is killed in between writes the line again, and none is lost.
-        self.run.append_metrics(row)
-        self._save()
-        self._say(f"epoch {self.epochs_done}/{self.config.epochs}: {self._described(losses, evaluation)}")
+        # Before the checkpoint: a process that is killed in between writes the line again, and none is lost.
+        logger.log(self.epochs_done, self.trainer.step, losses, evaluation)
+        self._save_checkpoint()
+        click.echo(self._epoch_line(losses, evaluation), err=True)
         for warning in collapse_warnings(evaluation, self.config.method):
             click.secho(f"warning: {warning}", fg="yellow", err=True)
 
     def _evaluate(self, test: Split) -> Evaluation:
         return evaluate(self.trainer.final_model, test, self.config, self.run.load_label_counts())
 
-    def _summarise(self) -> dict[str, Any]:
+    def _epoch_line(self, losses: dict[str, float], evaluation: Evaluation) -> str:
+        shown = [name for name in ("loss", "reconstruction", "kl_z", "kl_u") if name in losses]
+        parts = [f"{name.replace('_', ' ')} {losses[name]:.4g}" for name in shown]
+        parts += [f"test accuracy {name} {value:.2%}" for name, value in evaluation.accuracies.items()]
+        return f"epoch {self.epochs_done}/{self.config.epochs}: {', '.join(parts)}, {self.seconds:.0f} s"
+
+    def _save_checkpoint(self) -> None:
+        self.run.save_checkpoint(
+            {
+                "trainer": self.trainer.state_dict(),
+                "final_model": self.trainer.final_model.state_dict(),
+                "epoch": self.epochs_done,
+                "seconds": self.seconds,
+            }
+        )
+
+    def _summary(self) -> dict[str, Any]:
         """Return the result of the run, on all test images."""
         evaluation = self.evaluation
-        if evaluation is None or evaluation.images < len(self.dataset.test):
-            evaluation = self._evaluate(self.dataset.test)
+        if evaluation is None or evaluation.images < len(self.test):
+            evaluation = self._evaluate(self.test)
         images = self.trainer.step * self.trainer.batches.batch_size
         return {
             "dataset": self.config.dataset,
@@ -205,48 +247,15 @@ class _Loop:
             "warnings": collapse_warnings(evaluation, self.config.method),
         }
 
-    def _described(self, losses: dict[str, float], evaluation: Evaluation) -> str:
-        parts = [
-            f"{name.replace('_', ' ')} {losses[name]:.4g}"
-            for name in ("loss", "reconstruction", "kl_z", "kl_u")
-            if name in losses
-        ]
-        parts += [f"test accuracy {name} {value:.2%}" for name, value in evaluation.accuracies.items()]
-        return ", ".join([*parts, f"{self.seconds:.0f} s"])
 
-    def _say(self, text: str) -> None:
-        if self.context.is_main_process:
-            click.echo(text, err=True)
+def _select_train_images(config: TrainConfig, dataset: ImageDataset) -> Split:
+    """Return the first `config.train_images` training images, or all of them for 0.
 
-    def _save(self) -> None:
-        if self.context.is_main_process:
-            self.run.save_checkpoint(
-                {
-                    "trainer": self.trainer.state_dict(),
-                    "final_model": self.trainer.final_model.state_dict(),
-                    "epoch": self.epochs_done,
-                    "seconds": self.seconds,
-                }
-            )
-
-
-def _test_scores(evaluation: Evaluation) -> dict[str, float]:
-    scores = {f"test/accuracy/{name}": value for name, value in evaluation.accuracies.items()}
-    scores |= {f"test/information/{factor.name}": factor.information for factor in evaluation.factors}
-    return scores | {"test/reconstruction": evaluation.reconstruction, "test/kl_z": evaluation.kl_z}
-
-
-def _require_same(asked: TrainConfig, stored: TrainConfig) -> None:
-    """Refuse to continue a run under another configuration."""
-    before, now = _flat(stored.to_dict()), _flat(asked.to_dict())
-    differing = {key: value for key, value in before.items() if now.get(key) != value}
-    if before != now:
-        told = ", ".join(f"{key} {value!r}" for key, value in differing.items()) or "fewer settings"
-        raise RunError(f"--resume continues a run as it began, and this one has {told}; leave the options as they were")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    Raises:
+        DataError: there are fewer.
+    """
+    if config.train_images > len(dataset.train):
+        raise DataError(
+            f"train_images is {config.train_images}; {config.dataset} has {len(dataset.train)} training images"
+        )
+    return dataset.train.first(config.train_images) if config.train_images else dataset.train

@@ -1,4 +1,4 @@
-"""Letting a signal end long work between two steps rather than in the middle of one."""
+"""Graceful stop of long work: signals set a flag that is checked between two steps."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupts:
-    """Whether someone asked to stop."""
+class StopFlag:
+    """Whether SIGINT or SIGTERM has been received."""
 
     def __init__(self) -> None:
-        """Begin without a request."""
-        self.requested = False
+        self.is_set = False
 
-    def request(self, signal_number: int, frame: FrameType | None) -> None:
-        """Note the request; a second one ends at once, as if nobody had listened."""
-        if self.requested:
+    def handle(self, signal_number: int, frame: FrameType | None) -> None:
+        """Handle a signal: the first one sets the flag, the second one stops at once.
+
+        Raises:
+            KeyboardInterrupt: the flag was set already.
+        """
+        if self.is_set:
             raise KeyboardInterrupt
-        self.requested = True
+        self.is_set = True
 
 
 @contextmanager
-def noticing_interrupts() -> Iterator[Interrupts]:
-    """Note SIGINT and SIGTERM instead of dying of them, within the block. Outside the main thread it notes nothing."""
-    interrupts = Interrupts()
+def stop_on_signals() -> Iterator[StopFlag]:
+    """Set a flag on SIGINT and SIGTERM within the block, instead of ending the process.
+
+    Outside the main thread no handlers can be installed, and the flag is never set.
+    """
+    flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupts
+        yield flag
         return
-    before = {number: signal.signal(number, interrupts.request) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interrupts
+        yield flag
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

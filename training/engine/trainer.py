@@ -1,4 +1,4 @@
-"""One step of training: the supervised step (Eq. 7), then the method's own, and the state that they change."""
+"""Training steps: a supervised step (Eq. 7) followed by a step of the method, and the training state."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from partedvae.training.data.augment import random_affine
 from partedvae.training.data.dataset import Images, Split
 from partedvae.training.data.sampler import Batches
 from partedvae.training.distributed import DistributedContext
-from partedvae.training.engine.ema import averaged
+from partedvae.training.engine.ema import ema_of
 from partedvae.training.model.networks import preprocess
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.registry import make_method
 from partedvae.training.objectives.terms import supervised_loss
 
-FACTOR = "rate_factor"
-"""Key of a parameter group's factor on the learning rate."""
+RATE_FACTOR = "rate_factor"
+"""Key of the learning-rate factor of a parameter group."""
 
 
 class Trainer:
-    """Model, method, optimisers, schedulers and step counter of a run."""
+    """Model, EMA, method, optimisers, learning-rate schedulers and step counter of a run."""
 
     def __init__(
         self, config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], context: DistributedContext
     ) -> None:
-        """Build the model and plan the batches.
+        """Create the model and all other parts. PyTorch must have been seeded, with the same seed on all processes.
 
         Args:
-            config: the run's configuration; torch must be seeded already, on all ranks alike.
-            train: the training images; labels other than those of `labelled` are never read.
-            labelled: indices of the images whose labels may be used; they stay in the unlabelled stream as well.
+            config: the configuration of the run.
+            train: the training images; labels other than those of `labelled` are not read.
+            labelled: indices of the images whose labels are used; they are in the unlabelled batches as well.
             context: the processes that train together.
         """
         self.config = config
         self.context = context
         self.device = context.device
-        # In memory, images go to the device once; others come when a step asks for them.
+        # Images in memory are copied to the device once; others are loaded per step.
         self.images = train.images.to(self.device) if isinstance(train.images, Tensor) else train.images
         self.labelled_images = train.images[labelled].to(self.device)
         self.labels = train.labels[labelled].to(self.device)
         self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
         self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
         self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
-        # PyTorch's types know this call of tensors only.
+        # The stubs of PyTorch have this overload for tensors only.
         self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self.method = make_method(config, context, self.device, len(train))
-        self.average = averaged(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
+        self.ema = ema_of(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
         rates, patience = config.optimiser, config.schedule.plateau_patience
         self.optimiser = Adam(
             [
-                {"params": self.model.network_parameters(), FACTOR: 1.0},
-                {"params": self.model.prior_parameters(), FACTOR: rates.prior_rate_factor},
+                {"params": self.model.network_parameters(), RATE_FACTOR: 1.0},
+                {"params": self.model.prior_parameters(), RATE_FACTOR: rates.prior_rate_factor},
             ],
             fused=True,
         )
         _set_rate(self.optimiser, rates.learning_rate)
         self.supervised_optimiser = Adam(self.model.classifier_parameters(), rates.supervised_learning_rate, fused=True)
-        # Relative thresholds and cooldowns of the authors' code; the paper names only the scheduler (appendix D).
+        # Thresholds and cooldowns of the authors' code; the paper names only the scheduler (appendix D).
         self.plateau = ReduceLROnPlateau(self.optimiser, factor=0.5, patience=patience, threshold=0.01, cooldown=4)
         self.supervised_plateau = ReduceLROnPlateau(
             self.supervised_optimiser,
@@ -79,25 +79,25 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps of the whole run."""
         return self.config.epochs * self.steps_per_epoch
 
     @property
     def final_model(self) -> PartedVAE:
-        """The model to evaluate and export: the average of the weights where there is one."""
-        return self.model if self.average is None else cast(PartedVAE, self.average.module)
+        """The model to evaluate and export: the EMA where it is enabled."""
+        return self.model if self.ema is None else cast(PartedVAE, self.ema.module)
 
     def warm_start(self) -> None:
-        """Do the supervised steps that come before everything else."""
+        """Run the supervised warm-up steps before the first training step."""
         if self.labelled_batches is not None:
             batches = cast(Batches, self._labelled_batches(2 * self.config.seed + 2**32))
             for step in range(self.config.supervision.warm_start_steps):
                 self._supervised_step(batches[step])
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
 
     def train_step(self) -> dict[str, Tensor]:
-        """Do one supervised step and one of the method's, count them, and return the losses by name, in nats."""
+        """Run one supervised step and one step of the method; return the losses by name, in nats."""
         schedule = schedule_at(self.step, self.total_steps, self.config.schedule, self.config.objective)
         if self.config.schedule.learning_rate == "cosine":
             rates = self.config.optimiser
@@ -115,15 +115,15 @@ class Trainer:
             self._update(self.optimiser, total)
             self.method.after_step()
             losses = {"loss": total, **terms, "supervised": supervised}
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
         losses = {name: losses[name].detach() for name in self.loss_names}
         self.epoch_sums += torch.stack(list(losses.values()))
         self.step += 1
         return losses
 
     def end_epoch(self) -> dict[str, float]:
-        """Return the epoch's mean losses by name, over all ranks, and let the plateau schedulers look at them."""
+        """Return the mean losses of the epoch by name, over all processes, and update the plateau schedulers."""
         means = self.context.mean(self.epoch_sums / self.steps_per_epoch).tolist()
         self.epoch_sums.zero_()
         losses = dict(zip(self.loss_names, means, strict=True))
@@ -134,7 +134,7 @@ class Trainer:
         return losses
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on exactly from here, random state included."""
+        """Return the complete training state, including the states of the random number generators."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
         state.update(step=self.step, epoch_sums=self.epoch_sums, rng=torch.get_rng_state())
         if self.device.type == "cuda":
@@ -142,7 +142,7 @@ class Trainer:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Restore a training state; training then continues exactly as it would have."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step = state["step"]
@@ -155,7 +155,7 @@ class Trainer:
         parts = {
             "model": self.model,
             "method": self.method,
-            "average": self.average,
+            "average": self.ema,  # the key in stored checkpoints
             "optimiser": self.optimiser,
             "supervised_optimiser": self.supervised_optimiser,
             "plateau": self.plateau,
@@ -164,13 +164,16 @@ class Trainer:
         return {name: part for name, part in parts.items() if part is not None}
 
     def _labelled_batches(self, seed: int) -> Batches | None:
-        """Plan the labelled batches; None where there are no labels or the method has no classes to use them."""
+        """Return the labelled batches; None without labels or for a method without classes."""
         if not (len(self.labels) and self.config.model.factors):
             return None
         return Batches(len(self.labels), self.config.supervision.batch_size, seed)
 
     def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
-        """Update the trunk and the heads of c on labelled images (section 4.5). Few labels go to every rank whole."""
+        """Update the trunk and the classifier heads on labelled images (section 4.5).
+
+        A batch that does not divide evenly is processed whole by every process.
+        """
         chosen = self.context.shard(chosen) if len(chosen) % self.context.world_size == 0 else chosen
         pixels = self._pixels(self.labelled_images, chosen)
         if self.config.supervision.augment:
@@ -193,4 +196,4 @@ class Trainer:
 
 def _set_rate(optimiser: Adam, rate: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = rate * group.get(FACTOR, 1.0)
+        group["lr"] = rate * group.get(RATE_FACTOR, 1.0)

@@ -14,7 +14,7 @@ from partedvae.training.config.architecture import FactorConfig
 from partedvae.training.figures.context import FigureContext
 from partedvae.training.figures.factor_axes import class_colour
 from partedvae.training.figures.latents import u_slice
-from partedvae.training.figures.layout import DPI, TEXT, TITLE
+from partedvae.training.figures.layout import TEXT, TITLE, constrained_figure
 
 PAIR_SIZE = (13.5, 5.8)
 """Width and height in inches of one factor's plots of u and z; smaller where there are several factors."""
@@ -36,10 +36,7 @@ def embedding(context: FigureContext) -> Figure:
     encoded, count = context.encoded, len(context.factors)
     pairs_across = 1 if count == 1 else 2
     lines = -(-count // pairs_across)
-    size = (PAIR_SIZE[0], PAIR_SIZE[1] / pairs_across * 1.15 * lines + 1.0)
-    figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
-    # The stubs of matplotlib do not know which layout engine is in use.
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # the constrained one
+    figure = constrained_figure(PAIR_SIZE[0], PAIR_SIZE[1] / pairs_across * 1.15 * lines + 1.0, w_pad=0.08, h_pad=0.08)
     figure.suptitle("Class-related u and class-independent z of test images", fontsize=TITLE, fontweight="bold")
     figure.supxlabel(
         "Each point is the posterior mean of a test image, in the plane of the two principal components (in brackets, "

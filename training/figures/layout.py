@@ -83,6 +83,21 @@ class _Grid:
         return self.extent(panel.images.shape[1], 1, panel.lead)
 
 
+def constrained_figure(width: float, height: float, *, w_pad: float, h_pad: float) -> Figure:
+    """Return an empty figure with constrained layout.
+
+    Args:
+        width: width in inches.
+        height: height in inches.
+        w_pad: horizontal padding around axes in inches.
+        h_pad: vertical padding around axes in inches.
+    """
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+    # The stubs of matplotlib do not know which layout engine is in use.
+    figure.get_layout_engine().set(w_pad=w_pad, h_pad=h_pad)  # type: ignore[union-attr, call-arg]  # the constrained one
+    return figure
+
+
 def balanced(count: int, most: int) -> int:
     """Return the number of panels per line, at most `most`, that fills lines evenly with `count` panels."""
     return math.ceil(count / math.ceil(count / most))

@@ -13,7 +13,7 @@ from partedvae.training.config.old_names import current_metrics
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.figures.context import FigureContext
-from partedvae.training.figures.layout import DPI, TEXT, TITLE
+from partedvae.training.figures.layout import TEXT, TITLE, constrained_figure
 from partedvae.training.runs.directory import RunDirectory
 
 PANELS_ACROSS = 3
@@ -48,10 +48,7 @@ def losses(context: FigureContext) -> Figure:
     rows = read_metrics(context.run)
     panels = {title: curves for title, curves in curves_of(rows, config).items() if curves}
     lines = -(-len(panels) // PANELS_ACROSS)
-    size = (PANEL_SIZE[0] * PANELS_ACROSS, PANEL_SIZE[1] * lines + 0.5)
-    figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
-    # The stubs of matplotlib do not know which layout engine is in use.
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]  # the constrained one
+    figure = constrained_figure(PANEL_SIZE[0] * PANELS_ACROSS, PANEL_SIZE[1] * lines + 0.5, w_pad=0.12, h_pad=0.08)
     figure.suptitle(
         f"{config.dataset}, {config.method}, recipe {config.recipe}, {config.labels} labels, seed {config.seed}",
         fontsize=TITLE,

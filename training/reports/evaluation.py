@@ -22,7 +22,7 @@ from partedvae.training.evaluation.metrics.probes import Separation, separation
 from partedvae.training.evaluation.metrics.representation import represent
 from partedvae.training.evaluation.metrics.scores import DisentanglementScores, disentanglement_scores
 from partedvae.training.model.partedvae import PartedVAE
-from partedvae.training.runs.data import load_run_dataset
+from partedvae.training.runs.data import is_drawn, load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
 
 SCORE_SEED = 0
@@ -84,7 +84,7 @@ class Report:
         """Return the report as text tables."""
         config, evaluation = self.config, self.evaluation
         lines = [f"{config.dataset}, recipe {config.recipe}, {config.labels} labels, {evaluation.images:,} test images"]
-        lines += [f"data: {name}: {origin}" for name, origin in self.source.items() if "drawn" in origin]
+        lines += [f"data: {name}: {origin}" for name, origin in self.source.items() if is_drawn(origin)]
         for factor, spec in zip(evaluation.factors, config.model.factors, strict=True):
             lines += ["", f"{factor.name}: {_accuracy(factor)}; true classes down, predicted across"]
             lines += _confusion(spec.classes, factor.confusion)

@@ -1,4 +1,4 @@
-"""Whole runs by the command, on a part of the real MNIST: what they leave, how they stop, and how they go on."""
+"""Runs of the command on a part of MNIST: the files that they write, how they stop, and how they are resumed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def final_weights(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, data_dir: Path) -> Path:
-    """Return a small run that nobody disturbed."""
+    """Return a small run that was not interrupted."""
     path = tmp_path_factory.mktemp("runs") / "whole"
     done = train(*SMALL, "--output", str(path), data_dir=data_dir)
     assert done.returncode == 0, done.stderr
@@ -57,7 +57,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, dat
     return path
 
 
-def test_a_run_directory_tells_how_it_came_to_be(whole_run: Path) -> None:
+def test_a_run_directory_records_configuration_provenance_and_metrics(whole_run: Path) -> None:
     summary = json.loads((whole_run / "summary.json").read_text())
     assert (summary["dataset"], summary["recipe"], summary["seed"], summary["labels"]) == ("mnist", "default", 0, 64)
     assert 0.1 < summary["accuracy"]["digit"] <= 1
@@ -94,10 +94,10 @@ def test_a_run_killed_with_sigkill_and_resumed_ends_with_the_same_weights(
     assert rows[0] == rows[1]
 
 
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_the_same_step(
+def test_a_run_stopped_by_a_signal_saves_and_resumes_from_the_same_step(
     whole_run: Path, tmp_path: Path, data_dir: Path
 ) -> None:
-    """SIGTERM while it trains: exit code 130, and the checkpoint holds the step it was at."""
+    """SIGTERM during training: exit code 130, and the checkpoint has the current step."""
     path = tmp_path / "stopped"
     process = subprocess.Popen(
         command(*SMALL, "--output", str(path), data_dir=data_dir),
@@ -116,7 +116,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_the_same_step(
     assert 5 <= step < 15
     resumed = train(*SMALL, "--output", str(path), "--resume", data_dir=data_dir)
     assert resumed.returncode == 0, resumed.stderr
-    # The same numbers up to the rounding of another number of threads.
+    # Equal up to rounding, which depends on the number of threads.
     expected, actual = final_weights(whole_run), final_weights(path)
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], atol=1e-3, rtol=1e-2)
@@ -126,14 +126,14 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_the_same_step(
     ("arguments", "message"),
     [
         ((), "already contains a run; continue it with --resume, or choose another --output"),
-        (("--resume",), "has ended already"),
+        (("--resume",), "has ended; to train longer, use more --epochs and a new --output"),
         (
             ("--resume", "--seed", "1"),
-            "--resume continues a run as it began, and this one has seed 0; leave the options as they were",
+            "cannot resume: the run was started with seed 0; pass the same options, or use a new --output",
         ),
     ],
 )
-def test_a_run_that_is_there_is_never_overwritten(
+def test_an_existing_run_is_never_overwritten(
     whole_run: Path, data_dir: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     before = (whole_run / "checkpoint.pt").read_bytes()
@@ -151,8 +151,10 @@ def test_training_without_labels_works(tmp_path: Path, data_dir: Path, mnist: Im
     assert (summary["labels"], summary["accuracy"]) == (0, {})
 
 
-def test_a_run_that_lost_only_its_summary_gets_it_back(tmp_path: Path, data_dir: Path, whole_run: Path) -> None:
-    """Killed after the last checkpoint: there is nothing left to train, but the result is still to be written."""
+def test_resuming_a_complete_run_without_summary_writes_the_summary(
+    tmp_path: Path, data_dir: Path, whole_run: Path
+) -> None:
+    """Killed after the last checkpoint: training is complete, and only the summary is missing."""
     path = tmp_path / "run"
     shutil.copytree(whole_run, path)
     before = json.loads((path / "summary.json").read_text())
@@ -173,10 +175,10 @@ def test_a_run_that_diverges_stops_and_keeps_its_checkpoint(
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_a_collapsed_classifier_is_said_aloud_at_the_end_of_the_epoch(
+def test_a_collapsed_classifier_gives_a_warning_at_the_end_of_the_epoch(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset
 ) -> None:
-    """A huge entropy weight without labels sends all images into one class."""
+    """A large entropy weight without labels assigns all images to one class."""
     settings = ("--set", "objective.gamma_h=100000", "--set", "objective.gamma_c=0", "--epochs", "1", "--labels", "0")
     done = train(*SMALL, *settings, "--output", str(tmp_path / "run"), data_dir=data_dir)
     assert done.returncode == 0, done.stderr

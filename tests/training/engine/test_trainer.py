@@ -150,13 +150,13 @@ def test_the_plateau_schedulers_halve_the_rates_of_a_run_without_progress() -> N
     assert trainer.supervised_optimiser.param_groups[0]["lr"] == pytest.approx(0.00075)
 
 
-def test_the_average_follows_the_weights_and_is_what_is_exported() -> None:
+def test_the_ema_follows_the_weights_and_is_the_final_model() -> None:
     trainer = trained(tiny_config(epochs=1))
-    assert trainer.average is not None
+    assert trainer.ema is not None
     difference = (weights(trainer) - torch.cat([p.detach().flatten() for p in trainer.model.parameters()])).abs().max()
     assert 0 < difference.item() < 0.5
     plain = trained(dataclasses.replace(tiny_config("paper"), epochs=1))
-    assert plain.average is None
+    assert plain.ema is None
     assert plain.final_model is plain.model
 
 
