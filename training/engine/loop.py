@@ -117,7 +117,7 @@ class TrainingLoop:
         self.trainer = trainer
         self.test = test
         self.config = trainer.config
-        self.context = trainer.ranks
+        self.context = trainer.context
         self.evaluation: Evaluation | None = None
         self._earlier_seconds = seconds
         self._started = time.perf_counter()
