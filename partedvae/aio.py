@@ -10,8 +10,8 @@ import numpy as np
 
 from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token, channel_credentials
 from partedvae.common import DEFAULT_ADDRESS
+from partedvae.image_chunks import ImageInput, chunks
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
-from partedvae.images import ImageInput, chunks
 from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
     DEFAULT_INCLUDE,

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from partedvae.common.suggest import did_you_mean
 from partedvae.errors import InvalidRequestError
-from partedvae.images import ImageInput, one_message
+from partedvae.image_chunks import ImageInput, one_message
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.manifest_pb2 import Manifest
 

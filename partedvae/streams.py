@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from partedvae.errors import PartedVAEError
-from partedvae.images import Chunk, ImageInput, chunks, count_of
+from partedvae.image_chunks import Chunk, ImageInput, chunks, count_of
 from partedvae.requests import FeatureName, feature_outputs
 from partedvae.results import FeatureChunk, Features, ImageProblem
 from partedvae.v1 import service_pb2 as pb

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from partedvae.channel import CHANNEL_OPTIONS, Metadata, Token, call_metadata
 from partedvae.errors import PartedVAEError, deadline_error, from_rpc
-from partedvae.images import Chunk
+from partedvae.image_chunks import Chunk
 from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
 from partedvae.v1.service_pb2 import StreamFeaturesRequest

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from partedvae.errors import InvalidRequestError, ModelError
+from partedvae.image_chunks import ImageInput, chunks
 from partedvae.image_results import Generated, Transferred, Traversal
-from partedvae.images import ImageInput, chunks
 from partedvae.model_results import ModelDetails
 from partedvae.requests import (
     DEFAULT_INCLUDE,
@@ -94,6 +94,10 @@ class LocalModel:
             has_scores=onnx_model.has_scores,
         )
         """What `Client.model_info` returns."""
+
+    def __repr__(self) -> str:
+        """Return name, version and where the model runs."""
+        return f"LocalModel({self.name}/{self.version}, {self.info.execution_provider})"
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from partedvae.common.suggest import did_you_mean
 from partedvae.serving.bundle import MANIFEST_FILE, load_bundle, versions_of
 from partedvae.serving.errors import BundleError
 from partedvae.serving.onnx.devices import Device
@@ -64,7 +65,11 @@ def _load(folder: Path, device: Device, threads: int | None) -> OnnxModel:
 
 def _not_a_model(folder: Path) -> str:
     if not folder.is_dir():
-        return f"{folder} is not a folder; pass the folder of a model, or export a run with 'partedvae export'"
+        known = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        hint = (
+            did_you_mean(folder.name, known) or "; pass the folder of a model, or export a run with 'partedvae export'"
+        )
+        return f"{folder} is not a folder{hint}"
     names = model_names(folder)
     if names:
         return f"{folder} holds the models {names}; pass the folder of one, for example {folder / names[0]}"

@@ -205,6 +205,10 @@ def test_a_bad_image_is_named(model: LocalModel, tmp_path: Path) -> None:
         model.features(tmp_path / "nowhere.png")
 
 
+def test_repr(model: LocalModel) -> None:
+    assert repr(model) == "LocalModel(shapes/1, CPUExecutionProvider)"
+
+
 def test_a_bundle_without_a_scorer(tmp_path: Path) -> None:
     replace(GREY, has_scorer=False).write(tmp_path / "old")
     model = load(tmp_path / "old")
@@ -219,8 +223,10 @@ def test_what_cannot_be_loaded(two_models: Path, tmp_path: Path) -> None:
         load(two_models)
     with pytest.raises(BundleError, match="holds no version of a model"):
         load(tmp_path)
-    with pytest.raises(BundleError, match="is not a folder"):
+    with pytest.raises(BundleError, match="is not a folder; pass the folder of a model"):
         load(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="tinny is not a folder; did you mean 'tiny'"):
+        load(two_models / "tinny")
     with pytest.raises(BundleError, match=r"model 'tiny' has no version 9: there are \[1, 2\]"):
         load(two_models / "tiny", 9)
     with pytest.raises(DeviceError, match="cuda"):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from partedvae.errors import InvalidRequestError
-from partedvae.images import MAX_BYTES, Chunk, chunks, count_of
+from partedvae.image_chunks import MAX_BYTES, Chunk, chunks, count_of
 from partedvae.v1.tensors_pb2 import Images
 
 
