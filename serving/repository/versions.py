@@ -1,4 +1,4 @@
-"""Version folders: which exist, and `Version`, which verifies one and loads it on first use."""
+"""Names of models in a folder, stamps of version folders, and `Version`, which loads one on first use."""
 
 from __future__ import annotations
 
