@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -42,6 +43,7 @@ SCORER_OUTPUTS = (RECONSTRUCTION_ERROR, "kl_z", "kl_u", "kl_c", NEGATIVE_ELBO)
 """float32 [batch]; the last is the sum of the others (Equation 2 of the paper)."""
 
 
+@cache
 def factor_output(factor: str, kind: str) -> str:
     """Return the name of a factor's encoder output; `kind` is "probs", "u_mean" or "u_logvar" (float32 [batch, …])."""
     return f"{factor}.{kind}"

@@ -22,6 +22,7 @@ from partedvae.common.image_decoding import DamagedImageError, UnsupportedImageE
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.v1.manifest_pb2 import ImageSpec
+from partedvae.v1.tensors_pb2 import Images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,26 @@ _SLICE = 16
 def _pool() -> ThreadPoolExecutor:
     """Return the threads that convert large batches, created on first use and shared by the process."""
     return ThreadPoolExecutor(max_workers=available_cpus(), thread_name_prefix="partedvae-images")
+
+
+def from_message(message: Images, spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
+    """Return uint8 [images, height, width, channels] at the model's size.
+
+    Raises:
+        InvalidInputError: no images are set, or they cannot be used; see `partedvae.serving.images`.
+    """
+    match message.WhichOneof("source"):
+        case "packed":
+            return from_packed(message.packed.data, message.packed.shape, spec, limits)
+        case "encoded":
+            return decode(message.encoded.items, spec, limits)
+        case _:
+            raise InvalidInputError("no images: set images.packed or images.encoded")
+
+
+def count_images(message: Images) -> int:
+    """Return the number of images of a message, as it claims: shapes are not checked yet."""
+    return len(message.encoded.items) or next(iter(message.packed.shape), 0)
 
 
 def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:

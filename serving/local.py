@@ -25,8 +25,7 @@ from partedvae.requests import (
 from partedvae.requests import Along as AlongName
 from partedvae.results import Features, ImageArray, concatenate
 from partedvae.serving.errors import BundleError, InvalidInputError
-from partedvae.serving.grpc.converters import images_from
-from partedvae.serving.images import DEFAULT_LIMITS
+from partedvae.serving.images import from_message
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.operations.features import classify, features
@@ -209,7 +208,7 @@ class LocalModel:
         return results
 
     def _read(self, message: Images) -> ImageArray:
-        return images_from(message, self.manifest.image, DEFAULT_LIMITS)
+        return from_message(message, self.manifest.image)
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from partedvae.image_results import Generated
 from partedvae.requests import DEFAULT_INCLUDE, FeatureName
 from partedvae.results import Features, FloatArray, ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
-from partedvae.serving.images import ImageLimits, decode, encode_png, from_packed
+from partedvae.serving.images import encode_png
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import VersionStatus
-from partedvae.v1 import manifest_pb2, service_pb2, tensors_pb2
+from partedvae.v1 import service_pb2, tensors_pb2
 
 _OUTPUTS: dict[int, FeatureName] = {
     service_pb2.FEATURE_OUTPUT_PROBS: "probs",
@@ -31,26 +31,6 @@ _OUTPUTS: dict[int, FeatureName] = {
 
 _NAMED_FACTORS: WeakKeyDictionary[OnnxModel, bytes] = WeakKeyDictionary()
 """Results of `_named_factors` per model."""
-
-
-def images_from(message: tensors_pb2.Images, spec: manifest_pb2.ImageSpec, limits: ImageLimits) -> ImageArray:
-    """Return uint8 [images, height, width, channels] at the model's size.
-
-    Raises:
-        InvalidInputError: no images are set, or they cannot be used; see `partedvae.serving.images`.
-    """
-    match message.WhichOneof("source"):
-        case "packed":
-            return from_packed(message.packed.data, message.packed.shape, spec, limits)
-        case "encoded":
-            return decode(message.encoded.items, spec, limits)
-        case _:
-            raise InvalidInputError("no images: set images.packed or images.encoded")
-
-
-def rows_in(message: tensors_pb2.Images) -> int:
-    """Return the number of images of a message, as it claims: shapes are not checked yet."""
-    return len(message.encoded.items) or next(iter(message.packed.shape), 0)
 
 
 def include_from(values: Iterable[int]) -> tuple[FeatureName, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from partedvae.oip.inference_pb2 import ModelInferRequest
-from partedvae.serving.grpc.converters import rows_in
+from partedvae.serving.images import count_images
 from partedvae.v1 import service_pb2 as pb
 
 MAX_ROWS_COUNTED = 2**32 - 1
@@ -20,7 +20,7 @@ def image_count(request: Any) -> int:
 
 
 def _sent(request: pb.ExtractFeaturesRequest | pb.StreamFeaturesRequest | pb.ClassifyRequest) -> int:
-    return rows_in(request.images)
+    return count_images(request.images)
 
 
 def _generated(request: pb.GenerateRequest) -> int:
@@ -28,11 +28,11 @@ def _generated(request: pb.GenerateRequest) -> int:
 
 
 def _traversed(request: pb.TraverseRequest) -> int:
-    return request.prior.count + rows_in(request.images)
+    return request.prior.count + count_images(request.images)
 
 
 def _transferred(request: pb.TransferAttributesRequest) -> int:
-    return rows_in(request.content) + rows_in(request.style_images)
+    return count_images(request.content) + count_images(request.style_images)
 
 
 def _inferred(request: ModelInferRequest) -> int:

@@ -11,8 +11,7 @@ from partedvae.results import ImageArray
 from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.model import BatchedModel, BatchedModels
 from partedvae.serving.errors import ImageError, InvalidInputError
-from partedvae.serving.grpc.converters import images_from, rows_in
-from partedvae.serving.images import ImageLimits, decode, decode_each, from_packed
+from partedvae.serving.images import ImageLimits, count_images, decode, decode_each, from_message, from_packed
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -113,7 +112,7 @@ class ImageReader:
         """
         if _is_view(message, spec):
             return from_packed(message.packed.data, message.packed.shape, spec, self._limits)
-        return await self._read(lambda: images_from(message, spec, self._limits), rows_in(message))
+        return await self._read(lambda: from_message(message, spec, self._limits), count_images(message))
 
     async def read_files(self, files: Sequence[bytes], spec: ImageSpec) -> ImageArray:
         """Decode image files; result and errors are those of `read`."""
@@ -129,7 +128,7 @@ class ImageReader:
         """
         if _is_view(message, spec):
             return from_packed(message.packed.data, message.packed.shape, spec, self._limits), []
-        rows = rows_in(message)
+        rows = count_images(message)
         await self._admission.acquire(rows)
         return await self._in_thread(lambda: self._read_each(message, spec), rows, blocking=True)
 
@@ -140,7 +139,7 @@ class ImageReader:
     def _read_each(self, message: Images, spec: ImageSpec) -> tuple[ImageArray, list[ImageError]]:
         if message.WhichOneof("source") == "encoded":
             return decode_each(message.encoded.items, spec, self._limits)
-        return images_from(message, spec, self._limits), []
+        return from_message(message, spec, self._limits), []
 
     async def _in_thread(self, work: Callable[[], T], rows: int, *, blocking: bool) -> T:
         try:
