@@ -105,8 +105,8 @@ def evaluate(
     probs: list[list[Tensor]] = [[] for _ in config.model.factors]
     errors, kls, z_means = [], [], []
     for pixels, posterior in posteriors(model, split.images, config):
-        for kept, factor in zip(probs, posterior.factors, strict=True):
-            kept.append(factor.probs.cpu())
+        for factor_probs, factor in zip(probs, posterior.factors, strict=True):
+            factor_probs.append(factor.probs.cpu())
         logits = model.decoder.logits(posterior.u_mean, posterior.z.mean)
         errors.append(reconstruction_error(logits, pixels, config.objective.reconstruction))
         kls.append(kl_to_standard(posterior.z))
@@ -116,11 +116,11 @@ def evaluate(
             factor.name,
             factor.classes,
             torch.tensor(factor.prior),
-            torch.cat(kept),
+            torch.cat(factor_probs),
             split.labels[:, k],
             (config.labels if label_counts is None else label_counts[factor.name]) > 0,
         )
-        for k, (factor, kept) in enumerate(zip(config.model.factors, probs, strict=True))
+        for k, (factor, factor_probs) in enumerate(zip(config.model.factors, probs, strict=True))
     ]
     return Evaluation(
         images=len(split),

@@ -77,7 +77,7 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
         yield "dimension of z", config.model.z_dim
         yield "learning rate, ELBO step", config.optimiser.learning_rate
     if config.method == "partedvae":
-        yield "learning rate, modes of the prior", config.optimiser.learning_rate * config.optimiser.prior_rate_factor
+        yield "learning rate, prior modes", config.optimiser.learning_rate * config.optimiser.prior_rate_factor
     if config.model.factors:
         yield "learning rate, supervised step", config.optimiser.supervised_learning_rate
     yield "learning rate schedule", config.schedule.learning_rate

@@ -51,8 +51,8 @@ def factor_scores(report: Report) -> dict[str, float]:
     """Return both Factor scores, MIG, and the accuracy of the shape where it is defined."""
     assert report.scores is not None
     summary = report.scores.summary()
-    kept = {name: summary[name] for name in ("factor_paper", "factor_vae", "mig")}
-    return kept | accuracies(report)
+    scores = {name: summary[name] for name in ("factor_paper", "factor_vae", "mig")}
+    return scores | accuracies(report)
 
 
 def accuracies(report: Report) -> dict[str, float]:

@@ -106,12 +106,12 @@ def _current_keys(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def keep_result(path: Path, result: Result) -> list[Result]:
+def store_result(path: Path, result: Result) -> list[Result]:
     """Add a result to the file, replacing one with the same key; return all results."""
-    kept = [other for other in load_results(path) if other.key != result.key] + [result]
+    results = [other for other in load_results(path) if other.key != result.key] + [result]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, [asdict(entry) for entry in kept])
-    return kept
+    write_json(path, [asdict(entry) for entry in results])
+    return results
 
 
 def write_page(path: Path, results: list[Result]) -> None:

@@ -19,7 +19,7 @@ from partedvae.training.reproduce.experiments import (
     accuracies_and_probes,
     experiment,
 )
-from partedvae.training.reproduce.results import Result, keep_result, load_results, table, write_page
+from partedvae.training.reproduce.results import Result, load_results, store_result, table, write_page
 from partedvae.training.reproduce.runner import Plan, configure, run_experiment
 
 SMALL = ("train_images=640", "epochs=1", "supervision.warm_start_steps=0")
@@ -56,11 +56,11 @@ def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
 
 def test_a_result_replaces_an_earlier_one_with_the_same_key(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    keep_result(path, result(0, 0.1))
-    keep_result(path, result(1, 0.2))
-    kept = keep_result(path, result(0, 0.3))
-    assert load_results(path) == kept
-    assert [(r.seed, r.measures["factor_paper"]) for r in kept] == [(1, 0.2), (0, 0.3)]
+    store_result(path, result(0, 0.1))
+    store_result(path, result(1, 0.2))
+    stored = store_result(path, result(0, 0.3))
+    assert load_results(path) == stored
+    assert [(r.seed, r.measures["factor_paper"]) for r in stored] == [(1, 0.2), (0, 0.3)]
 
 
 def test_results_of_version_0_1_still_load(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     )
     first = run_experiment("mnist-classifier", described, plan)
     assert "| PartedVAE | 0.95 | 64 | 0 |" in first
-    kept = load_results(plan.results_file)
-    assert [r.variant for r in kept] == ["PartedVAE", "labels alone"]
-    assert set(kept[0].measures) == {"accuracy digit", "digit off u", "digit off z"}
+    stored = load_results(plan.results_file)
+    assert [r.variant for r in stored] == ["PartedVAE", "labels alone"]
+    assert set(stored[0].measures) == {"accuracy digit", "digit off u", "digit off z"}
     assert (tmp_path / "runs" / "mnist-classifier" / "default" / "labels-alone-0" / "summary.json").exists()
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("checkpoint.pt"))]
     assert run_experiment("mnist-classifier", described, plan) == first
@@ -154,7 +154,7 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     )
     assert "| shared | 0.95 | 64 | 0 |" in run_experiment("figures", shared, plan)
     assert not (tmp_path / "runs" / "figures").exists()
-    assert load_results(plan.results_file)[2].measures == {"accuracy digit": kept[0].measures["accuracy digit"]}
+    assert load_results(plan.results_file)[2].measures == {"accuracy digit": stored[0].measures["accuracy digit"]}
     # A changed recipe is trained in a new directory, and its result replaces the old one.
     settings = (*SMALL, "objective.gamma_bc=7")
     changed = dataclasses.replace(

@@ -70,7 +70,7 @@ class Recorded:
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
-        self.asked: list[int] = []
+        self.requested: list[int] = []
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,16 +80,16 @@ class Recorded:
         return len(self.images)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        self.asked.append(len(indices))
+        self.requested.append(len(indices))
         return self.images[indices]
 
 
 def test_a_representation_is_the_posterior_means_of_images_in_order_read_batch_by_batch() -> None:
     model = PartedVAE(TOY_MODEL)
     images = Recorded(toy_split(1_100, 5).images[torch.arange(1_100)])
-    told: list[int] = []
-    representation = represent(model, images, tiny_config(), told.append)
-    assert images.asked == told == [500, 500, 100]
+    reported: list[int] = []
+    representation = represent(model, images, tiny_config(), reported.append)
+    assert images.requested == reported == [500, 500, 100]
     with torch.no_grad():
         posterior = model.encode(preprocess(images.images, (16, 16)), slope=tiny_config().schedule.attention_slope)
     np.testing.assert_allclose(representation.u_mean, posterior.u_mean, atol=1e-5)
