@@ -31,10 +31,10 @@ from tests.training.figures.runs import load, write_run
         (["mnist", "--method", "vae", "--labels", "100"], "method 'vae' uses no labels; leave --labels out"),
         (["mnist", "--method", "gan"], "no method is called 'gan'"),
         (["mnist", "--set", "train_images=70000"], "train_images is 70000; mnist has 60000 training images"),
-        (["mnist", "--labelled", "frist"], "no way to choose labelled images is called 'frist'; did you mean 'first'?"),
+        (["mnist", "--labelled", "frist"], "no selection of labelled images is called 'frist'; did you mean 'first'?"),
         (["mnist", "--precision", "bf16-mixed"], "--precision bf16-mixed is for GPUs"),
         (["mnist", "--seed", "99999999999999999999"], "it must be less than 2**62"),
-        (["folder:"], "folder: names no folder; write folder:PATH"),
+        (["folder:"], "folder: lacks a path; write folder:PATH"),
         (["mnist", "--resume"], "is no run directory: config.json is missing"),
     ],
 )
@@ -72,7 +72,7 @@ def test_describe_shows_the_default_recipe_and_refuses_an_unknown_one() -> None:
     assert "no recipe for 'mnist' is called 'best' (there are: default, paper)" in result.output
     result = CliRunner().invoke(describe, ["mnist", "--set", "labelled=balance"])
     assert result.exit_code == 1
-    assert "no way to choose labelled images is called 'balance'; did you mean 'balanced'?" in result.output
+    assert "no selection of labelled images is called 'balance'; did you mean 'balanced'?" in result.output
 
 
 def test_predictions_that_cannot_be_written_are_told_after_the_report(

@@ -86,7 +86,7 @@ def test_set_changes_one_field_of_each_type() -> None:
         ("schedule.attention_slope=-5", "schedule.attention_slope is -5.0; it must be above 0"),
         ("schedule.plateau_patience=-5", "schedule.plateau_patience is -5; it must be 0 or more"),
         ("schedule.supervised_cooldown=-5", "schedule.supervised_cooldown is -5; it must be 0 or more"),
-        ("labelled=foo", "no way to choose labelled images is called 'foo' (there are: first, stratified, balanced"),
+        ("labelled=foo", "no selection of labelled images is called 'foo' (there are: first, stratified, balanced"),
         ("objective.gamma_bc=inf", "expected a number"),
     ],
 )
