@@ -27,7 +27,7 @@ class ListedEntry(Entry):
     """A data set that `partedvae data list` shows."""
 
     state: Callable[[Path], str]
-    """Returns its availability in a few words, without reading images or downloading; the argument is the data folder."""
+    """Returns its availability in a few words, given the data folder, without reading or downloading images."""
     summary: str
     """Description in one line."""
 
