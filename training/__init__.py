@@ -1,1 +1,1 @@
-"""Training: data, model, objective and trainer, in PyTorch. Its result is a run directory with checkpoints."""
+"""Training with PyTorch: data sets, model, objectives, trainer, evaluation and figures of a run."""

@@ -1,4 +1,4 @@
-"""The configuration of the networks: one column of the paper's Tables 3 to 5, and the class variables."""
+"""Configuration of the networks (a column of the paper's Tables 3 to 5) and of the class variables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from partedvae.training.config.validation import require
 
 PRIOR_TOLERANCE = 1e-4
-"""How far the sum of a class prior may be from one."""
+"""Largest accepted deviation of the sum of a class prior from one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,18 +15,18 @@ class FactorConfig:
     """One class variable c_k (paper section 4.6)."""
 
     name: str
-    """Name of the factor, "digit" for MNIST."""
+    """Name of the factor, such as "digit" for MNIST."""
     classes: tuple[str, ...]
     """Names of its classes."""
     prior: tuple[float, ...]
-    """p(c_k), one value a class."""
+    """p(c_k), one value per class."""
     u_dim: int
     """Dimensions of u_k."""
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         if len(self.classes) < 2:
-            raise ValueError(f"factor {self.name!r} has {len(self.classes)} classes; it needs at least two")
+            raise ValueError(f"factor {self.name!r} has {len(self.classes)} classes; at least two are needed")
         if len(self.prior) != len(self.classes):
             raise ValueError(
                 f"factor {self.name!r}: {len(self.prior)} prior probabilities for {len(self.classes)} classes"
@@ -38,28 +38,28 @@ class FactorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Architecture: one column of the paper's Tables 3 to 5."""
+    """Architecture of the networks: a column of the paper's Tables 3 to 5."""
 
     image_size: tuple[int, int, int]
-    """Height, width and channels of the data set's images."""
+    """Height, width and channels of the images of the data set."""
     network_size: tuple[int, int]
-    """Height and width at which the networks work; images are resized to it bilinearly."""
+    """Height and width of the networks' input; images are resized to it with bilinear interpolation."""
     encoder_channels: tuple[int, ...]
     """Filters of the encoder's 4x4 stride-2 convolutions."""
     decoder_channels: tuple[int, ...]
-    """Filters of the decoder's transposed convolutions but the last, whose filters are the image's channels."""
+    """Filters of the decoder's transposed convolutions, except the last, which has one per image channel."""
     hidden_dim: int = 256
-    """Units of h, the encoder's feature vector."""
+    """Units of h, the feature vector of the encoder."""
     z_dim: int
     """Dimensions of the class-independent latent z."""
     factors: tuple[FactorConfig, ...]
-    """The class variables; none for a baseline that has z alone."""
+    """The class variables; empty for baselines, which have z alone."""
     prior_spacing: float = 0.0
-    """Distance of neighbouring classes' prior means in u's first dimension when training begins, in the order of the
-    classes; 0 draws them from N(0, 1), as the authors do."""
+    """Initial distance between the prior means of consecutive classes in the first dimension of u; 0 samples them from
+    N(0, 1), as the authors do."""
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         names = [factor.name for factor in self.factors]
         if len(set(names)) != len(names):
             raise ValueError(f"factors must have different names, not {names}")
@@ -80,5 +80,5 @@ class ModelConfig:
 
     @property
     def u_dim(self) -> int:
-        """Dimensions of all u_k together."""
+        """Total dimensions of all u_k."""
         return sum(factor.u_dim for factor in self.factors)

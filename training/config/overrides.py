@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE`: change single fields of a configuration by their dotted names, with types and names checked."""
+"""`--set KEY=VALUE`: typed overrides of single fields of a configuration, by dotted name."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0"
 
 
 def settable_keys() -> dict[str, Any]:
-    """Return the type of every field that `--set` can change, by dotted name."""
+    """Return the type of every field that `--set` accepts, by dotted name."""
     return dict(_fields_of(TrainConfig, ""))
 
 
 def apply_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
     """Return the configuration with each "key=value" applied.
 
+    Args:
+        config: the configuration.
+        settings: overrides, applied in order.
+
     Raises:
-        ValueError: no such key (the message names the nearest), a value of another type, or one that is out of range.
+        ValueError: a key is unknown (the message has the nearest one), or a value has another type or is out of range.
     """
     keys = settable_keys()
     for setting in settings:
@@ -46,17 +50,17 @@ def _fields_of(section: type, prefix: str) -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _fields_of(kind, f"{prefix}{field.name}.")
         elif field.name not in ("factors", "dataset", "recipe", "method", "image_size"):
-            # Those follow from the data set, the recipe and the method.
+            # The others follow from the data set, the recipe and the method.
             yield prefix + field.name, kind
 
 
 def _nearest(key: str, keys: Iterable[str]) -> str:
-    """Suggest the nearest key; a name without its section counts as near."""
+    """Return a suggestion of the nearest key; a name without its section matches that field."""
     keys = list(keys)
     same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
     if same_leaf:
         return f"; did you mean {same_leaf[0]!r}?"
-    return did_you_mean(key, keys) or f"; it knows {', '.join(keys)}"
+    return did_you_mean(key, keys) or f"; choose from {', '.join(keys)}"
 
 
 def _replace(section: Any, path: list[str], value: Any) -> Any:
@@ -99,7 +103,7 @@ def _describe(kind: Any) -> str:
         return "one of " + ", ".join(typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         count = "" if Ellipsis in typing.get_args(kind) else f"{len(typing.get_args(kind))} "
-        return f"{count}whole numbers with commas between"
+        return f"{count}comma-separated integers"
     if isinstance(kind, types.UnionType):
         return str(kind)
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
+    return {int: "an integer", float: "a number", bool: "true or false"}.get(kind, str(kind))

@@ -1,4 +1,4 @@
-"""Recipes: named configurations for a data set. `paper` is Table 6's column; `default` is the best that we know."""
+"""Recipes: named configurations of a data set. `paper` is the column of Table 6; `default` has our best results."""
 
 from __future__ import annotations
 
@@ -49,36 +49,36 @@ TABLE_6_CELEBA = ObjectiveConfig(
     capacity_z=30.0,
     capacity_u=15.0,
 )
-# The reconstruction error is a sum over pixels: 64x64x3 has about a tenth of CelebA's, and so have the KLs' weights.
+# The reconstruction error is a sum over pixels; 64x64x3 images have a tenth of CelebA's, so the weights are a tenth.
 SMALL_FACES = dataclasses.replace(TABLE_6_CELEBA, gamma_z=100.0, gamma_u=100.0, gamma_c=200.0, gamma_bc=50.0)
 
 LAYERS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {
     (32, 32): ((32, 64, 64), (64, 32, 32)),
     (64, 64): ((32, 32, 64, 64), (64, 64, 32, 32)),
-    # Table 5's decoder begins with FC 1600, 5x5 maps, from which these layers cannot reach 218x178; ours with 6x5.
+    # The decoder of Table 5 starts with 5x5 (FC 1600), which these layers cannot upsample to 218x178; ours is 6x5.
     (218, 178): ((32, 32, 64, 64, 64), (64, 64, 64, 32, 32)),
 }
-"""Filters of encoder and decoder by the size at which the networks work: Tables 3, 4 and 5."""
+"""Filters of encoder and decoder by the input size of the networks (Tables 3, 4 and 5)."""
 
 SMALL_EPOCH = 6400
-"""Images of an epoch of a small folder, which goes over them many times: a hundred steps."""
+"""Images per epoch of a small folder, in several passes: a hundred steps."""
 
 LARGE_EPOCH = 20_000
-"""Images of an epoch of CelebA in `default`: all of its eight epochs would take a night on two cores."""
+"""Images per epoch of CelebA in `default`; eight passes over all images would take a night on two cores."""
 
 BASELINE_WEIGHTS: dict[MethodName, float] = {"vae": 1.0, "beta-vae": 2.0, "beta-tcvae": 5.0, "factor-vae": 35.0}
-"""Table 1's beta of beta-VAE and beta-TCVAE, and gamma of FactorVAE."""
+"""beta of beta-VAE and beta-TCVAE, and gamma of FactorVAE, from Table 1."""
 
 BETTER_USE_OF_LABELS = SupervisionConfig(warm_start_steps=300, augment=True, consistency_weight=100.0, ema_decay=0.999)
 
 
 def _rates(rate: float) -> OptimiserConfig:
-    """Return the paper's one rate for both steps: with a third of it for the labels, MNIST's classifier collapses."""
+    """Return the paper's rate for both steps; a third of it for labels makes MNIST's classifier collapse."""
     return OptimiserConfig(learning_rate=rate, supervised_learning_rate=rate)
 
 
 def _digits_paper(info: DatasetInfo) -> TrainConfig:
-    """Return Table 6's MNIST column, with the authors' choices where the paper is silent."""
+    """Return the MNIST column of Table 6, with the authors' choices for what the paper does not specify."""
     return TrainConfig(
         dataset=info.name,
         recipe="paper",
@@ -87,7 +87,7 @@ def _digits_paper(info: DatasetInfo) -> TrainConfig:
         batch_size=64,
         model=_model(info, network_size=(32, 32), z_dim=6, u_dim=10),
         objective=TABLE_6_MNIST,
-        # 60 epochs are 56,280 steps: the run ends at capacity 3.9 of 7. The attention's slope gains 2e-4 a step.
+        # 60 epochs are 56,280 steps: the run ends at capacity 3.9 of 7. The attention slope rises by 2e-4 per step.
         schedule=ScheduleConfig(
             unit="steps", capacity_ramp=100_000.0, attention_ramp=35_000.0, learning_rate="plateau"
         ),
@@ -97,7 +97,7 @@ def _digits_paper(info: DatasetInfo) -> TrainConfig:
 
 
 def _digits_default(info: DatasetInfo) -> TrainConfig:
-    """Return the paper's objective with the labels used better: a run of minutes on two cores."""
+    """Return the paper's objective with better use of the labels; it takes minutes on two cores."""
     return dataclasses.replace(
         _digits_paper(info),
         recipe="default",
@@ -109,7 +109,7 @@ def _digits_default(info: DatasetInfo) -> TrainConfig:
 
 
 def _sprites_paper(info: DatasetInfo) -> TrainConfig:
-    """Return Table 6's dSprites column: ten hours on two cores."""
+    """Return the dSprites column of Table 6; it takes ten hours on two cores."""
     return TrainConfig(
         dataset=info.name,
         recipe="paper",
@@ -133,10 +133,10 @@ def _sprites_paper(info: DatasetInfo) -> TrainConfig:
 
 
 def _sprites_default(info: DatasetInfo) -> TrainConfig:
-    """Return the paper's objective in 4,000 steps: six minutes on two cores.
+    """Return the paper's objective in 4,000 steps; it takes six minutes on two cores.
 
-    All ramps shrink together, to 7,000 steps: a run ends at 57 % of the capacities, as the paper's MNIST run does.
-    Reaching them within 3,000 steps was worse (Factor score 0.63 against 0.83, 3,686 labels, seed 0).
+    All ramps are scaled to 7,000 steps: a run ends at 57 % of the capacities, like the paper's MNIST run. Reaching the
+    full capacities within 3,000 steps was worse (Factor score 0.63 instead of 0.83, 3,686 labels, seed 0).
     """
     return dataclasses.replace(
         _sprites_paper(info),
@@ -149,7 +149,7 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
 
 
 def _faces_paper(info: DatasetInfo) -> TrainConfig:
-    """Return Table 6's CelebA column; for 64x64 images with the weights scaled to their pixels."""
+    """Return the CelebA column of Table 6; for 64x64 images, with weights scaled to the number of pixels."""
     small = info.image_size[0] <= 64
     return TrainConfig(
         dataset=info.name,
@@ -168,14 +168,14 @@ def _faces_paper(info: DatasetInfo) -> TrainConfig:
 
 
 def _faces_default(info: DatasetInfo) -> TrainConfig:
-    """Return the paper's objective in eight epochs, with the labels used better and u parted from z by terms of ours.
+    """Return the paper's objective in eight epochs, with better use of labels and additional terms to separate u and z.
 
-    Without these, z took the small classes (glasses, a smile) and their u changed nothing in the image. A patch taken
-    out could take a class with it, so there is no cutout. The prior's modes begin in a row: begun at random, bald
-    heads had their mode on the far side of another class's from their images, and what was drawn from it was no face.
+    Without these terms, z encoded the small classes (glasses, a smile) and their u did not change the image. A patch
+    can cover a class, so cutout is disabled. The modes of the prior start at equal distances: with random positions,
+    another class's mode was between the mode of bald heads and their images, and samples of it were not faces.
     """
     paper = _faces_paper(info)
-    # By the reconstruction error, as SMALL_FACES is: ten times as many pixels, ten times the weight.
+    # Relative to the reconstruction error, like SMALL_FACES: ten times as many pixels, ten times the weight.
     pixels = paper.objective.gamma_z / SMALL_FACES.gamma_z
     return dataclasses.replace(
         paper,
@@ -205,9 +205,9 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
 
 
 def _folder(info: DatasetInfo) -> TrainConfig:
-    """Return what fits a folder of the user's own: the recipe of the data set that it is most like."""
+    """Return the recipe of a folder of the user's images, based on the most similar data set."""
     base = _digits_default(info) if info.image_size[:2] == (32, 32) else _faces_default(info)
-    # A pass over a few hundred images is a few steps: too few for an evaluation and a checkpoint after each.
+    # A pass over a few hundred images is a few steps, too few between evaluations and checkpoints.
     small = info.train_images < SMALL_EPOCH
     return dataclasses.replace(
         base,
@@ -234,21 +234,21 @@ RECIPES: dict[str, dict[str, Callable[[DatasetInfo], TrainConfig]]] = {
 def recipe(
     info: DatasetInfo, name: str = "default", method: MethodName = "partedvae", labels: int | None = None
 ) -> TrainConfig:
-    """Return a data set's recipe.
+    """Return a recipe of a data set.
 
     Args:
-        info: the data set.
-        name: of the recipe.
+        info: description of the data set.
+        name: name of the recipe, "default" or "paper".
         method: PartedVAE, a baseline of Table 1 on the same networks, or the classifier on labels alone.
-        labels: labelled images; None for the recipe's.
+        labels: number of labelled images; None uses that of the recipe.
 
     Raises:
-        ValueError: no such recipe; the message names the nearest.
+        ValueError: the recipe is unknown; the message has the nearest name.
     """
     recipes = lookup("recipes for data set", info.name.partition(":")[0], RECIPES)
     config = lookup(f"recipe for {info.name!r}", name, recipes)(info)
     if method in BASELINE_WEIGHTS:
-        # z alone, with as many dimensions as u and z together (Table 1's caption); labels are of no use.
+        # z alone, with as many dimensions as u and z together (caption of Table 1), and no labels.
         model = dataclasses.replace(config.model, z_dim=config.model.z_dim + config.model.u_dim, factors=())
         supervision = dataclasses.replace(config.supervision, warm_start_steps=0)
         baseline = BaselineConfig(weight=BASELINE_WEIGHTS[method])
@@ -258,7 +258,7 @@ def recipe(
     else:
         config = dataclasses.replace(config, method=method, labels=config.labels if labels is None else labels)
     if not config.labels and "paper" in recipes:
-        # Nothing holds the encoder up at first: at dSprites' 1e-3 it died (constant output, KL without images).
+        # Without a supervised step the higher rate is unstable: at 1e-3, the encoder of dSprites became constant.
         rate = recipes["paper"](info).optimiser.learning_rate
         config = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, learning_rate=rate))
     return config

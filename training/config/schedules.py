@@ -1,4 +1,4 @@
-"""What changes while training goes on, as functions of the step: nothing here has a state."""
+"""Schedules of capacities, attention slope and learning rate, as stateless functions of the step."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ from typing import NamedTuple
 from partedvae.training.config.train_config import ObjectiveConfig, ScheduleConfig
 
 FIRST_SLOPE = 1.0
-"""The attention's steepness at step 0."""
-
-
+"""Steepness of the attention at step 0."""
 RATE_HOLD = 0.5
-"""Share of a cosine run at the full rate: short runs need it longer than a cosine from the start would give."""
+"""Fraction of a run at the full learning rate before the cosine; short runs need the full rate for longer than a cosine
+from the start provides."""
 
 
 class Schedule(NamedTuple):
-    """The values at one step."""
+    """Scheduled values at one step."""
 
     capacity_z: float
     """C_z in nats."""
     capacity_u: float
     """C_u in nats."""
     attention_slope: float
-    """Steepness of the attention's sigmoid."""
+    """Steepness of the sigmoid of the attention."""
     rate_scale: float
-    """Factor on the learning rates; 1 where the plateau scheduler has them."""
+    """Factor of the learning rates; always 1 with the plateau scheduler."""
 
 
 def ramp(step: int, length: float, start: float, end: float) -> float:
-    """Go linearly from `start` at step 0 to `end` at step `length`, and stay there."""
-    share = min(step / length, 1.0)
-    return start + (end - start) * share
+    """Return a linear ramp from `start` at step 0 to `end` at step `length`, and `end` after it."""
+    progress = min(step / length, 1.0)
+    return start + (end - start) * progress
 
 
 def schedule_at(step: int, total_steps: int, schedule: ScheduleConfig, objective: ObjectiveConfig) -> Schedule:
-    """Return the values at a step of a run of `total_steps`."""
+    """Return the scheduled values at a step.
+
+    Args:
+        step: the step, starting at 0.
+        total_steps: steps of the whole run.
+        schedule: lengths of the ramps, and the learning-rate schedule.
+        objective: the final capacities.
+    """
     unit = total_steps if schedule.unit == "run" else 1
     capacity_length = schedule.capacity_ramp * unit
     return Schedule(
@@ -47,6 +53,6 @@ def schedule_at(step: int, total_steps: int, schedule: ScheduleConfig, objective
 
 
 def cosine(step: int, total_steps: int) -> float:
-    """Stay at 1 for the first half of the run, then fall to 0 as half a cosine."""
+    """Return 1 for the first half of the run, then half a cosine that falls to 0."""
     falling = max(step / total_steps - RATE_HOLD, 0.0) / (1 - RATE_HOLD)
     return 0.5 * (1 + math.cos(math.pi * falling))

@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen dataclasses, checked when they are made, stored as JSON in the run directory."""
+"""Configuration of a run: frozen dataclasses, validated on creation and stored as JSON in the run directory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from partedvae.training.data.labelled import check_way
 MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae"]
 METHODS = get_args(MethodName)
 NEED_FACTORS = ("partedvae", "classifier")
-"""Methods that work with classes; the others have z alone."""
+"""Methods with class variables; the others have z alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Weights of Eq. 6 and A.5; the values are Table 6's."""
+    """Weights of the objective (Eq. 6, A.5); Table 6 has the values of the paper."""
 
     reconstruction: Literal["bce", "l1"] = "bce"
     """Reconstruction error, summed over pixels: binary cross-entropy, or absolute difference (Table 6's MAE)."""
@@ -32,26 +32,26 @@ class ObjectiveConfig:
     gamma_h: float
     """Weight of the entropy of q(c | x)."""
     gamma_bc: float
-    """Weight of the overlap of the mixture prior's modes; 0 is the paper's ablation without BC."""
+    """Weight of the Bhattacharyya coefficients of the mixture prior's modes; 0 is the paper's ablation without BC."""
     gamma_leakage: float = 0.0
-    """Weight of what z tells of the classes (`partedvae.training.objectives.regularisers`); not in the paper."""
+    """Weight of the information of z about the classes (`objectives/regularisers.py`); not in the paper."""
     gamma_exchange: float = 0.0
-    """Weight of the classes that decoded images show when their u is exchanged; not in the paper."""
+    """Weight of the classification error of images decoded with an exchanged u (same module); not in the paper."""
     bc_threshold: float
-    """delta: the Bhattacharyya coefficient that costs nothing."""
+    """delta: largest Bhattacharyya coefficient without a penalty."""
     capacity_z: float
     """C_z at the end of its ramp, in nats."""
     capacity_u: float
     """C_u at the end of its ramp, in nats."""
     capacity_of: Literal["batch", "image"] = "batch"
-    """|C - KL| of the batch's mean KL (the authors' code), or the mean over images of |C - KL| (as Eq. 6 has it)."""
+    """|C - KL| of the mean KL of the batch (the authors' code), or the mean over images of |C - KL| (Eq. 6)."""
     kl_u: Literal["sampled", "matched"] = "sampled"
-    """KL of u with the one sampled c' against every mode (the authors' code), or each mode with its own c (Eq. 2)."""
+    """KL of u given the one sampled c' to every mode (the authors' code), or given each c to its mode (Eq. 2)."""
     temperature: float = 0.67
-    """Of the Gumbel-softmax."""
+    """Temperature of the Gumbel-softmax."""
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
         require_choice(self, "objective", kl_u=("sampled", "matched"))
         weights = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "gamma_leakage", "gamma_exchange")
@@ -63,25 +63,25 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """What changes while training goes on. All of it is a function of the step."""
+    """Schedules, as functions of the step."""
 
     unit: Literal["steps", "run"]
-    """Whether ramps count ELBO steps (the paper) or shares of the run (so that a shorter run shrinks them all)."""
+    """Unit of the ramps: ELBO steps (the paper), or fractions of the run (so that they scale with its length)."""
     capacity_ramp: float
-    """How long C_z and C_u rise from 0."""
+    """Length of the ramp of C_z and C_u from 0."""
     attention_ramp: float
-    """How long the attention slope rises from 1."""
+    """Length of the ramp of the attention slope from 1."""
     attention_slope: float = 8.0
-    """Steepness of the attention's sigmoid at the end of the ramp, in evaluation and in the export."""
+    """Steepness of the attention's sigmoid at the end of its ramp, in evaluation and in exported models."""
     learning_rate: Literal["plateau", "cosine"]
-    """Halve the rates when an epoch's loss stops falling (the paper), or let them fall to zero as a cosine."""
+    """Halve the rates when the loss of an epoch stops falling (the paper), or decay them to zero with a cosine."""
     plateau_patience: int = 2
-    """Epochs without a gain before a rate is halved."""
+    """Epochs without improvement before a rate is halved."""
     supervised_cooldown: int = 3
-    """Epochs that the supervised rate rests after it was halved."""
+    """Epochs after halving the supervised rate before it may be halved again."""
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         require_choice(self, "schedule", unit=("steps", "run"), learning_rate=("plateau", "cosine"))
         for field in ("capacity_ramp", "attention_ramp", "attention_slope"):
             require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
@@ -94,43 +94,43 @@ class OptimiserConfig:
     """Two Adam optimisers (appendix D): one for the ELBO step, one for the supervised step."""
 
     learning_rate: float
-    """Of the ELBO step (Table 6)."""
+    """Learning rate of the ELBO step (Table 6)."""
     supervised_learning_rate: float
-    """Of the supervised step. With less than the ELBO step's the entropy term can win and q(c) collapses."""
+    """Learning rate of the supervised step. Below that of the ELBO step, the entropy term can make q(c) collapse."""
     prior_rate_factor: float = 1.0
-    """The ELBO step's rate of the prior's modes, as a multiple of the networks'.
+    """Learning rate of the prior's modes in the ELBO step, as a multiple of that of the networks.
 
-    Adam moves a parameter by about the rate a step: in a short run, modes that begin in each other's place would never
-    get out of it.
+    Adam moves a parameter by about the learning rate per step: in a short run, modes that start at the positions of
+    other classes could not leave them.
     """
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         for field in ("learning_rate", "supervised_learning_rate", "prior_rate_factor"):
             require(getattr(self, field) > 0, f"optimiser.{field}", getattr(self, field), "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisionConfig:
-    """How the few labels are used beyond Eq. 7. All of it is off in the paper's recipe."""
+    """Use of the labels beyond Eq. 7; all of it is disabled in the recipe `paper`."""
 
     batch_size: int = 64
-    """Labelled images of one supervised step."""
+    """Labelled images per supervised step."""
     warm_start_steps: int = 0
     """Supervised steps before the first ELBO step."""
     augment: bool = False
-    """Small random rotations, shifts and scales of the labelled images."""
+    """Whether to augment the labelled images with small random rotations, shifts and scales."""
     consistency_weight: float = 0.0
-    """Weight of the cross-entropy of an augmented copy against the confident class of the clean image; 0 is off."""
+    """Weight of the cross-entropy of an augmented copy against the confident class of its original; 0 disables it."""
     consistency_cutout: bool = True
-    """Whether the augmented copy lacks a patch too; not where a patch can take a class with it (glasses, a hat)."""
+    """Whether to apply cutout to the augmented copy; not suitable if a patch can cover a class (glasses, a hat)."""
     consistency_threshold: float = 0.95
-    """Probability above which the clean image's class counts as a label."""
+    """Probability above which the class of the original is used as a pseudo-label."""
     ema_decay: float = 0.0
-    """Decay of the moving average of the weights, which is evaluated and exported; 0 is off."""
+    """Decay of the moving average of the weights, which is evaluated and exported; 0 disables it."""
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         require(self.batch_size >= 1, "supervision.batch_size", self.batch_size, "at least 1")
         require(0 <= self.ema_decay < 1, "supervision.ema_decay", self.ema_decay, "in [0, 1)")
         require(
@@ -145,45 +145,45 @@ class SupervisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """What the baselines of Table 1 need beside the networks."""
+    """Settings of the baselines of Table 1."""
 
     weight: float = 1.0
     """beta of beta-VAE and beta-TCVAE, gamma of FactorVAE."""
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         require(self.weight >= 0, "baseline.weight", self.weight, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides a run. Two runs of one configuration on one machine give the same weights."""
+    """Complete configuration of a run. Two runs of one configuration on one machine have the same weights."""
 
     dataset: str
     """Name of the data set."""
     recipe: str
-    """Name of the recipe that this configuration started from."""
+    """Name of the recipe that the configuration is based on."""
     seed: int = 0
-    """Of weights, batches, noise and augmentation."""
+    """Random seed of weights, batches, noise and augmentation."""
     method: MethodName = "partedvae"
-    """What is minimised: PartedVAE's objective, a baseline's, or the labels' cross-entropy alone ("classifier")."""
+    """Training method: PartedVAE, a baseline, or "classifier", which minimises the cross-entropy of labels alone."""
     labels: int
-    """Labelled images; 0 trains without any."""
+    """Number of labelled images; 0 trains without labels."""
     labelled: str = "first"
-    """Which images are the labelled ones: first, stratified, balanced, or file:PATH with their indices or, in a folder,
-    names."""
+    """Selection of the labelled images: first, stratified, balanced, or file:PATH with their indices or, for a folder,
+    file names."""
     priors: Literal["given", "uniform", "estimated"] = "given"
-    """p(c_k): the data set's own where it has one (else uniform), uniform, or estimated from the labels."""
+    """p(c_k): given by the data set (uniform if it has none), uniform, or estimated from the labels."""
     epochs: int
-    """Epochs: passes over the training images, or over `epoch_images` of them."""
+    """Number of epochs: passes over the training images, or over `epoch_images` of them."""
     epoch_images: int = 0
-    """Images of an epoch, for data sets whose pass takes an hour; 0 is all of them."""
+    """Images per epoch, for data sets with long passes; 0 uses all."""
     batch_size: int
-    """Images of one ELBO step, of all processes together."""
+    """Images per ELBO step, over all processes."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Arithmetic of the networks; bf16-mixed is for GPUs."""
+    """Precision of the networks; bf16-mixed requires a GPU."""
     train_images: int = 0
-    """Use only the first so many training images; 0 uses all."""
+    """Number of training images to use, from the first; 0 uses all."""
     model: ModelConfig
     """Architecture."""
     objective: ObjectiveConfig
@@ -195,27 +195,27 @@ class TrainConfig:
     supervision: SupervisionConfig
     """Use of the labels."""
     baseline: BaselineConfig = BaselineConfig()
-    """Weights of the baselines; unused by PartedVAE."""
+    """Settings of the baselines; not used by PartedVAE."""
 
     def __post_init__(self) -> None:
-        """Check what the dataclass cannot say."""
+        """Validate the values."""
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         require_choice(self, "", method=METHODS, priors=("given", "uniform", "estimated"))
         require_choice(self, "", precision=("32-true", "bf16-mixed"))
         check_way(self.labelled)
         if self.method in NEED_FACTORS and not self.model.factors:
-            raise ValueError(f"method {self.method!r} needs a labelled factor, and {self.dataset!r} has none")
+            raise ValueError(f"method {self.method!r} needs a labelled factor, but {self.dataset!r} has none")
         if self.method not in NEED_FACTORS and self.labels:
-            raise ValueError(f"method {self.method!r} uses no labels; leave --labels out, or 0")
+            raise ValueError(f"method {self.method!r} does not use labels; omit --labels, or pass 0")
         if self.method == "classifier" and not self.labels:
-            raise ValueError("method 'classifier' learns from labels alone; give it some with --labels")
+            raise ValueError("method 'classifier' is trained on labels alone; pass --labels")
         for field in ("seed", "labels", "train_images", "epoch_images"):
             require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
         require(self.seed < 2**62, "seed", self.seed, "less than 2**62")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
+        """Return the configuration as values that JSON can represent."""
         return dataclasses.asdict(self)
 
     @classmethod

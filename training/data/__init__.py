@@ -1,1 +1,1 @@
-"""Data sets: uint8 images in memory with integer labels, found in the data folder or fetched, and always verified."""
+"""Data sets: uint8 images with integer labels, read from the data folder or downloaded, with verified checksums."""

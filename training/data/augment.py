@@ -1,4 +1,4 @@
-"""Random changes that leave an image's class alone: small changes of place, and a patch taken out."""
+"""Augmentations that keep the class of an image: random affine maps and cutout."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise
 
 MAX_ROTATION = math.radians(15)
 MAX_SHIFT = 0.125
-"""Share of half the image: two pixels of 32."""
+"""Fraction of half the side of an image: two pixels of 32."""
 MAX_SCALE = 0.1
 MAX_SHEAR = 0.15
 PATCH = 0.34
-"""Side of the patch that `cutout` takes out, as a share of the image's side: 11 pixels of 32."""
+"""Side of the patch of `cutout`, as a fraction of the side of the image: 11 pixels of 32."""
 
 
 def random_affine(
     pixels: Float[Tensor, "batch channels height width"], noise: ShardedNoise = SINGLE_PROCESS.noise
 ) -> Float[Tensor, "batch channels height width"]:
-    """Rotate, shift, scale and shear each image at random; zeros come in. Consumes torch's global random state."""
+    """Rotate, shift, scale and shear each image at random, with zeros outside the image.
+
+    Args:
+        pixels: the images.
+        noise: source of random numbers; the default uses torch's global random state.
+    """
     angle, shear, scale, shift_x, shift_y = (2 * noise.uniform(pixels.new_empty(len(pixels), 5)) - 1).T
     angle, shear, scale = angle * MAX_ROTATION, shear * MAX_SHEAR, 1 + scale * MAX_SCALE
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
@@ -41,7 +46,12 @@ def random_affine(
 def cutout(
     pixels: Float[Tensor, "batch channels height width"], noise: ShardedNoise = SINGLE_PROCESS.noise
 ) -> Float[Tensor, "batch channels height width"]:
-    """Set a random square patch of each image to zero (cutout, DeVries and Taylor 2017); it may hang over the edge."""
+    """Set a random square patch of each image to zero (DeVries and Taylor 2017); it is clipped at the edge.
+
+    Args:
+        pixels: the images.
+        noise: source of random numbers; the default uses torch's global random state.
+    """
     height, width = pixels.shape[-2:]
     centre = noise.uniform(pixels.new_empty(len(pixels), 2))
     rows = (torch.arange(height, device=pixels.device) - height * centre[:, :1]).abs() < PATCH * height / 2

@@ -1,6 +1,7 @@
-"""Drawing one face: a table of its attributes, and the avatar that a row of attribute values describes.
+"""Drawing of faces: a table of attributes, and the avatar for a row of attribute values.
 
-Needs the packages of the extra `faces`, and only when it draws. Imports no PyTorch: drawing processes start fast.
+Drawing requires the packages of the extra `faces`. This module does not import PyTorch, so that worker processes start
+fast.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Attribute:
-    """Something that differs between faces."""
+    """An attribute that differs between faces."""
 
     values: tuple[str, ...]
-    """Class names where it is a labelled factor, else part names or colours."""
+    """Class names if the attribute is a labelled factor, part names or colours otherwise."""
     probabilities: tuple[float, ...] = ()
-    """Of the values; none means that all are equally probable."""
+    """Probabilities of the values; empty if all are equally probable."""
 
 
 LABELLED: dict[str, Attribute] = {
@@ -48,7 +49,7 @@ VISIBLE: dict[str, Attribute] = {
     ),
     "nose": Attribute(("DEFAULT", "SMALL", "WIDE")),
 }
-"""What differs without a label and is seen in (nearly) every image."""
+"""Unlabelled attributes that are visible in (nearly) every image."""
 
 VARIANTS: dict[str, Attribute] = {
     "skin_shade": Attribute(("0", "1")),
@@ -61,7 +62,7 @@ VARIANTS: dict[str, Attribute] = {
     "hat_style": Attribute(("HAT", "TURBAN", "WINTER_HAT_1", "WINTER_HAT_2", "WINTER_HAT_3", "WINTER_HAT_4")),
     "hat_color": Attribute(("#3C4F5C", "#5199E4", "#E2574C", "#3FA66B", "#8E6BBF", "#E8B84A")),
     "beard": Attribute(("BEARD_LIGHT", "BEARD_MEDIUM", "BEARD_MAGESTIC")),
-    # Of the mustaches the others hide the mouth, and with it whether it smiles.
+    # The other mustaches hide the mouth, and with it the smile.
     "mustache": Attribute(("MOUSTACHE_FANCY",)),
     "eyeglasses": Attribute(("PRESCRIPTION_2", "ROUND")),
     "sunglasses": Attribute(("SUNGLASSES", "WAYFARERS", "SUNGLASSES_2", "WAYFARERS_2")),
@@ -69,30 +70,30 @@ VARIANTS: dict[str, Attribute] = {
     "no_smile": Attribute(("SERIOUS", "SAD", "DISBELIEF")),
     "eyes": Attribute(("DEFAULT", "HAPPY", "SIDE", "SQUINT", "SURPRISED", "CLOSED")),
 }
-"""What differs within a class, and is seen only in images of that class."""
+"""Unlabelled variants of a class, visible only in images of that class."""
 
 ATTRIBUTES: dict[str, Attribute] = {**LABELLED, **VISIBLE, **VARIANTS}
-"""All of them: the columns of a table of faces."""
+"""All attributes: the columns of a table of faces."""
 
 HAIR_COLORS = {"black": "#211815", "brown": "#6B3A1E", "blond": "#E0BC68", "red": "#C5401A", "gray": "#DAD7D7"}
 BEARD_COLORS = {"black": "#17110F", "brown": "#4F2A15", "blond": "#B58B3C", "red": "#97300F", "gray": "#B4B0B0"}
-"""A shade darker than the hair: else a blond beard on light skin is not seen."""
+"""A shade darker than the hair, as a blond beard on light skin would be invisible."""
 SKIN_COLORS = {
     "light": ("#FFDBB4", "#F3C79D"),
     "medium": ("#D08B5B", "#C9925F"),
     "dark": ("#8F5A3C", "#7A4A30"),
 }
 VIEWS = {(64, 64): (24, 10, 216, 216), (218, 178): (34, 8, 196, 240)}
-"""The part of the avatar's 264 x 280 canvas that is shown, by height and width of the image: x, y, width, height."""
+"""Visible part of the avatar's 264 x 280 canvas (x, y, width, height), by height and width of the image."""
 
 _HEADER = 'width="264px" height="280px" viewBox="0 0 264 280"'
-"""In every avatar's first line; replaced to show a part of the canvas."""
+"""Part of the first line of every avatar; replaced to show a part of the canvas."""
 
 
 def sample_faces(count: int, seed: int) -> NDArray[np.int64]:
-    """Draw the attribute values of some faces, each attribute independently: [count, attributes].
+    """Sample attribute values, each attribute independently: [count, attributes].
 
-    Row i is the same whatever the count, and depends on nothing but the seed and the table.
+    Row i depends on the seed and the table alone, not on the count.
     """
     uniform = np.random.Generator(np.random.PCG64(seed)).random((count, len(ATTRIBUTES)))
     columns = []
@@ -104,13 +105,17 @@ def sample_faces(count: int, seed: int) -> NDArray[np.int64]:
 
 
 def table_digest(values: NDArray[np.int64], size: tuple[int, int]) -> str:
-    """Return 12 hexadecimal digits that change with anything that changes the images of these faces."""
+    """Return 12 hexadecimal digits that identify the images of these faces."""
     tables = [repr(ATTRIBUTES), json.dumps([HAIR_COLORS, BEARD_COLORS, SKIN_COLORS]), repr(VIEWS[size])]
     return hashlib.sha256("\n".join(tables).encode() + values.astype("<i8").tobytes()).hexdigest()[:12]
 
 
 def draw_faces(task: tuple[NDArray[np.int64], tuple[int, int]]) -> NDArray[np.uint8]:
-    """Draw faces: attribute values [count, attributes] and (height, width) in, uint8 [count, height, width, 3] out."""
+    """Draw faces as uint8 [count, height, width, 3].
+
+    Args:
+        task: attribute values [count, attributes], and height and width of the images.
+    """
     values, size = task
     return np.stack([_draw({name: int(v) for name, v in zip(ATTRIBUTES, row, strict=True)}, size) for row in values])
 
@@ -131,7 +136,7 @@ def _draw(face: Mapping[str, int], size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _svg(face: Mapping[str, int]) -> str:
-    """Return the avatar as SVG. Every argument is set: the library's defaults include choices made at import."""
+    """Return the avatar as SVG. Every argument is set, as some defaults are random choices made at import."""
     import python_avatars as pa
 
     def value(name: str) -> str:

@@ -1,13 +1,13 @@
-"""CelebA: the user's own copy in the official layout, 202,599 faces of 218x178, RGB, eight factors (paper appendix B).
+"""CelebA: 202,599 faces, 218x178, RGB, eight factors, from the user's own copy (paper appendix B).
 
-`<data>/celeba` holds, as they are downloaded (aligned and cropped images):
+`<data>/celeba` contains the aligned and cropped images and the lists, as downloaded:
 
     img_align_celeba/ or img_align_celeba.zip   000001.jpg to 202599.jpg
     list_attr_celeba.txt                        40 attributes of each image, 1 or -1
     list_eval_partition.txt                     0 training, 1 validation, 2 test
     skin_tone.csv                               optional: image_id,skin_tone with white, brown or black
 
-Memory: labels only (13 MB); images are decoded in threads when asked for, since decoded they are 23 GB.
+Memory: labels only (13 MB). Images are decoded in threads on access, as all of them would need 23 GB.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AGAIN = f"download it again from {HOME}"
 TRAIN, TEST = 0, 2
 """Parts of the official partition; 1, validation, is not used."""
 
-# p(c_k) is the authors'; that of the hair colour sums to 0.99 there, and is normalised here.
+# p(c_k) as given by the authors; that of the hair colour sums to 0.99 there and is normalised here.
 HAIR_COLOR_SHARES = (0.42, 0.33, 0.18, 0.06)
 FACTORS = (
     FactorInfo(
@@ -50,7 +50,7 @@ FACTORS = (
     FactorInfo(name="hat", classes=("no hat", "hat"), prior=(0.95, 0.05)),
     FactorInfo(name="gender", classes=("female", "male"), prior=(0.57, 0.43)),
 )
-"""The paper's factors in the authors' order."""
+"""The factors of the paper, in the authors' order."""
 
 INFO = DatasetInfo(name="celeba", image_size=SIZE, factors=FACTORS, train_images=162_770)
 
@@ -61,11 +61,11 @@ NEEDED = (*HAIR_COLORS, "No_Beard", "Bangs", "Receding_Hairline", "Eyeglasses", 
 def load_celeba(data_dir: Path) -> ImageDataset:
     """Load CelebA from `<data_dir>/celeba`, in the official split.
 
-    A label is -1 where the attributes do not tell: several hair colours or none, bangs beside a receding hairline, and
-    every skin tone that skin_tone.csv does not give (the authors' own labels of it were never published).
+    A label is -1 where the attributes do not determine it: with several hair colours or none, with both bangs and a
+    receding hairline, and for every skin tone that is not in skin_tone.csv (the authors did not publish theirs).
 
     Raises:
-        DataError: a file is missing or not in its official form; says which, and where to get it.
+        DataError: a file is missing or not in its official format; the message names it, and where to download it.
     """
     folder = data_dir / "celeba"
     _require_files(folder)
@@ -92,8 +92,8 @@ def load_celeba(data_dir: Path) -> ImageDataset:
     )
 
 
-def celeba_is_there(data_dir: Path) -> bool:
-    """Say whether the files are there; nothing of them is read."""
+def celeba_is_available(data_dir: Path) -> bool:
+    """Return whether the files exist; their contents are not read."""
     return not _missing(data_dir / "celeba")
 
 
@@ -108,28 +108,33 @@ def _require_files(folder: Path) -> None:
     missing = _missing(folder)
     if missing:
         raise DataError(
-            f"CelebA is not complete: {', '.join(missing)} missing in {folder}; download the aligned and cropped "
-            f"images, the attributes and the partition from {HOME} and put them there (CelebA may not be passed on, so "
-            "that it cannot be fetched for you)"
+            f"CelebA is incomplete: {', '.join(missing)} missing in {folder}; download the aligned and cropped "
+            f"images, the attributes and the partition from {HOME} and put them there (its licence forbids "
+            "redistribution, so it cannot be downloaded automatically)"
         )
 
 
 def _read_lines(path: Path, encoding: str, remedy: str) -> list[str]:
-    """Read the lines of a text file; blank ones at its end do not count.
+    """Return the lines of a text file, without blank lines at its end.
+
+    Args:
+        path: the file.
+        encoding: name of its encoding.
+        remedy: advice for the error message.
 
     Raises:
-        DataError: a byte is not of that encoding; the message has its line and the remedy.
+        DataError: a byte is invalid in that encoding; the message has its line.
     """
     try:
         return path.read_bytes().decode(encoding).rstrip().splitlines()
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte, name = error.object[error.start], encoding.removesuffix("-sig").upper()
-        raise DataError(f"{path}, line {line}: the byte 0x{byte:02x} is no {name}; {remedy}") from error
+        raise DataError(f"{path}, line {line}: the byte 0x{byte:02x} is not {name}; {remedy}") from error
 
 
 def _read_labels(path: Path) -> dict[str, list[int]]:
-    """Read list_attr_celeba.txt (a count, 40 names, then a row an image) as the labels of the eight factors."""
+    """Read list_attr_celeba.txt (a count, 40 names, then one row per image) as labels of the eight factors."""
     lines = _read_lines(path, "ascii", AGAIN)
     columns = {name: column for column, name in enumerate(lines[1].split())} if len(lines) > 2 else {}
     absent = [name for name in NEEDED if name not in columns]
@@ -144,12 +149,12 @@ def _read_labels(path: Path) -> dict[str, list[int]]:
             )
         labels[name] = _labels_of({attribute: values[columns[attribute]] == "1" for attribute in NEEDED})
     if lines[0].strip() != str(len(labels)):
-        raise DataError(f"{path} holds {len(labels)} images, its first line says {lines[0].strip()}; {AGAIN}")
+        raise DataError(f"{path} has {len(labels)} images, but its first line states {lines[0].strip()}; {AGAIN}")
     return labels
 
 
 def _labels_of(has: Mapping[str, bool]) -> list[int]:
-    """Map attributes to the labels of the factors, in the order of FACTORS; skin tone is not among the attributes."""
+    """Return the labels of the factors, in the order of FACTORS; skin tone is not one of the attributes."""
     colors = [index for index, name in enumerate(HAIR_COLORS) if has[name]]
     forehead = UNLABELLED if has["Bangs"] and has["Receding_Hairline"] else has["Bangs"] + 2 * has["Receding_Hairline"]
     return [
@@ -165,7 +170,7 @@ def _labels_of(has: Mapping[str, bool]) -> list[int]:
 
 
 def _read_partition(path: Path, labels: Mapping[str, list[int]]) -> dict[str, int]:
-    """Read list_eval_partition.txt: a file name and its part a row."""
+    """Read list_eval_partition.txt: one file name and its part per row."""
     parts = {}
     for number, line in enumerate(_read_lines(path, "ascii", AGAIN), start=1):
         fields = line.split()
@@ -184,12 +189,12 @@ def _read_partition(path: Path, labels: Mapping[str, list[int]]) -> dict[str, in
 
 
 def _read_skin_tones(path: Path, labels: Mapping[str, list[int]]) -> dict[str, int]:
-    """Read the optional skin_tone.csv; an image that it does not have has no label."""
+    """Read the optional skin_tone.csv; images without a row have no label."""
     if not path.is_file():
         return {}
     classes = FACTORS[1].classes
     tones: dict[str, int] = {}
-    # Every line by itself, so that an unpaired quotation mark does not swallow those after it.
+    # Each line is parsed separately, so that an unpaired quotation mark does not include the lines after it.
     rows = [next(csv.reader([line]), []) for line in _read_lines(path, "utf-8-sig", "save it as UTF-8")]
     header = rows[0] if rows else []
     if header != ["image_id", "skin_tone"]:
@@ -205,14 +210,14 @@ def _read_skin_tones(path: Path, labels: Mapping[str, list[int]]) -> dict[str, i
 
 
 def _reader(folder: Path, sample: str) -> Callable[[str], bytes]:
-    """Return how an image's bytes are had: from the folder where there is one, else from the archive."""
+    """Return a function that reads the bytes of an image from the folder, if it exists, or else from the archive."""
     images = folder / IMAGES
     if images.is_dir():
-        # Unpacking the archive into a folder of its own name leaves one folder inside the other.
+        # Unpacking the archive into a folder of its own name creates a nested folder.
         inner = images / IMAGES
         images = inner if inner.is_dir() else images
         if not (images / sample).is_file():
-            raise DataError(f"{images} has no {sample}, which {ATTRIBUTES} names; unpack {IMAGES}.zip again")
+            raise DataError(f"{images} has no {sample}, which is listed in {ATTRIBUTES}; unpack {IMAGES}.zip again")
         return lambda name: _read_from_folder(images, name)
     packed = images.with_suffix(".zip")
     try:
@@ -233,4 +238,4 @@ def _read_from_archive(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(f"{IMAGES}/{name}")
     except (KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive.filename} does not give {IMAGES}/{name}: {error}; download it again") from error
+        raise DataError(f"{archive.filename}: {IMAGES}/{name} cannot be read: {error}; download it again") from error

@@ -1,7 +1,7 @@
-"""Which names the factors of labels.csv may have: feature files (`partedvae extract`) have columns of these names.
+"""Check of the factor names in labels.csv, which become column names of feature files (`partedvae extract`).
 
-A feature file has a column `<factor>` and others whose names begin with the factor's, beside columns of its own. Two
-columns of one name would be found out only when a trained model writes one.
+A feature file has a column `<factor>`, others that begin with the name of the factor, and columns that belong to no
+factor. Without this check, two columns of the same name would fail only when a trained model writes the file.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 from partedvae.training.data.dataset import DataError, FactorInfo
 
 OWN = frozenset({"path", "index", "error", "metadata", "z", "allow_pickle"})
-"""Columns of feature files that belong to no factor, and the name that NumPy's savez takes for an option."""
+"""Columns of feature files that belong to no factor, and the name of an option of NumPy's savez."""
 OWN_Z = re.compile(r"z\d+")
 
 
 def check_column_names(path: Path, factors: Sequence[FactorInfo]) -> None:
-    """Refuse factors that would have columns of one name.
+    """Check that no two columns of a feature file would have the same name.
 
     Args:
-        path: of labels.csv.
-        factors: in the order of its columns.
+        path: path of labels.csv, for the error message.
+        factors: the factors, in the order of its columns.
 
     Raises:
-        DataError: two would have; the message names them.
+        DataError: two would have; the message names the factors.
     """
     for factor in factors:
         if factor.name in OWN or OWN_Z.fullmatch(factor.name):
@@ -44,13 +44,13 @@ def check_column_names(path: Path, factors: Sequence[FactorInfo]) -> None:
 
 
 def _shared(one: FactorInfo, other: FactorInfo) -> str | None:
-    """Return a column that both would have; for u, of any number of dimensions."""
+    """Return a column that both factors would have, for any number of dimensions of u."""
     names = set(_names(one))
     u = re.compile(re.escape(one.name) + r"_u\d*")
     return next((name for name in _names(other) if name in names or u.fullmatch(name)), None)
 
 
 def _names(factor: FactorInfo) -> list[str]:
-    """Return the columns of a factor, those of u apart."""
+    """Return the columns of a factor, except those of u."""
     ends = ["", "_prob", "_p", "_class_names", *(f"_p_{name}" for name in factor.classes)]
     return [factor.name + end for end in ends]

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of training."""
+"""Types of a data set: its description, images, labels and splits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 UNLABELLED = -1
-"""The label of an image whose class is not known, for one factor."""
+"""Label of an image whose class of a factor is unknown."""
 
 
 class DataError(ValueError):
-    """A data set cannot be had or is not what it should be; the message tells what the user can do."""
+    """A data set is not available or is invalid; the message states what the user can do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,28 +27,28 @@ class FactorInfo:
     classes: tuple[str, ...]
     """Names of its classes."""
     prior: tuple[float, ...] | None = None
-    """p(c_k) where the data set's authors or the paper give it; None where it is not known."""
+    """p(c_k) as given by the authors of the data set or the paper; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """What can be said of a data set without loading its images."""
+    """Description of a data set, available without loading its images."""
 
     name: str
-    """Its name in the registry, or "folder:PATH"."""
+    """Name in the registry, or "folder:PATH"."""
     image_size: tuple[int, int, int]
     """Height, width and channels."""
     factors: tuple[FactorInfo, ...]
-    """Its labelled factors."""
+    """The labelled factors."""
     train_images: int
-    """Training images."""
+    """Number of training images."""
     labelled_images: int | None = None
-    """Training images with a label, where not all have one and a recipe should use all that there are."""
+    """Number of training images with a label, if a recipe should use all of them; None if all images have labels."""
 
 
 @runtime_checkable
 class Images(Protocol):
-    """Images by their indices: a uint8 tensor in memory, or something that makes or reads them when asked."""
+    """Images by index: a uint8 tensor in memory, or an object that creates or reads them on access."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,9 +66,9 @@ class SplitFiles:
     """The files of a split's images."""
 
     names: tuple[str, ...]
-    """Of the images, in their order: paths relative to the data set's folder."""
+    """Paths of the images relative to the folder of the data set, in order."""
     held_out: frozenset[str]
-    """Of the data set's test images, so that it can be told when one of them is asked for."""
+    """Paths of the test images of the data set, for error messages about them."""
 
     def take(self, indices: Sequence[int]) -> SplitFiles:
         """Return the files of some of the images."""
@@ -82,16 +82,16 @@ class Split:
     images: Images
     """The pixels."""
     labels: Int[Tensor, "count factors"]
-    """Class indices, one column a factor; -1 where not labelled."""
+    """Class indices, one column per factor; -1 where not labelled."""
     files: SplitFiles | None = None
-    """What the images are called, where the user's own files may be named in a list."""
+    """Files of the images, if they are the user's own and may be listed by name."""
 
     def __len__(self) -> int:
         """Count the images."""
         return len(self.images)
 
     def take(self, indices: Int[Tensor, " chosen"]) -> Split:
-        """Return the images of some indices; what is not in memory is not loaded by it."""
+        """Return the images of some indices, without loading images that are not in memory."""
         images = self.images[indices] if isinstance(self.images, Tensor) else Chosen(self.images, indices)
         files = None if self.files is None else self.files.take(indices.tolist())
         return Split(images=images, labels=self.labels[indices], files=files)
@@ -103,7 +103,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some of the images of another source."""
+    """A subset of other images."""
 
     source: Images
     indices: Int[Tensor, " chosen"]
@@ -124,14 +124,14 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """The true factors of variation of some images, for disentanglement scores: labelled or not, classes or places."""
+    """The true factors of variation of some images, labelled or not, for disentanglement scores."""
 
     images: Images
     """The images that scores are computed on."""
     names: tuple[str, ...]
     """Names of the true factors."""
     values: Int[Tensor, "count true_factors"]
-    """Their values, counted from 0."""
+    """Values of the true factors, starting at 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,15 +139,15 @@ class ImageDataset:
     """A data set, ready to train on."""
 
     info: DatasetInfo
-    """What can be said of it without its images."""
+    """Its description."""
     train: Split
-    """The training images; which labels of theirs are used is the run's choice."""
+    """The training images; a run chooses the labels that it uses."""
     test: Split
     """The test images, labelled."""
     source: dict[str, str]
-    """Where it came from: SHA-256 by file name, or how it was drawn. Goes into the run directory."""
+    """Origin of each file: its SHA-256, or how it was drawn. Recorded in the run directory."""
     truth: Truth | None = None
-    """The true factors, where they are known."""
+    """The true factors, if they are known."""
 
 
 def with_labels(split: Split, count: int) -> Int[Tensor, " labelled"]:

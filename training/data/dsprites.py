@@ -1,8 +1,8 @@
-"""dSprites: 737,280 images of one white shape on black, 64x64, in every combination of five factors (paper appendix B).
+"""dSprites: 737,280 images of a white shape on black, 64x64, in every combination of five factors (paper appendix B).
 
-The original is used where the user has it, and drawn where not; `source` says which. Memory: the original as one bit a
-pixel in a file of 377 MB that is memory-mapped, so that the system can drop it and processes share it; drawn, 7 MB.
-Labels and true factors take 35 MB.
+The original is used if its file exists, and otherwise drawn; `source` records which. Memory: 35 MB for labels and true
+factors, and 7 MB for drawn images; the original is stored with one bit per pixel in a memory-mapped file of 377 MB,
+which processes share and the system can evict.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INFO = DatasetInfo(
 class PackedSprites:
     """The original's images, one bit a pixel in a memory-mapped file."""
 
-    memory = "377 MB of bits in a memory-mapped file; images are unpacked when asked for"
+    memory = "377 MB of bits in a memory-mapped file; images are unpacked on access"
 
     def __init__(self, path: Path) -> None:
         """Open the packed file, uint8 [count, 512]."""
@@ -63,13 +63,14 @@ class PackedSprites:
 
 
 def load_dsprites(data_dir: Path) -> ImageDataset:
-    """Load dSprites: the original from `<data_dir>/dsprites`, or else drawn.
+    """Load dSprites: the original from `<data_dir>/dsprites`, or a drawn approximation.
 
-    All images are for training. The test images are a fixed sample of 40,000 of them, so they are in the training
-    stream too: as in the paper, nothing is held out, and what is tested is whether the labels reach the images without.
+    All images are for training. The test images are a fixed sample of 40,000 of them, and therefore also in
+    the training data: as in the paper, nothing is held out, and the test measures whether the labels generalise to
+    the unlabelled images.
 
     Raises:
-        DataError: the original file is there but damaged, or not in its order.
+        DataError: the original file exists but is damaged, or its images are in another order.
     """
     original = data_dir / "dsprites" / FILE
     images: Images
@@ -93,7 +94,7 @@ def true_values() -> Int[Tensor, "count true_factors"]:
 
 
 def _packed(original: Path, digest: str) -> Path:
-    """Return the packed copy of the original, made the first time; its name has the original's checksum."""
+    """Return the packed copy of the original, created on first use; its name contains the checksum of the original."""
     path = original.with_name(f"packed-{digest[:16]}.npy")
     if not path.exists():
         try:
@@ -111,11 +112,11 @@ def _check_order(archive: zipfile.ZipFile) -> None:
         classes = npy.read_array(member)
     expected = np.pad(true_values().numpy(), ((0, 0), (1, 0)))  # the first of the six is the colour, always 0
     if not np.array_equal(classes, expected):
-        raise DataError("it does not hold every combination of the factors in the original's order")
+        raise DataError("it does not have every combination of the factors in the order of the original")
 
 
 def _pack(archive: zipfile.ZipFile, path: Path) -> None:
-    """Pack images of 0 and 1 as they come out of the archive: the whole, 3 GB, is never in memory."""
+    """Pack images of 0 and 1 while reading the archive, as all of them would need 3 GB of memory."""
     with archive.open("imgs.npy") as member:
         version = npy.read_magic(member)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0

@@ -1,7 +1,7 @@
-"""Drawn faces: 20,000 training and 2,000 test images, RGB, seven labelled factors, known truth; a stand-in for CelebA.
+"""Drawn faces: 20,000 training and 2,000 test images, RGB, seven labelled factors, true factors known.
 
-`faces` is 64x64, held in memory (270 MB); `faces-large` is 218x178, CelebA's size, memory-mapped (2.6 GB on the disk).
-They are drawn the first time, in all processors, and kept in `<data>/faces`.
+A substitute for CelebA. `faces` is 64x64, in memory (270 MB); `faces-large` is 218x178, the size of CelebA,
+memory-mapped (2.6 GB on disk). They are drawn on first use, on all processors, and stored in `<data>/faces`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ TRAIN_SEED = 1
 TEST_SEED = 2
 
 CHUNK = 32
-"""Faces that a drawing process hands back at a time."""
+"""Faces per task of a worker process."""
 FEW = 256
-"""So many are drawn here: starting processes would take longer."""
+"""Up to so many faces are drawn in this process, as starting others would take longer."""
 
 
 def faces_info(size: tuple[int, int], train_images: int = TRAIN_IMAGES) -> DatasetInfo:
-    """Describe the faces of a size (height and width)."""
+    """Return the description of the faces of a size (height and width)."""
     factors = tuple(
         FactorInfo(name=name, classes=attribute.values, prior=attribute.probabilities)
         for name, attribute in avatars.LABELLED.items()
@@ -59,11 +59,11 @@ def faces_info(size: tuple[int, int], train_images: int = TRAIN_IMAGES) -> Datas
 def load_faces(
     data_dir: Path, size: tuple[int, int] = SMALL, *, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES
 ) -> ImageDataset:
-    """Load the faces from `<data_dir>/faces`, drawing them the first time.
+    """Load the faces from `<data_dir>/faces`; they are drawn on first use.
 
-    A label is missing where its attribute is not seen: the colour and length of hair under a hat, the colour of no hair
-    (though a beard, of nearly the same colour, may tell it).
-    The truth has the values all the same, and those of the unlabelled attributes that every image shows.
+    A label is missing where its attribute is invisible: colour and length of hair under a hat, and the hair colour of
+    bald heads (although a beard of nearly the same colour may show it). The true factors include these values, and
+    those of the unlabelled attributes that are visible in every image.
 
     Args:
         data_dir: folder of the data sets.
@@ -72,7 +72,7 @@ def load_faces(
         test: number of test images.
 
     Raises:
-        DataError: they have to be drawn and the packages for it are missing.
+        DataError: the faces are not drawn yet and the packages for drawing are missing.
     """
     info = faces_info(size, train)
     folder = data_dir / "faces"
@@ -90,8 +90,8 @@ def load_faces(
     return ImageDataset(info=info, train=splits["train"], test=splits["test"], source=source, truth=truth)
 
 
-def faces_are_there(data_dir: Path, size: tuple[int, int]) -> bool:
-    """Say whether the faces of a size have been drawn."""
+def faces_are_available(data_dir: Path, size: tuple[int, int]) -> bool:
+    """Return whether the faces of a size have been drawn."""
     counts = {"train": (TRAIN_IMAGES, TRAIN_SEED), "test": (TEST_IMAGES, TEST_SEED)}
     return all(
         (data_dir / "faces" / _file_name(name, avatars.sample_faces(count, seed), size)).is_file()
@@ -100,7 +100,7 @@ def faces_are_there(data_dir: Path, size: tuple[int, int]) -> bool:
 
 
 def _labels(values: Int[Tensor, "count attributes"]) -> Int[Tensor, "count factors"]:
-    """Keep the labelled attributes and mask what is not seen."""
+    """Return the labelled attributes, with -1 where one is invisible."""
     column = {name: k for k, name in enumerate(avatars.LABELLED)}
     labels = values[:, : len(column)].clone()
     hat = labels[:, column["hat"]] == avatars.LABELLED["hat"].values.index("hat")
@@ -115,7 +115,7 @@ def _file_name(split: str, values: NDArray[np.int64], size: tuple[int, int]) -> 
 
 
 def _images(folder: Path, split: str, values: NDArray[np.int64], size: tuple[int, int]) -> Images:
-    """Open the file of a split, drawn the first time."""
+    """Open the file of a split; it is drawn on first use."""
     path = folder / _file_name(split, values, size)
     if not path.is_file():
         _require_packages()
@@ -130,14 +130,11 @@ def _images(folder: Path, split: str, values: NDArray[np.int64], size: tuple[int
 def _require_packages() -> None:
     missing = [name for name in ("python_avatars", "resvg_py") if importlib.util.find_spec(name) is None]
     if missing:
-        raise DataError(
-            f"drawing faces needs {' and '.join(missing)}, which is not installed; "
-            "install it with: pip install 'partedvae[faces]'"
-        )
+        raise DataError(f"drawing faces requires {' and '.join(missing)}; install with: pip install 'partedvae[faces]'")
 
 
 def _draw_file(path: Path, split: str, values: NDArray[np.int64], size: tuple[int, int]) -> None:
-    """Draw faces into a .npy file, chunk by chunk: the whole is never in memory."""
+    """Draw faces into a memory-mapped .npy file, chunk by chunk."""
     shape = (len(values), *size, 3)
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with progress_bar(len(values), unit="img", title=f"drawing {split} faces {size[0]}x{size[1]}") as bar:
@@ -150,11 +147,11 @@ def _draw_file(path: Path, split: str, values: NDArray[np.int64], size: tuple[in
 
 
 def _drawn(values: NDArray[np.int64], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """Yield chunks of drawn faces in order; they do not depend on who draws them."""
+    """Yield chunks of drawn faces, in order; the result does not depend on the number of processes."""
     tasks = [(values[start : start + CHUNK], size) for start in range(0, len(values), CHUNK)]
     if len(values) <= FEW:
         yield from map(avatars.draw_faces, tasks)
         return
-    # New processes rather than forks: this one has PyTorch's threads, whose locks a fork would copy.
+    # Spawn, not fork: a fork would copy the locks of PyTorch's threads.
     with multiprocessing.get_context("spawn").Pool(available_cpus()) as pool:
         yield from pool.imap(avatars.draw_faces, tasks)

@@ -30,9 +30,9 @@ INFO = DatasetInfo(
 
 
 def load_fashion_mnist(data_dir: Path) -> ImageDataset:
-    """Load Fashion-MNIST from `<data_dir>/fashion-mnist`, fetching it the first time.
+    """Load Fashion-MNIST from `<data_dir>/fashion-mnist`, downloading it on first use.
 
     Raises:
-        DataError: it cannot be had, or a file is not the original.
+        DataError: it is not available, or a file is not the original.
     """
     return load_idx_dataset(data_dir / "fashion-mnist", INFO, SOURCE)

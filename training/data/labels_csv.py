@@ -1,13 +1,13 @@
-"""labels.csv of a folder of images: which file has which class of which factor, and whether it is for testing.
+"""labels.csv of a folder of images: the classes of each file, and its split.
 
     file,animal,colour,split
     photos/1.png,cat,black,train
     photos/2.png,dog,,test
     photos/3.png,,white,
 
-The column `file` has paths relative to the folder. `split` may be left out, and is train where it is blank. Every other
-column is a factor, whose classes are the values in it; a blank value means that it is not known. Names that would give
-feature files two columns of one name are refused.
+The column `file` has paths relative to the folder. `split` is optional; blank means train. Every other column is a
+factor, whose classes are its values; blank means unknown. Factor names that would give feature files two columns of the
+same name are errors.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ TABLE = "labels.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """A labels.csv that was read."""
+    """The contents of labels.csv."""
 
     factors: tuple[FactorInfo, ...]
-    """Its factors; the classes are sorted (as numbers where all of them are)."""
+    """The factors; classes are sorted, as numbers if all of them are numbers."""
     labels: Mapping[str, tuple[int, ...]]
-    """Labels by file, one a factor; -1 where the value is blank."""
+    """Labels by file, one per factor; -1 where the value is blank."""
     tests: frozenset[str] | None
-    """Files that are for testing; None without a column `split`."""
+    """Files for testing; None without a column `split`."""
 
 
 def read_table(folder: Path) -> LabelTable:
     """Read `<folder>/labels.csv`.
 
     Raises:
-        DataError: it is missing or wrong; the message has the line.
+        DataError: the file is missing or invalid; the message has the line.
     """
     path = folder / TABLE
     try:
@@ -52,7 +52,7 @@ def read_table(folder: Path) -> LabelTable:
             rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(row)]
     except FileNotFoundError:
         raise DataError(
-            f"{path} is missing; write one with the first line 'file,FACTOR' and a line 'IMAGE,CLASS' for every "
+            f"{path} is missing; create it with the first line 'file,FACTOR' and a line 'IMAGE,CLASS' for each "
             "labelled image"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -73,16 +73,16 @@ def read_table(folder: Path) -> LabelTable:
     if SPLIT_COLUMN in header:
         tests = frozenset(file for file, row in cells.items() if row[SPLIT_COLUMN] == "test")
         if not tests:
-            raise DataError(f"{path} has a column 'split' but no row with 'test'; mark some, or leave the column out")
+            raise DataError(f"{path} has a column 'split' but no row with 'test'; mark some, or remove the column")
         _check_training(path, factors, labels, tests)
     return LabelTable(factors=factors, labels=labels, tests=tests)
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     if not header:
-        raise DataError(f"{path} is empty; begin it with the line 'file,FACTOR'")
+        raise DataError(f"{path} is empty; write 'file,FACTOR' into its first line")
     if len(header) == 1 and ";" in header[0]:
-        raise DataError(f"{path}, line 1: the columns are divided by semicolons; divide them by commas")
+        raise DataError(f"{path}, line 1: the columns are separated by semicolons; separate them by commas")
     if FILE_COLUMN not in header:
         raise DataError(
             f"{path}, line 1: no column is called 'file'{did_you_mean(FILE_COLUMN, header)} "
@@ -96,7 +96,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         if name not in (FILE_COLUMN, SPLIT_COLUMN) and name.lower() in (FILE_COLUMN, SPLIT_COLUMN):
             raise DataError(f"{path}, line 1: unknown column {name!r}; did you mean {name.lower()!r}?")
     if not set(header) - {FILE_COLUMN, SPLIT_COLUMN}:
-        raise DataError(f"{path}, line 1: no factor; add a column with its name, and the classes in it")
+        raise DataError(f"{path}, line 1: no factor; add a column with its name and classes")
 
 
 def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> dict[str, dict[str, str]]:
@@ -110,7 +110,7 @@ def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str
         if not row[FILE_COLUMN]:
             raise DataError(f"{path}, line {line}: the file is blank")
         if Path(file).is_absolute() or ".." in Path(file).parts:
-            raise DataError(f"{path}, line {line}: {file!r} leaves the folder; write its path relative to the folder")
+            raise DataError(f"{path}, line {line}: {file!r} is outside the folder; write a path relative to the folder")
         if file in cells:
             raise DataError(f"{path}, line {line}: {file!r} is in line {lines[file]} already; keep one of them")
         if row.get(SPLIT_COLUMN, "") not in ("", "train", "test"):
@@ -119,9 +119,9 @@ def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str
     for file, line in lines.items():
         try:
             there = (path.parent / file).is_file()
-        except OSError as error:  # a name that is too long, a folder that may not be looked into
+        except OSError as error:  # such as a name that is too long, or a folder without permission
             raise DataError(
-                f"{path}, line {line}: {file!r} cannot be looked up: {error.strerror}; mend this path"
+                f"{path}, line {line}: {file!r} cannot be opened: {error.strerror}; correct the path"
             ) from error
         if not there:
             raise DataError(
@@ -135,8 +135,8 @@ def _factor(path: Path, name: str, values: Sequence[str], alone: bool) -> Factor
     if len(classes) < 2:
         found = f"only the class {next(iter(classes))!r}" if classes else "no class"
         more = "label images of another class too" if classes else "write the classes of some images into it"
-        remedy = more if alone else f"{more}, or take its column out"
-        raise DataError(f"{path}: factor {name!r} has {found}, and it needs at least two; {remedy}")
+        remedy = more if alone else f"{more}, or remove its column"
+        raise DataError(f"{path}: factor {name!r} has {found}, but at least two are needed; {remedy}")
     numbers = all(value.isdecimal() for value in classes)
     ordered = sorted(classes, key=lambda value: (int(value) if numbers else 0, value))
     return FactorInfo(name=name, classes=tuple(ordered))
@@ -145,11 +145,11 @@ def _factor(path: Path, name: str, values: Sequence[str], alone: bool) -> Factor
 def _check_training(
     path: Path, factors: Sequence[FactorInfo], labels: Mapping[str, tuple[int, ...]], tests: frozenset[str]
 ) -> None:
-    """Refuse a class that no training image has: it would never be learnt, and without any label nothing would."""
+    """Check that every class has a labelled training image, as a class without one cannot be learned."""
     training = [row for file, row in labels.items() if file not in tests]
     if not any(label != UNLABELLED for row in training for label in row):
         raise DataError(
-            f"{path}: every row with a class has 'test' in the column 'split', so that no label is left to train on; "
+            f"{path}: every row with a class has 'test' in the column 'split', so that no label is left for training; "
             "write 'train' into some rows of each class"
         )
     for column, factor in enumerate(factors):

@@ -1,4 +1,4 @@
-"""Images in a .npy file that is memory-mapped: what is not asked for is never read."""
+"""Images in a memory-mapped .npy file, read on access."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class MappedImages:
-    """The images of a file, uint8 [count, height, width, channels]; the system keeps in memory what it has room for."""
+    """The images of a file, uint8 [count, height, width, channels]; the system caches them as its memory permits."""
 
     def __init__(self, path: Path) -> None:
         """Open the file."""

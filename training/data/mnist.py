@@ -31,9 +31,9 @@ INFO = DatasetInfo(
 
 
 def load_mnist(data_dir: Path) -> ImageDataset:
-    """Load MNIST from `<data_dir>/mnist`, fetching it the first time.
+    """Load MNIST from `<data_dir>/mnist`, downloading it on first use.
 
     Raises:
-        DataError: it cannot be had, or a file is not the original.
+        DataError: it is not available, or a file is not the original.
     """
     return load_idx_dataset(data_dir / "mnist", INFO, SOURCE)

@@ -1,4 +1,4 @@
-"""p(c_k) estimated from labels."""
+"""Estimation of p(c_k) from labels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from partedvae.training.data.dataset import UNLABELLED
 
 
 def estimated_prior(labels: Int[Tensor, " count"], classes: int) -> tuple[float, ...]:
-    """Return each class's share of the labels with add-one smoothing.
+    """Return the relative frequency of each class, with add-one smoothing.
 
-    So no class is impossible, and without labels all are equally probable.
+    No class has probability zero, and without labels all classes are equally probable.
 
     Args:
-        labels: of one factor; -1 is left out.
+        labels: labels of one factor; -1 is ignored.
         classes: number of its classes.
     """
     counts = torch.bincount(labels[labels != UNLABELLED], minlength=classes) + 1

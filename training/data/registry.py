@@ -1,4 +1,4 @@
-"""All data sets by name."""
+"""Data sets by name."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from partedvae.training.data.dataset import DatasetInfo, ImageDataset
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """How a data set is described and loaded."""
+    """Functions that describe and load a data set."""
 
     describe: Callable[[Path], DatasetInfo]
-    """Data folder in, description out; reads no images."""
+    """Returns the description, without reading images; the argument is the data folder."""
     load: Callable[[Path], ImageDataset]
-    """Data folder in, data set out; fetches or draws it the first time."""
+    """Returns the data set, downloaded or drawn on first use; the argument is the data folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedEntry(Entry):
-    """A data set with a name of its own, as `partedvae data list` shows it."""
+    """A data set that `partedvae data list` shows."""
 
     state: Callable[[Path], str]
-    """Data folder in, a few words out: whether it is there. Reads no images and fetches nothing."""
+    """Returns its availability in a few words, given the data folder, without reading or downloading images."""
     summary: str
-    """One line."""
+    """Description in one line."""
 
 
 def _state_of_files(name: str, files: tuple[str, ...], data_dir: Path) -> str:
-    there = all((data_dir / name / file).is_file() or (data_dir / name / f"{file}.gz").is_file() for file in files)
-    return "there" if there else "not fetched yet"
+    available = all((data_dir / name / file).is_file() or (data_dir / name / f"{file}.gz").is_file() for file in files)
+    return "available" if available else "not downloaded yet"
 
 
 def _state_of_faces(size: tuple[int, int], data_dir: Path) -> str:
-    return "there" if faces.faces_are_there(data_dir, size) else "not drawn yet"
+    return "available" if faces.faces_are_available(data_dir, size) else "not drawn yet"
 
 
 def _state_of_dsprites(data_dir: Path) -> str:
-    return "the original" if (data_dir / "dsprites" / dsprites.FILE).is_file() else "drawn when asked for"
+    return "original" if (data_dir / "dsprites" / dsprites.FILE).is_file() else "drawn on first use"
 
 
 def _state_of_celeba(data_dir: Path) -> str:
-    return "there" if celeba.celeba_is_there(data_dir) else "needs your files"
+    return "available" if celeba.celeba_is_available(data_dir) else "requires your files"
 
 
 ENTRIES: dict[str, ListedEntry] = {
@@ -66,7 +66,7 @@ ENTRIES: dict[str, ListedEntry] = {
         describe=lambda _: dsprites.INFO,
         load=dsprites.load_dsprites,
         state=_state_of_dsprites,
-        summary="shapes in every size and place, 737,280; your copy of the original, else drawn",
+        summary="shapes of all sizes and positions, 737,280; your copy of the original, or drawn",
     ),
     "faces": ListedEntry(
         describe=lambda _: faces.faces_info(faces.SMALL),
@@ -78,7 +78,7 @@ ENTRIES: dict[str, ListedEntry] = {
         describe=lambda _: faces.faces_info(faces.LARGE),
         load=partial(faces.load_faces, size=faces.LARGE),
         state=partial(_state_of_faces, faces.LARGE),
-        summary="drawn faces at CelebA's size, 20,000 + 2,000",
+        summary="drawn faces in the size of CelebA, 20,000 + 2,000",
     ),
     "celeba": ListedEntry(
         describe=lambda _: celeba.INFO,
@@ -90,14 +90,14 @@ ENTRIES: dict[str, ListedEntry] = {
 
 
 def entry(name: str) -> Entry:
-    """Return how a data set is described and loaded; `folder:PATH` is a folder of the user's own images.
+    """Return the entry of a data set; `folder:PATH` is a folder of the user's own images.
 
     Raises:
-        ValueError: no data set has that name; the message has the nearest.
+        ValueError: the name is unknown; the message has the nearest one.
     """
     if name.startswith(folder.PREFIX):
         if name == folder.PREFIX:
-            raise ValueError("folder: names no folder; write folder:PATH with the folder of your images")
+            raise ValueError("folder: lacks a path; write folder:PATH with the folder of your images")
         path = Path(name.removeprefix(folder.PREFIX))
         return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path))
     if name not in ENTRIES:
@@ -112,7 +112,7 @@ def load_dataset(name: str, data_dir: Path) -> ImageDataset:
     """Load a data set by name.
 
     Raises:
-        ValueError: no data set has that name.
-        DataError: it cannot be had.
+        ValueError: the name is unknown.
+        DataError: the data set is not available.
     """
     return entry(name).load(data_dir)

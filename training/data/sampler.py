@@ -1,4 +1,4 @@
-"""Which images a step sees: a pure function of the seed and the step, so that a resumed run goes on exactly."""
+"""The images of each step: a pure function of seed and step, so that a resumed run continues exactly."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from jaxtyping import Int
 from torch import Tensor
 
 MIX = 0x9E3779B97F4A7C15
-"""An odd constant that spreads (seed, pass) over the generator's 64-bit seeds."""
+"""An odd constant that spreads (seed, pass) over the 64-bit seeds of the generator."""
 
 
 class Batches:
     """Endless shuffled batches over `count` items, by step number.
 
-    Each pass is a new permutation. The last batch of a pass is smaller; with fewer items than one batch, each batch is
-    all of them.
+    Each pass is a new permutation. The last batch of a pass may be smaller; with fewer items than the batch size, each
+    batch contains all of them.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:
-        """Plan batches over items 0 to count - 1."""
+        """Create the batches of items 0 to count - 1.
+
+        Args:
+            count: number of items.
+            batch_size: items per batch.
+            seed: seed of the permutations.
+        """
         self.count = count
         self.batch_size = min(batch_size, count)
         self.seed = seed
@@ -28,7 +34,7 @@ class Batches:
 
     @property
     def per_pass(self) -> int:
-        """Batches in one pass over all items."""
+        """Batches per pass over all items."""
         return -(-self.count // self.batch_size)
 
     def __getitem__(self, step: int) -> Int[Tensor, " batch"]:

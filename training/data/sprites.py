@@ -1,7 +1,7 @@
-"""The sprites of dSprites, drawn: three shapes in six sizes and forty orientations, shifted to any of 32 x 32 places.
+"""Drawn sprites of dSprites: three shapes in six sizes and forty orientations, at any of 32 x 32 positions.
 
-An approximation of the original: the factors and their order, the share of white pixels (0.0425) and the range of sizes
-are the original's; outlines may differ by a pixel. Memory: 7 MB for the 720 masks; an image is a copy of a window.
+An approximation of the original: factors and their order, the fraction of white pixels (0.0425) and the range of sizes
+are those of the original; outlines may differ by a pixel. Memory: 7 MB for the 720 masks, of which images are windows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SIZES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 COUNT = math.prod(SIZES.values())
 
 RADIUS = 10.24
-"""Pixels of one unit of the outlines at scale 1; gives the original's mean."""
+"""Pixels per unit of the outlines at scale 1; chosen to match the mean of the original."""
 SMALLEST = 0.5
 """Scales are evenly spaced from this to 1."""
 SQUARE_HALF_SIDE = 0.9
 ELLIPSE_HALF_AXES = (1.2, 0.6)
 HEART_UNIT = 0.0705
-"""Makes the heart's curve, 32 units wide, 2.26 radii wide."""
+"""Scales the curve of the heart, 32 units wide, to 2.26 radii."""
 OUTLINE_POINTS = 128
 
 MASK_SIDE = SIDE - SIZES["x"] + 1
@@ -41,7 +41,7 @@ SUPERSAMPLING = 8
 class DrawnSprites:
     """All 737,280 images, by index: uint8 0 or 255, grey, in the original's order."""
 
-    memory = "7 MB of masks; images are made when asked for"
+    memory = "7 MB of masks; images are created on access"
 
     def __init__(self) -> None:
         """Draw the 720 masks, in about half a second."""
@@ -68,9 +68,9 @@ class DrawnSprites:
 
 
 def _draw_masks() -> NDArray[np.uint8]:
-    """Draw every shape, scale and orientation around the middle of a small square: [720, 33, 33], 0 or 255."""
+    """Draw every shape, scale and orientation, centred in a small square: [720, 33, 33], 0 or 255."""
     scales = np.linspace(SMALLEST, 1, SIZES["scale"])
-    # Both ends are there, as in the original: orientations 0 and 39 look the same.
+    # Both ends are included, as in the original: orientations 0 and 39 are equal.
     angles = np.linspace(0, 2 * math.pi, SIZES["orientation"])
     masks = [
         _fill(_rotated(outline, angle) * (scale * RADIUS))
@@ -108,7 +108,7 @@ def _rotated(points: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
 
 
 def _fill(outline: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Fill an outline, in pixels around the origin: drawn larger, averaged over each pixel, white from one half on."""
+    """Draw a filled outline, in pixels around the origin: supersampled, averaged per pixel, white from one half."""
     large = Image.new("L", (MASK_SIDE * SUPERSAMPLING, MASK_SIDE * SUPERSAMPLING))
     points = (outline + MASK_SIDE / 2) * SUPERSAMPLING - 0.5
     ImageDraw.Draw(large).polygon([(x, y) for x, y in points.tolist()], fill=255)

@@ -1,4 +1,4 @@
-"""A data set in a few lines of text: counts, sizes, classes, memory and where it came from."""
+"""Summary of a data set as text: counts, sizes, classes, memory and origin."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from partedvae.training.data.dataset import UNLABELLED, Chosen, ImageDataset, Im
 from partedvae.training.data.registry import ENTRIES
 
 SAMPLE = 64
-"""Images of each split whose pixels are looked at."""
+"""Images per split for the statistics of pixels."""
 
 
 def list_datasets(data_dir: Path) -> str:
-    """Return a table of all data sets: name, image size, factors, whether it is there, summary."""
+    """Return a table of all data sets: name, image size, factors, availability, summary."""
     rows = [("name", "image", "factors", "state", "")]
     for name, entry in ENTRIES.items():
         info = entry.describe(data_dir)
@@ -29,7 +29,7 @@ def list_datasets(data_dir: Path) -> str:
 
 
 def summarise(dataset: ImageDataset) -> str:
-    """Return what a data set holds; a sample of its images is looked at.
+    """Return a summary of a data set, with statistics of a sample of its images.
 
     Raises:
         DataError: a sampled image cannot be read.
@@ -64,14 +64,14 @@ def _size(image_size: tuple[int, int, int]) -> str:
 
 
 def _class_counts(split: Split, column: int, classes: int) -> list[int]:
-    """Count the images of each class; the last entry counts those without a label."""
+    """Return the number of images of each class, then of those without a label."""
     labels = split.labels[:, column]
     counts: list[int] = torch.bincount(labels[labels != UNLABELLED], minlength=classes).tolist()
     return [*counts, int((labels == UNLABELLED).sum())]
 
 
 def _statistics(images: Images) -> tuple[float, float]:
-    """Return mean and deviation of the pixels, as shares of 255, of images evenly spread over a split."""
+    """Return mean and standard deviation of the pixels, as fractions of 255, of images evenly spread over a split."""
     if not len(images):
         return 0.0, 0.0
     sample = images[torch.linspace(0, len(images) - 1, min(SAMPLE, len(images))).long()].float() / 255
@@ -83,4 +83,4 @@ def _memory(images: Images) -> str:
         return f"{images.nbytes / 1e6:,.1f} MB in memory"
     if isinstance(images, Chosen):
         return _memory(images.source)
-    return str(getattr(images, "memory", "made when asked for"))
+    return str(getattr(images, "memory", "created on access"))

@@ -1,4 +1,4 @@
-"""The networks of Tables 3 to 5: encoder trunk, one module a class variable, decoder; the images' way in and out."""
+"""The networks of Tables 3 to 5 (encoder trunk, one module per class variable, decoder), pre- and postprocessing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ KERNEL, STRIDE, PADDING = 4, 2, 1
 def preprocess(
     images: UInt8[Tensor, "batch height width channels"], network_size: tuple[int, int]
 ) -> Float[Tensor, "batch channels net_height net_width"]:
-    """Scale uint8 pixels to [0, 1], resize them bilinearly. Training and the exported encoder share this function."""
-    # An NHWC tensor seen as NCHW is channels_last in memory, which the convolutions want.
+    """Scale uint8 pixels to [0, 1] and resize them with bilinear interpolation; also part of the exported encoder."""
+    # An NHWC tensor viewed as NCHW is channels_last in memory, which is fast in convolutions.
     scaled = images.permute(0, 3, 1, 2).float() / 255
     return _resize(scaled, network_size)
 
@@ -28,7 +28,7 @@ def preprocess(
 def postprocess(
     pixels: Float[Tensor, "batch channels net_height net_width"], image_size: tuple[int, int]
 ) -> UInt8[Tensor, "batch height width channels"]:
-    """Resize pixels in [0, 1] to the data set's size and round them to uint8: the exported decoder's last step."""
+    """Resize pixels in [0, 1] to the size of the images and round them to uint8; also part of the exported decoder."""
     resized = _resize(pixels, image_size).permute(0, 2, 3, 1)
     return (resized * 255 + 0.5).clamp(0, 255).to(torch.uint8)
 
@@ -49,7 +49,7 @@ def feature_map_sizes(size: tuple[int, int], layers: int) -> list[tuple[int, int
 
 
 class EncoderTrunk(nn.Module):
-    """Images to h, the feature vector that every head reads (Figure 2)."""
+    """The trunk of the encoder: images to h, the input of all heads (Figure 2)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class EncoderTrunk(nn.Module):
 
 
 class ClassFactor(nn.Module):
-    """All that belongs to one class variable c_k: logits, attention, u head, and the mixture prior psi_k."""
+    """The module of one class variable c_k: logits, attention, u head, and the mixture prior psi_k."""
 
     prior_probs: Tensor
 
@@ -86,7 +86,7 @@ class ClassFactor(nn.Module):
         self.register_buffer("prior_probs", torch.tensor(config.prior), persistent=False)
 
     def _space_out(self, spacing: float) -> None:
-        """Put the modes of all classes in a row: on one line of u, none can pass another once it has images."""
+        """Place the modes at equal distances in class order, as modes cannot pass each other during training."""
         classes = len(self.config.classes)
         with torch.no_grad():
             self.prior_mean[:, 0] = spacing * (torch.arange(classes) - (classes - 1) / 2)
@@ -103,8 +103,8 @@ class ClassFactor(nn.Module):
 
         Args:
             hidden: h; its leading dimensions and those of class_weights broadcast.
-            class_weights: c', rows that sum to one.
-            slope: the attention's steepness.
+            class_weights: c'; its rows sum to one.
+            slope: steepness of the attention.
         """
         gate = torch.sigmoid(slope * self.attention(class_weights))
         mean, logvar = self.u_head(hidden * gate).float().chunk(2, dim=-1)
@@ -122,7 +122,7 @@ class Decoder(nn.Module):
         self.map = nn.Linear(config.hidden_dim, math.prod(self.map_shape))
         channels = (*config.decoder_channels, config.image_size[2])
         self.convolutions = nn.ModuleList(
-            # An odd size lost a pixel on the way down: output_padding gives it back.
+            # The encoder drops a pixel of odd sizes; output_padding restores it.
             nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING, output_padding=(size[0] % 2, size[1] % 2))
             for before, after, size in zip(channels, channels[1:], sizes[1:], strict=False)
         )
@@ -130,13 +130,13 @@ class Decoder(nn.Module):
     def logits(
         self, u: Float[Tensor, "batch u_dim"], z: Float[Tensor, "batch z_dim"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Return the pixels before the last sigmoid, which the binary cross-entropy wants."""
+        """Return the pixels before the final sigmoid, as input of the binary cross-entropy."""
         hidden = functional.relu(self.hidden(torch.cat([z, u], dim=-1)))
         pixels = functional.relu(self.map(hidden)).unflatten(1, self.map_shape)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         for convolution in self.convolutions[:-1]:
             pixels = functional.relu(convolution(pixels))
-        return self.convolutions[-1](pixels).float()  # type: ignore[no-any-return]  # ModuleList forgets
+        return self.convolutions[-1](pixels).float()  # type: ignore[no-any-return]  # ModuleList loses the type
 
     def forward(
         self, u: Float[Tensor, "batch u_dim"], z: Float[Tensor, "batch z_dim"]

@@ -20,9 +20,9 @@ class FactorPosterior(NamedTuple):
     """q(c_k | x) and q(u_k | c_k, x) for a batch."""
 
     logits: Float[Tensor, "batch classes"]
-    """Of q(c_k | x)."""
+    """Logits of q(c_k | x)."""
     class_weights: Float[Tensor, "batch classes"]
-    """c': a Gumbel-softmax sample while training, the one-hot argmax otherwise."""
+    """c': a Gumbel-softmax sample in training, the one-hot argmax otherwise."""
     u: Gaussian
     """q(u_k | c', x), [batch, u_dim]."""
 
@@ -38,22 +38,22 @@ class Posterior(NamedTuple):
     hidden: Float[Tensor, "batch hidden"]
     """h."""
     factors: tuple[FactorPosterior, ...]
-    """One entry a class variable."""
+    """Posteriors of the class variables."""
     z: Gaussian
     """q(z | x), [batch, z_dim]."""
 
     @property
     def u_mean(self) -> Float[Tensor, "batch u_dim"]:
-        """The class-related features: the means of all u_k side by side."""
+        """The class-related features: the concatenated means of all u_k."""
         return torch.cat([self.hidden[:, :0], *(factor.u.mean for factor in self.factors)], dim=-1)
 
     def sample_u(self, noise: ShardedNoise = SINGLE_PROCESS.noise) -> Float[Tensor, "batch u_dim"]:
-        """Draw all u_k, side by side."""
+        """Return concatenated samples of all u_k."""
         return torch.cat([self.hidden[:, :0], *(factor.u.sample(noise) for factor in self.factors)], dim=-1)
 
 
 class PartedVAE(nn.Module):
-    """The whole model. Nothing in it changes when it is called: schedules come in as arguments."""
+    """The complete model. Calls do not change its state; scheduled values are arguments."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class PartedVAE(nn.Module):
     def class_logits(
         self, pixels: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, "batch _"], ...]:
-        """Return the logits of every q(c_k | x): all that the supervised step needs."""
+        """Return the logits of every q(c_k | x), for the supervised step."""
         hidden = self.trunk(pixels)
         return tuple(factor.logits(hidden).float() for factor in self.class_factors())
 
@@ -90,14 +90,15 @@ class PartedVAE(nn.Module):
 
         Args:
             pixels: images in [0, 1] at the network's size.
-            slope: the attention's steepness.
-            temperature: of the Gumbel-softmax that draws c' (training, Figure 2); None takes the most probable class.
-            noise: where the Gumbel noise comes from.
+            slope: steepness of the attention.
+            temperature: temperature of the Gumbel-softmax that samples c' (training, Figure 2); None selects the most
+                probable class.
+            noise: source of the Gumbel noise.
         """
         hidden = self.trunk(pixels)
         posteriors = []
         for factor in self.class_factors():
-            # Under mixed precision the networks give bfloat16; what is drawn and summed from here on is full precision.
+            # With mixed precision the networks return bfloat16; sampling and sums are in full precision.
             logits = factor.logits(hidden).float()
             if temperature is None:
                 weights = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
@@ -108,7 +109,7 @@ class PartedVAE(nn.Module):
         return Posterior(hidden, tuple(posteriors), Gaussian(mean, logvar))
 
     def classifier_parameters(self) -> list[nn.Parameter]:
-        """Return what the supervised step trains: the trunk and the heads of c (section 4.5)."""
+        """Return the parameters of the supervised step: the trunk and the heads of c (section 4.5)."""
         heads = [parameter for factor in self.class_factors() for parameter in factor.logits.parameters()]
         return [*self.trunk.parameters(), *heads]
 
@@ -117,6 +118,6 @@ class PartedVAE(nn.Module):
         return [p for factor in self.class_factors() for p in (factor.prior_mean, factor.prior_raw_logvar)]
 
     def network_parameters(self) -> list[nn.Parameter]:
-        """Return all parameters but psi."""
+        """Return all parameters except psi."""
         prior = {id(parameter) for parameter in self.prior_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in prior]

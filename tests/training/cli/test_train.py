@@ -25,18 +25,18 @@ from tests.training.figures.runs import load, write_run
             ["mnist", "--set", "objective.gamma=1"],
             "--set has no key 'objective.gamma'; did you mean 'objective.gamma_",
         ),
-        (["mnist", "--set", "epochs=x"], "--set epochs='x': expected a whole number"),
+        (["mnist", "--set", "epochs=x"], "--set epochs='x': expected an integer"),
         (["mnist", "--labels", "-1"], "labels is -1; it must be 0 or more"),
         (["mnist", "--labels", "60001"], "--labels 60001 is more than the 60000 labelled training images"),
         (["mnist", "--epochs", "0"], "epochs is 0; it must be at least 1"),
         (["mnist", "--device", "cuda"], "--device cuda: this PyTorch"),
-        (["mnist", "--method", "vae", "--labels", "100"], "method 'vae' uses no labels; leave --labels out"),
+        (["mnist", "--method", "vae", "--labels", "100"], "method 'vae' does not use labels; omit --labels"),
         (["mnist", "--method", "gan"], "no method is called 'gan'"),
         (["mnist", "--set", "train_images=70000"], "train_images is 70000; mnist has 60000 training images"),
-        (["mnist", "--labelled", "frist"], "no way to choose labelled images is called 'frist'; did you mean 'first'?"),
-        (["mnist", "--precision", "bf16-mixed"], "--precision bf16-mixed is for GPUs"),
+        (["mnist", "--labelled", "frist"], "no selection of labelled images is called 'frist'; did you mean 'first'?"),
+        (["mnist", "--precision", "bf16-mixed"], "--precision bf16-mixed requires a GPU"),
         (["mnist", "--seed", "99999999999999999999"], "it must be less than 2**62"),
-        (["folder:"], "folder: names no folder; write folder:PATH"),
+        (["folder:"], "folder: lacks a path; write folder:PATH"),
         (["mnist", "--resume"], "is not a run directory: config.json is missing"),
     ],
 )
@@ -74,7 +74,7 @@ def test_describe_shows_the_default_recipe_and_rejects_an_unknown_one() -> None:
     assert "no recipe for 'mnist' is called 'best' (there are: default, paper)" in result.output
     result = CliRunner().invoke(describe, ["mnist", "--set", "labelled=balance"])
     assert result.exit_code == 1
-    assert "no way to choose labelled images is called 'balance'; did you mean 'balanced'?" in result.output
+    assert "no selection of labelled images is called 'balance'; did you mean 'balanced'?" in result.output
 
 
 def test_predictions_that_cannot_be_written_are_an_error_after_the_report(

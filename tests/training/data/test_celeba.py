@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from partedvae.training.data.celeba import celeba_is_there, load_celeba
+from partedvae.training.data.celeba import celeba_is_available, load_celeba
 from partedvae.training.data.dataset import DataError, ImageDataset
 
 ATTRIBUTES = """
@@ -72,7 +72,7 @@ def classes(dataset: ImageDataset, labels: torch.Tensor) -> list[str | None]:
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_official_split_and_labels_are_read_and_images_decoded_in_any_order(tmp_path: Path, packed: bool) -> None:
     make_celeba(tmp_path, packed=packed)
-    assert celeba_is_there(tmp_path)
+    assert celeba_is_available(tmp_path)
     dataset = load_celeba(tmp_path)
     assert dataset.info.train_images == 3
     assert dataset.train.images.shape == (3, 218, 178, 3)
@@ -127,7 +127,7 @@ def test_skin_tones_come_from_the_users_csv(tmp_path: Path) -> None:
         ('image_id,skin_tone\n000001.jpg,"white\n000002.jpg,green\n', "line 3: expected .*, not '000002.jpg,green'"),
         (
             "image_id,skin_tone\n000001.jpg,white\n000002.jpg,wei\xdf\n",
-            "skin_tone.csv, line 3: the byte 0xdf is no UTF-8; save it as UTF-8",
+            "skin_tone.csv, line 3: the byte 0xdf is not UTF-8; save it as UTF-8",
         ),
     ],
 )
@@ -148,18 +148,18 @@ def test_blank_lines_at_the_end_do_not_count(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_named_with_where_to_get_them(tmp_path: Path) -> None:
-    assert not celeba_is_there(tmp_path)
+    assert not celeba_is_available(tmp_path)
     with pytest.raises(DataError, match=r"img_align_celeba.zip .*, list_attr_celeba.txt, list_eval.* mmlab"):
         load_celeba(tmp_path)
     (make_celeba(tmp_path) / "list_eval_partition.txt").unlink()
-    with pytest.raises(DataError, match=r"not complete: list_eval_partition.txt missing in "):
+    with pytest.raises(DataError, match=r"incomplete: list_eval_partition.txt missing in "):
         load_celeba(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("list_attr_celeba.txt", "6\n", "7\n", "holds 6 images, its first line says 7"),
+        ("list_attr_celeba.txt", "6\n", "7\n", "has 6 images, but its first line states 7"),
         ("list_attr_celeba.txt", "Gray_Hair", "Grey_Hair", "has no attribute Gray_Hair in its second line"),
         (
             "list_attr_celeba.txt",
@@ -177,13 +177,13 @@ def test_missing_files_are_named_with_where_to_get_them(tmp_path: Path) -> None:
             "list_attr_celeba.txt",
             "000003.jpg",
             "00000\xb3.jpg",
-            "list_attr_celeba.txt, line 5: the byte 0xb3 is no ASCII; download it again",
+            "list_attr_celeba.txt, line 5: the byte 0xb3 is not ASCII; download it again",
         ),
         (
             "list_eval_partition.txt",
             "000001.jpg",
             "00000\xb9.jpg",
-            "list_eval_partition.txt, line 1: the byte 0xb9 is no ASCII; download it again",
+            "list_eval_partition.txt, line 1: the byte 0xb9 is not ASCII; download it again",
         ),
         (
             "list_eval_partition.txt",

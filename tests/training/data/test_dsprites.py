@@ -118,7 +118,7 @@ def test_the_original_is_used_where_it_is_and_packed_only_once(tmp_path: Path, f
 def test_a_file_in_another_order_or_shape_or_damaged_is_refused(tmp_path: Path, few: np.ndarray) -> None:
     images = np.zeros((12, 64, 64), np.uint8)
     write_original(tmp_path / "order" / "dsprites", few[::-1], images)
-    with pytest.raises(DataError, match="does not hold every combination of the factors in the original's order"):
+    with pytest.raises(DataError, match="does not have every combination of the factors in the order of the original"):
         dsprites.load_dsprites(tmp_path / "order")
     write_original(tmp_path / "shape" / "dsprites", few, images[:, :32])
     with pytest.raises(DataError, match=r"imgs is uint8 \(12, 32, 64\), not uint8 \(12, 64, 64\)"):

@@ -120,5 +120,5 @@ def test_the_large_size_shows_the_same_faces_memory_mapped(tmp_path: Path, few: 
 
 def test_without_the_packages_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"needs python_avatars and resvg_py.*pip install 'partedvae\[faces\]'"):
+    with pytest.raises(DataError, match=r"requires python_avatars and resvg_py.*pip install 'partedvae\[faces\]'"):
         faces.load_faces(tmp_path, train=2, test=1)

@@ -58,5 +58,5 @@ def test_it_is_copied_from_the_systems_package_and_then_read_from_the_data_folde
 
 def test_another_file_of_that_name_is_refused(tmp_path: Path, package: Path) -> None:
     (package / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
-    with pytest.raises(DataError, match="the t10k-labels-idx1-ubyte that was fetched is not the original file"):
+    with pytest.raises(DataError, match="the downloaded t10k-labels-idx1-ubyte is not the original file"):
         fashion_mnist.load_fashion_mnist(tmp_path)

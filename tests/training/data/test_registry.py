@@ -54,12 +54,12 @@ def test_the_list_shows_size_factors_and_what_is_there(tmp_path: Path) -> None:
     assert list(rows) == ["name", *NAMES, "folder:PATH"]
     assert "28x28x1" in rows["mnist"]
     assert "digit (10)" in rows["mnist"]
-    assert "not fetched yet" in rows["mnist"]
+    assert "not downloaded yet" in rows["mnist"]
     assert "218x178x3" in rows["celeba"]
     assert "8 factors" in rows["celeba"]
-    assert "needs your files" in rows["celeba"]
+    assert "requires your files" in rows["celeba"]
     assert "not drawn yet" in rows["faces"]
-    assert "drawn when asked for" in rows["dsprites"]
+    assert "drawn on first use" in rows["dsprites"]
 
 
 def test_a_check_shows_counts_memory_classes_and_source(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_get_says_that_it_is_ready_or_what_to_do(tmp_path: Path) -> None:
     assert result.output == f"folder:{path} is ready: 2 training and 2 test images\n"
     result = CliRunner().invoke(data, ["get", "celeba", "--data", str(tmp_path)])
     assert result.exit_code == 1
-    assert "Error: CelebA is not complete" in result.output
+    assert "Error: CelebA is incomplete" in result.output
 
 
 def test_what_the_system_refuses_is_a_message_and_no_traceback(tmp_path: Path) -> None:

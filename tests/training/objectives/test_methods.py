@@ -134,7 +134,7 @@ def test_factor_vae_goes_on_exactly_with_its_discriminator() -> None:
 
 
 def test_a_classifier_without_labels_and_a_partedvae_without_factors_are_refused() -> None:
-    with pytest.raises(ValueError, match="method 'classifier' learns from labels alone; give it some with --labels"):
+    with pytest.raises(ValueError, match="method 'classifier' is trained on labels alone; pass --labels"):
         dataclasses.replace(config_of("classifier"), labels=0)
     with pytest.raises(ValueError, match="method 'partedvae' needs a labelled factor"):
         dataclasses.replace(config_of("partedvae"), model=dataclasses.replace(TOY_MODEL, factors=()))
