@@ -24,6 +24,19 @@ class Gaussian(NamedTuple):
         return self.mean + torch.exp(0.5 * self.logvar) * noise.normal(self.mean)
 
 
+def gumbel_softmax(
+    logits: Float[Tensor, "batch classes"], temperature: float, noise: ShardedNoise
+) -> Float[Tensor, "batch classes"]:
+    """Sample relaxed one-hot vectors from a categorical distribution (Jang et al. 2017; Figure 2).
+
+    Args:
+        logits: unnormalised log-probabilities.
+        temperature: at 0 the samples would be one-hot.
+        noise: source of the Gumbel noise.
+    """
+    return torch.softmax((logits + noise.gumbel(logits)) / temperature, dim=-1)
+
+
 def kl_to_standard(q: Gaussian) -> Float[Tensor, "*batch"]:
     """Return KL(q || N(0, I)) in nats, summed over dimensions: the last term of Eq. 2."""
     return 0.5 * (q.mean.square() + q.logvar.exp() - q.logvar - 1).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""PartedVAE: q(c, u, z | x), p(x | u, z) and the mixture prior, for any number of class variables (section 4, A.5)."""
+"""PartedVAE: q(c, u, z | x) and p(x | u, z), for any number of class variables (section 4, A.5)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from partedvae.training.config.architecture import ModelConfig
 from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise
-from partedvae.training.model.distributions import Gaussian
-from partedvae.training.model.networks import ClassFactor, Decoder, EncoderTrunk
+from partedvae.training.model.class_factor import ClassFactor
+from partedvae.training.model.distributions import Gaussian, gumbel_softmax
+from partedvae.training.model.networks import Decoder, EncoderTrunk
 
 
 class FactorPosterior(NamedTuple):
@@ -103,7 +104,7 @@ class PartedVAE(nn.Module):
             if temperature is None:
                 weights = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
             else:
-                weights = torch.softmax((logits + noise.gumbel(logits)) / temperature, dim=-1)
+                weights = gumbel_softmax(logits, temperature, noise)
             posteriors.append(FactorPosterior(logits, weights, factor.u_posterior(hidden, weights, slope)))
         mean, logvar = self.z_head(hidden).float().chunk(2, dim=-1)
         return Posterior(hidden, tuple(posteriors), Gaussian(mean, logvar))

@@ -12,8 +12,8 @@ from partedvae.training.data.augment import cutout, random_affine
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.partedvae import PartedVAE, Posterior
 from partedvae.training.objectives.method import MethodOutput, StatelessMethod
-from partedvae.training.objectives.regularisers import exchange_loss, leakage
-from partedvae.training.objectives.terms import consistency_loss, elbo_terms, total_loss
+from partedvae.training.objectives.regularisers import consistency_loss, exchange_loss, leakage
+from partedvae.training.objectives.terms import elbo_terms, total_loss
 
 
 class PartedVAEMethod(StatelessMethod):

@@ -13,6 +13,7 @@ from torch.nn import functional
 from partedvae.training.config.train_config import ObjectiveConfig
 from partedvae.training.data.dataset import UNLABELLED
 from partedvae.training.distributed import SINGLE_PROCESS, DistributedContext
+from partedvae.training.model.class_factor import ClassFactor
 from partedvae.training.model.distributions import (
     bhattacharyya_penalty,
     categorical_kl,
@@ -21,7 +22,6 @@ from partedvae.training.model.distributions import (
     kl_to_modes,
     kl_to_standard,
 )
-from partedvae.training.model.networks import ClassFactor
 from partedvae.training.model.partedvae import FactorPosterior, PartedVAE, Posterior
 
 
@@ -175,29 +175,6 @@ def supervised_loss(
         known = context.mean((labels[:, k] != UNLABELLED).sum().float()).clamp(min=torch.finfo().tiny)
         total = functional.cross_entropy(factor_logits, labels[:, k], ignore_index=UNLABELLED, reduction="sum")
         losses.append(total / known)
-    return _sum(losses)
-
-
-def consistency_loss(
-    teacher_logits: Sequence[Float[Tensor, "batch _"]],
-    student_logits: Sequence[Float[Tensor, "batch _"]],
-    threshold: float,
-) -> Float[Tensor, ""]:
-    """Return the cross-entropy of the student on augmented images against the teacher's confident classes.
-
-    The pseudo-labels of FixMatch (Sohn et al. 2020). Not in the paper; the recipe `default` uses it to gain more from
-    few labels. The mean is over all images, those without a pseudo-label included.
-
-    Args:
-        teacher_logits: logits of the original images, by class variable.
-        student_logits: logits of the augmented images, by class variable.
-        threshold: probability that a class must exceed to be a pseudo-label.
-    """
-    losses = []
-    for teacher, student in zip(teacher_logits, student_logits, strict=True):
-        confidence, pseudo_labels = torch.softmax(teacher.detach(), dim=-1).max(dim=-1)
-        error = functional.cross_entropy(student, pseudo_labels, reduction="none")
-        losses.append((error * (confidence > threshold)).mean())
     return _sum(losses)
 
 

@@ -12,10 +12,10 @@ from partedvae.training.config.recipes import recipe
 from partedvae.training.data.mnist import INFO
 from partedvae.training.model.distributions import Gaussian, kl_between, kl_to_standard
 from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.objectives.regularisers import consistency_loss
 from partedvae.training.objectives.terms import (
     Terms,
     capacity_gap,
-    consistency_loss,
     elbo_terms,
     kl_of_u,
     reconstruction_error,
