@@ -1,4 +1,4 @@
-"""A toy data set and a configuration for it: everything real, but small enough to train in a moment."""
+"""A toy data set and a configuration for it, small enough to train within seconds."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ TOY_MODEL = ModelConfig(
 
 
 def tiny_config(name: str = "default", **changes: object) -> TrainConfig:
-    """Return MNIST's recipe of that name over the toy model: small batches, few epochs."""
+    """Return a recipe of MNIST with the toy model, small batches and few epochs."""
     base = recipe(INFO, name)
     supervision = base.supervision
     if name == "default":
-        # The toys tell their class by the corner: a shift by augmentation is harmless only when it is not needed.
+        # The class of a toy is its corner, which a shift by augmentation could change.
         supervision = SupervisionConfig(
             batch_size=16, warm_start_steps=20, consistency_weight=10.0, consistency_threshold=0.9, ema_decay=0.95
         )
     config = dataclasses.replace(
         base, dataset="toys", labels=40, epochs=4, batch_size=32, model=TOY_MODEL, supervision=supervision
     )
-    # Types of keyword arguments cannot be told one by one.
+    # The keyword arguments have different types.
     return dataclasses.replace(config, **changes)  # type: ignore[arg-type]  # fields by name

@@ -1,4 +1,4 @@
-"""Configurations: Table 6's values, what is refused, and `--set`."""
+"""Configurations: the values of Table 6, validation, and `--set`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_paper_recipes_of_dsprites_and_celeba_have_table_6s_values(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["default", "paper"])
-def test_a_configuration_survives_json(name: str) -> None:
+def test_a_configuration_is_equal_after_a_round_trip_through_json(name: str) -> None:
     config = recipe(INFO, name)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -90,7 +90,7 @@ def test_set_changes_one_field_of_each_type() -> None:
         ("objective.gamma_bc=inf", "expected a number"),
     ],
 )
-def test_set_refuses_what_makes_no_sense(setting: str, message: str) -> None:
+def test_set_rejects_invalid_settings(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         apply_overrides(recipe(INFO, "default"), [setting])
 
@@ -100,13 +100,13 @@ def test_set_accepts_the_keys_of_earlier_versions() -> None:
     assert config.objective.bc_threshold == 0.25
 
 
-def test_names_that_do_not_exist_are_answered_with_the_nearest() -> None:
+def test_the_error_for_an_unknown_recipe_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no recipe for 'mnist' is called 'papr'; did you mean 'paper'\?"):
         recipe(INFO, "papr")
 
 
 def test_every_key_is_settable_to_its_own_value() -> None:
-    """So that no field has a type that `--set` cannot parse."""
+    """No field has a type that `--set` cannot parse."""
     config = recipe(INFO, "default")
     for key in settable_keys():
         value: object = config

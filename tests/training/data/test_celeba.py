@@ -1,4 +1,4 @@
-"""CelebA's loader on a small fixture in exactly the official layout and file formats."""
+"""The loader of CelebA, on a small fixture in exactly the official layout and file formats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nos
 Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
 Wearing_Necktie Young
 """
-"""All forty, in the order of the official file."""
+"""All forty attributes, in the order of the official file."""
 
 PEOPLE: list[tuple[int, set[str]]] = [
     (0, {"Black_Hair", "No_Beard", "Smiling", "Bangs"}),
@@ -40,7 +40,7 @@ def jpeg(shade: int) -> bytes:
 
 
 def make_celeba(data_dir: Path, *, packed: bool = False) -> Path:
-    """Write the fixture as CelebA is downloaded."""
+    """Write the fixture in the layout of the download."""
     folder = data_dir / "celeba"
     folder.mkdir(parents=True)
     names = [f"{index:06}.jpg" for index in range(1, len(PEOPLE) + 1)]
@@ -131,7 +131,7 @@ def test_skin_tones_come_from_the_users_csv(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_skin_tone_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+def test_the_error_for_an_invalid_skin_tone_has_its_line(tmp_path: Path, content: str, message: str) -> None:
     (make_celeba(tmp_path) / "skin_tone.csv").write_text(content, encoding="latin-1")
     with pytest.raises(DataError, match=message):
         load_celeba(tmp_path)
@@ -147,7 +147,7 @@ def test_blank_lines_at_the_end_do_not_count(tmp_path: Path) -> None:
     assert dataset.train.labels[:, 1].tolist() == [-1, 2, -1]
 
 
-def test_missing_files_are_named_with_where_to_get_them(tmp_path: Path) -> None:
+def test_the_error_names_missing_files_and_where_to_download_them(tmp_path: Path) -> None:
     assert not celeba_is_available(tmp_path)
     with pytest.raises(DataError, match=r"img_align_celeba.zip .*, list_attr_celeba.txt, list_eval.* mmlab"):
         load_celeba(tmp_path)
@@ -195,7 +195,7 @@ def test_missing_files_are_named_with_where_to_get_them(tmp_path: Path) -> None:
         ("list_eval_partition.txt", "000003.jpg", "000009.jpg", "line 3: '000009.jpg' is not in list_attr_celeba.txt"),
     ],
 )
-def test_a_file_in_another_form_is_refused_with_its_line(
+def test_the_error_for_a_file_in_another_format_has_its_line(
     tmp_path: Path, file: str, old: str, new: str, message: str
 ) -> None:
     path = make_celeba(tmp_path) / file
@@ -204,7 +204,7 @@ def test_a_file_in_another_form_is_refused_with_its_line(
         load_celeba(tmp_path)
 
 
-def test_a_missing_or_damaged_image_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_or_damaged_image_on_access(tmp_path: Path) -> None:
     folder = make_celeba(tmp_path)
     dataset = load_celeba(tmp_path)
     (folder / "img_align_celeba" / "000002.jpg").unlink()

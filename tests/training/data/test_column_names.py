@@ -1,4 +1,4 @@
-"""Names of factors that would give a feature file two columns of one name are refused before training."""
+"""Factor names that would give a feature file two columns of the same name are an error before training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def factor(name: str, *classes: str) -> FactorInfo:
 
 
 @pytest.mark.parametrize("name", ["path", "index", "error", "metadata", "z", "z0", "z12"])
-def test_a_factor_called_as_a_fixed_column_is_refused(name: str) -> None:
+def test_a_factor_with_the_name_of_a_fixed_column_is_an_error(name: str) -> None:
     message = rf"my/labels.csv, line 1: a factor cannot be called '{name}', as feature files .*; rename the column"
     with pytest.raises(DataError, match=message):
         check_column_names(TABLE, [factor("kind"), factor(name)])
@@ -39,7 +39,7 @@ def test_a_factor_called_as_a_fixed_column_is_refused(name: str) -> None:
         (factor("kind", "cat_u1", "dog"), factor("kind_p_cat"), "kind_p_cat_u1"),
     ],
 )
-def test_factors_that_share_a_column_are_refused_in_either_order(
+def test_factors_that_share_a_column_are_an_error_in_either_order(
     one: FactorInfo, other: FactorInfo, shared: str
 ) -> None:
     for factors in ([one, other], [other, one]):
@@ -49,7 +49,7 @@ def test_factors_that_share_a_column_are_refused_in_either_order(
         assert f"{other.name!r} and" in str(caught.value) or f"and {other.name!r}" in str(caught.value)
 
 
-def test_names_that_only_look_alike_are_accepted_and_give_a_feature_file(tmp_path: Path) -> None:
+def test_similar_names_without_a_shared_column_are_accepted_and_give_a_feature_file(tmp_path: Path) -> None:
     names = ["kind", "kinds", "kind_probe", "kind_u_turn", "kind_p_bird", "zebra", "Error"]
     factors = [factor(name) for name in names]
     check_column_names(TABLE, factors)

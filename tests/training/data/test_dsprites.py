@@ -1,4 +1,4 @@
-"""dSprites, drawn and from a file in the original's format."""
+"""dSprites, drawn and from a file in the format of the original."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
 
 
 def index_of(shape: int, scale: int, orientation: int, x: int, y: int) -> int:
-    """Return the place of a combination in the original's order, written out."""
+    """Return the index of a combination in the order of the original, written out."""
     return ((((shape * 6 + scale) * 40 + orientation) * 32 + x) * 32) + y
 
 
@@ -35,7 +35,7 @@ def centre(pixels: torch.Tensor) -> tuple[float, float]:
     return rows.float().mean().item(), columns.float().mean().item()
 
 
-def test_there_are_all_combinations_in_the_originals_order_and_a_sample_to_test(drawn: ImageDataset) -> None:
+def test_all_combinations_are_in_the_order_of_the_original_with_a_sample_for_testing(drawn: ImageDataset) -> None:
     assert drawn.train.images.shape == (737_280, 64, 64, 1)
     assert drawn.truth is not None
     assert drawn.truth.names == ("shape", "scale", "orientation", "x", "y")
@@ -74,14 +74,14 @@ def test_no_shape_is_cut_and_the_pixels_have_the_originals_mean_and_deviation() 
     for place in edge_places:
         assert torch.equal(sprites[masks + place].flatten(1).count_nonzero(dim=1), whole)
     assert sprites[masks[::50]].unique().tolist() == [0, 255]
-    # Every place shows every mask whole, so that one place has the mean of all.
+    # Every mask is fully visible at every position, so one position has the mean of all.
     mean = whole.double().mean().item() / 4096
     assert mean == pytest.approx(0.0425, abs=0.0005)
     assert (mean - mean**2) ** 0.5 == pytest.approx(0.202, abs=0.002)
 
 
 def write_original(folder: Path, classes: np.ndarray, images: np.ndarray) -> Path:
-    """Write a file as the original's: zipped arrays, images of 0 and 1."""
+    """Write a file in the format of the original: zipped arrays, images of 0 and 1."""
     folder.mkdir(parents=True)
     path = folder / dsprites.FILE
     np.savez_compressed(path, imgs=images, latents_classes=classes)
@@ -100,7 +100,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     return grid.astype(np.int64)
 
 
-def test_the_original_is_used_where_it_is_and_packed_only_once(tmp_path: Path, few: np.ndarray) -> None:
+def test_the_original_is_used_if_it_exists_and_packed_only_once(tmp_path: Path, few: np.ndarray) -> None:
     images = np.random.default_rng(0).integers(0, 2, (12, 64, 64), np.uint8)
     path = write_original(tmp_path / "dsprites", few, images)
     dataset = dsprites.load_dsprites(tmp_path)
@@ -115,7 +115,7 @@ def test_the_original_is_used_where_it_is_and_packed_only_once(tmp_path: Path, f
     assert packed[0].stat().st_mtime_ns == written
 
 
-def test_a_file_in_another_order_or_shape_or_damaged_is_refused(tmp_path: Path, few: np.ndarray) -> None:
+def test_a_damaged_file_or_one_in_another_order_or_shape_is_an_error(tmp_path: Path, few: np.ndarray) -> None:
     images = np.zeros((12, 64, 64), np.uint8)
     write_original(tmp_path / "order" / "dsprites", few[::-1], images)
     with pytest.raises(DataError, match="does not have every combination of the factors in the order of the original"):

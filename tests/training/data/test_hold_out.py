@@ -1,4 +1,4 @@
-"""The images of a folder that are set aside: how many of each class, and that few of them change."""
+"""The test images chosen from a folder: how many of each class, and that few change with its contents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def labels_of(rows: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return {f"imgs/{number:03}.png": row for number, row in enumerate(rows)}
 
 
-def test_a_fifth_of_each_class_is_held_out_and_the_last_of_a_class_never() -> None:
+def test_a_fifth_of_each_class_is_held_out_but_never_its_last_image() -> None:
     labels = labels_of([(0,)] * 30 + [(1,)] * 10 + [(2,)] * 2 + [(3,)] + [(-1,)] * 50)
     chosen = hold_out(labels)
     assert [sum(labels[file] == (c,) for file in chosen) for c in range(-1, 4)] == [0, 6, 2, 1, 0]
@@ -21,7 +21,7 @@ def test_a_fifth_of_each_class_is_held_out_and_the_last_of_a_class_never() -> No
     assert {first for first, _ in left} == {second for _, second in left} == {0, 1}
 
 
-def test_who_is_held_out_depends_on_names_and_labels_alone() -> None:
+def test_the_choice_depends_on_names_and_labels_alone() -> None:
     labels = labels_of([(0,), (1,)] * 50)
     chosen = hold_out(labels)
     # Not the first ones: names often follow the classes or the time.
@@ -30,11 +30,11 @@ def test_who_is_held_out_depends_on_names_and_labels_alone() -> None:
     assert hold_out({"a/new.png": (-1,), **labels}) == chosen
 
 
-def test_a_labelled_image_more_moves_at_most_itself_and_another() -> None:
+def test_an_additional_labelled_image_moves_at_most_itself_and_another() -> None:
     labels = labels_of([(0,), (1,)] * 50)
     chosen = hold_out(labels)
     for number in range(20):
         more = hold_out({f"new/{number}.png": (0,), **labels})
         assert len(more ^ chosen) <= 2
-    # Every added image may come to be among the held out, as may any other.
+    # Added images may be held out like any other.
     assert any(f"new/{number}.png" in hold_out({f"new/{number}.png": (0,), **labels}) for number in range(20))

@@ -1,4 +1,4 @@
-"""The IDX reader on files made by hand."""
+"""The IDX reader, on handmade files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_an_idx_file_is_read_in_its_own_shape(tmp_path: Path) -> None:
         (CONTENT + b"x", "has 7 bytes of data"),
     ],
 )
-def test_a_damaged_file_is_refused_by_name_and_reason(tmp_path: Path, content: bytes, message: str) -> None:
+def test_the_error_for_a_damaged_file_has_name_and_reason(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "f"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:

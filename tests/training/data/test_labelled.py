@@ -1,4 +1,4 @@
-"""Choosing the labelled images: every way, its shares, and its errors."""
+"""Selections of the labelled images: their proportions and errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_stratified_takes_the_papers_strata_of_dsprites_equally_often() -> None:
     assert set(values[few, 0].bincount().tolist()) <= {33, 34}
 
 
-def test_stratified_without_truth_keeps_the_shares_of_the_joint_classes() -> None:
+def test_stratified_without_truth_keeps_the_proportions_of_the_joint_classes() -> None:
     train = split_of([[0, 0]] * 60 + [[0, 1]] * 20 + [[1, -1]] * 20 + [[-1, -1]] * 50)
     chosen = choose_labelled(train, None, 10, "stratified", 3)
     assert len(chosen.unique()) == 10
@@ -64,7 +64,7 @@ def test_balanced_takes_each_class_of_the_first_factor_equally_often() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(5, 7, 6), (7, 5, 5), (6, 6, 6), (9, 8, 5), (3, 0, 4)])
-def test_too_many_balanced_labels_are_answered_with_the_most_that_there_can_be(sizes: tuple[int, ...]) -> None:
+def test_the_error_for_too_many_balanced_labels_has_the_largest_possible_number(sizes: tuple[int, ...]) -> None:
     train = split_of([[c] for c, size in enumerate(sizes) for _ in range(size)])
     with pytest.raises(DataError, match=r"use at most \d+ labels") as caught:
         choose_labelled(train, None, sum(sizes) + 3, "balanced", 0)
@@ -74,7 +74,7 @@ def test_too_many_balanced_labels_are_answered_with_the_most_that_there_can_be(s
         choose_labelled(train, None, most + 1, "balanced", 0)
 
 
-def test_the_users_list_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_the_users_list_keeps_its_order(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("5\n\n0\n 3 \n")
     assert choose_labelled(SIX, None, 3, f"file:{path}", 0).tolist() == [5, 0, 3]
@@ -87,7 +87,7 @@ NAMED = Split(
 )
 
 
-def test_the_users_list_may_have_file_names_beside_indices(tmp_path: Path) -> None:
+def test_the_users_list_may_mix_file_names_and_indices(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("ü 5.png\n./a/0.png\n./3\n4\n", encoding="utf-8-sig")
     assert choose_labelled(NAMED, None, 4, f"file:{path}", 0).tolist() == [5, 0, 3, 4]
@@ -108,7 +108,7 @@ def test_the_users_list_may_have_file_names_beside_indices(tmp_path: Path) -> No
         ("6\n", "line 1: '6' is not the index of a training image .0 to 5."),
     ],
 )
-def test_a_wrong_name_in_a_list_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+def test_the_error_for_an_invalid_name_in_a_list_has_its_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(content)
     with pytest.raises(DataError, match=f"mine.txt, {message}"):
@@ -126,7 +126,7 @@ def test_a_wrong_name_in_a_list_is_refused_with_its_line(tmp_path: Path, content
         ("0\n2\n3\n", "lists 3 images, but --labels is 2; use --labels 3"),
     ],
 )
-def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+def test_the_error_for_an_invalid_list_has_its_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -134,7 +134,7 @@ def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, content: str, mes
     assert str(path) in str(caught.value)
 
 
-def test_too_many_labels_an_unknown_way_and_a_missing_list_are_refused(tmp_path: Path) -> None:
+def test_too_many_labels_an_unknown_selection_and_a_missing_list_are_errors(tmp_path: Path) -> None:
     for how in ("first", "stratified"):
         with pytest.raises(DataError, match="--labels 6 is more than the 5 labelled training images"):
             choose_labelled(SIX, None, 6, how, 0)

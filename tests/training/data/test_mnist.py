@@ -1,4 +1,4 @@
-"""The real MNIST, fetched the first time."""
+"""The real MNIST, downloaded on first use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from partedvae.training.data.dataset import ImageDataset
 
 
-def test_mnist_is_whole(mnist: ImageDataset) -> None:
+def test_mnist_is_complete(mnist: ImageDataset) -> None:
     assert mnist.train.images.shape == (60_000, 28, 28, 1)
     assert mnist.test.images.shape == (10_000, 28, 28, 1)
     assert mnist.train.labels[:8, 0].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]

@@ -29,12 +29,12 @@ def test_every_data_set_is_described_under_its_own_name_with_usable_factors(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_that_are_not_in_memory_are_images_too() -> None:
+def test_images_that_are_not_in_memory_implement_the_protocol() -> None:
     assert isinstance(DrawnSprites(), Images)
     assert isinstance(torch.zeros(1, 2, 2, 1, dtype=torch.uint8), Images)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_the_error_for_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"'face'; did you mean 'faces'\? .*celeba, and folder:PATH"):
         load_dataset("face", Path())
 
@@ -47,7 +47,7 @@ def own_images(path: Path) -> Path:
     return path
 
 
-def test_the_list_shows_size_factors_and_what_is_there(tmp_path: Path) -> None:
+def test_the_list_shows_size_factors_and_availability(tmp_path: Path) -> None:
     result = CliRunner().invoke(data, ["list", "--data", str(tmp_path)])
     assert result.exit_code == 0
     rows = {line.split()[0]: line for line in result.output.splitlines()}
@@ -78,7 +78,7 @@ def test_a_check_shows_counts_memory_classes_and_source(tmp_path: Path) -> None:
     assert lines[7].startswith("source: labels.csv: ")
 
 
-def test_a_check_of_dsprites_says_that_it_is_drawn(tmp_path: Path) -> None:
+def test_a_check_of_dsprites_reports_that_it_is_drawn(tmp_path: Path) -> None:
     result = CliRunner().invoke(data, ["check", "dsprites", "--data", str(tmp_path)])
     assert result.exit_code == 0
     assert "train: 737,280 images, 7 MB of masks" in result.output
@@ -86,7 +86,7 @@ def test_a_check_of_dsprites_says_that_it_is_drawn(tmp_path: Path) -> None:
     assert "source: dsprites: drawn, an approximation of the original" in result.output
 
 
-def test_get_says_that_it_is_ready_or_what_to_do(tmp_path: Path) -> None:
+def test_get_reports_that_a_data_set_is_ready_or_what_is_missing(tmp_path: Path) -> None:
     path = own_images(tmp_path / "own")
     result = CliRunner().invoke(data, ["get", f"folder:{path}"])
     assert result.output == f"folder:{path} is ready: 2 training and 2 test images\n"
@@ -95,7 +95,7 @@ def test_get_says_that_it_is_ready_or_what_to_do(tmp_path: Path) -> None:
     assert "Error: CelebA is incomplete" in result.output
 
 
-def test_what_the_system_refuses_is_a_message_and_no_traceback(tmp_path: Path) -> None:
+def test_an_operating_system_error_is_a_message_without_traceback(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for arguments in (["check", "mnist"], ["get", "mnist"]):
         result = CliRunner().invoke(data, [*arguments, "--data", str(tmp_path / "file")])

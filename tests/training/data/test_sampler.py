@@ -15,7 +15,7 @@ def test_a_pass_sees_every_item_once_in_another_order_each_time() -> None:
     assert passes[0] != passes[1]
 
 
-def test_a_step_has_the_same_batch_whatever_was_asked_before() -> None:
+def test_the_batch_of_a_step_does_not_depend_on_earlier_calls() -> None:
     one, other = Batches(50, 8, seed=1), Batches(50, 8, seed=1)
     for step in range(20):
         _ = one[step]

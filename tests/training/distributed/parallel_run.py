@@ -1,4 +1,4 @@
-"""A program for torchrun: a whole run on the toys, which are drawn the first time; FOLDER/log tells who drew them.
+"""A program for torchrun: a whole run on the toy data, drawn on first use; FOLDER/log records which process drew it.
 
 Usage: parallel_run.py FOLDER
 """
@@ -20,22 +20,22 @@ from partedvae.training.runs.directory import RunDirectory
 from tests.training.toys import tiny_config, toy_dataset
 
 SECONDS_TO_DRAW = 1.0
-"""Longer than one process can be behind another."""
+"""Longer than any delay between the processes."""
 
 
 def load(name: str, folder: Path) -> ImageDataset:
-    """Stand in for the registry's `load_dataset`: draw what is missing, slowly, and tell so."""
+    """Replace the registry's `load_dataset`: draw missing data slowly, and log it."""
     drawn = folder / "drawn"
     if not drawn.exists():
-        tell(folder, "drew")
+        log(folder, "drew")
         time.sleep(SECONDS_TO_DRAW)
         with atomic_write(drawn) as temporary:
             temporary.touch()
-    tell(folder, "found")
+    log(folder, "found")
     return toy_dataset()
 
 
-def tell(folder: Path, what: str) -> None:
+def log(folder: Path, what: str) -> None:
     """Add a line to the log."""
     with (folder / "log").open("a") as file:
         file.write(f"{os.environ['RANK']} {what}\n")

@@ -37,7 +37,7 @@ def main(output: Path, method: str, train_images: int) -> None:
     trainer = Trainer(config, train, first_labelled(train, config.labels), context)
     trainer.warm_start()
     losses = [trainer.train_step() for _ in range(STEPS)]
-    # A mean over images is one rank's; averaged over ranks it is the batch's.
+    # A mean over the images of a rank, averaged over ranks, is that of the batch.
     means = torch.stack([context.mean(torch.stack(list(step.values()))) for step in losses])
     if context.is_main_process:
         weights = torch.cat([p.detach().flatten() for p in trainer.final_model.parameters()])

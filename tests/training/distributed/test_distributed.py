@@ -1,4 +1,4 @@
-"""Two processes compute what one does on the same global batch, and do not get in each other's way."""
+"""Two processes compute what one does on the same global batch, and do not write the same files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from partedvae.training.distributed import ShardedNoise
+from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise, launch
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def test_only_the_first_of_two_processes_draws_a_data_set(tmp_path: Path) -> Non
 
 
 def test_a_last_batch_of_fewer_images_than_processes_is_trained_on(tmp_path: Path) -> None:
-    """Three steps of 32, then one of a single image, which nobody can divide."""
+    """Three steps of 32 images, then one of a single image, which cannot be divided."""
     one, two = (steps(tmp_path / f"{count}.pt", "default", count, train_images=97) for count in (1, 2))
     assert torch.isfinite(two["weights"]).all()
     # The last image has other noise on each rank, so that only what does not depend on it is the same.
@@ -79,3 +79,18 @@ def test_ranks_draw_the_rows_of_one_draw() -> None:
             torch.manual_seed(3)
             rows.append(getattr(ShardedNoise(rank, 3), kind)(torch.empty(2, 2)))
         assert torch.equal(torch.cat(rows), whole)
+
+
+def test_the_collective_operations_of_a_single_process_return_their_arguments() -> None:
+    for context in (SINGLE_PROCESS, launch("cpu", "32-true")):
+        value, indices = torch.rand(3), torch.arange(5)
+        assert context.is_main_process
+        assert context.mean(value) is value
+        assert (context.any(True), context.any(False)) == (True, False)
+        assert torch.equal(context.shard(indices), indices)
+        parameter = torch.nn.Parameter(torch.ones(2))
+        parameter.grad = torch.full((2,), 3.0)
+        context.average_gradients([parameter])
+        assert parameter.grad.tolist() == [3.0, 3.0]
+        with context.main_process_first(), context.autocast():
+            assert (parameter + 1).dtype == torch.float32

@@ -1,4 +1,4 @@
-"""Every number of the objective against an independent reference."""
+"""The divergences of the objective against independent references."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_kl_to_modes_pairs_every_posterior_with_every_mode() -> None:
             torch.testing.assert_close(divergences[image, mode], expected)
 
 
-def test_entropy_is_that_of_torch_distributions_and_log_of_the_classes_at_most() -> None:
+def test_entropy_is_that_of_torch_distributions_and_at_most_log_of_the_classes() -> None:
     logits = 3 * torch.randn(7, 4)
     torch.testing.assert_close(entropy(logits), Categorical(logits=logits).entropy())
     torch.testing.assert_close(entropy(torch.zeros(1, 4)), torch.tensor([math.log(4)]))
@@ -86,7 +86,7 @@ def test_categorical_kl_and_entropy_of_saturated_logits_have_finite_gradients() 
 
 
 def test_the_gradient_of_the_entropy_is_its_analytic_derivative() -> None:
-    """DH / dl_i = -p_i (log p_i + H)."""
+    """The derivative with respect to logit i is -p_i (log p_i + H)."""
     logits = (3 * torch.randn(7, 4)).requires_grad_()
     h = entropy(logits)
     h.sum().backward()

@@ -32,7 +32,7 @@ def test_table_3_as_layers() -> None:
 
 
 @pytest.mark.parametrize(("size", "channels"), [((16, 16), 1), ((64, 64), 3), ((218, 178), 3), ((37, 50), 1)])
-def test_the_decoder_gives_back_the_networks_size_whatever_it_is(size: tuple[int, int], channels: int) -> None:
+def test_the_decoder_restores_any_input_size_of_the_networks(size: tuple[int, int], channels: int) -> None:
     config = dataclasses.replace(TOY_MODEL, network_size=size, image_size=(*size, channels))
     model = PartedVAE(config)
     posterior = model.encode(torch.rand(2, channels, *size), slope=8.0)
@@ -58,7 +58,7 @@ def test_evaluation_takes_the_most_probable_class_and_training_a_relaxed_one() -
 
 
 def test_the_attention_gates_hidden_units_by_class() -> None:
-    """A class whose gate is shut leaves nothing of h but the head's bias."""
+    """With the gate of a class closed, only the bias of the head is left."""
     model = PartedVAE(TOY_MODEL)
     factor = next(model.class_factors())
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_the_priors_log_variances_stay_within_the_authors_bound() -> None:
     assert (logvar.min().item(), logvar.max().item()) == (-3.0, 1.0)
 
 
-def test_prior_means_can_begin_in_a_row_of_classes() -> None:
+def test_prior_means_can_start_at_equal_distances() -> None:
     factor = next(PartedVAE(dataclasses.replace(TOY_MODEL, prior_spacing=2.5)).class_factors())
     modes = factor.prior_modes()
     assert modes.mean[:, 0].tolist() == [-3.75, -1.25, 1.25, 3.75]
@@ -84,7 +84,7 @@ def test_prior_means_can_begin_in_a_row_of_classes() -> None:
     assert modes.mean[:, 1].abs().max() < 3.75
 
 
-def test_pixels_survive_the_way_in_and_out() -> None:
+def test_postprocessing_inverts_preprocessing() -> None:
     images = torch.randint(256, (3, 28, 28, 1), dtype=torch.uint8)
     pixels = preprocess(images, (28, 28))
     assert pixels.shape == (3, 1, 28, 28)
@@ -108,7 +108,7 @@ def test_describe_prints_tables_3_and_6() -> None:
     assert "3.94, 3.94 after 56,280 steps" in text
 
 
-def test_describe_leaves_out_what_a_baseline_does_not_use() -> None:
+def test_describe_omits_settings_that_a_baseline_does_not_use() -> None:
     text = describe_config(recipe(INFO, "paper", "beta-vae"), 60_000)
     names = [line[2:36].strip() for line in text.splitlines()]
     assert "beta" in names

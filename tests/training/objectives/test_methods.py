@@ -99,7 +99,7 @@ def test_the_three_parts_of_the_kl_sum_to_its_sampled_value() -> None:
     assert draws.mean().item() == pytest.approx(kl_to_standard(q).mean().item(), rel=0.02)
 
 
-def test_permuting_keeps_each_dimensions_values_and_breaks_their_pairs() -> None:
+def test_permuting_keeps_the_values_of_each_dimension_and_breaks_their_pairs() -> None:
     z = torch.arange(20.0).unsqueeze(1).expand(20, 3).contiguous()
     permuted = permute_dimensions(z, SINGLE_PROCESS)
     for k in range(3):
@@ -108,7 +108,7 @@ def test_permuting_keeps_each_dimensions_values_and_breaks_their_pairs() -> None
 
 
 @pytest.mark.slow
-def test_the_discriminator_learns_to_tell_correlated_draws_from_permuted_ones() -> None:
+def test_the_discriminator_learns_to_separate_correlated_samples_from_permuted_ones() -> None:
     method = FactorVAE(config_of("factor-vae"), SINGLE_PROCESS, torch.device("cpu"))
     losses = []
     for _ in range(60):
@@ -120,7 +120,7 @@ def test_the_discriminator_learns_to_tell_correlated_draws_from_permuted_ones() 
     assert losses[-1] < 0.4
 
 
-def test_factor_vae_goes_on_exactly_with_its_discriminator() -> None:
+def test_factor_vae_resumes_exactly_with_its_discriminator() -> None:
     trainer = trainer_of(config_of("factor-vae"))
     for _ in range(3):
         trainer.train_step()
@@ -133,7 +133,7 @@ def test_factor_vae_goes_on_exactly_with_its_discriminator() -> None:
     assert [other.train_step()["loss"].item() for _ in range(3)] == expected
 
 
-def test_a_classifier_without_labels_and_a_partedvae_without_factors_are_refused() -> None:
+def test_a_classifier_without_labels_and_a_partedvae_without_factors_are_errors() -> None:
     with pytest.raises(ValueError, match="method 'classifier' is trained on labels alone; pass --labels"):
         dataclasses.replace(config_of("classifier"), labels=0)
     with pytest.raises(ValueError, match="method 'partedvae' needs a labelled factor"):

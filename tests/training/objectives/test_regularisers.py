@@ -1,4 +1,4 @@
-"""Leakage against numbers known by hand, and exchange's gradients: who learns from it, and who must not."""
+"""Leakage against analytic values, and the parameters that get gradients from the exchange loss."""
 
 import math
 
@@ -21,8 +21,8 @@ def test_leakage_is_the_information_of_two_gaussians() -> None:
 
 
 @pytest.mark.parametrize(("spread", "own"), [(1.0, 0.02), (0.7, 0.7), (0.01, 1.0)])
-def test_leakage_of_what_knows_no_class_is_zero_for_few_images_too(spread: float, own: float) -> None:
-    """Else every dimension that tells images apart would pay for it: 0.04 nats for each variable of five classes."""
+def test_leakage_of_a_z_without_class_information_is_zero_even_for_few_images(spread: float, own: float) -> None:
+    """Without the correction it would be 0.04 nats for each variable of five classes."""
     generator = torch.Generator().manual_seed(0)
     shares, found = torch.tensor([0.3, 0.25, 0.2, 0.13, 0.12]), []
     for _ in range(500):
@@ -34,7 +34,7 @@ def test_leakage_of_what_knows_no_class_is_zero_for_few_images_too(spread: float
 
 
 def test_leakage_of_a_batch_of_one_image_is_zero() -> None:
-    """As the last batch of a pass may be."""
+    """The last batch of a pass may have one image."""
     mean = torch.ones(1, 2, requires_grad=True)
     loss = leakage(Gaussian(mean, torch.zeros(1, 2)), torch.tensor([[0.9, 0.1]]))
     loss.backward()
@@ -44,7 +44,7 @@ def test_leakage_of_a_batch_of_one_image_is_zero() -> None:
 
 
 def test_leakage_leaves_out_classes_with_too_few_images() -> None:
-    """The two images of the second class are far from the others and near each other: they would leak much."""
+    """The two images of the second class are far from the others and near each other: their leakage would be large."""
     mean = torch.cat([torch.linspace(-1, 1, 10), torch.tensor([5.0, 5.1])]).unsqueeze(1)
     z = Gaussian(mean, torch.full_like(mean, -6.0))
     assert FEWEST_IMAGES > 2
@@ -73,5 +73,5 @@ def test_exchange_trains_the_decoder_and_the_posterior_of_u() -> None:
     untouched = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     prior = {name for name, _ in model.named_parameters() if ".prior_" in name}
     assert untouched == prior | {"z_head.weight", "z_head.bias"}
-    # An untrained classifier knows nothing of four corners and two shades.
+    # An untrained classifier is uniform over four corners and two shades.
     assert loss.item() == pytest.approx(math.log(4) + math.log(2), rel=0.3)

@@ -1,4 +1,4 @@
-"""The terms of Eq. 6 and Eq. 7 on small cases worked by hand, and against slow transcriptions of the paper."""
+"""The terms of Eq. 6 and Eq. 7, on small cases with known values and against transcriptions of the paper."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLOPE = 3.0
 
 
 def test_binary_cross_entropy_is_summed_over_pixels() -> None:
-    """At logit 0 every pixel costs log 2, whatever it is."""
+    """At logit 0 the cross-entropy of every pixel is log 2, for any value."""
     error = reconstruction_error(torch.zeros(2, 1, 4, 4), torch.rand(2, 1, 4, 4), "bce")
     torch.testing.assert_close(error, torch.full((2,), 16 * math.log(2)))
 
@@ -39,7 +39,7 @@ def test_l1_is_summed_over_pixels() -> None:
     torch.testing.assert_close(error, torch.full((2,), 48 * 0.25))
 
 
-def test_capacity_gap_of_the_batch_lets_images_make_up_for_each_other_and_that_of_images_does_not() -> None:
+def test_the_capacity_gap_of_the_batch_averages_before_the_absolute_value_and_that_of_images_after_it() -> None:
     kl = torch.tensor([1.0, 5.0])
     assert capacity_gap(kl, 3.0, "batch").item() == 0.0
     assert capacity_gap(kl, 3.0, "image").item() == 2.0
@@ -68,7 +68,7 @@ def test_the_sampled_kl_of_u_weighs_all_modes_by_the_posterior_of_c() -> None:
 
 
 def test_the_matched_kl_of_u_gives_each_mode_its_own_posterior() -> None:
-    """A transcription of Eq. 2's second term with loops: each class goes through the attention by itself."""
+    """A transcription of Eq. 2's second term with loops: each class passes the attention separately."""
     model = PartedVAE(TOY_MODEL)
     posterior = model.encode(torch.rand(5, 1, 16, 16), slope=SLOPE, temperature=0.67)
     module, q = next(model.class_factors()), posterior.factors[0]
@@ -83,7 +83,7 @@ def test_the_matched_kl_of_u_gives_each_mode_its_own_posterior() -> None:
 
 
 def test_terms_of_a_model_with_two_factors_sum_over_the_factors() -> None:
-    """A.5: entropy, mismatch and KL of u are sums over k."""
+    """A.5: entropy, KL of c and KL of u are sums over k."""
     model = PartedVAE(TOY_MODEL)
     objective = dataclasses.replace(tiny_config().objective, bc_threshold=0.0)
     pixels = torch.rand(6, 1, 16, 16)
@@ -117,14 +117,14 @@ def test_every_parameter_learns_from_the_elbo_step_and_only_the_classifier_from_
     assert learning == {id(p) for p in model.classifier_parameters()}
 
 
-def test_supervised_loss_is_the_mean_over_the_labels_that_are_there() -> None:
+def test_supervised_loss_is_the_mean_over_the_known_labels() -> None:
     """Eq. 7 with a missing label: the first factor has one label of two, the second none."""
     logits = (torch.tensor([[0.0, 0.0], [5.0, -5.0]]), torch.randn(2, 3))
     loss = supervised_loss(logits, torch.tensor([[1, -1], [-1, -1]]))
     assert loss.item() == pytest.approx(math.log(2))
 
 
-def test_consistency_teaches_only_from_confident_classes() -> None:
+def test_consistency_uses_only_confident_classes() -> None:
     teacher = (torch.tensor([[9.0, 0.0], [0.1, 0.0]]),)
     student = (torch.tensor([[0.0, 0.0], [0.0, 9.0]]),)
     assert consistency_loss(teacher, student, 0.95).item() == pytest.approx(math.log(2) / 2)
