@@ -66,7 +66,7 @@ class AsyncClient:
         Args:
             address: HOST:PORT of the server.
             model: name of the model; may be empty where the server has only one.
-            version: version of the model, 0 for the newest.
+            version: version of the model; 0 is the newest that works.
             timeout: seconds per message; None waits without limit.
             token: a bearer token, the path (not a str) of a file with the token in its first line, or a function that
                 returns it. The file is read, or the function called, at each call. Send tokens over TLS only, or to

@@ -1,4 +1,7 @@
-"""gRPC channels of both clients: `Transport` for threads, `AsyncTransport` for asyncio."""
+"""Calls of both clients: `Transport` with threads and futures, `AsyncTransport` with tasks.
+
+The two use different APIs of gRPC, so that one cannot be generated from the other as `client.py` is from `aio.py`.
+"""
 
 from __future__ import annotations
 

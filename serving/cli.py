@@ -94,8 +94,8 @@ def extract(
 
     INPUT is a folder of images (PNG, JPEG, WebP; including subfolders), an IDX file (optionally .gz), a .npy or .npz of
     uint8 images, or a .txt with one path per line, relative to its folder. The file has one row per image: its path or
-    index, the class and its probability, and the features u0, u1, …; for images that cannot be read, the column "error"
-    has the reason.
+    index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "error"
+    has the reason for images that cannot be read.
     """
     import signal
     import sys

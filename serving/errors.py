@@ -39,27 +39,27 @@ class DeviceError(ServingError):
 
 
 class AddressError(ServingError):
-    """The address to listen on is malformed, taken, or not this machine's."""
+    """The address to listen on is malformed, in use, or not an address of this machine."""
 
 
 class ConfigError(ServingError):
-    """The server cannot be run as it was told to."""
+    """The configuration of the server is invalid."""
 
 
 class WorkerError(ServingError):
-    """A process that serves could not be started, or did not end well."""
+    """A worker process failed to start, or had to be killed."""
 
 
 class SecurityError(ServingError):
-    """A certificate, a key or a file of tokens cannot be used."""
+    """A certificate, key or token file cannot be used."""
 
 
 class MessageTooLargeError(ServingError):
-    """A request is larger than the server takes."""
+    """A request exceeds the message size limit."""
 
 
 class StoppingError(ServingError):
-    """The server is stopping; what it had taken on is done, the rest is for another."""
+    """The server is stopping and accepts no new calls; another server may."""
 
 
 class OverloadedError(ServingError):

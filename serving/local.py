@@ -1,4 +1,4 @@
-"""Models in this process, without a server: the methods, inputs, results and errors of `partedvae.Client`."""
+"""Models in this process, without a server, with the inputs, results and errors of `partedvae.Client`."""
 
 from __future__ import annotations
 

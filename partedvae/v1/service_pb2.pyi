@@ -143,7 +143,9 @@ Global___TransferLayout: _TypeAlias = TransferLayout  # noqa: Y015
 
 @_typing.final
 class ModelSelector(_message.Message):
-    """Selects a model. An empty name selects the only model of the server; version 0 selects the newest version."""
+    """Selects a model. An empty name selects the only model of the server; version 0 selects the newest
+    version that works.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -94,7 +94,7 @@ class ServeConfig:
     max_batch_rows: int = field(default=64, metadata=_option("Maximum images per batch.", least=1))
     max_queue_rows: int = field(
         default=4096,
-        metadata=_option("Maximum images queued per model; further calls get RESOURCE_EXHAUSTED.", least=1),
+        metadata=_option("Maximum images queued per graph of a model; further calls get RESOURCE_EXHAUSTED.", least=1),
     )
     max_queue_delay_ms: float = field(
         default=0.0,

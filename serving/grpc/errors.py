@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
 from grpc_status import rpc_status
 
+from partedvae.errors import PUSHBACK
 from partedvae.serving.errors import (
     BundleError,
     DeviceError,
@@ -38,9 +39,6 @@ INTERNAL_TEXT = "internal error; see the server's log for details"
 
 MAX_DETAILS = 1000
 """Maximum characters of a status message: it travels in a header, and gRPC limits headers to 8 KiB."""
-
-PUSHBACK = "grpc-retry-pushback-ms"
-"""Metadata that gRPC's built-in retries obey: milliseconds to wait, or a negative number for no retry."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 

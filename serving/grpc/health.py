@@ -59,7 +59,7 @@ class Health(HealthServicer):  # type: ignore[misc]  # the library has no types
         response = self._response(request.service)
         if response.status == SERVICE_UNKNOWN:
             known = ["", *self._services]
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}: there are {known}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}; choose from {known}")
         return response
 
     async def Watch(

@@ -32,7 +32,7 @@ async def generate(
         InvalidInputError: the count is out of range, or a factor or class does not exist.
     """
     if not 1 <= count <= max_count:
-        raise InvalidInputError(f"a count of {count} images is out of range: ask for 1 to {max_count}")
+        raise InvalidInputError(f"a count of {count} images is out of range: choose 1 to {max_count}")
     latents = draw(model.manifest, count, class_indices_of(model.manifest, classes), seed)
     images = await model.decode(latents.u, latents.z)
     return Generated(

@@ -63,10 +63,10 @@ async def transfer(
     manifest = model.manifest
     count = len(style.images if isinstance(style, StyleImages) else style.choices)
     if not len(content) or not count:
-        raise InvalidInputError(f"{len(content)} contents and {count} styles: give at least one of each")
+        raise InvalidInputError(f"{len(content)} contents and {count} styles: pass at least one of each")
     if pairs and len(content) != count:
         raise InvalidInputError(
-            f"{len(content)} contents and {count} styles make no pairs: give as many of each, or ask for a grid"
+            f"{len(content)} contents and {count} styles cannot be paired: pass as many of each, or request a grid"
         )
     made = count if pairs else len(content) * count
     if made > max_images:
@@ -101,7 +101,7 @@ def _transferred_dimensions(manifest: Manifest, style: Style) -> NDArray[np.bool
     mask = np.zeros((len(names), sum(factor.u_dim for factor in manifest.factors)), dtype=np.bool_)
     for i, chosen in enumerate(names):
         if not chosen:
-            raise InvalidInputError(f"style {i} names no class: give it {{factor: class}} of at least one factor")
+            raise InvalidInputError(f"style {i} names no class: pass {{factor: class}} of at least one factor")
         for name in chosen:
             mask[i, u_slice(manifest, factor_index(manifest, name))] = True
     return mask

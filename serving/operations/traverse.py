@@ -105,7 +105,7 @@ async def traverse(model: Model, base: Base, along: Along, max_images: int = DEF
     if count < 1 or count * rows_per_base * columns > max_images:
         raise InvalidInputError(
             f"a grid of {count} bases with {rows_per_base} rows each and {columns} columns is out of range: it needs a "
-            f"base, and at most {max_images} images; ask for fewer bases, dimensions or steps"
+            f"base, and at most {max_images} images; request fewer bases, dimensions or steps"
         )
     if isinstance(base, PriorBase):
         start = draw(manifest, count, class_indices_of(manifest, base.classes), base.seed)
@@ -131,10 +131,10 @@ def _size(manifest: Manifest, along: Along) -> tuple[int, int]:
     if isinstance(along, AlongClasses):
         return 1, len(_factor(manifest, along.factor)[1].class_names)
     if not 2 <= along.steps <= MAX_STEPS:
-        raise InvalidInputError(f"steps of {along.steps} are out of range: ask for 2 to {MAX_STEPS}")
+        raise InvalidInputError(f"steps of {along.steps} are out of range: choose 2 to {MAX_STEPS}")
     if not 0 < along.reach <= MAX_REACH:  # also refuses NaN
         raise InvalidInputError(
-            f"a reach of {along.reach:g} is out of range: ask for more than 0 and at most {MAX_REACH:g} standard "
+            f"a reach of {along.reach:g} is out of range: choose more than 0 and at most {MAX_REACH:g} standard "
             "deviations"
         )
     return len(_dimensions(manifest, along)), along.steps
@@ -155,7 +155,7 @@ def _factor(manifest: Manifest, name: str) -> tuple[int, Factor]:
     """Return a factor and its position; an empty name means the only one."""
     if not name and len(manifest.factors) > 1:
         raise InvalidInputError(
-            f"there are several factors, name one of {[factor.name for factor in manifest.factors]}"
+            f"the model has several factors; choose one of {[factor.name for factor in manifest.factors]}"
         )
     k = factor_index(manifest, name) if name else 0
     return k, manifest.factors[k]

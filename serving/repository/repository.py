@@ -251,7 +251,7 @@ class ModelRepository:
         if not names:
             raise ModelNotFoundError(f"there are no models: export one into {self._models_dir} with 'partedvae export'")
         if not name and len(names) > 1:
-            raise InvalidInputError(f"there are several models, name one of {names}")
+            raise InvalidInputError(f"there are several models; choose one of {names}")
         name = name or names[0]
         if name not in models:
             raise ModelNotFoundError(f"no model is named {name!r}: there are {names}{did_you_mean(name, names)}")

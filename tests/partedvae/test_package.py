@@ -28,7 +28,7 @@ def test_the_client_needs_only_the_base_dependencies() -> None:
 
 def test_results_do_not_load_grpc() -> None:
     """Serving's operations return the result classes, and must not depend on gRPC."""
-    modules = "errors, image_results, images, model_results, requests, results"
+    modules = "errors, image_chunks, image_results, model_results, requests, results"
     assert loaded_after(f"from partedvae import {modules}") == {"numpy"}
 
 

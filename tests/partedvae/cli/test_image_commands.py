@@ -62,7 +62,7 @@ def test_invalid_input(two_model_server: ServerProcess, pictures: list[Path], tm
     """Exit code and message; no picture is written."""
     output = tmp_path / "x.png"
     for command, arguments, message in (
-        (traverse, ("--along", "u"), "there are several factors, name one of ['shape', 'colour']"),
+        (traverse, ("--along", "u"), "the model has several factors; choose one of ['shape', 'colour']"),
         (traverse, ("--dim", 9), "z has no dimension 9: it has 5, counted from 0"),
         (traverse, ("--steps", 1), "1 is not in the range 2<=x<=64"),
         (transfer, (pictures[0],), "give either --style images or --class names, from which u is taken"),

@@ -185,6 +185,6 @@ def test_server_uses_file_and_environment(tiny_models: Path, tmp_path: Path, mon
     with running_server(tiny_models, "--config", str(tmp_path / "config.toml")) as server:
         with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
             PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=4))
-        assert "a count of 4 images is out of range: ask for 1 to 3" in (caught.value.details() or "")
+        assert "a count of 4 images is out of range: choose 1 to 3" in (caught.value.details() or "")
         server.stop()
         assert '"method": "/partedvae.v1.PartedVAEService/Generate"' in server.log_file.read_text()

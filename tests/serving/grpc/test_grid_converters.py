@@ -62,7 +62,7 @@ def test_grids_as_png_files(stub: PartedVAEServiceStub) -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (pb.TraverseRequest(z=Z, prior=PRIOR), "there are several models, name one of ['shapes', 'tiny']"),
+        (pb.TraverseRequest(z=Z, prior=PRIOR), "there are several models; choose one of ['shapes', 'tiny']"),
         (pb.TraverseRequest(model=MODEL, z=Z), "no images: set"),
         (pb.TraverseRequest(model=MODEL, prior=PRIOR), "nothing to vary; set z, u or classes_of"),
         (

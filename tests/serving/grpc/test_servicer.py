@@ -205,7 +205,7 @@ BAD = {
     "huge shape": (features(shaped(b"x", 1, 2**32 - 1, 2**32 - 1)), INVALID, "bytes, got 1"),
     "include unspecified": (features(IMAGE, include=[0]), INVALID, "include has the value 0; choose from"),
     "include unknown": (features(IMAGE, include=[1, 99]), INVALID, "include has the value 99; choose from"),
-    "no model name": (features(IMAGE, pb.ModelSelector()), INVALID, "several models, name one of ['shapes', 'tiny']"),
+    "no model name": (features(IMAGE, pb.ModelSelector()), INVALID, "several models; choose one of ['shapes', 'tiny']"),
     "unknown model": (
         features(IMAGE, pb.ModelSelector(name="tinny")),
         NOT_FOUND,
@@ -224,8 +224,8 @@ BAD = {
         "format has the value 7; choose one of ['IMAGE_FORMAT_PACKED', 'IMAGE_FORMAT_PNG']",
     ),
     "get unknown model": (pb.GetModelRequest(model=pb.ModelSelector(name="x")), NOT_FOUND, "no model is named 'x'"),
-    "count 0": (pb.GenerateRequest(model=TINY), INVALID, "a count of 0 images is out of range: ask for 1 to 100"),
-    "count too large": (pb.GenerateRequest(model=TINY, count=2**32 - 1), INVALID, "ask for 1 to 100"),
+    "count 0": (pb.GenerateRequest(model=TINY), INVALID, "a count of 0 images is out of range: choose 1 to 100"),
+    "count too large": (pb.GenerateRequest(model=TINY, count=2**32 - 1), INVALID, "choose 1 to 100"),
     "unknown factor": (
         pb.GenerateRequest(model=TINY, count=1, classes={"digits": "3"}),
         INVALID,

@@ -114,8 +114,8 @@ async def test_generate_is_repeatable(model: DirectModel) -> None:
 @pytest.mark.parametrize(
     ("count", "classes", "message"),
     [
-        (0, {}, "a count of 0 images is out of range: ask for 1 to 10"),
-        (11, {}, "a count of 11 images is out of range: ask for 1 to 10"),
+        (0, {}, "a count of 0 images is out of range: choose 1 to 10"),
+        (11, {}, "a count of 11 images is out of range: choose 1 to 10"),
         (1, {"shap": "heart"}, r"no factor is named 'shap': there are \['shape', 'colour'\]; did you mean 'shape'"),
         (1, {"shape": "hart"}, r"no class of factor 'shape' is named 'hart'.*did you mean 'heart'"),
     ],

@@ -76,9 +76,9 @@ async def test_classes_give_the_means_of_their_priors(model: DirectModel) -> Non
 @pytest.mark.parametrize(
     ("content", "style", "pairs", "message"),
     [
-        (CONTENT, StyleImages(images=STYLE), True, "3 contents and 2 styles make no pairs: give as many of each"),
-        (CONTENT[:0], StyleImages(images=STYLE), False, "0 contents and 2 styles: give at least one of each"),
-        (CONTENT, StyleClasses(choices=[]), False, "3 contents and 0 styles: give at least one of each"),
+        (CONTENT, StyleImages(images=STYLE), True, "3 contents and 2 styles cannot be paired: pass as many of each"),
+        (CONTENT[:0], StyleImages(images=STYLE), False, "0 contents and 2 styles: pass at least one of each"),
+        (CONTENT, StyleClasses(choices=[]), False, "3 contents and 0 styles: pass at least one of each"),
         (CONTENT, StyleImages(images=STYLE, factors=("color",)), False, "no factor is named 'color'.*mean 'colour'"),
         (CONTENT, StyleClasses(choices=[{"shape": "star"}]), False, "no class of factor 'shape' is named 'star'"),
         (CONTENT, StyleClasses(choices=[{"shape": "heart"}, {}]), False, "style 1 names no class"),

@@ -114,7 +114,7 @@ def test_names_and_versions(two_models: Path) -> None:
     assert repository.get("tiny", 1).version == 1
     assert repository.get("tiny", 1) is repository.get("tiny", 1)
     assert repository.get("shapes", 1) is repository.get("shapes")
-    with pytest.raises(InvalidInputError, match=r"there are several models, name one of \['shapes', 'tiny'\]"):
+    with pytest.raises(InvalidInputError, match=r"there are several models; choose one of \['shapes', 'tiny'\]"):
         repository.get()
     with pytest.raises(ModelNotFoundError, match=r"no model is named 'tine': .*did you mean 'tiny'"):
         repository.get("tine")

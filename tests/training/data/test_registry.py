@@ -102,7 +102,7 @@ def test_an_operating_system_error_is_a_message_without_traceback(tmp_path: Path
         assert result.exit_code == 1
         assert isinstance(result.exception, SystemExit)
         assert result.output.startswith("Error: ")
-        assert f"Not a directory: '{tmp_path / 'file'}" in result.output
+        assert f"{tmp_path / 'file' / 'mnist'}: Not a directory" in result.output
     result = CliRunner().invoke(data, ["list", "--data", str(tmp_path / ("x" * 300))])
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
