@@ -68,9 +68,12 @@ class Health(HealthServicer):  # type: ignore[misc]  # the library has no types
         """Yield the status of a service immediately and after each change."""
         last = self._response(request.service)
         yield last
-        while not self._stopped.is_set():
+        stopped = False
+        # Not `while not self._stopped.is_set()`: a stop while the last status was being sent would go unreported.
+        while not stopped:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), POLL_SECONDS)
+            stopped = self._stopped.is_set()
             response = self._response(request.service)
             if response != last:
                 yield response

@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import grpc
 import numpy as np
@@ -15,6 +16,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from partedvae.serving.grpc.health import Health
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images, PackedImages
@@ -95,6 +97,18 @@ def test_reflection(server: ServerProcess) -> None:
         "grpc.reflection.v1alpha.ServerReflection",
     }
     assert any(b"ExtractFeatures" in proto for proto in described.file_descriptor_response.file_descriptor_proto)
+
+
+async def test_a_stop_while_a_status_is_sent_is_reported() -> None:
+    """Watch yields NOT_SERVING and ends, although the server stopped before the stream was resumed."""
+    health = Health([SERVICE], lambda: True)
+    context = Mock(spec=grpc.aio.ServicerContext)
+    watch = health.Watch(HealthCheckRequest(service=SERVICE), context)
+    assert (await anext(watch)).status == SERVING
+    health.stop()
+    assert [reply.status async for reply in watch] == [NOT_SERVING]
+    stopped = health.Watch(HealthCheckRequest(), context)
+    assert [reply.status async for reply in stopped] == [NOT_SERVING]
 
 
 def test_watchers_do_not_delay_shutdown(tiny_models: Path) -> None:
