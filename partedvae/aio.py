@@ -20,6 +20,7 @@ from partedvae.requests import (
     FeatureName,
     class_by_factor,
     feature_outputs,
+    generate_request,
     transfer_request,
     traverse_request,
 )
@@ -149,7 +150,7 @@ class AsyncClient:
             seed: the same seed gives the same images; None draws one on the server, which the result reports.
         """
         chosen = await self._class_choices([classes] if classes else [{}])
-        request = pb.GenerateRequest(model=self._selector, count=count, classes=chosen[0], seed=seed)
+        request = generate_request(self._selector, count, classes=chosen[0], seed=seed)
         return Generated.from_response(await self._transport.call(self._transport.stub.Generate, request))
 
     async def reconstruct(self, images: ImageInput) -> ImageArray:

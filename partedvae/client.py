@@ -20,6 +20,7 @@ from partedvae.requests import (
     FeatureName,
     class_by_factor,
     feature_outputs,
+    generate_request,
     transfer_request,
     traverse_request,
 )
@@ -147,7 +148,7 @@ class Client:
             seed: the same seed gives the same images; None draws one on the server, which the result reports.
         """
         chosen = self._class_choices([classes] if classes else [{}])
-        request = pb.GenerateRequest(model=self._selector, count=count, classes=chosen[0], seed=seed)
+        request = generate_request(self._selector, count, classes=chosen[0], seed=seed)
         return Generated.from_response(self._transport.call(self._transport.stub.Generate, request))
 
     def reconstruct(self, images: ImageInput) -> ImageArray:

@@ -20,6 +20,8 @@ Along: TypeAlias = Literal["z", "u", "classes"]
 """What changes in a traversal."""
 ClassSpec: TypeAlias = Mapping[str, str] | str
 """{factor: class}, or one class as "NAME" or "factor=NAME"."""
+MAX_UINT32, MAX_UINT64 = 2**32 - 1, 2**64 - 1
+"""Largest values of the contract's counts and dimensions, and of its seeds."""
 
 
 def feature_outputs(include: Iterable[FeatureName]) -> list[pb.FeatureOutput.ValueType]:
@@ -68,6 +70,25 @@ def class_by_factor(spec: ClassSpec, manifest: Manifest | None) -> Mapping[str, 
     raise InvalidRequestError(_no_class(spec, "the model", known))
 
 
+def generate_request(
+    selector: pb.ModelSelector, count: int, *, classes: Mapping[str, str], seed: int | None
+) -> pb.GenerateRequest:
+    """Build the request of `Client.generate`.
+
+    Args:
+        selector: model and version.
+        count: number of images.
+        classes: class name by factor name.
+        seed: seed of the sampling; None lets the server choose one.
+
+    Raises:
+        InvalidRequestError: count or seed is out of range.
+    """
+    _check_range("count", count, MAX_UINT32)
+    _check_range("seed", seed, MAX_UINT64)
+    return pb.GenerateRequest(model=selector, count=count, classes=classes, seed=seed)
+
+
 def traverse_request(
     selector: pb.ModelSelector,
     images: ImageInput | None,
@@ -101,8 +122,10 @@ def traverse_request(
     _check(count is None or count >= 1, f"count is {count}; it must be at least 1")
     _check(steps is None or steps >= 2, f"steps is {steps}; it must be at least 2")
     _check(reach is None or reach > 0, f"reach is {reach}; it must be more than 0 standard deviations")
+    _check_range("seed", seed, MAX_UINT64)
+    _check_range("count", count, MAX_UINT32)
     for dimension in dimensions:
-        _check(dimension >= 0, f"dimension {dimension} does not exist; dimensions are counted from 0")
+        _check_range("dimension", dimension, MAX_UINT32)
     request = pb.TraverseRequest(model=selector, steps=steps or 0, reach=reach or 0)
     if images is None:
         request.prior.CopyFrom(pb.PriorDraw(count=count or 1, classes=classes, seed=seed))
@@ -147,6 +170,11 @@ def transfer_request(
     else:
         request.style_classes.CopyFrom(pb.ClassChoices(items=[pb.ClassChoice(classes=c) for c in classes or ()]))
     return request
+
+
+def _check_range(name: str, value: int | None, most: int) -> None:
+    """Check an integer against the range of its field; the server checks what the model has."""
+    _check(value is None or 0 <= value <= most, f"{name} is {value}; it must be 0 to {most}")
 
 
 def _check(condition: bool, message: str) -> None:

@@ -119,7 +119,12 @@ def classify(images: Sequence[str], connection: Connection, model: str, as_json:
 @click.option("--class", "classes", metavar="[FACTOR=]NAME", multiple=True, help="Class to draw; repeat for more rows.")
 @click.option("--each-class", is_flag=True, help="One row per class of the first factor.")
 @click.option(
-    "--count", metavar="N", type=click.IntRange(min=1), default=8, show_default=True, help="Images per row, or in all."
+    "--count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Images per row; without --class and --each-class, the total.",
 )
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="The same seed gives the same images.")
 @output_option
@@ -141,6 +146,7 @@ def generate(
     Without either, --count images with classes from p(c).
     """
     from partedvae.requests import class_by_factor
+    from partedvae.results import plural
 
     if classes and each_class:
         raise click.UsageError("--class and --each-class exclude each other; give one of them")
@@ -155,7 +161,7 @@ def generate(
             results.append(client.generate(count, classes=chosen, seed=seed))
             seed = results[-1].seed  # All rows share the seed, also where the server drew it.
     _draw(results, wanted, output)
-    click.echo(f"{count * len(results)} images -> {output} (seed {seed})")
+    click.echo(f"{plural(count * len(results), 'image')} -> {output} (seed {seed})")
 
 
 def _draw(results: Sequence[Generated], wanted: Sequence[Mapping[str, str]], output: Path) -> None:

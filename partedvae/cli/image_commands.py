@@ -66,6 +66,7 @@ def traverse(
     from one draw of the priors. u and z go from low to high in standard deviations of the prior.
     """
     from partedvae.grid import save_picture
+    from partedvae.results import plural
 
     with connection.client(model) as client:
         traversal = client.traverse(
@@ -79,7 +80,7 @@ def traverse(
             seed=seed,
         )
     save_picture(traversal.to_pil([Path(image).name for image in images]), output)
-    click.echo(f"{len(traversal.rows)} rows of {traversal.images.shape[1]} images -> {output}")
+    click.echo(f"{plural(len(traversal.rows), 'row')} of {plural(traversal.images.shape[1], 'image')} -> {output}")
 
 
 @click.command()
@@ -108,6 +109,7 @@ def transfer(
     column per --style or --class.
     """
     from partedvae.grid import save_picture
+    from partedvae.results import plural
 
     if bool(styles) == bool(classes):
         raise click.UsageError("give either --style images or --class names, from which u is taken")
@@ -117,4 +119,4 @@ def transfer(
         )
     contents = [Path(name).name for name in content]
     save_picture(result.to_pil(contents, [Path(style).name for style in styles] or classes), output)
-    click.echo(f"{len(contents)} rows of {result.images.shape[1]} images -> {output}")
+    click.echo(f"{plural(len(contents), 'row')} of {plural(result.images.shape[1], 'image')} -> {output}")

@@ -142,6 +142,8 @@ def test_without_a_class_classes_are_drawn(server: ServerProcess, tmp_path: Path
         (["generate", "--output", "x.txt"], 2, "'x.txt' has no suffix of an image format; use .png"),
         (["generate", "--count", "0", "--output", "x.png"], 2, "0 is not in the range x>=1"),
         (["generate", "--count", "100000", "--output", "x.png"], 1, "a count of 100000 images is out of range"),
+        (["generate", "--count", "99999999999", "--output", "x.png"], 1, "count is 99999999999; it must be 0 to"),
+        (["generate", "--seed", str(2**64), "--output", "x.png"], 1, f"seed is {2**64}; it must be 0 to"),
         (["generate", "--model", "tinny", "--output", "x.png"], 1, "no model is named 'tinny'"),
         (["classify", "nowhere.png"], 2, "File 'nowhere.png' does not exist"),
         (["classify"], 2, "Missing argument 'IMAGE...'"),

@@ -42,7 +42,7 @@ def test_traverse_classes_of_a_draw(two_model_server: ServerProcess, tmp_path: P
     arguments = ("--along", "classes", "--factor", "shape", "--class", "blue", "--seed", 4, "--output")
     results = [run(traverse, two_model_server, *arguments, tmp_path / f"{i}.png") for i in range(2)]
 
-    assert [result.output for result in results] == [f"1 rows of 3 images -> {tmp_path / f'{i}.png'}\n" for i in (0, 1)]
+    assert [result.output for result in results] == [f"1 row of 3 images -> {tmp_path / f'{i}.png'}\n" for i in (0, 1)]
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
 
 
@@ -54,7 +54,7 @@ def test_transfer(
     output = tmp_path / "t.png"
     result = run(transfer, two_model_server, *pictures, *(style or ("--style", pictures[0])), "--output", output)
 
-    assert result.output == f"2 rows of {columns} images -> {output}\n"
+    assert result.output == f"2 rows of {columns} image{'s' if columns > 1 else ''} -> {output}\n"
     assert output.exists()
 
 
