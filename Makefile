@@ -64,8 +64,9 @@ extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.pa
 	$(if $(and $(INPUT),$(OUTPUT)),,$(error INPUT and OUTPUT are required: make extract INPUT=images/ OUTPUT=features.parquet))
 	$(PARTEDVAE) extract $(INPUT) --output $(OUTPUT) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) $(ARGS)
 
-test: install .venv-tritonclient/installed test-serving ## Run all tests, and those of serving and the client again without torch.
-	$(BIN)/python -m pytest
+# Each test runs once: those of serving and the client without torch, all others where everything is installed.
+test: install .venv-tritonclient/installed test-serving ## Run all tests, those of serving and the client without torch.
+	$(BIN)/python -m pytest --ignore=tests/serving --ignore=tests/partedvae
 
 test-fast: install ## Run the tests that are neither slow nor end to end, in less than a minute.
 	$(BIN)/python -m pytest -m "not slow and not e2e"
