@@ -46,10 +46,15 @@ class ModelConfig:
     """Height and width of the networks' input; images are resized to it with bilinear interpolation."""
     encoder_channels: tuple[int, ...]
     """Filters of the encoder's 4x4 stride-2 convolutions."""
+    encoder_paddings: tuple[tuple[int, int], ...] = ()
+    """Vertical and horizontal zero padding of each convolution, in pixels; the decoder's mirror them. Empty: 1 for all."""
     decoder_channels: tuple[int, ...]
     """Filters of the decoder's transposed convolutions, except the last, which has one per image channel."""
     hidden_dim: int = 256
     """Units of h, the feature vector of the encoder."""
+    leaky_slope: float = 0.0
+    """Negative slope of the LeakyReLU after the encoder's last convolution and at h, 0.1 in the authors' code; 0 is
+    ReLU. With ReLU more than half of the units of h are soon zero for every image."""
     z_dim: int
     """Dimensions of the class-independent latent z."""
     factors: tuple[FactorConfig, ...]
@@ -73,10 +78,18 @@ class ModelConfig:
         require(
             min(channels, default=0) >= 1, "model.encoder_channels and decoder_channels", channels, "all at least 1"
         )
+        if self.encoder_paddings and len(self.encoder_paddings) != len(self.encoder_channels):
+            raise ValueError("model.encoder_paddings must be empty or have one entry per convolution")
+        require(0 <= self.leaky_slope < 1, "model.leaky_slope", self.leaky_slope, "in [0, 1)")
         smallest = 2 ** len(self.encoder_channels)
         require(
             min(self.network_size) >= smallest, "model.network_size", self.network_size, f"at least {smallest} each way"
         )
+
+    @property
+    def layer_paddings(self) -> tuple[tuple[int, int], ...]:
+        """Vertical and horizontal padding of each of the encoder's convolutions."""
+        return self.encoder_paddings or ((1, 1),) * len(self.encoder_channels)
 
     @property
     def u_dim(self) -> int:

@@ -55,10 +55,17 @@ SMALL_FACES = dataclasses.replace(TABLE_6_CELEBA, gamma_z=100.0, gamma_u=100.0, 
 LAYERS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {
     (32, 32): ((32, 64, 64), (64, 32, 32)),
     (64, 64): ((32, 32, 64, 64), (64, 64, 32, 32)),
-    # The decoder of Table 5 starts with 5x5 (FC 1600), which these layers cannot upsample to 218x178; ours is 6x5.
     (218, 178): ((32, 32, 64, 64, 64), (64, 64, 64, 32, 32)),
 }
 """Filters of encoder and decoder by the input size of the networks (Tables 3, 4 and 5)."""
+
+PADDINGS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
+    (218, 178): ((0, 2), (1, 2), (0, 2), (0, 1), (0, 0)),
+}
+"""Paddings of the convolutions where they are not all 1: the authors', which end at the 5x5 (FC 1600) of Table 5."""
+
+LEAKY_SLOPE = 0.1
+"""Negative slope of the LeakyReLU after the last convolution and at h, from the authors' code."""
 
 SMALL_EPOCH = 6400
 """Images per epoch of a small folder, in several passes: a hundred steps."""
@@ -270,7 +277,9 @@ def _model(info: DatasetInfo, *, network_size: tuple[int, int], z_dim: int, u_di
         image_size=info.image_size,
         network_size=network_size,
         encoder_channels=encoder,
+        encoder_paddings=PADDINGS.get(network_size, ()),
         decoder_channels=decoder,
+        leaky_slope=LEAKY_SLOPE,
         z_dim=z_dim,
         factors=tuple(_factor(factor, u_dim) for factor in info.factors),
     )

@@ -15,27 +15,29 @@ MIX = 0x9E3779B97F4A7C15
 class Batches:
     """Endless shuffled batches over `count` items, by step number.
 
-    Each pass is a new permutation. The last batch of a pass may be smaller; with fewer items than the batch size, each
-    batch contains all of them.
+    Each pass is a new permutation. The last batch of a pass may be smaller, or is left out; with fewer items than the
+    batch size, each batch contains all of them.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int, *, full: bool = False) -> None:
         """Create the batches of items 0 to count - 1.
 
         Args:
             count: number of items.
             batch_size: items per batch.
             seed: seed of the permutations.
+            full: whether every batch has the full size; a pass then leaves out the remaining items.
         """
         self.count = count
         self.batch_size = min(batch_size, count)
         self.seed = seed
+        self.full = full
         self._permutation = lru_cache(maxsize=1)(self._draw_permutation)
 
     @property
     def per_pass(self) -> int:
         """Batches per pass over all items."""
-        return -(-self.count // self.batch_size)
+        return self.count // self.batch_size if self.full else -(-self.count // self.batch_size)
 
     def __getitem__(self, step: int) -> Int[Tensor, " batch"]:
         """Return the indices of the items of a step."""

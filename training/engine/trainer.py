@@ -167,7 +167,8 @@ class Trainer:
         """Return the labelled batches; None without labels or for a method without classes."""
         if not (len(self.labels) and self.config.model.factors):
             return None
-        return Batches(len(self.labels), self.config.supervision.batch_size, seed)
+        # Full batches: an image of a small one would weigh more.
+        return Batches(len(self.labels), self.config.supervision.batch_size, seed, full=True)
 
     def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
         """Update the trunk and the classifier heads on labelled images (section 4.5).

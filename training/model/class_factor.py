@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from partedvae.training.config.architecture import FactorConfig
+from partedvae.training.config.architecture import FactorConfig, ModelConfig
 from partedvae.training.model.distributions import Gaussian
 
 
@@ -15,8 +15,15 @@ class ClassFactor(nn.Module):
 
     prior_probs: Tensor
 
-    def __init__(self, config: FactorConfig, hidden_dim: int, prior_spacing: float) -> None:
+    def __init__(self, config: FactorConfig, model: ModelConfig) -> None:
+        """Create the module.
+
+        Args:
+            config: the class variable.
+            model: the model that it is a part of.
+        """
         super().__init__()
+        hidden_dim, factors = model.hidden_dim, model.factors
         self.config = config
         classes = len(config.classes)
         self.logits = nn.Linear(hidden_dim, classes)
@@ -24,8 +31,11 @@ class ClassFactor(nn.Module):
         self.u_head = nn.Linear(hidden_dim, 2 * config.u_dim)
         self.prior_mean = nn.Parameter(torch.randn(classes, config.u_dim))
         self.prior_raw_logvar = nn.Parameter(torch.randn(classes, config.u_dim))
-        if prior_spacing:
-            self._space_out(prior_spacing)
+        if model.prior_spacing:
+            self._space_out(model.prior_spacing)
+        # As in the authors' code, where the attention and the u heads of all class variables are one masked layer.
+        _initialise_as_part_of(self.attention, sum(len(factor.classes) for factor in factors))
+        _initialise_as_part_of(self.u_head, hidden_dim * len(factors))
         self.register_buffer("prior_probs", torch.tensor(config.prior), persistent=False)
 
     def _space_out(self, spacing: float) -> None:
@@ -52,3 +62,10 @@ class ClassFactor(nn.Module):
         gate = torch.sigmoid(slope * self.attention(class_weights))
         mean, logvar = self.u_head(hidden * gate).float().chunk(2, dim=-1)
         return Gaussian(mean, logvar)
+
+
+def _initialise_as_part_of(layer: nn.Linear, inputs: int) -> None:
+    """Scale initial weights and biases, uniform within 1 / sqrt(in_features), to those of a layer with more inputs."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_((layer.in_features / inputs) ** 0.5)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from partedvae.training.config.architecture import ModelConfig
 
-KERNEL, STRIDE, PADDING = 4, 2, 1
+KERNEL, STRIDE = 4, 2
 
 
 def preprocess(
@@ -38,13 +38,21 @@ def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
 
 
-def feature_map_sizes(size: tuple[int, int], layers: int) -> list[tuple[int, int]]:
-    """Return the height and width before the first and after each of `layers` stride-2 convolutions."""
-    sizes = [size]
-    for _ in range(layers):
+def feature_map_sizes(config: ModelConfig) -> list[tuple[int, int]]:
+    """Return the height and width before the first and after each of the encoder's convolutions."""
+    sizes = [config.network_size]
+    for vertical, horizontal in config.layer_paddings:
         height, width = sizes[-1]
-        sizes.append((height // 2, width // 2))
+        sizes.append((_convolved(height, vertical), _convolved(width, horizontal)))
     return sizes
+
+
+def _convolved(pixels: int, padding: int) -> int:
+    return (pixels + 2 * padding - KERNEL) // STRIDE + 1
+
+
+def _dropped(pixels: int, padding: int) -> int:
+    return (pixels + 2 * padding - KERNEL) % STRIDE
 
 
 class EncoderTrunk(nn.Module):
@@ -54,16 +62,20 @@ class EncoderTrunk(nn.Module):
         super().__init__()
         channels = (config.image_size[2], *config.encoder_channels)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, KERNEL, STRIDE, PADDING) for before, after in pairwise(channels)
+            nn.Conv2d(before, after, KERNEL, STRIDE, padding)
+            for (before, after), padding in zip(pairwise(channels), config.layer_paddings, strict=True)
         )
-        height, width = feature_map_sizes(config.network_size, len(config.encoder_channels))[-1]
+        self.slope = config.leaky_slope
+        height, width = feature_map_sizes(config)[-1]
         self.hidden = nn.Linear(channels[-1] * height * width, config.hidden_dim)
 
     def forward(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch hidden"]:
         """Return h."""
-        for convolution in self.convolutions:
+        *first, last = self.convolutions
+        for convolution in first:
             pixels = functional.relu(convolution(pixels))
-        return functional.relu(self.hidden(pixels.flatten(1)))
+        pixels = functional.leaky_relu(last(pixels), self.slope)
+        return functional.leaky_relu(self.hidden(pixels.flatten(1)), self.slope)
 
 
 class Decoder(nn.Module):
@@ -71,15 +83,19 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        sizes = feature_map_sizes(config.network_size, len(config.decoder_channels))[::-1]
+        sizes = feature_map_sizes(config)[::-1]
         self.map_shape = (config.decoder_channels[0], *sizes[0])
         self.hidden = nn.Linear(config.z_dim + config.u_dim, config.hidden_dim)
         self.map = nn.Linear(config.hidden_dim, math.prod(self.map_shape))
         channels = (*config.decoder_channels, config.image_size[2])
         self.convolutions = nn.ModuleList(
-            # The encoder drops a pixel of odd sizes; output_padding restores it.
-            nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING, output_padding=(size[0] % 2, size[1] % 2))
-            for before, after, size in zip(channels, channels[1:], sizes[1:], strict=False)
+            # The encoder drops the last pixel where its stride does not reach it; output_padding restores it.
+            nn.ConvTranspose2d(
+                before, after, KERNEL, STRIDE, padding, (_dropped(size[0], padding[0]), _dropped(size[1], padding[1]))
+            )
+            for (before, after), size, padding in zip(
+                pairwise(channels), sizes[1:], config.layer_paddings[::-1], strict=True
+            )
         )
 
     def logits(

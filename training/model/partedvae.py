@@ -60,9 +60,7 @@ class PartedVAE(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = EncoderTrunk(config)
-        self.factors = nn.ModuleList(
-            ClassFactor(factor, config.hidden_dim, config.prior_spacing) for factor in config.factors
-        )
+        self.factors = nn.ModuleList(ClassFactor(factor, config) for factor in config.factors)
         self.z_head = nn.Linear(config.hidden_dim, 2 * config.z_dim)
         self.decoder = Decoder(config)
 

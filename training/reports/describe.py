@@ -37,12 +37,16 @@ def describe_config(config: TrainConfig, train_images: int) -> str:
 
 def _encoder(config: TrainConfig) -> Iterator[str]:
     model = config.model
-    sizes = feature_map_sizes(model.network_size, len(model.encoder_channels))
+    sizes = feature_map_sizes(model)
+    leaky = f"LeakyReLU({model.leaky_slope:g})" if model.leaky_slope else "ReLU"
+    activations = [*["ReLU"] * (len(model.encoder_channels) - 1), leaky]
     height, width, channels = model.image_size
     yield f"  input: {height} x {width} x {channels} uint8, resized to {sizes[0][0]} x {sizes[0][1]}"
-    for filters, size in zip(model.encoder_channels, sizes[1:], strict=True):
-        yield f"  {filters} conv. 4 x 4, stride 2 -> {filters} x {size[0]} x {size[1]}"
-    yield f"  FC {model.hidden_dim} (h)"
+    for filters, size, padding, activation in zip(
+        model.encoder_channels, sizes[1:], model.layer_paddings, activations, strict=True
+    ):
+        yield f"  {filters} conv. {_layer(padding)}, {activation} -> {filters} x {size[0]} x {size[1]}"
+    yield f"  FC {model.hidden_dim}, {leaky} (h)"
     for factor in model.factors:
         yield f"  FC {len(factor.classes)} (c of {factor.name})"
     yield f"  FC 2 x {model.z_dim} (z)"
@@ -52,13 +56,22 @@ def _encoder(config: TrainConfig) -> Iterator[str]:
 
 def _decoder(config: TrainConfig) -> Iterator[str]:
     model = config.model
-    sizes = feature_map_sizes(model.network_size, len(model.decoder_channels))[::-1]
+    sizes = feature_map_sizes(model)[::-1]
+    activations = [*["ReLU"] * (len(model.decoder_channels) - 1), "sigmoid"]
     yield f"  input: z and u, {model.z_dim} + {model.u_dim}"
-    yield f"  FC {model.hidden_dim}"
+    yield f"  FC {model.hidden_dim}, ReLU"
     filters, (height, width) = model.decoder_channels[0], sizes[0]
-    yield f"  FC {filters * height * width} -> {filters} x {height} x {width}"
-    for filters, size in zip((*model.decoder_channels[1:], model.image_size[2]), sizes[1:], strict=True):
-        yield f"  {filters} conv. transpose 4 x 4, stride 2 -> {filters} x {size[0]} x {size[1]}"
+    yield f"  FC {filters * height * width}, ReLU -> {filters} x {height} x {width}"
+    channels = (*model.decoder_channels[1:], model.image_size[2])
+    for filters, size, padding, activation in zip(
+        channels, sizes[1:], model.layer_paddings[::-1], activations, strict=True
+    ):
+        yield f"  {filters} conv. transpose {_layer(padding)}, {activation} -> {filters} x {size[0]} x {size[1]}"
+
+
+def _layer(padding: tuple[int, int]) -> str:
+    shown = f"{padding[0]}" if padding[0] == padding[1] else f"({padding[0]}, {padding[1]})"
+    return f"4 x 4, stride 2, padding {shown}"
 
 
 def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[str, object]]:

@@ -26,3 +26,11 @@ def test_the_batch_of_a_step_does_not_depend_on_earlier_calls() -> None:
 def test_fewer_items_than_a_batch_are_all_in_every_batch() -> None:
     batches = Batches(3, 64, seed=0)
     assert sorted(batches[0].tolist()) == sorted(batches[7].tolist()) == [0, 1, 2]
+
+
+def test_full_batches_leave_out_the_rest_of_a_pass() -> None:
+    batches = Batches(10, 4, 0, full=True)
+    assert batches.per_pass == 2
+    assert [len(batches[step]) for step in range(6)] == [4] * 6
+    assert len({item for step in range(20) for item in batches[step].tolist()}) == 10
+    assert [len(Batches(3, 4, 0, full=True)[step]) for step in range(2)] == [3, 3]

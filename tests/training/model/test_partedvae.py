@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from partedvae.training.config.recipes import recipe
+from partedvae.training.data import celeba
 from partedvae.training.data.mnist import INFO
 from partedvae.training.model.networks import feature_map_sizes, postprocess, preprocess
 from partedvae.training.model.partedvae import PartedVAE
@@ -40,7 +41,30 @@ def test_the_decoder_restores_any_input_size_of_the_networks(size: tuple[int, in
 
 
 def test_feature_maps_halve_and_round_down() -> None:
-    assert feature_map_sizes((218, 178), 5) == [(218, 178), (109, 89), (54, 44), (27, 22), (13, 11), (6, 5)]
+    layers = (8,) * 5
+    config = dataclasses.replace(
+        TOY_MODEL, network_size=(218, 178), encoder_channels=layers, decoder_channels=layers, encoder_paddings=()
+    )
+    assert feature_map_sizes(config) == [(218, 178), (109, 89), (54, 44), (27, 22), (13, 11), (6, 5)]
+
+
+def test_table_5_ends_at_5_by_5() -> None:
+    config = recipe(celeba.INFO, "paper").model
+    assert feature_map_sizes(config) == [(218, 178), (108, 90), (54, 46), (26, 24), (12, 12), (5, 5)]
+    model = PartedVAE(config)
+    assert model.trunk.hidden.in_features == model.decoder.map.out_features == 1600
+    posterior = model.encode(torch.rand(1, 3, 218, 178), slope=8.0)
+    assert model.decoder(posterior.u_mean, posterior.z.mean).shape == (1, 3, 218, 178)
+
+
+def test_attention_and_u_heads_of_several_factors_start_as_parts_of_one_layer() -> None:
+    """The authors' code has one masked layer for all class variables: fan-in 21 and 8 x 256."""
+    for factor in PartedVAE(recipe(celeba.INFO, "paper").model).class_factors():
+        classes = sum(len(spec.classes) for spec in celeba.INFO.factors)
+        for layer, inputs in ((factor.attention, classes), (factor.u_head, 2048)):
+            bound = inputs**-0.5
+            largest = max(parameter.abs().max().item() for parameter in layer.parameters())
+            assert 0.9 * bound < largest <= bound
 
 
 def test_evaluation_takes_the_most_probable_class_and_training_a_relaxed_one() -> None:
@@ -97,10 +121,12 @@ def test_postprocessing_inverts_preprocessing() -> None:
 def test_describe_prints_tables_3_and_6() -> None:
     text = describe_config(recipe(INFO, "paper"), 60_000)
     for line in (
-        "32 conv. 4 x 4, stride 2 -> 32 x 16 x 16",
-        "FC 1024 -> 64 x 4 x 4",
+        "32 conv. 4 x 4, stride 2, padding 1, ReLU -> 32 x 16 x 16",
+        "64 conv. 4 x 4, stride 2, padding 1, LeakyReLU(0.1) -> 64 x 4 x 4",
+        "FC 256, LeakyReLU(0.1) (h)",
+        "FC 1024, ReLU -> 64 x 4 x 4",
         "FC 256 (a from c of digit), FC 2 x 10 (u from h.a)",
-        "1 conv. transpose 4 x 4, stride 2 -> 1 x 32 x 32",
+        "1 conv. transpose 4 x 4, stride 2, padding 1, sigmoid -> 1 x 32 x 32",
     ):
         assert line in text
     rows = [line.split(maxsplit=3) for line in text.splitlines()]
