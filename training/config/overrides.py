@@ -89,7 +89,10 @@ def _convert(text: str, kind: Any) -> Any:
         return number
     if typing.get_origin(kind) is tuple:
         element, *others = typing.get_args(kind)
-        values = tuple(_convert(part.strip(), element) for part in text.split(","))
+        separator = ";" if typing.get_origin(element) is tuple else ","
+        # Only a tuple of tuples may be empty.
+        parts = text.split(separator) if text.strip() or separator == "," else []
+        values = tuple(_convert(part.strip(), element) for part in parts)
         if Ellipsis not in others and len(values) != 1 + len(others):
             raise ValueError(text)
         return values
@@ -102,6 +105,8 @@ def _describe(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
+        if typing.get_origin(typing.get_args(kind)[0]) is tuple:
+            return "pairs of comma-separated integers, separated by semicolons"
         count = "" if Ellipsis in typing.get_args(kind) else f"{len(typing.get_args(kind))} "
         return f"{count}comma-separated integers"
     if isinstance(kind, types.UnionType):

@@ -114,3 +114,12 @@ def test_every_key_is_settable_to_its_own_value() -> None:
             value = getattr(value, part)
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         assert apply_overrides(config, [f"{key}={text}"]) == config
+
+
+def test_paddings_are_pairs_separated_by_semicolons() -> None:
+    config = apply_overrides(recipe(INFO, "default"), ["model.encoder_paddings=0,1; 1,2;1,1"])
+    assert config.model.encoder_paddings == ((0, 1), (1, 2), (1, 1))
+    with pytest.raises(ValueError, match="expected pairs of comma-separated integers, separated by semicolons"):
+        apply_overrides(recipe(INFO, "default"), ["model.encoder_paddings=0,1,1"])
+    with pytest.raises(ValueError, match="must be empty or have one entry per convolution"):
+        apply_overrides(recipe(INFO, "default"), ["model.encoder_paddings=0,1"])
