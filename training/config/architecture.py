@@ -47,7 +47,7 @@ class ModelConfig:
     encoder_channels: tuple[int, ...]
     """Filters of the encoder's 4x4 stride-2 convolutions."""
     encoder_paddings: tuple[tuple[int, int], ...] = ()
-    """Vertical and horizontal zero padding of each convolution, in pixels, mirrored by the decoder; empty: 1 for all."""
+    """Vertical and horizontal padding of each convolution in pixels, mirrored by the decoder; empty: 1 for all."""
     decoder_channels: tuple[int, ...]
     """Filters of the decoder's transposed convolutions, except the last, which has one per image channel."""
     hidden_dim: int = 256
