@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from tests.training.objectives.authors_terms import BATCH, CASES, HEAD_GAIN, Cas
 INFOS = {info.name: info for info in (mnist.INFO, dsprites.INFO, celeba.INFO)}
 TOLERANCE = 1e-4
 """Relative. The authors' terms were computed in float64, ours are in float32."""
+
+
+Convolution: TypeAlias = nn.Conv2d | nn.ConvTranspose2d
 
 
 class RecordedNoise(ShardedNoise):
@@ -52,12 +56,18 @@ class RecordedNoise(ShardedNoise):
         yield torch.from_numpy(case.array("z noise", (BATCH, config.model.z_dim), kind="gaussian"))
 
 
+def convolutions(layers: nn.ModuleList) -> list[Convolution]:
+    """Return the layers with their type, which ModuleList loses."""
+    found = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(found) == len(layers)
+    return found
+
+
 @torch.no_grad()
 def model_of(case: Case, config: TrainConfig) -> PartedVAE:
     """Return the model with the weights of a case."""
     model, hidden = PartedVAE(config.model), config.model.hidden_dim
-    encoder = list(model.trunk.convolutions)
-    for i, layer in enumerate(encoder):
+    for i, layer in enumerate(convolutions(model.trunk.convolutions)):
         _fill(case, layer, f"encoder {i}", fan_in=16 * layer.in_channels)
     _fill(case, model.trunk.hidden, "hidden", fan_in=model.trunk.hidden.in_features)
     _fill_pair(case, model.z_head, "z")
@@ -71,15 +81,16 @@ def model_of(case: Case, config: TrainConfig) -> PartedVAE:
         _copy(module.prior_raw_logvar, case.array(f"{name} prior raw logvar", shape, kind="gaussian", scale=0.5))
     _fill(case, model.decoder.hidden, "decoder hidden", fan_in=model.decoder.hidden.in_features)
     _fill(case, model.decoder.map, "decoder map", fan_in=hidden)
-    decoder = list(model.decoder.convolutions)
+    decoder = convolutions(model.decoder.convolutions)
     for i, layer in enumerate(decoder):
         gain = 6.0 if i + 1 < len(decoder) else HEAD_GAIN
         _fill(case, layer, f"decoder {i}", fan_in=4 * layer.in_channels, gain=gain)
     return model
 
 
-def _fill(case: Case, layer: nn.Module, name: str, *, fan_in: int, gain: float = 6.0) -> None:
+def _fill(case: Case, layer: nn.Linear | Convolution, name: str, *, fan_in: int, gain: float = 6.0) -> None:
     _copy(layer.weight, case.weight(name, tuple(layer.weight.shape), fan_in, gain))
+    assert layer.bias is not None
     _copy(layer.bias, case.bias(name, len(layer.bias)))
 
 
@@ -142,7 +153,7 @@ def gradients(model: PartedVAE) -> dict[str, float]:
     """Return the norms of the gradients, with the names of the cases."""
     factors = list(model.class_factors())
     return {
-        "encoder 0": _norm([model.trunk.convolutions[0].weight]),
+        "encoder 0": _norm([convolutions(model.trunk.convolutions)[0].weight]),
         "hidden": _norm([model.trunk.hidden.weight]),
         "logits": _norm(factor.logits.weight for factor in factors),
         "attention": _norm(factor.attention.weight for factor in factors),
@@ -150,7 +161,7 @@ def gradients(model: PartedVAE) -> dict[str, float]:
         "z head": _norm([model.z_head.weight]),
         "prior means": _norm(factor.prior_mean for factor in factors),
         "prior log-variances": _norm(factor.prior_raw_logvar for factor in factors),
-        "decoder last": _norm([model.decoder.convolutions[-1].weight]),
+        "decoder last": _norm([convolutions(model.decoder.convolutions)[-1].weight]),
     }
 
 
