@@ -18,6 +18,7 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import Chosen, Truth
 from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation, evaluate
+from partedvae.training.evaluation.metrics.dci import Predictor
 from partedvae.training.evaluation.metrics.probes import Separation, separation
 from partedvae.training.evaluation.metrics.representation import represent
 from partedvae.training.evaluation.metrics.scores import DisentanglementScores, disentanglement_scores
@@ -31,6 +32,12 @@ FEWEST_FOR_PROBES = 200
 """Minimum number of test images for probes; with fewer, their accuracy is mostly noise."""
 TRUTH_IMAGES = 40_000
 """Default number of images for disentanglement scores: 15 seconds, instead of 5 minutes for all of dSprites."""
+
+DCI_NOTES: dict[Predictor, str] = {
+    "forest": "importances of dci: random forests; only those of --dci boosting may be held beside published scores",
+    "boosting": "importances of dci: gradient boosting, as in disentanglement_lib",
+}
+"""Which importances the DCI scores have, for the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +119,19 @@ class Report:
         yield f"disentanglement of {', '.join(self.scores.factors)} on {self.scores.images:,} images"
         for name, value in self.scores.summary().items():
             yield f"  {name:<20} {value:.3f}"
+        yield DCI_NOTES[self.scores.dci.predictor]
 
 
-def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES) -> Report:
+def evaluate_run(
+    run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES, dci_predictor: Predictor = "forest"
+) -> Report:
     """Evaluate a run on its data set.
 
     Args:
         run_dir: the run directory.
         data_dir: folder of the data sets.
         truth_images: number of images for disentanglement scores, where the true factors are known; 0 uses all.
+        dci_predictor: classifiers that give the importances of DCI.
 
     Raises:
         ValueError: the run or the data set is not available, or they do not match.
@@ -140,19 +151,21 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
         config=config,
         evaluation=evaluation,
         separations=separations,
-        scores=_scores(model, dataset.truth, config, truth_images) if dataset.truth else None,
+        scores=_scores(model, dataset.truth, config, truth_images, dci_predictor) if dataset.truth else None,
         source=dataset.source,
     )
 
 
-def _scores(model: PartedVAE, truth: Truth, config: TrainConfig, count: int) -> DisentanglementScores:
+def _scores(
+    model: PartedVAE, truth: Truth, config: TrainConfig, count: int, dci_predictor: Predictor
+) -> DisentanglementScores:
     values, images = truth.values, truth.images
     if 0 < count < len(values):
         chosen = torch.randperm(len(values), generator=torch.Generator().manual_seed(SCORE_SEED))[:count].sort().values
         images, values = Chosen(images, chosen), values[chosen]
     with progress_bar(len(values), done=0, unit="img", title="encoding") as bar:
         latents = represent(model, images, config, bar.update)
-    return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED)
+    return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED, dci_predictor)
 
 
 def _accuracy(factor: FactorEvaluation) -> str:
