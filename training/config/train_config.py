@@ -218,6 +218,10 @@ class TrainConfig:
         """Return the configuration as values that JSON can represent."""
         return dataclasses.asdict(self)
 
+    def flat(self) -> dict[str, Any]:
+        """Return the values by dotted key, as in --set."""
+        return _flat(self.to_dict())
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Return the configuration of a dictionary made by `to_dict`, also by that of earlier versions."""
@@ -233,6 +237,13 @@ class TrainConfig:
             "baseline": BaselineConfig(**values["baseline"]),
         }
         return cls(**{**values, **sections})
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

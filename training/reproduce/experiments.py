@@ -26,6 +26,8 @@ class Variant:
     """Number of labelled images."""
     settings: tuple[str, ...] = ()
     """Further settings, in the form of --set."""
+    without_bc_of: str = ""
+    """Name of an earlier variant: its figures are drawn again, beside those of this one without BC (Figures 8, 10)."""
 
     @property
     def slug(self) -> str:
@@ -45,6 +47,10 @@ class Experiment:
     """Selects the measures to keep from a run's evaluation report."""
     figures: bool = False
     """Whether to draw the figures of each run."""
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant of a name."""
+        return next(variant for variant in self.variants if variant.name == name)
 
 
 def factor_scores(report: Report) -> dict[str, float]:
@@ -142,6 +148,7 @@ EXPERIMENTS = {
                 dataset="faces",
                 labels=500,
                 settings=("objective.gamma_bc=0", "model.prior_spacing=0"),
+                without_bc_of="faces",
             ),
         ),
         measure=accuracies_and_probes,
