@@ -56,7 +56,11 @@ def test_the_configuration_is_read_under_the_current_keys() -> None:
     config = RunDirectory(RUN).load_config()
     assert config.objective.bc_threshold == 0.15
     stored["objective"]["bc_threshold"] = stored["objective"].pop("overlap_tolerance")
-    assert json.loads(json.dumps(config.to_dict())) == stored
+    current = json.loads(json.dumps(config.to_dict()))
+    for name, value in stored.items():
+        # A section may have fields that are newer than the run; they have the value that acts as before.
+        assert (current[name].items() >= value.items()) if isinstance(value, dict) else (current[name] == value)
+    assert (config.model.leaky_slope, config.model.encoder_paddings) == (0.0, ())
 
 
 def test_metrics_are_read_under_the_current_names() -> None:
