@@ -118,6 +118,8 @@ class SupervisionConfig:
     """Labelled images per supervised step."""
     warm_start_steps: int = 0
     """Supervised steps before the first ELBO step."""
+    every: int = 1
+    """n: a supervised step before every n-th ELBO step, from the first; the method classifier has no others."""
     augment: bool = False
     """Whether to augment the labelled images with small random rotations, shifts and scales."""
     consistency_weight: float = 0.0
@@ -131,7 +133,8 @@ class SupervisionConfig:
 
     def __post_init__(self) -> None:
         """Validate the values."""
-        require(self.batch_size >= 1, "supervision.batch_size", self.batch_size, "at least 1")
+        for field in ("batch_size", "every"):
+            require(getattr(self, field) >= 1, f"supervision.{field}", getattr(self, field), "at least 1")
         require(0 <= self.ema_decay < 1, "supervision.ema_decay", self.ema_decay, "in [0, 1)")
         require(
             0 < self.consistency_threshold < 1,
@@ -210,6 +213,11 @@ class TrainConfig:
             raise ValueError(f"method {self.method!r} does not use labels; omit --labels, or pass 0")
         if self.method == "classifier" and not self.labels:
             raise ValueError("method 'classifier' is trained on labels alone; pass --labels")
+        if self.method == "classifier" and self.supervision.every > 1:
+            raise ValueError(
+                f"supervision.every is {self.supervision.every}; method 'classifier' has supervised steps alone, so "
+                "set it to 1"
+            )
         for field in ("seed", "labels", "train_images", "epoch_images"):
             require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
         require(self.seed < 2**62, "seed", self.seed, "less than 2**62")
