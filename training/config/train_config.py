@@ -184,7 +184,10 @@ class TrainConfig:
     batch_size: int
     """Images per ELBO step, over all processes."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Precision of the networks; bf16-mixed requires a GPU."""
+    """Precision of the networks; bf16-mixed requires a GPU or a CPU with instructions for it.
+
+    Losses, sampling and optimisers have 32 bits in both.
+    """
     train_images: int = 0
     """Number of training images to use, from the first; 0 uses all."""
     model: ModelConfig

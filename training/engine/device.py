@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import torch
 
@@ -10,6 +11,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt in glibc."""
 KEEP_BELOW = 1 << 30
 """Size in bytes up to which freed blocks are kept by the allocator."""
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Flags of /proc/cpuinfo of processors that multiply bfloat16 numbers."""
 
 
 def choose_device(name: str) -> str:
@@ -29,6 +32,38 @@ def choose_device(name: str) -> str:
             f"--device cuda: this PyTorch {torch.__version__} {reason}; use --device cpu or install a CUDA build"
         )
     return name
+
+
+def require_precision(device: str, precision: str, root: Path = Path("/")) -> None:
+    """Check that a device computes in a precision faster than in 32 bits.
+
+    Without instructions of its own, a processor emulates bfloat16, several times slower than 32 bits.
+
+    Args:
+        device: "cpu" or "cuda".
+        precision: "32-true" or "bf16-mixed".
+        root: folder that contains `/proc`; another one in tests.
+
+    Raises:
+        ValueError: the device lacks the instructions.
+    """
+    if precision == "32-true":
+        return
+    if device == "cuda":
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise ValueError(
+                f"--precision {precision}: this GPU does not support bfloat16; omit it, or use another GPU"
+            )
+        return
+    try:
+        flags = set((root / "proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        flags = set()
+    if not flags & BF16_FLAGS:
+        raise ValueError(
+            f"--precision {precision}: this processor lacks bfloat16 instructions ({' or '.join(sorted(BF16_FLAGS))} "
+            "in /proc/cpuinfo), and would be slower than without; omit --precision, or train on a GPU"
+        )
 
 
 def prepare(seed: int) -> None:

@@ -46,8 +46,10 @@ def leakage(
     effective = images * share.square() / mean(probs.square().mean(dim=0)).clamp(min=torch.finfo().tiny)
     enough = effective >= FEWEST_IMAGES
     ones, one = torch.ones_like(probs[:, :1]), torch.ones_like(share[:1])
-    overall = _log_variances(z, ones, one, images * one, context)
-    by_class = _log_variances(z, probs, share, effective, context)
+    # With mixed precision the products would be rounded to bfloat16, and a variance is a small difference of two.
+    with torch.autocast(probs.device.type, enabled=False):
+        overall = _log_variances(z, ones, one, images * one, context)
+        by_class = _log_variances(z, probs, share, effective, context)
     return 0.5 * ((share * enough).unsqueeze(1) * (overall - by_class)).sum()
 
 
@@ -100,7 +102,7 @@ def exchange_loss(
         noise: source of random numbers.
     """
     factors = list(model.class_factors())
-    like = posterior.hidden[:, 0]
+    like = posterior.z.mean[:, 0]  # not h, which has 16 bits with mixed precision
     equal = like.new_full((len(factors),), 1 / len(factors))
     exchanged = _sample_indices(equal, noise.uniform(like))
     us, targets = [], []

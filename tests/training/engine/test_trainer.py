@@ -10,7 +10,7 @@ import torch
 
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, Split, first_labelled
-from partedvae.training.distributed import SINGLE_PROCESS
+from partedvae.training.distributed import SINGLE_PROCESS, launch
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings
@@ -169,6 +169,25 @@ def test_the_supervised_step_runs_before_every_nth_step_and_its_mean_is_over_tho
         assert means["loss"] == pytest.approx(sum(loss["loss"].item() for loss in losses) / 10)
     updates = trainer.supervised_optimiser.state[trainer.model.classifier_parameters()[0]]["step"]
     assert updates == 7
+
+
+def test_mixed_precision_gives_the_losses_of_full_precision_up_to_rounding() -> None:
+    """Networks round to 8 bits, but losses, noise, augmentation and optimisers do not: the same noise, close losses."""
+    config = tiny_config()
+    objective = dataclasses.replace(config.objective, gamma_leakage=1.0, gamma_exchange=1.0, kl_u="matched")
+    supervision = dataclasses.replace(config.supervision, augment=True)
+    config = dataclasses.replace(config, objective=objective, supervision=supervision)
+    train = toy_dataset().train
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        prepare(0)
+        trainer = Trainer(config, train, first_labelled(train, 40), launch("cpu", precision))
+        step = trainer.train_step()
+        assert {loss.dtype for loss in step.values()} == {torch.float32}
+        assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+        losses[precision] = {name: loss.item() for name, loss in step.items()}
+    assert losses["bf16-mixed"] != losses["32-true"]
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.02, abs=2e-3)
 
 
 def test_consecutive_supervised_steps_use_consecutive_labelled_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,15 @@ def test_leakage_of_a_z_without_class_information_is_zero_even_for_few_images(sp
     assert sum(found) / len(found) == pytest.approx(0, abs=0.004)
 
 
+def test_leakage_is_not_rounded_with_mixed_precision() -> None:
+    """The variance within a class is a small difference of two products."""
+    mean = torch.tensor([[2.9], [3.1]]).repeat(64, 1)
+    z, probs = Gaussian(mean, torch.full_like(mean, -6.0)), torch.eye(2).repeat(64, 1)
+    expected = leakage(z, probs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(leakage(z, probs), expected)
+
+
 def test_leakage_of_a_batch_of_one_image_is_zero() -> None:
     """The last batch of a pass may have one image."""
     mean = torch.ones(1, 2, requires_grad=True)
