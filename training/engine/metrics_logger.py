@@ -51,4 +51,10 @@ class MetricsLogger:
 def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
     metrics = {f"test/accuracy/{name}": value for name, value in evaluation.accuracies.items()}
     metrics |= {f"test/information/{factor.name}": factor.information for factor in evaluation.factors}
-    return metrics | {"test/reconstruction": evaluation.reconstruction, "test/kl_z": evaluation.kl_z}
+    metrics |= {f"test/variance_u/{name}": value for name, value in evaluation.u_variances.items()}
+    return metrics | {
+        "test/reconstruction": evaluation.reconstruction,
+        "test/kl_z": evaluation.kl_z,
+        "test/variance_z": evaluation.z_variance,
+        "test/dead_units": evaluation.dead_units,
+    }
