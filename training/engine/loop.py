@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +140,20 @@ class TrainingLoop:
             RunError: training diverged; the last checkpoint is kept.
             KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
         """
-        with ExitStack() as stack:
-            logger = None
-            if self.context.is_main_process:
-                logger = stack.enter_context(MetricsLogger(self.run, self.epochs_done, self.trainer.step))
-            stop = stack.enter_context(stop_on_signals())
+        if not self.context.is_main_process:
+            self._train_epochs(None)
+            return {}
+        with MetricsLogger(self.run, self.epochs_done, self.trainer.step) as logger:
+            self._train_epochs(logger)
+            evaluation = self._final_evaluation()
+            logger.log_result(self.config, self.trainer.step, evaluation)
+        summary = self._summary(evaluation)
+        write_json(self.run.summary_file, summary)
+        return summary
+
+    def _train_epochs(self, logger: MetricsLogger | None) -> None:
+        """Train to the end of the last epoch, logging each; without a logger on all processes but the main one."""
+        with stop_on_signals() as stop:
             while self.trainer.step < self.trainer.total_steps:
                 if not self._train_epoch(stop):
                     self._stop()
@@ -153,11 +161,6 @@ class TrainingLoop:
                 self._require_finite(losses)
                 if logger is not None:
                     self._finish_epoch(losses, logger)
-        if not self.context.is_main_process:
-            return {}
-        summary = self._summary()
-        write_json(self.run.summary_file, summary)
-        return summary
 
     def _train_epoch(self, stop: StopFlag) -> bool:
         """Train to the end of the current epoch; return False if a signal asked to stop before it."""
@@ -232,11 +235,15 @@ class TrainingLoop:
             }
         )
 
-    def _summary(self) -> dict[str, Any]:
-        """Return the result of the run, on all test images."""
+    def _final_evaluation(self) -> Evaluation:
+        """Return the evaluation on all test images; that of the last epoch may be on a part of them."""
         evaluation = self.evaluation
         if evaluation is None or evaluation.images < len(self.test):
             evaluation = self._evaluate(self.test)
+        return evaluation
+
+    def _summary(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return the result of the run."""
         images = self.trainer.step * self.trainer.batches.batch_size
         return {
             "dataset": self.config.dataset,
