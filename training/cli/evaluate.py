@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option
+from partedvae.training.cli.options import data_option, limit_openmp_spinning, threads_option
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -26,13 +26,19 @@ from partedvae.training.cli.options import data_option
     help="Number of images for the disentanglement scores, where the true factors are known; 0 uses all.",
 )
 @data_option
-def evaluate(run_dir: Path, as_json: bool, predictions: Path | None, truth_images: int, data_dir: Path) -> None:
+@threads_option
+def evaluate(
+    run_dir: Path, as_json: bool, predictions: Path | None, truth_images: int, data_dir: Path, threads: int | None
+) -> None:
     """Evaluate a run: accuracy, probes of u and z, disentanglement scores.
 
     Accuracy and probes are measured on the test images; the scores need a data set whose true factors are known.
     """
+    limit_openmp_spinning()
+    from partedvae.training.engine.threads import use_threads
     from partedvae.training.reports.evaluation import evaluate_run, write_predictions
 
+    use_threads(threads)
     report = evaluate_run(run_dir, data_dir, truth_images)
     # Printed first, so that minutes of measurement are not lost when the predictions cannot be written.
     click.echo(report.to_json() if as_json else report.to_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option
+from partedvae.training.cli.options import data_option, limit_openmp_spinning, threads_option
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -18,6 +18,7 @@ from partedvae.training.cli.options import data_option
     help="Output folder.  [default: RUN_DIR/figures]",
 )
 @data_option
+@threads_option
 @click.option(
     "--seed",
     type=int,
@@ -26,7 +27,9 @@ from partedvae.training.cli.options import data_option
     help="Random seed of the choice of test images and of the samples from the priors.",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Draw only this figure; repeatable.")
-def figures(run_dir: Path, output: Path | None, data_dir: Path, seed: int, only: tuple[str, ...]) -> None:
+def figures(
+    run_dir: Path, output: Path | None, data_dir: Path, threads: int | None, seed: int, only: tuple[str, ...]
+) -> None:
     """Draw the paper's figures of a run, one PNG file per figure.
 
     Figures that do not apply to the run's method are skipped.
@@ -43,7 +46,10 @@ def figures(run_dir: Path, output: Path | None, data_dir: Path, seed: int, only:
     losses            training curves
     embedding         u and z of the test images, coloured by class
     """  # noqa: D301 - the escape tells click to keep the lines as they are
+    limit_openmp_spinning()
+    from partedvae.training.engine.threads import use_threads
     from partedvae.training.figures.registry import draw_run
 
+    use_threads(threads)
     for path in draw_run(run_dir, output, data_dir, seed=seed, only=only):
         click.echo(path)

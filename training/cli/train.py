@@ -16,6 +16,7 @@ from partedvae.training.cli.options import (
     recipe_option,
     resolve_dataset,
     set_option,
+    threads_option,
 )
 
 
@@ -44,6 +45,7 @@ from partedvae.training.cli.options import (
     help="Run directory.  [default: runs/DATASET-RECIPE[-METHOD]-SEED]",
 )
 @device_option
+@threads_option
 @click.option(
     "--precision",
     type=click.Choice(["32-true", "bf16-mixed"]),
@@ -64,6 +66,7 @@ def train(
     epochs: int | None,
     output: Path | None,
     device: str,
+    threads: int | None,
     precision: str | None,
     resume: bool,
     settings: tuple[str, ...],
@@ -89,7 +92,7 @@ def train(
         "precision": precision,
     }
     config, _ = configure(dataset, recipe, method, settings, data_dir, **options)
-    summary = train_run(config, run, data_dir, device, resume=resume)
+    summary = train_run(config, run, data_dir, device, threads, resume=resume)
     if not summary:
         return  # not the main process
     accuracies = ", ".join(f"{name} {value:.2%}" for name, value in summary["accuracy"].items())

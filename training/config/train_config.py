@@ -160,7 +160,7 @@ class BaselineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Complete configuration of a run. Two runs of one configuration on one machine have the same weights."""
+    """Complete configuration of a run. Two runs of it on one machine, with as many threads, have the same weights."""
 
     dataset: str
     """Name of the data set."""

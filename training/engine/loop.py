@@ -24,6 +24,7 @@ from partedvae.training.engine.device import choose_device, prepare, require_pre
 from partedvae.training.engine.metrics_logger import MetricsLogger
 from partedvae.training.engine.resume import require_resumable
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
+from partedvae.training.engine.threads import use_threads
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
@@ -37,7 +38,13 @@ EPOCH_TEST_IMAGES = 10_000
 
 
 def train_run(
-    config: TrainConfig, run: RunDirectory, data_dir: Path, device_name: str, *, resume: bool
+    config: TrainConfig,
+    run: RunDirectory,
+    data_dir: Path,
+    device_name: str,
+    threads: int | None = None,
+    *,
+    resume: bool,
 ) -> dict[str, Any]:
     """Train a run to its end.
 
@@ -46,6 +53,7 @@ def train_run(
         run: directory that the run is written to.
         data_dir: folder of the data sets.
         device_name: auto, cpu or cuda.
+        threads: threads of PyTorch; None chooses the number (`threads.py`), or for a run that is resumed keeps it.
         resume: whether to continue the run in the directory.
 
     Returns:
@@ -70,6 +78,9 @@ def train_run(
         if context.is_main_process and run.load_config().dataset == config.dataset:
             check_run_dataset(run, dataset)
         require_resumable(run, config)
+    choice = use_threads(threads, run.load_provenance() if resume else None)
+    if context.is_main_process:
+        click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
     prepare(config.seed)
     trainer = Trainer(config, train, labelled, context)
     if not resume and context.is_main_process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,8 @@ import partedvae.training.engine.device
 import partedvae.training.runs.data
 from partedvae.training.cli.describe import describe
 from partedvae.training.cli.evaluate import evaluate
+from partedvae.training.cli.figures import figures
+from partedvae.training.cli.reproduce import reproduce
 from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset
 from tests.training.figures.runs import load, write_run
@@ -48,6 +51,13 @@ def test_train_rejects_invalid_input_and_writes_nothing(
     assert result.exit_code == 1
     assert message in result.output
     assert not output.exists()
+
+
+@pytest.mark.parametrize("command", [train, evaluate, figures, reproduce])
+def test_no_threads_are_an_error_of_every_command_that_computes(command: click.Command) -> None:
+    result = CliRunner().invoke(command, ["mnist", "--threads", "0"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--threads': 0 is not in the range x>=1" in result.output
 
 
 def test_bf16_on_a_processor_without_it_is_an_error(
