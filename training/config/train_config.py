@@ -36,13 +36,21 @@ class ObjectiveConfig:
     gamma_leakage: float = 0.0
     """Weight of the information of z about the classes (`objectives/regularisers.py`); not in the paper."""
     gamma_exchange: float = 0.0
-    """Weight of the classification error of images decoded with an exchanged u (same module); not in the paper."""
+    """Weight of the classification error of images decoded with an exchanged u, or of samples of the priors (same
+    module); not in the paper."""
+    gamma_cycle: float = 0.0
+    """Weight of the change of z between images that were decoded from one z (same module); not in the paper."""
+    gamma_adversary: float = 0.0
+    """Weight of the information that an adversary finds in z about the classes (`objectives/adversary.py`); not in the
+    paper."""
     bc_threshold: float
     """delta: largest Bhattacharyya coefficient without a penalty."""
     capacity_z: float
     """C_z at the end of its ramp, in nats."""
     capacity_u: float
     """C_u at the end of its ramp, in nats."""
+    capacity_penalty: Literal["absolute", "hinge"] = "absolute"
+    """gamma |KL - C| (Eq. 6), which raises the KL to C; or KL + gamma max(KL - C, 0), the ELBO up to C."""
     capacity_of: Literal["batch", "image"] = "batch"
     """|C - KL| of the mean KL of the batch (the authors' code), or the mean over images of |C - KL| (Eq. 6)."""
     kl_u: Literal["sampled", "matched"] = "sampled"
@@ -54,7 +62,8 @@ class ObjectiveConfig:
         """Validate the values."""
         require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
         require_choice(self, "objective", kl_u=("sampled", "matched"))
-        weights = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "gamma_leakage", "gamma_exchange")
+        require_choice(self, "objective", capacity_penalty=("absolute", "hinge"))
+        weights = [field.name for field in dataclasses.fields(self) if field.name.startswith("gamma_")]
         for field in (*weights, "capacity_z", "capacity_u"):
             require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
         require(0 <= self.bc_threshold <= 1, "objective.bc_threshold", self.bc_threshold, "in [0, 1]")
@@ -68,7 +77,11 @@ class ScheduleConfig:
     unit: Literal["steps", "run"]
     """Unit of the ramps: ELBO steps (the paper), or fractions of the run (so that they scale with its length)."""
     capacity_ramp: float
-    """Length of the ramp of C_z and C_u from 0."""
+    """Length of the ramp of C_z and C_u."""
+    capacity_start: float = 0.0
+    """C_z and C_u at step 0, as a share of their final values."""
+    separation_start: float = 0.0
+    """Share of the run after which the terms exchange, cycle and adversary begin; their weights rise over a tenth."""
     attention_ramp: float
     """Length of the ramp of the attention slope from 1."""
     attention_slope: float = 8.0
@@ -85,6 +98,8 @@ class ScheduleConfig:
         require_choice(self, "schedule", unit=("steps", "run"), learning_rate=("plateau", "cosine"))
         for field in ("capacity_ramp", "attention_ramp", "attention_slope"):
             require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
+        require(self.capacity_start >= 0, "schedule.capacity_start", self.capacity_start, "0 or more")
+        require(0 <= self.separation_start < 1, "schedule.separation_start", self.separation_start, "in [0, 1)")
         for field in ("plateau_patience", "supervised_cooldown"):
             require(getattr(self, field) >= 0, f"schedule.{field}", getattr(self, field), "0 or more")
 
