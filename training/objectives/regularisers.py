@@ -108,7 +108,7 @@ def exchange(model: PartedVAE, posterior: Posterior, noise: ShardedNoise = SINGL
         posterior: posterior of the batch, with relaxed classes. No gradient flows into z and the prior.
         noise: source of random numbers.
     """
-    count = max(2, int(EXCHANGED_SHARE * len(posterior.hidden)) // 2)
+    count = max(2, int(EXCHANGED_SHARE * len(posterior.z.mean)) // 2)
     own = posterior.z.sample(noise)[:count].detach()
     count = len(own)
     is_own = torch.arange(count, device=own.device) < (count + 1) // 2
@@ -122,7 +122,8 @@ def _exchange_u(
     model: PartedVAE, posterior: Posterior, is_own: Bool[Tensor, " images"], noise: ShardedNoise
 ) -> tuple[Float[Tensor, "images u_dim"], list[Int[Tensor, " images"]]]:
     """Return u and its classes: with one u_k replaced for images with their own z, and all of them for the others."""
-    count, like = len(is_own), posterior.hidden[: len(is_own), 0]
+    # In full precision, also where the networks are not.
+    count, like = len(is_own), posterior.z.mean[: len(is_own), 0]
     equal = like.new_full((len(posterior.factors),), 1 / len(posterior.factors))
     chosen = _sample_indices(equal, noise.uniform(like))
     us, classes = [], []
@@ -170,7 +171,8 @@ def cycle_error(model: PartedVAE, exchanged: Exchanged) -> Float[Tensor, ""]:
     mean, logvar = model.z_head(model.trunk(exchanged.pixels.detach())).float().chunk(2, dim=-1)
     first, second = mean.chunk(2)
     variance = torch.stack(logvar.detach().exp().chunk(2)).sum(dim=0)
-    return ((first - second).square() / variance).sum(dim=-1).mean()
+    distance: Tensor = ((first - second).square() / variance).sum(dim=-1).mean()
+    return distance
 
 
 def _sample_indices(probs: Float[Tensor, " classes"], uniform: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:

@@ -151,3 +151,18 @@ def test_the_cycle_error_is_the_distance_in_units_of_the_posterior() -> None:
     model.trunk.forward = lambda pixels: torch.eye(32)[[1, 0]] * 2.0  # type: ignore[method-assign]  # h of two images
     exchanged = Exchanged(torch.zeros(2, 1, 16, 16), (torch.zeros(2).long(),) * 2)
     assert cycle_error(model, exchanged).item() == pytest.approx(1.5)
+
+
+def test_exchange_draws_its_random_numbers_in_full_precision() -> None:
+    """A uniform number in bfloat16 has 8 bits, which distorts the shares of the classes."""
+    seen: list[torch.dtype] = []
+
+    class Recorded(ShardedNoise):
+        def uniform(self, like: Tensor) -> Tensor:
+            seen.append(like.dtype)
+            return super().uniform(like)
+
+    model = PartedVAE(tiny_config().model)
+    with torch.autocast("cpu", torch.bfloat16):
+        exchange(model, model.encode(torch.rand(16, 1, 16, 16), slope=1.0, temperature=0.67), Recorded())
+    assert set(seen) == {torch.float32}
