@@ -48,9 +48,9 @@ from partedvae.training.cli.options import (
 @threads_option
 @click.option(
     "--precision",
-    type=click.Choice(["32-true", "bf16-mixed"]),
-    help="Floating-point precision; bf16-mixed needs a GPU, or a CPU with avx512_bf16 or amx_bf16.  "
-    "[default: the recipe's]",
+    type=click.Choice(["auto", "32-true", "bf16-mixed"]),
+    help="Floating-point precision; bf16-mixed needs a GPU, or a CPU with avx512_bf16 or amx_bf16, and auto selects it "
+    "there.  [default: the recipe's]",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run from its last checkpoint.")
 @set_option

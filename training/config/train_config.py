@@ -13,6 +13,7 @@ from partedvae.training.data.labelled import check_way
 
 MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae"]
 METHODS = get_args(MethodName)
+Precision = Literal["auto", "32-true", "bf16-mixed"]
 NEED_FACTORS = ("partedvae", "classifier")
 """Methods with class variables; the others have z alone."""
 
@@ -198,10 +199,10 @@ class TrainConfig:
     """Images per epoch, for data sets with long passes; 0 uses all."""
     batch_size: int
     """Images per ELBO step, over all processes."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Precision of the networks; bf16-mixed requires a GPU or a CPU with instructions for it.
+    precision: Precision = "32-true"
+    """Precision of the networks; bf16-mixed needs a GPU or a CPU with instructions for it, and "auto" selects it there.
 
-    Losses, sampling and optimisers have 32 bits in both.
+    Losses, sampling and optimisers have 32 bits in both. A run stores the precision that it is trained in.
     """
     train_images: int = 0
     """Number of training images to use, from the first; 0 uses all."""
@@ -223,7 +224,7 @@ class TrainConfig:
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         require_choice(self, "", method=METHODS, priors=("given", "uniform", "estimated"))
-        require_choice(self, "", precision=("32-true", "bf16-mixed"))
+        require_choice(self, "", precision=get_args(Precision))
         check_way(self.labelled)
         if self.method in NEED_FACTORS and not self.model.factors:
             raise ValueError(f"method {self.method!r} needs a labelled factor, but {self.dataset!r} has none")

@@ -20,7 +20,7 @@ from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.distributed import launch
-from partedvae.training.engine.device import choose_device, prepare, require_precision
+from partedvae.training.engine.device import choose_device, choose_precision, prepare
 from partedvae.training.engine.metrics_logger import MetricsLogger
 from partedvae.training.engine.resume import require_resumable
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
@@ -64,7 +64,9 @@ def train_run(
         KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
     """
     device = choose_device(device_name)
-    require_precision(device, config.precision)
+    if resume and config.precision == "auto":
+        config = dataclasses.replace(config, precision=run.load_config().precision)
+    config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
     context = launch(device, config.precision)
     if not resume and context.is_main_process:
         run.require_new()
