@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option
+from partedvae.training.cli.options import data_option, limit_openmp_spinning, threads_option
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -18,6 +18,7 @@ from partedvae.training.cli.options import data_option
     help="Output folder.  [default: RUN_DIR/figures]",
 )
 @data_option
+@threads_option
 @click.option(
     "--seed",
     type=int,
@@ -33,7 +34,13 @@ from partedvae.training.cli.options import data_option
     help="Run of the same data set with --set objective.gamma_bc=0, which Figures 8 and 10 compare with.",
 )
 def figures(
-    run_dir: Path, output: Path | None, data_dir: Path, seed: int, only: tuple[str, ...], without_bc: Path | None
+    run_dir: Path,
+    output: Path | None,
+    data_dir: Path,
+    threads: int | None,
+    seed: int,
+    only: tuple[str, ...],
+    without_bc: Path | None,
 ) -> None:
     """Draw the paper's figures of a run, one PNG file per figure.
 
@@ -53,7 +60,10 @@ def figures(
     losses            training curves
     embedding         u and z of the test images, coloured by class
     """  # noqa: D301 - the escape tells click to keep the lines as they are
+    limit_openmp_spinning()
+    from partedvae.training.engine.threads import use_threads
     from partedvae.training.figures.registry import draw_run
 
+    use_threads(threads)
     for path in draw_run(run_dir, output, data_dir, seed=seed, only=only, without_bc=without_bc):
         click.echo(path)

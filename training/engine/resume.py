@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from partedvae.training.config.flatten import flatten
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.runs.directory import RunDirectory, RunError
 
@@ -16,7 +17,7 @@ def require_resumable(run: RunDirectory, config: TrainConfig) -> None:
     Raises:
         RunError: the run has another configuration, or it has ended.
     """
-    requested, stored = config.flat(), run.load_config().flat()
+    requested, stored = flatten(config.to_dict()), flatten(run.load_config().to_dict())
     if requested != stored:
         differing = {key: value for key, value in stored.items() if requested.get(key) != value}
         differences = ", ".join(f"{key} {value!r}" for key, value in differing.items()) or "fewer settings"

@@ -1,4 +1,4 @@
-"""Detection of collapsed models: a q(c) or a z that does not depend on the image."""
+"""Detection of collapsed models: a q(c), a z, or most of h that does not depend on the image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ COLLAPSED_SHARE = 0.1
 COLLAPSED_SPREAD = 0.01
 """z has collapsed when no dimension's means have a larger standard deviation over images; that of the prior is 1."""
 
+DEAD_SHARE = 0.5
+"""Share of dead units of h above which the model has lost capacity: a ReLU that is never positive gets no gradient."""
+FEWEST_FOR_UNITS = 50
+"""Minimum number of images to call units dead; over a few images of few classes, many units are zero by chance."""
+
 
 def collapse_warnings(evaluation: Evaluation, method: MethodName) -> list[str]:
-    """Return one warning with a remedy for each latent that has collapsed.
+    """Return one warning with a remedy for each latent that has collapsed, and for dead units of h.
 
     q(c) is judged by the mutual information I(x; c) and not by KL(q(c) || p(c)) alone, because I(x; c) is small in both
     kinds of collapse: all images in one class (the entropy term outweighs the labels), and the same probabilities for
@@ -36,6 +41,11 @@ def collapse_warnings(evaluation: Evaluation, method: MethodName) -> list[str]:
         found.append(
             f"z has collapsed: the standard deviation of its means over images is at most {evaluation.z_spread:.4f}; "
             f"lower optimiser.learning_rate or {weight}, or try another --seed"
+        )
+    if evaluation.images >= FEWEST_FOR_UNITS and not evaluation.dead_units <= DEAD_SHARE:
+        found.append(
+            f"{evaluation.dead_units:.0%} of the units of h are dead (they have the same value for every image): train "
+            "again with model.leaky_slope=0.1, or a lower optimiser.learning_rate where it has that already"
         )
     return found
 

@@ -6,6 +6,7 @@ from itertools import chain
 
 from matplotlib.figure import Figure
 
+from partedvae.training.config.flatten import flatten
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.figures.context import FigureContext
 from partedvae.training.figures.factor_axes import (
@@ -92,7 +93,7 @@ def _same_images(context: FigureContext, other: FigureContext) -> tuple[list[Lat
 
 def _note(context: FigureContext, other: FigureContext) -> str:
     """Return a sentence with the settings in which the runs differ."""
-    settings, others = context.config.flat(), other.config.flat()
+    settings, others = flatten(context.config.to_dict()), flatten(other.config.to_dict())
     differing = [
         f"{key} {settings[key]} and {others[key]}" for key in settings if key in others and settings[key] != others[key]
     ]

@@ -58,7 +58,7 @@ class FactorVAE:
         """
         q, z, reconstruction = encode_and_decode(model, pixels, schedule.attention_slope, self.kind, self.context.noise)
         self._z = z.detach()
-        joint, permuted = self.discriminator(z).unbind(dim=1)
+        joint, permuted = self.discriminator(z).float().unbind(dim=1)
         correlation, kl = (joint - permuted).mean(), kl_to_standard(q).mean()
         self._loss = self._discriminator_loss()
         terms = (reconstruction, kl, correlation, self._loss.detach())

@@ -79,6 +79,9 @@ class Report:
             "reconstruction": evaluation.reconstruction,
             "kl_z": evaluation.kl_z,
             "z_spread": evaluation.z_spread,
+            "z_variance": evaluation.z_variance,
+            "u_variances": evaluation.u_variances,
+            "dead_units": evaluation.dead_units,
             "warnings": collapse_warnings(evaluation, self.config.method),
             "data": self.source,
         }
@@ -100,6 +103,7 @@ class Report:
         lines += [
             "",
             f"reconstruction error {evaluation.reconstruction:.2f} per image, KL of z {evaluation.kl_z:.2f} nats",
+            _variances(evaluation),
         ]
         lines += [f"warning: {warning}" for warning in collapse_warnings(evaluation, config.method)]
         return "\n".join(lines)
@@ -179,6 +183,12 @@ def _confusion(classes: tuple[str, ...], confusion: Tensor) -> Iterator[str]:
     yield " " * width + "".join(f"{name:>{width}}" for name in classes)
     for name, row in zip(classes, confusion.tolist(), strict=True):
         yield f"{name:>{width}}" + "".join(f"{count:>{width}}" for count in row)
+
+
+def _variances(evaluation: Evaluation) -> str:
+    parts = [f"{evaluation.z_variance:.3f} of z"]
+    parts += [f"{value:.3f} of u of {name}" for name, value in evaluation.u_variances.items()]
+    return f"mean posterior variance {', '.join(parts)}; dead units of h {evaluation.dead_units:.0%}"
 
 
 def write_predictions(path: Path, evaluation: Evaluation) -> None:

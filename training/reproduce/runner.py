@@ -41,6 +41,8 @@ class Plan:
     """JSON file of all results; the page is written beside it."""
     device: str
     """Device to train on: auto, cpu or cuda."""
+    threads: int | None = None
+    """Threads of PyTorch; None chooses the number for each run."""
 
 
 def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
@@ -120,7 +122,7 @@ def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
     if run.summary_file.exists():
         return
     resume = run.config_file.exists()
-    train_run(config, run, plan.data_dir, plan.device, resume=resume)
+    train_run(config, run, plan.data_dir, plan.device, plan.threads, resume=resume)
 
 
 def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirectory, plan: Plan) -> Result:

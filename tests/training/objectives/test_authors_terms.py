@@ -130,9 +130,13 @@ def test_terms_and_gradients_are_the_authors(case: Case, config: TrainConfig, pi
     context = DistributedContext()
     context.noise = RecordedNoise(case, config)
     schedule = Schedule(
-        capacity_z=case.capacity_z, capacity_u=case.capacity_u, attention_slope=case.slope, rate_scale=1.0
+        capacity_z=case.capacity_z,
+        capacity_u=case.capacity_u,
+        attention_slope=case.slope,
+        rate_scale=1.0,
+        separation=0.0,
     )
-    output = PartedVAEMethod(config, context).losses(model, pixels, schedule)
+    output = PartedVAEMethod(config, context, torch.device("cpu")).losses(model, pixels, schedule)
     output.loss.backward()
 
     found = {name: value.item() for name, value in output.terms.items()} | {"loss": output.loss.item()}

@@ -117,7 +117,9 @@ def test_a_representation_is_the_posterior_means_of_images_in_order_read_batch_b
 def test_the_report_names_the_importances_of_dci(predictor: Predictor, note: str) -> None:
     values = grid((2, 3), copies=60)
     scores = disentanglement_scores(perfect(values), values, ("two", "three"), 0, predictor)
-    evaluation = Evaluation(images=0, factors=(), reconstruction=1.0, kl_z=1.0, z_spread=1.0)
+    evaluation = Evaluation(
+        images=0, factors=(), reconstruction=1.0, kl_z=1.0, z_spread=1.0, z_variance=1.0, u_variances={}, dead_units=0.0
+    )
     model = dataclasses.replace(TOY_MODEL, factors=())
     config = tiny_config("paper", method="vae", labels=0, model=model)
     report = Report(config=config, evaluation=evaluation, separations=(), scores=scores, source={})
