@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from partedvae.training.config.old_names import current_epoch_sums
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.augment import random_affine
@@ -156,7 +157,8 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the complete training state, including the states of the random number generators."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        state.update(step=self.step, epoch_sums=self.epoch_sums, rng=torch.get_rng_state())
+        sums = dict(zip(self.loss_names, self.epoch_sums.tolist(), strict=True))
+        state.update(step=self.step, epoch_sums=sums, rng=torch.get_rng_state())
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -166,7 +168,10 @@ class Trainer:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step = state["step"]
-        self.epoch_sums = state["epoch_sums"].to(self.device)
+        sums = current_epoch_sums(state["epoch_sums"], self.loss_names)
+        self.epoch_sums = torch.tensor([sums.get(name, 0.0) for name in self.loss_names], dtype=torch.float64).to(
+            self.device
+        )
         torch.set_rng_state(state["rng"].cpu())
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
