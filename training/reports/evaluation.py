@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import Chosen, Truth
 from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation, evaluate
+from partedvae.training.evaluation.metrics.generation import Generation, generation
 from partedvae.training.evaluation.metrics.probes import Separation, separation
 from partedvae.training.evaluation.metrics.representation import represent
 from partedvae.training.evaluation.metrics.scores import DisentanglementScores, disentanglement_scores
+from partedvae.training.evaluation.oracle import load_oracle
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.data import is_drawn, load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
@@ -43,6 +45,8 @@ class Report:
     """Accuracy and indicators of a collapse, on the test images."""
     separations: tuple[Separation, ...]
     """Probes of u and z on the test images, one entry per factor; empty where there are too few test images."""
+    generations: tuple[Generation, ...]
+    """What an oracle sees in decoded images, one entry per factor; empty where there is no oracle."""
     scores: DisentanglementScores | None
     """Disentanglement scores, where the true factors are known."""
     source: dict[str, str]
@@ -68,6 +72,7 @@ class Report:
             "images": evaluation.images,
             "factors": factors,
             "probes": probes,
+            "generation": {g.factor: asdict(g) | {"mean": g.mean, "worst": g.worst} for g in self.generations},
             "disentanglement": self.scores.report() if self.scores else None,
             "reconstruction": evaluation.reconstruction,
             "kl_z": evaluation.kl_z,
@@ -136,8 +141,15 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
         latents = represent(model, dataset.test.images, config)
         names = tuple(factor.name for factor in config.model.factors)
         separations = separation(latents.u_mean, latents.z_mean, dataset.test.labels.numpy(), names, SCORE_SEED)
+    generations: tuple[Generation, ...] = ()
+    if config.method == "partedvae":
+        oracle = load_oracle(dataset, config.model.network_size, data_dir, torch.device("cpu"))
+        if oracle is not None:
+            supervised = {factor.name: factor.supervised for factor in evaluation.factors}
+            generations = generation(model, dataset, config, oracle, supervised, SCORE_SEED)
     return Report(
         config=config,
+        generations=generations,
         evaluation=evaluation,
         separations=separations,
         scores=_scores(model, dataset.truth, config, truth_images) if dataset.truth else None,
