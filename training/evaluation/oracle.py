@@ -26,8 +26,8 @@ from partedvae.training.model.networks import preprocess
 from partedvae.training.runs.data import is_drawn
 
 FEWEST_LABELS = 1_000
-"""Fewest labelled training images of a factor that the oracle is trained for. From 1,000 labels of MNIST its test
-accuracy is 96 %, and 93 % from 500: an oracle that errs more often would hide the errors of the model."""
+"""Fewest labelled training images of a factor that the oracle is trained for. Its test accuracy on MNIST is 97.2 % from
+1,000 labels, 94.8 % from 500 and 93.0 % from 300: an oracle that errs more often would hide the errors of a model."""
 FEWEST_TESTS = 100
 """Fewest labelled test images of such a factor: the error of an accuracy of 95 % is then 2 points."""
 LARGEST_SIDE = 64
@@ -47,7 +47,7 @@ DROPOUT = 0.2
 SHIFT = 2
 """Training batches are shifted by up to so many pixels in both directions."""
 CHANNELS = (16, 32, 64)
-"""Filters of the convolutions with stride 2; one of stride 1 follows."""
+"""Filters of the convolutions with stride 2, the last for larger images only; one more of stride 1 follows."""
 HIDDEN = 128
 SEED = 0
 FORMAT = 1
@@ -74,7 +74,7 @@ class OracleNetwork(nn.Module):
             self.halvings += 1
         layers: list[nn.Module] = []
         before, side = channels, max(size) >> self.halvings
-        for after in CHANNELS[-2:] if side <= SMALL_SIDE else CHANNELS:
+        for after in CHANNELS[:-1] if side <= SMALL_SIDE else CHANNELS:
             layers += _convolution(before, after, 2)
             before = after
         self.body = nn.Sequential(
