@@ -135,13 +135,8 @@ def launch(device: str, precision: str) -> DistributedContext:
 
     Args:
         device: "cpu" or "cuda".
-        precision: "32-true", or "bf16-mixed" on GPUs that support it.
-
-    Raises:
-        ValueError: mixed precision was requested on the CPU.
+        precision: "32-true", or "bf16-mixed".
     """
-    if device == "cpu" and precision != "32-true":
-        raise ValueError(f"--precision {precision} requires a GPU; omit it on the CPU, where it is only slower")
     # Variables set by torchrun; Fabric reads ranks from them, but not the number of processes.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes

@@ -27,6 +27,11 @@ device_option = click.option(
     show_default=True,
     help="Where to train; auto is CUDA where it is available.",
 )
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of PyTorch.  [default: OMP_NUM_THREADS, or the processors that other programs leave idle]",
+)
 recipe_option = click.option(
     "--recipe", default="default", show_default=True, help="Named configuration: default or paper."
 )

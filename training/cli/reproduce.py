@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option, device_option, limit_openmp_spinning
+from partedvae.training.cli.options import data_option, device_option, limit_openmp_spinning, threads_option
 
 
 def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -48,6 +48,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     help="JSON file of all results; the page RESULTS.md is written beside it.",
 )
 @device_option
+@threads_option
 @data_option
 def reproduce(
     experiment: str,
@@ -57,6 +58,7 @@ def reproduce(
     runs_dir: Path,
     results_file: Path,
     device: str,
+    threads: int | None,
     data_dir: Path,
 ) -> None:
     """Run an experiment of the paper and add its results to the results page.
@@ -76,5 +78,6 @@ def reproduce(
         runs_dir=runs_dir,
         results_file=results_file,
         device=device,
+        threads=threads,
     )
     click.echo(run_experiment(experiment, experiments.experiment(experiment), plan), nl=False)

@@ -16,6 +16,7 @@ from partedvae.training.cli.options import (
     recipe_option,
     resolve_dataset,
     set_option,
+    threads_option,
 )
 
 
@@ -44,10 +45,12 @@ from partedvae.training.cli.options import (
     help="Run directory.  [default: runs/DATASET-RECIPE[-METHOD]-SEED]",
 )
 @device_option
+@threads_option
 @click.option(
     "--precision",
-    type=click.Choice(["32-true", "bf16-mixed"]),
-    help="Floating-point precision; bf16-mixed needs a GPU.  [default: the recipe's]",
+    type=click.Choice(["auto", "32-true", "bf16-mixed"]),
+    help="Floating-point precision; bf16-mixed needs a GPU, or a CPU with avx512_bf16 or amx_bf16, and auto selects it "
+    "there.  [default: the recipe's]",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run from its last checkpoint.")
 @click.option(
@@ -70,6 +73,7 @@ def train(
     epochs: int | None,
     output: Path | None,
     device: str,
+    threads: int | None,
     precision: str | None,
     resume: bool,
     measured: bool,
@@ -96,7 +100,7 @@ def train(
         "precision": precision,
     }
     config, _ = configure(dataset, recipe, method, settings, data_dir, **options)
-    summary = train_run(config, run, data_dir, device, resume=resume, measured=measured)
+    summary = train_run(config, run, data_dir, device, threads, resume=resume, measured=measured)
     if not summary:
         return  # not the main process
     accuracies = ", ".join(f"{name} {text}" for name, text in summary["accuracy_text"].items())

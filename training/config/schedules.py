@@ -14,6 +14,10 @@ RATE_HOLD = 0.5
 from the start provides."""
 
 
+SEPARATION_RAMP = 0.1
+"""Fraction of a run over which the weights of the terms that separate u from z rise, where they begin late."""
+
+
 class Schedule(NamedTuple):
     """Scheduled values at one step."""
 
@@ -23,6 +27,8 @@ class Schedule(NamedTuple):
     """C_u in nats."""
     attention_slope: float
     """Steepness of the sigmoid of the attention."""
+    separation: float
+    """Factor of the weights of exchange, cycle and adversary."""
     rate_scale: float
     """Factor of the learning rates; always 1 with the plateau scheduler."""
 
@@ -43,11 +49,13 @@ def schedule_at(step: int, total_steps: int, schedule: ScheduleConfig, objective
         objective: the final capacities.
     """
     unit = total_steps if schedule.unit == "run" else 1
-    capacity_length = schedule.capacity_ramp * unit
+    capacity_length, first = schedule.capacity_ramp * unit, schedule.capacity_start
+    since = step / total_steps - schedule.separation_start
     return Schedule(
-        capacity_z=ramp(step, capacity_length, 0.0, objective.capacity_z),
-        capacity_u=ramp(step, capacity_length, 0.0, objective.capacity_u),
+        capacity_z=ramp(step, capacity_length, first * objective.capacity_z, objective.capacity_z),
+        capacity_u=ramp(step, capacity_length, first * objective.capacity_u, objective.capacity_u),
         attention_slope=ramp(step, schedule.attention_ramp * unit, FIRST_SLOPE, schedule.attention_slope),
+        separation=min(max(since / SEPARATION_RAMP, 0.0), 1.0) if schedule.separation_start else 1.0,
         rate_scale=cosine(step, total_steps) if schedule.learning_rate == "cosine" else 1.0,
     )
 

@@ -13,6 +13,7 @@ from partedvae.training.data.labelled import check_way
 
 MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae"]
 METHODS = get_args(MethodName)
+Precision = Literal["auto", "32-true", "bf16-mixed"]
 NEED_FACTORS = ("partedvae", "classifier")
 """Methods with class variables; the others have z alone."""
 
@@ -36,13 +37,21 @@ class ObjectiveConfig:
     gamma_leakage: float = 0.0
     """Weight of the information of z about the classes (`objectives/regularisers.py`); not in the paper."""
     gamma_exchange: float = 0.0
-    """Weight of the classification error of images decoded with an exchanged u (same module); not in the paper."""
+    """Weight of the classification error of images decoded with an exchanged u, or of samples of the priors (same
+    module); not in the paper."""
+    gamma_cycle: float = 0.0
+    """Weight of the change of z between images that were decoded from one z (same module); not in the paper."""
+    gamma_adversary: float = 0.0
+    """Weight of the information that an adversary finds in z about the classes (`objectives/adversary.py`); not in the
+    paper."""
     bc_threshold: float
     """delta: largest Bhattacharyya coefficient without a penalty."""
     capacity_z: float
     """C_z at the end of its ramp, in nats."""
     capacity_u: float
     """C_u at the end of its ramp, in nats."""
+    capacity_penalty: Literal["absolute", "hinge"] = "absolute"
+    """gamma |KL - C| (Eq. 6), which raises the KL to C; or KL + gamma max(KL - C, 0), the ELBO up to C."""
     capacity_of: Literal["batch", "image"] = "batch"
     """|C - KL| of the mean KL of the batch (the authors' code), or the mean over images of |C - KL| (Eq. 6)."""
     kl_u: Literal["sampled", "matched"] = "sampled"
@@ -54,7 +63,8 @@ class ObjectiveConfig:
         """Validate the values."""
         require_choice(self, "objective", reconstruction=("bce", "l1"), capacity_of=("batch", "image"))
         require_choice(self, "objective", kl_u=("sampled", "matched"))
-        weights = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "gamma_leakage", "gamma_exchange")
+        require_choice(self, "objective", capacity_penalty=("absolute", "hinge"))
+        weights = [field.name for field in dataclasses.fields(self) if field.name.startswith("gamma_")]
         for field in (*weights, "capacity_z", "capacity_u"):
             require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
         require(0 <= self.bc_threshold <= 1, "objective.bc_threshold", self.bc_threshold, "in [0, 1]")
@@ -68,7 +78,11 @@ class ScheduleConfig:
     unit: Literal["steps", "run"]
     """Unit of the ramps: ELBO steps (the paper), or fractions of the run (so that they scale with its length)."""
     capacity_ramp: float
-    """Length of the ramp of C_z and C_u from 0."""
+    """Length of the ramp of C_z and C_u."""
+    capacity_start: float = 0.0
+    """C_z and C_u at step 0, as a share of their final values."""
+    separation_start: float = 0.0
+    """Share of the run after which the terms exchange, cycle and adversary begin; their weights rise over a tenth."""
     attention_ramp: float
     """Length of the ramp of the attention slope from 1."""
     attention_slope: float = 8.0
@@ -85,6 +99,8 @@ class ScheduleConfig:
         require_choice(self, "schedule", unit=("steps", "run"), learning_rate=("plateau", "cosine"))
         for field in ("capacity_ramp", "attention_ramp", "attention_slope"):
             require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
+        require(self.capacity_start >= 0, "schedule.capacity_start", self.capacity_start, "0 or more")
+        require(0 <= self.separation_start < 1, "schedule.separation_start", self.separation_start, "in [0, 1)")
         for field in ("plateau_patience", "supervised_cooldown"):
             require(getattr(self, field) >= 0, f"schedule.{field}", getattr(self, field), "0 or more")
 
@@ -118,6 +134,8 @@ class SupervisionConfig:
     """Labelled images per supervised step."""
     warm_start_steps: int = 0
     """Supervised steps before the first ELBO step."""
+    every: int = 1
+    """n: a supervised step before every n-th ELBO step, from the first; the method classifier has no others."""
     augment: bool = False
     """Whether to augment the labelled images with small random rotations, shifts and scales."""
     consistency_weight: float = 0.0
@@ -131,7 +149,8 @@ class SupervisionConfig:
 
     def __post_init__(self) -> None:
         """Validate the values."""
-        require(self.batch_size >= 1, "supervision.batch_size", self.batch_size, "at least 1")
+        for field in ("batch_size", "every"):
+            require(getattr(self, field) >= 1, f"supervision.{field}", getattr(self, field), "at least 1")
         require(0 <= self.ema_decay < 1, "supervision.ema_decay", self.ema_decay, "in [0, 1)")
         require(
             0 < self.consistency_threshold < 1,
@@ -157,7 +176,7 @@ class BaselineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Complete configuration of a run. Two runs of one configuration on one machine have the same weights."""
+    """Complete configuration of a run. Two runs of it on one machine, with as many threads, have the same weights."""
 
     dataset: str
     """Name of the data set."""
@@ -180,8 +199,11 @@ class TrainConfig:
     """Images per epoch, for data sets with long passes; 0 uses all."""
     batch_size: int
     """Images per ELBO step, over all processes."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Precision of the networks; bf16-mixed requires a GPU."""
+    precision: Precision = "32-true"
+    """Precision of the networks; bf16-mixed needs a GPU or a CPU with instructions for it, and "auto" selects it there.
+
+    Losses, sampling and optimisers have 32 bits in both. A run stores the precision that it is trained in.
+    """
     train_images: int = 0
     """Number of training images to use, from the first; 0 uses all."""
     model: ModelConfig
@@ -202,7 +224,7 @@ class TrainConfig:
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         require_choice(self, "", method=METHODS, priors=("given", "uniform", "estimated"))
-        require_choice(self, "", precision=("32-true", "bf16-mixed"))
+        require_choice(self, "", precision=get_args(Precision))
         check_way(self.labelled)
         if self.method in NEED_FACTORS and not self.model.factors:
             raise ValueError(f"method {self.method!r} needs a labelled factor, but {self.dataset!r} has none")
@@ -210,6 +232,11 @@ class TrainConfig:
             raise ValueError(f"method {self.method!r} does not use labels; omit --labels, or pass 0")
         if self.method == "classifier" and not self.labels:
             raise ValueError("method 'classifier' is trained on labels alone; pass --labels")
+        if self.method == "classifier" and self.supervision.every > 1:
+            raise ValueError(
+                f"supervision.every is {self.supervision.every}; method 'classifier' has supervised steps alone, so "
+                "set it to 1"
+            )
         for field in ("seed", "labels", "train_images", "epoch_images"):
             require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
         require(self.seed < 2**62, "seed", self.seed, "less than 2**62")

@@ -39,7 +39,9 @@ def random_affine(
         ],
         dim=1,
     )
-    grid = functional.affine_grid(matrices, list(pixels.shape), align_corners=False)
+    # With mixed precision the coordinates would be rounded to bfloat16.
+    with torch.autocast(pixels.device.type, enabled=False):
+        grid = functional.affine_grid(matrices, list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, align_corners=False)
 
 

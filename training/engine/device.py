@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import torch
+
+from partedvae.training.config.train_config import Precision
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt in glibc."""
 KEEP_BELOW = 1 << 30
 """Size in bytes up to which freed blocks are kept by the allocator."""
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Flags of /proc/cpuinfo of processors that multiply bfloat16 numbers."""
 
 
 def choose_device(name: str) -> str:
@@ -29,6 +34,42 @@ def choose_device(name: str) -> str:
             f"--device cuda: this PyTorch {torch.__version__} {reason}; use --device cpu or install a CUDA build"
         )
     return name
+
+
+def choose_precision(device: str, precision: Precision, root: Path = Path("/")) -> Precision:
+    """Return "32-true" or "bf16-mixed", checking that the device computes in it.
+
+    Without instructions of its own, a processor emulates bfloat16, several times slower than 32 bits.
+
+    Args:
+        device: "cpu" or "cuda".
+        precision: "auto" for bf16-mixed where the device has instructions for it.
+        root: folder that contains `/proc`; another one in tests.
+
+    Raises:
+        ValueError: bf16-mixed was requested, and the device lacks the instructions.
+    """
+    if precision == "auto":
+        return "bf16-mixed" if _has_bf16(device, root) else "32-true"
+    if precision == "bf16-mixed" and not _has_bf16(device, root):
+        if device == "cuda":
+            raise ValueError(
+                f"--precision {precision}: this GPU does not support bfloat16; omit it, or use another GPU"
+            )
+        raise ValueError(
+            f"--precision {precision}: this processor lacks bfloat16 instructions ({' or '.join(sorted(BF16_FLAGS))} "
+            "in /proc/cpuinfo), and would be slower than without; omit --precision, or train on a GPU"
+        )
+    return precision
+
+
+def _has_bf16(device: str, root: Path) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        return bool(set((root / "proc/cpuinfo").read_text(encoding="utf-8").split()) & BF16_FLAGS)
+    except OSError:
+        return False
 
 
 def prepare(seed: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.distributed import launch
-from partedvae.training.engine.device import choose_device, prepare
+from partedvae.training.engine.device import choose_device, choose_precision, prepare
 from partedvae.training.engine.metrics_logger import MetricsLogger
 from partedvae.training.engine.resume import require_resumable
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
+from partedvae.training.engine.threads import use_threads
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
@@ -39,7 +39,14 @@ EPOCH_TEST_IMAGES = 10_000
 
 
 def train_run(
-    config: TrainConfig, run: RunDirectory, data_dir: Path, device_name: str, *, resume: bool, measured: bool = True
+    config: TrainConfig,
+    run: RunDirectory,
+    data_dir: Path,
+    device_name: str,
+    threads: int | None = None,
+    *,
+    resume: bool,
+    measured: bool = True,
 ) -> dict[str, Any]:
     """Train a run to its end.
 
@@ -48,6 +55,7 @@ def train_run(
         run: directory that the run is written to.
         data_dir: folder of the data sets.
         device_name: auto, cpu or cuda.
+        threads: threads of PyTorch; None chooses the number (`threads.py`), or for a run that is resumed keeps it.
         resume: whether to continue the run in the directory.
         measured: whether to measure, after training, what the latents contain.
 
@@ -58,7 +66,11 @@ def train_run(
         ValueError: the data set is not available, the configuration does not match it, or the directory does not match.
         KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
     """
-    context = launch(choose_device(device_name), config.precision)
+    device = choose_device(device_name)
+    if resume and config.precision == "auto":
+        config = dataclasses.replace(config, precision=run.load_config().precision)
+    config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
+    context = launch(device, config.precision)
     if not resume and context.is_main_process:
         run.require_new()
     with context.main_process_first():
@@ -71,6 +83,9 @@ def train_run(
         if context.is_main_process and run.load_config().dataset == config.dataset:
             check_run_dataset(run, dataset)
         require_resumable(run, config)
+    choice = use_threads(threads, run.load_provenance() if resume else None)
+    if context.is_main_process:
+        click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
     prepare(config.seed)
     trainer = Trainer(config, train, labelled, context)
     if not resume and context.is_main_process:
@@ -144,11 +159,18 @@ class TrainingLoop:
             RunError: training diverged; the last checkpoint is kept.
             KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
         """
-        with ExitStack() as stack:
-            logger = None
-            if self.context.is_main_process:
-                logger = stack.enter_context(MetricsLogger(self.run, self.epochs_done, self.trainer.step))
-            stop = stack.enter_context(stop_on_signals())
+        if not self.context.is_main_process:
+            self._train_epochs(None)
+            return
+        with MetricsLogger(self.run, self.epochs_done, self.trainer.step) as logger:
+            self._train_epochs(logger)
+            if self.evaluation is None or self.evaluation.images < len(self.test):
+                self.evaluation = self._evaluate(self.test)
+            logger.log_result(self.config, self.trainer.step, self.evaluation)
+
+    def _train_epochs(self, logger: MetricsLogger | None) -> None:
+        """Train to the end of the last epoch, logging each; without a logger on all processes but the main one."""
+        with stop_on_signals() as stop:
             while self.trainer.step < self.trainer.total_steps:
                 if not self._train_epoch(stop):
                     self._stop()
@@ -163,10 +185,8 @@ class TrainingLoop:
         Args:
             data_dir: folder of the data sets, for `measure`; None leaves the measures out.
         """
-        seconds = self.seconds
-        evaluation = self.evaluation
-        if evaluation is None or evaluation.images < len(self.test):
-            evaluation = self._evaluate(self.test)
+        seconds, evaluation = self.seconds, self.evaluation
+        assert evaluation is not None
         measures = Measures()
         if data_dir is not None:
             measures = measure(self.trainer.final_model, self.dataset, self.config, evaluation, data_dir)
@@ -200,11 +220,13 @@ class TrainingLoop:
         with progress_bar(
             images, done=first_step * batch_size, unit="img", title=title, shown=self.context.is_main_process
         ) as bar:
+            postfix: dict[str, str] = {}
             for step in range(first_step, steps):
                 losses = trainer.train_step()
                 if step % POSTFIX_STEPS == 0:
                     shown = [name for name in ("loss", "reconstruction", "supervised") if name in losses]
-                    bar.set_postfix({name: f"{losses[name].item():.4g}" for name in shown}, refresh=False)
+                    postfix |= {name: f"{losses[name].item():.4g}" for name in shown}
+                    bar.set_postfix(postfix, refresh=False)
                 bar.update(min(batch_size, images - step * batch_size))
                 if step + 1 < steps and self.context.any(stop.is_set):
                     return False

@@ -1,11 +1,16 @@
-"""Logging of the metrics of each epoch to metrics.jsonl and TensorBoard."""
+"""Logging to metrics.jsonl and TensorBoard: the metrics of each epoch, and the hyperparameters with the result."""
 
 from __future__ import annotations
 
+import json
 from types import TracebackType
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
+from partedvae.training.config.flatten import flatten
+from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.evaluation.evaluation import Evaluation
 from partedvae.training.runs.directory import RunDirectory
 
@@ -42,13 +47,41 @@ class MetricsLogger:
             losses: mean losses of the epoch, by name.
             evaluation: evaluation on test images after the epoch.
         """
-        metrics = {"epoch": epoch, "step": step, **losses, **_test_metrics(evaluation)}
+        metrics = {"epoch": epoch, "step": step, **losses}
+        metrics |= {f"test/{name}": value for name, value in _measurements(evaluation).items()}
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
         self.run.append_metrics(metrics)
 
+    def log_result(self, config: TrainConfig, step: int, evaluation: Evaluation) -> None:
+        """Log the configuration and the result of the run to TensorBoard, which lists runs by them under HPARAMS.
 
-def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
-    metrics = {f"test/accuracy/{name}": value for name, value in evaluation.accuracies.items()}
-    metrics |= {f"test/information/{factor.name}": factor.information for factor in evaluation.factors}
-    return metrics | {"test/reconstruction": evaluation.reconstruction, "test/kl_z": evaluation.kl_z}
+        Args:
+            config: the configuration.
+            step: training steps done.
+            evaluation: evaluation on all test images at the end of training.
+        """
+        result = {f"final/{name}": value for name, value in _measurements(evaluation).items()}
+        for name, value in result.items():
+            self.writer.add_scalar(name, value, step)
+        # SummaryWriter.add_hparams would write these into a folder of its own, which TensorBoard shows as another run.
+        for summary in hparams({key: _plain(value) for key, value in flatten(config.to_dict()).items()}, result):
+            self.writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]  # declared as None
+
+
+def _measurements(evaluation: Evaluation) -> dict[str, float]:
+    """Return the measurements of an evaluation by name."""
+    values = {f"accuracy/{name}": value for name, value in evaluation.accuracies.items()}
+    values |= {f"information/{factor.name}": factor.information for factor in evaluation.factors}
+    values |= {f"variance_u/{name}": value for name, value in evaluation.u_variances.items()}
+    return values | {
+        "reconstruction": evaluation.reconstruction,
+        "kl_z": evaluation.kl_z,
+        "variance_z": evaluation.z_variance,
+        "dead_units": evaluation.dead_units,
+    }
+
+
+def _plain(value: Any) -> str | int | float:
+    """Return a value that the HPARAMS page supports; lists, such as the class variables, become JSON."""
+    return value if isinstance(value, str | int | float) else json.dumps(value)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from partedvae.training.config.flatten import flatten
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.runs.directory import RunDirectory, RunError
 
@@ -18,7 +17,7 @@ def require_resumable(run: RunDirectory, config: TrainConfig) -> None:
     Raises:
         RunError: the run has another configuration, or it has ended.
     """
-    requested, stored = _flat(config.to_dict()), _flat(run.load_config().to_dict())
+    requested, stored = flatten(config.to_dict()), flatten(run.load_config().to_dict())
     if requested != stored:
         differing = {key: value for key, value in stored.items() if requested.get(key) != value}
         differences = ", ".join(f"{key} {value!r}" for key, value in differing.items()) or "fewer settings"
@@ -27,11 +26,3 @@ def require_resumable(run: RunDirectory, config: TrainConfig) -> None:
         )
     if run.summary_file.exists():
         raise RunError(f"{run.path} has ended; to train longer, use more --epochs and a new --output")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

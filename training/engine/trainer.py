@@ -1,4 +1,4 @@
-"""Training steps: a supervised step (Eq. 7) followed by a step of the method, and the training state."""
+"""Training steps: steps of the method, each or every n-th after a supervised step (Eq. 7), and the training state."""
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ class Trainer:
             train: the training images; labels other than those of `labelled` are not read.
             labelled: indices of the images whose labels are used; they are in the unlabelled batches as well.
             context: the processes that train together.
+
+        Raises:
+            ValueError: an epoch has too few steps for a supervised one.
         """
         self.config = config
         self.context = context
@@ -50,6 +53,11 @@ class Trainer:
         self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
         self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
         self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
+        every = config.supervision.every
+        if self.labelled_batches is not None and every > self.steps_per_epoch:
+            raise ValueError(
+                f"supervision.every is {every}, but an epoch has {self.steps_per_epoch} steps; set it to at most that"
+            )
         # The stubs of PyTorch have this overload for tensors only.
         self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self.method = make_method(config, context, self.device, len(train))
@@ -97,15 +105,20 @@ class Trainer:
             self.ema.update_parameters(self.model)
 
     def train_step(self) -> dict[str, Tensor]:
-        """Run one supervised step and one step of the method; return the losses by name, in nats."""
+        """Run the supervised step, if one is due, and one step of the method; return the losses by name, in nats.
+
+        The losses of a step without a supervised one lack "supervised"; without labels it is 0.
+        """
         schedule = schedule_at(self.step, self.total_steps, self.config.schedule, self.config.objective)
         if self.config.schedule.learning_rate == "cosine":
             rates = self.config.optimiser
             _set_rate(self.optimiser, rates.learning_rate * schedule.rate_scale)
             _set_rate(self.supervised_optimiser, rates.supervised_learning_rate * schedule.rate_scale)
         supervised = torch.zeros((), device=self.device)
-        if self.labelled_batches is not None:
-            supervised = self._supervised_step(self.labelled_batches[self.step])
+        every = self.config.supervision.every
+        skipped = self.labelled_batches is not None and self.step % every != 0
+        if self.labelled_batches is not None and not skipped:
+            supervised = self._supervised_step(self.labelled_batches[self.step // every])
         if self.method is None:
             losses = {"loss": supervised, "supervised": supervised}
         else:
@@ -120,11 +133,18 @@ class Trainer:
         losses = {name: losses[name].detach() for name in self.loss_names}
         self.epoch_sums += torch.stack(list(losses.values()))
         self.step += 1
+        if skipped:
+            del losses["supervised"]
         return losses
 
     def end_epoch(self) -> dict[str, float]:
-        """Return the mean losses of the epoch by name, over all processes, and update the plateau schedulers."""
-        means = self.context.mean(self.epoch_sums / self.steps_per_epoch).tolist()
+        """Return the mean losses of the epoch by name, over all processes, and update the plateau schedulers.
+
+        The mean of the supervised loss is that over the steps that had one.
+        """
+        counts = torch.full_like(self.epoch_sums, self.steps_per_epoch)
+        counts[self.loss_names.index("supervised")] = self._supervised_steps_of_epoch()
+        means = self.context.mean(self.epoch_sums / counts).tolist()
         self.epoch_sums.zero_()
         losses = dict(zip(self.loss_names, means, strict=True))
         if self.config.schedule.learning_rate == "plateau":
@@ -169,6 +189,11 @@ class Trainer:
             return None
         # Full batches: an image of a small one would weigh more.
         return Batches(len(self.labels), self.config.supervision.batch_size, seed, full=True)
+
+    def _supervised_steps_of_epoch(self) -> int:
+        """Return the number of supervised steps in the epoch that ends at the current step."""
+        every = self.config.supervision.every
+        return -(-self.step // every) - -(-(self.step - self.steps_per_epoch) // every)
 
     def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
         """Update the trunk and the classifier heads on labelled images (section 4.5).

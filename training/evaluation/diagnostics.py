@@ -1,4 +1,4 @@
-"""Detection of models that do not keep the method's promises: collapsed latents, and a class that is not in u."""
+"""Detection of models that do not keep the method's promises: collapsed latents, dead units, a class not in u."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ FEWEST_GENERATED = 0.8
 """Share of the images drawn for a class that must show it: below, more than one in five pictures that a user asks
 for is wrong."""
 
+DEAD_SHARE = 0.5
+"""Share of dead units of h above which the model has lost capacity: a ReLU that is never positive gets no gradient."""
+FEWEST_FOR_UNITS = 50
+"""Minimum number of images to call units dead; over a few images of few classes, many units are zero by chance."""
+
 
 def collapse_warnings(evaluation: Evaluation, method: MethodName) -> list[str]:
-    """Return one warning with a remedy for each latent that has collapsed.
+    """Return one warning with a remedy for each latent that has collapsed, and for dead units of h.
 
     q(c) is judged by the mutual information I(x; c) and not by KL(q(c) || p(c)) alone, because I(x; c) is small in both
     kinds of collapse: all images in one class (the entropy term outweighs the labels), and the same probabilities for
@@ -41,6 +46,11 @@ def collapse_warnings(evaluation: Evaluation, method: MethodName) -> list[str]:
         found.append(
             f"z has collapsed: the standard deviation of its means over images is at most {evaluation.z_spread:.4f}; "
             f"lower optimiser.learning_rate or {weight}, or try another --seed"
+        )
+    if evaluation.images >= FEWEST_FOR_UNITS and not evaluation.dead_units <= DEAD_SHARE:
+        found.append(
+            f"{evaluation.dead_units:.0%} of the units of h are dead (they have the same value for every image): train "
+            "again with model.leaky_slope=0.1, or a lower optimiser.learning_rate where it has that already"
         )
     return found
 

@@ -19,6 +19,11 @@ from partedvae.training.objectives.terms import reconstruction_error
 
 BATCH = 500
 """Images per batch; affects only memory."""
+DEAD_SPREAD = 0.01
+"""A unit of h is dead when its standard deviation over images is at most this share of the largest of a unit.
+
+A dead ReLU is exactly zero; in trained networks, the standard deviation of hardly any other unit is that small.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,12 @@ class Evaluation:
     """Mean KL(q(z | x) || p(z)) in nats."""
     z_spread: float
     """Largest standard deviation over images of a dimension of z's mean; near zero when z has collapsed."""
+    z_variance: float
+    """Mean variance of q(z | x), over images and dimensions; that of a dimension that carries nothing is 1."""
+    u_variances: dict[str, float]
+    """Mean variance of q(u | c, x) by factor, given the most probable class, over images and dimensions."""
+    dead_units: float
+    """Share of the units of h that have (nearly) the same value for every image."""
 
     @property
     def accuracies(self) -> dict[str, float]:
@@ -122,14 +133,18 @@ def evaluate(
         label_counts: number of training labels of each factor; None stands for `config.labels` of each.
     """
     probs: list[list[Tensor]] = [[] for _ in config.model.factors]
-    errors, kls, z_means = [], [], []
+    errors, kls, z_means, z_variances, hidden = [], [], [], [], []
+    u_variances: list[list[Tensor]] = [[] for _ in config.model.factors]
     for pixels, posterior in posteriors(model, split.images, config):
-        for factor_probs, factor in zip(probs, posterior.factors, strict=True):
+        for factor_probs, variances, factor in zip(probs, u_variances, posterior.factors, strict=True):
             factor_probs.append(factor.probs.cpu())
+            variances.append(factor.u.logvar.exp())
         logits = model.decoder.logits(posterior.u_mean, posterior.z.mean)
         errors.append(reconstruction_error(logits, pixels, config.objective.reconstruction))
         kls.append(kl_to_standard(posterior.z))
         z_means.append(posterior.z.mean)
+        z_variances.append(posterior.z.logvar.exp())
+        hidden.append(posterior.hidden)
     factors = [
         evaluate_factor(
             factor.name,
@@ -147,7 +162,19 @@ def evaluate(
         reconstruction=torch.cat(errors).mean().item(),
         kl_z=torch.cat(kls).mean().item(),
         z_spread=torch.cat(z_means).std(dim=0).max().item(),
+        z_variance=torch.cat(z_variances).mean().item(),
+        u_variances={
+            factor.name: torch.cat(variances).mean().item()
+            for factor, variances in zip(config.model.factors, u_variances, strict=True)
+        },
+        dead_units=share_of_dead_units(torch.cat(hidden)),
     )
+
+
+def share_of_dead_units(hidden: Float[Tensor, "images hidden"]) -> float:
+    """Return the share of units of h that have (nearly) the same value for every image; NaN counts as such."""
+    spread = hidden.std(dim=0, correction=0)
+    return (~(spread > DEAD_SPREAD * spread.max())).float().mean().item()
 
 
 def evaluate_factor(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,13 +13,14 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.augment import cutout, random_affine
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.partedvae import PartedVAE, Posterior
-from partedvae.training.objectives.method import MethodOutput, StatelessMethod
-from partedvae.training.objectives.regularisers import consistency_loss, exchange_loss, leakage
+from partedvae.training.objectives.adversary import ClassAdversary
+from partedvae.training.objectives.method import MethodOutput
+from partedvae.training.objectives.regularisers import class_error, consistency_loss, cycle_error, exchange, leakage
 from partedvae.training.objectives.terms import elbo_terms, total_loss
 
 
-class PartedVAEMethod(StatelessMethod):
-    """The ELBO step of PartedVAE."""
+class PartedVAEMethod:
+    """The ELBO step of PartedVAE, and the adversary that is trained after it where the recipe has one."""
 
     term_names = (
         "reconstruction",
@@ -29,20 +32,24 @@ class PartedVAEMethod(StatelessMethod):
         "consistency",
         "leakage",
         "exchange",
+        "cycle",
+        "adversary",
     )
 
-    def __init__(self, config: TrainConfig, context: DistributedContext) -> None:
+    def __init__(self, config: TrainConfig, context: DistributedContext, device: torch.device) -> None:
         """Create the method.
 
         Args:
             config: configuration of the run.
             context: the processes that train together.
+            device: device of the adversary.
         """
         self.objective = config.objective
         self.supervision = config.supervision
         # Without labels the classes have no meaning to be consistent with.
         self.consistent = config.supervision.consistency_weight > 0 and config.labels > 0
         self.context = context
+        self.adversary = ClassAdversary(config.model, context, device) if config.objective.gamma_adversary else None
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
@@ -56,12 +63,15 @@ class PartedVAEMethod(StatelessMethod):
         zero = torch.zeros((), device=pixels.device)
         consistency = self._consistency(model, pixels, posterior) if self.consistent else zero
         leaked = self._leakage(posterior) if objective.gamma_leakage else zero
-        exchange = exchange_loss(model, posterior, self.context.noise) if objective.gamma_exchange else zero
+        exchanged_error, cycle = self._exchange(model, posterior) if schedule.separation else (zero, zero)
+        found = self._adversary(posterior) if self.adversary else zero
         loss = (
             elbo
             + self.supervision.consistency_weight * consistency
             + objective.gamma_leakage * leaked
-            + objective.gamma_exchange * exchange
+            + schedule.separation * objective.gamma_exchange * exchanged_error
+            + schedule.separation * objective.gamma_cycle * cycle
+            + schedule.separation * objective.gamma_adversary * found
         )
         reported = {
             "reconstruction": terms.reconstruction,
@@ -72,9 +82,38 @@ class PartedVAEMethod(StatelessMethod):
             "bhattacharyya": terms.bhattacharyya,
             "consistency": consistency,
             "leakage": leaked,
-            "exchange": exchange,
+            "exchange": exchanged_error,
+            "cycle": cycle,
+            "adversary": found,
         }
         return MethodOutput(loss, reported)
+
+    def after_step(self) -> None:
+        """Train the adversary."""
+        if self.adversary:
+            self.adversary.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the adversary; empty without one."""
+        return {"adversary": self.adversary.state_dict()} if self.adversary else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state returned by `state_dict`."""
+        if self.adversary:
+            self.adversary.load_state_dict(state["adversary"])
+
+    def _exchange(self, model: PartedVAE, posterior: Posterior) -> tuple[Tensor, Tensor]:
+        """Return the class error and the cycle error of exchanged images; zero where the weight is."""
+        objective, zero = self.objective, torch.zeros((), device=posterior.hidden.device)
+        if not (objective.gamma_exchange or objective.gamma_cycle):
+            return zero, zero
+        exchanged = exchange(model, posterior, self.context.noise)
+        error = class_error(model, exchanged) if objective.gamma_exchange else zero
+        return error, cycle_error(model, exchanged) if objective.gamma_cycle else zero
+
+    def _adversary(self, posterior: Posterior) -> Tensor:
+        assert self.adversary is not None
+        return self.adversary.information(posterior.z, [q.probs for q in posterior.factors])
 
     def _leakage(self, posterior: Posterior) -> Tensor:
         return torch.stack([leakage(posterior.z, q.probs, self.context) for q in posterior.factors]).sum()

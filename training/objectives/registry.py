@@ -25,7 +25,7 @@ def make_method(
     """
     match config.method:
         case "partedvae":
-            return PartedVAEMethod(config, context)
+            return PartedVAEMethod(config, context, device)
         case "vae" | "beta-vae":
             return BetaVAE(config, context)
         case "beta-tcvae":

@@ -1,16 +1,17 @@
-"""Terms that are not in the paper: consistency, which gains more from few labels, and two that separate u from z.
+"""Terms that are not in the paper: consistency, which gains more from few labels, and those that separate u from z.
 
 With several class variables, the paper's objective can encode a class in z, from which the decoder then reads it, and
-ignore its u: glasses are a few pixels. `leakage` penalises the information of z about a class; `exchange_loss` trains
-the decoder to show the class of u for any z.
+ignore its u: glasses are a few pixels. `leakage` penalises the information of z about a class; `class_error` trains the
+decoder to show the class of u for any z, and `cycle_error` the encoder to find the same z for any u.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -19,6 +20,8 @@ from partedvae.training.distributed import SINGLE_PROCESS, DistributedContext, S
 from partedvae.training.model.distributions import Gaussian
 from partedvae.training.model.partedvae import PartedVAE, Posterior
 
+EXCHANGED_SHARE = 0.5
+"""Images decoded for `exchange`, as a share of the batch."""
 FEWEST_IMAGES = 3
 """The variance of a class with fewer images in a batch is not estimated."""
 
@@ -46,8 +49,10 @@ def leakage(
     effective = images * share.square() / mean(probs.square().mean(dim=0)).clamp(min=torch.finfo().tiny)
     enough = effective >= FEWEST_IMAGES
     ones, one = torch.ones_like(probs[:, :1]), torch.ones_like(share[:1])
-    overall = _log_variances(z, ones, one, images * one, context)
-    by_class = _log_variances(z, probs, share, effective, context)
+    # With mixed precision the products would be rounded to bfloat16, and a variance is a small difference of two.
+    with torch.autocast(probs.device.type, enabled=False):
+        overall = _log_variances(z, ones, one, images * one, context)
+        by_class = _log_variances(z, probs, share, effective, context)
     return 0.5 * ((share * enough).unsqueeze(1) * (overall - by_class)).sum()
 
 
@@ -83,41 +88,91 @@ def _log_variances(
     return variance.log() + bias.unsqueeze(1) * (part + part.square()) / 2
 
 
-def exchange_loss(
-    model: PartedVAE, posterior: Posterior, noise: ShardedNoise = SINGLE_PROCESS.noise
-) -> Float[Tensor, ""]:
-    """Replace one u_k of each image by a sample of the prior, and return the classification error of the decoded image.
+class Exchanged(NamedTuple):
+    """Images decoded from samples of z, each with two u that are not its own."""
 
-    The cross-entropy, in nats, of the classifier's q(c | x') for the decoded image x', summed over the class variables.
-    The target of the replaced variable is the class that its u was sampled for; that of every other variable is the
-    class c' of the image, which must not change. It trains the decoder, and the posterior of u to show its class. The
-    classifier of x' is held fixed, as otherwise the two could agree on a code of their own; so are z and the prior,
-    which the Bhattacharyya term shapes.
+    pixels: Float[Tensor, "images channels height width"]
+    """The images; those of the second half have the z of the first."""
+    classes: tuple[Int[Tensor, " images"], ...]
+    """Class of each u_k."""
+
+
+def exchange(model: PartedVAE, posterior: Posterior, noise: ShardedNoise = SINGLE_PROCESS.noise) -> Exchanged:
+    """Decode a part of a batch again with other u, and samples of the priors.
+
+    A half of the z are samples of q(z | x); one u_k of such an image is replaced by a sample of its prior, and the
+    others stay. The other half are samples of p(z), with every u_k from its prior, as in generation.
 
     Args:
         model: the networks.
-        posterior: posterior of the batch, with relaxed classes.
+        posterior: posterior of the batch, with relaxed classes. No gradient flows into z and the prior.
         noise: source of random numbers.
     """
-    factors = list(model.class_factors())
-    like = posterior.hidden[:, 0]
-    equal = like.new_full((len(factors),), 1 / len(factors))
-    exchanged = _sample_indices(equal, noise.uniform(like))
-    us, targets = [], []
-    for k, (factor, q) in enumerate(zip(factors, posterior.factors, strict=True)):
+    count = max(2, int(EXCHANGED_SHARE * len(posterior.z.mean)) // 2)
+    own = posterior.z.sample(noise)[:count].detach()
+    count = len(own)
+    is_own = torch.arange(count, device=own.device) < (count + 1) // 2
+    z = torch.where(is_own.unsqueeze(1), own, noise.normal(own))
+    first, second = (_exchange_u(model, posterior, is_own, noise) for _ in range(2))
+    pixels = model.decoder(torch.cat([first[0], second[0]]), torch.cat([z, z]))
+    return Exchanged(pixels, tuple(torch.cat(classes) for classes in zip(first[1], second[1], strict=True)))
+
+
+def _exchange_u(
+    model: PartedVAE, posterior: Posterior, is_own: Bool[Tensor, " images"], noise: ShardedNoise
+) -> tuple[Float[Tensor, "images u_dim"], list[Int[Tensor, " images"]]]:
+    """Return u and its classes: with one u_k replaced for images with their own z, and all of them for the others."""
+    # In full precision, also where the networks are not.
+    count, like = len(is_own), posterior.z.mean[: len(is_own), 0]
+    equal = like.new_full((len(posterior.factors),), 1 / len(posterior.factors))
+    chosen = _sample_indices(equal, noise.uniform(like))
+    us, classes = [], []
+    for k, (factor, q) in enumerate(zip(model.class_factors(), posterior.factors, strict=True)):
         sampled = _sample_indices(factor.prior_probs, noise.uniform(like))
         modes = factor.prior_modes()
-        u = Gaussian(modes.mean[sampled], modes.logvar[sampled]).sample(noise).detach()
-        replaced = exchanged == k
-        us.append(torch.where(replaced.unsqueeze(1), u, q.u.sample(noise)))
-        targets.append(torch.where(replaced, sampled, q.class_weights.argmax(dim=-1)))
-    pixels = model.decoder(torch.cat(us, dim=-1), posterior.z.sample(noise).detach())
-    hidden = _with_fixed_parameters(model.trunk, pixels)
+        drawn = Gaussian(modes.mean[sampled], modes.logvar[sampled]).sample(noise).detach()
+        replaced = (chosen == k) | ~is_own
+        kept = Gaussian(q.u.mean[:count], q.u.logvar[:count]).sample(noise)
+        us.append(torch.where(replaced.unsqueeze(1), drawn, kept))
+        classes.append(torch.where(replaced, sampled, q.class_weights[:count].argmax(dim=-1)))
+    return torch.cat(us, dim=-1), classes
+
+
+def class_error(model: PartedVAE, exchanged: Exchanged) -> Float[Tensor, ""]:
+    """Return the classification error of decoded images: the decoder must show the class of u, for any z.
+
+    The cross-entropy, in nats, of the classifier's q(c | x') for the decoded image x', summed over the class variables.
+    It trains the decoder, and the posterior of u to show its class. The classifier is held fixed, as otherwise the two
+    could agree on a code of their own.
+
+    Args:
+        model: the networks.
+        exchanged: the decoded images.
+    """
+    hidden = with_fixed_parameters(model.trunk, exchanged.pixels)
     errors = [
-        functional.cross_entropy(_with_fixed_parameters(factor.logits, hidden).float(), target)
-        for factor, target in zip(factors, targets, strict=True)
+        functional.cross_entropy(with_fixed_parameters(factor.logits, hidden).float(), classes)
+        for factor, classes in zip(model.class_factors(), exchanged.classes, strict=True)
     ]
     return torch.stack(errors).sum()
+
+
+def cycle_error(model: PartedVAE, exchanged: Exchanged) -> Float[Tensor, ""]:
+    """Return how much the encoder's z changes between two images that were decoded from one z (Jha et al. 2018).
+
+    The squared distance of the means of q(z | x') in units of its variances, summed over dimensions, averaged over
+    pairs. It trains the encoder alone: z must not follow what u changes in an image. Distances in pixels or in z itself
+    could be reduced by shrinking z.
+
+    Args:
+        model: the networks.
+        exchanged: the decoded images, in pairs with one z.
+    """
+    mean, logvar = model.z_head(model.trunk(exchanged.pixels.detach())).float().chunk(2, dim=-1)
+    first, second = mean.chunk(2)
+    variance = torch.stack(logvar.detach().exp().chunk(2)).sum(dim=0)
+    distance: Tensor = ((first - second).square() / variance).sum(dim=-1).mean()
+    return distance
 
 
 def _sample_indices(probs: Float[Tensor, " classes"], uniform: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
@@ -125,7 +180,7 @@ def _sample_indices(probs: Float[Tensor, " classes"], uniform: Float[Tensor, " b
     return torch.searchsorted(probs.cumsum(dim=0), uniform).clamp(max=len(probs) - 1)
 
 
-def _with_fixed_parameters(network: nn.Module, value: Tensor) -> Tensor:
+def with_fixed_parameters(network: nn.Module, value: Tensor) -> Tensor:
     """Run a network without gradients of its parameters."""
     fixed = {name: parameter.detach() for name, parameter in network.named_parameters()}
     return functional_call(network, fixed, (value,))  # type: ignore[no-any-return]  # has no types

@@ -132,28 +132,38 @@ def total_loss(
     """
     return (
         terms.reconstruction
-        + config.gamma_z * capacity_gap(terms.kl_z, capacity_z, config.capacity_of, context)
-        + config.gamma_u * capacity_gap(terms.kl_u, capacity_u, config.capacity_of, context)
+        + capacity_loss(terms.kl_z, capacity_z, config.gamma_z, config, context)
+        + capacity_loss(terms.kl_u, capacity_u, config.gamma_u, config, context)
         + config.gamma_h * terms.entropy
         + config.gamma_c * terms.kl_c
         + config.gamma_bc * terms.bhattacharyya
     )
 
 
-def capacity_gap(
-    kl: Float[Tensor, " batch"], capacity: float, of: str, context: DistributedContext = SINGLE_PROCESS
+def capacity_loss(
+    kl: Float[Tensor, " batch"],
+    capacity: float,
+    gamma: float,
+    config: ObjectiveConfig,
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Float[Tensor, ""]:
-    """Return |KL - C| of the mean KL of the batch, or the mean over images of |KL - C|.
+    """Return the weighted loss of a KL with capacity C, as `config.capacity_penalty` and `config.capacity_of` choose.
+
+    gamma |KL - C| of Eq. 6, or KL + gamma max(KL - C, 0); of the mean KL of the batch, or its mean over images (as in
+    section 4.3).
 
     Args:
         kl: KL of each image of this rank.
         capacity: C, in nats.
-        of: "batch" for the former, "image" for the latter (as in section 4.3).
+        gamma: the weight.
+        config: kind of the loss.
         context: the processes that share the batch.
     """
-    if of == "batch":
-        return (context.mean(kl.mean()) - capacity).abs()
-    return (kl - capacity).abs().mean()
+    if config.capacity_of == "batch":
+        kl = context.mean(kl.mean())
+    if config.capacity_penalty == "hinge":
+        return (kl + gamma * (kl - capacity).clamp(min=0)).mean()
+    return gamma * (kl - capacity).abs().mean()
 
 
 def supervised_loss(

@@ -139,6 +139,7 @@ def _supervision(config: TrainConfig) -> Iterator[tuple[str, object]]:
         yield "labelled images", f"{config.labels}, {config.labelled}"
         yield "supervised batch size", supervision.batch_size
         yield "supervised warm start", f"{supervision.warm_start_steps} steps"
+        yield "supervised step", "before each step" if supervision.every == 1 else f"every {supervision.every} steps"
         yield "augmentation of labelled images", "on" if supervision.augment else "off"
     if config.method == "partedvae":
         yield "consistency weight", f"{supervision.consistency_weight:g}"

@@ -20,6 +20,7 @@ from partedvae.training.evaluation.diagnostics import collapse_warnings, separat
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation, evaluate
 from partedvae.training.evaluation.intervals import format_accuracy, wilson_interval
 from partedvae.training.evaluation.measures import Measures, measure
+from partedvae.training.evaluation.metrics.dci import Predictor
 from partedvae.training.evaluation.metrics.representation import represent
 from partedvae.training.evaluation.metrics.scores import DisentanglementScores, disentanglement_scores
 from partedvae.training.model.partedvae import PartedVAE
@@ -31,6 +32,12 @@ SCORE_SEED = 0
 """Random seed of the disentanglement scores, so that they are reproducible."""
 TRUTH_IMAGES = 40_000
 """Default number of images for disentanglement scores: 15 seconds, instead of 5 minutes for all of dSprites."""
+
+DCI_NOTES: dict[Predictor, str] = {
+    "forest": "importances of dci: random forests; only those of --dci boosting may be held beside published scores",
+    "boosting": "importances of dci: gradient boosting, as in disentanglement_lib",
+}
+"""Which importances the DCI scores have, for the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,9 @@ class Report:
             "reconstruction": evaluation.reconstruction,
             "kl_z": evaluation.kl_z,
             "z_spread": evaluation.z_spread,
+            "z_variance": evaluation.z_variance,
+            "u_variances": evaluation.u_variances,
+            "dead_units": evaluation.dead_units,
             "warnings": self.warnings,
             "data": self.source,
         }
@@ -99,6 +109,7 @@ class Report:
         lines += [
             "",
             f"reconstruction error {evaluation.reconstruction:.2f} per image, KL of z {evaluation.kl_z:.2f} nats",
+            _variances(evaluation),
         ]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
@@ -108,15 +119,19 @@ class Report:
         yield f"disentanglement of {', '.join(self.scores.factors)} on {self.scores.images:,} images"
         for name, value in self.scores.summary().items():
             yield f"  {name:<20} {value:.3f}"
+        yield DCI_NOTES[self.scores.dci.predictor]
 
 
-def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES) -> Report:
+def evaluate_run(
+    run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES, dci_predictor: Predictor = "forest"
+) -> Report:
     """Evaluate a run on its data set.
 
     Args:
         run_dir: the run directory.
         data_dir: folder of the data sets.
         truth_images: number of images for disentanglement scores, where the true factors are known; 0 uses all.
+        dci_predictor: classifiers that give the importances of DCI.
 
     Raises:
         ValueError: the run or the data set is not available, or they do not match.
@@ -130,19 +145,21 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
         config=config,
         evaluation=evaluation,
         measures=measure(model, dataset, config, evaluation, data_dir),
-        scores=_scores(model, dataset.truth, config, truth_images) if dataset.truth else None,
+        scores=_scores(model, dataset.truth, config, truth_images, dci_predictor) if dataset.truth else None,
         source=dataset.source,
     )
 
 
-def _scores(model: PartedVAE, truth: Truth, config: TrainConfig, count: int) -> DisentanglementScores:
+def _scores(
+    model: PartedVAE, truth: Truth, config: TrainConfig, count: int, dci_predictor: Predictor
+) -> DisentanglementScores:
     values, images = truth.values, truth.images
     if 0 < count < len(values):
         chosen = torch.randperm(len(values), generator=torch.Generator().manual_seed(SCORE_SEED))[:count].sort().values
         images, values = Chosen(images, chosen), values[chosen]
     with progress_bar(len(values), done=0, unit="img", title="encoding") as bar:
         latents = represent(model, images, config, bar.update)
-    return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED)
+    return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED, dci_predictor)
 
 
 def _accuracy(factor: FactorEvaluation) -> str:
@@ -156,6 +173,12 @@ def _confusion(classes: tuple[str, ...], confusion: Tensor) -> Iterator[str]:
     yield " " * width + "".join(f"{name:>{width}}" for name in classes)
     for name, row in zip(classes, confusion.tolist(), strict=True):
         yield f"{name:>{width}}" + "".join(f"{count:>{width}}" for count in row)
+
+
+def _variances(evaluation: Evaluation) -> str:
+    parts = [f"{evaluation.z_variance:.3f} of z"]
+    parts += [f"{value:.3f} of u of {name}" for name, value in evaluation.u_variances.items()]
+    return f"mean posterior variance {', '.join(parts)}; dead units of h {evaluation.dead_units:.0%}"
 
 
 def write_predictions(path: Path, evaluation: Evaluation) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import partedvae.training.engine.device
 import partedvae.training.runs.data
 from partedvae.training.cli.describe import describe
 from partedvae.training.cli.evaluate import evaluate
+from partedvae.training.cli.figures import figures
+from partedvae.training.cli.reproduce import reproduce
 from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset
 from tests.training.figures.runs import load, write_run
@@ -34,7 +38,6 @@ from tests.training.figures.runs import load, write_run
         (["mnist", "--method", "gan"], "no method is called 'gan'"),
         (["mnist", "--set", "train_images=70000"], "train_images is 70000; mnist has 60000 training images"),
         (["mnist", "--labelled", "frist"], "no selection of labelled images is called 'frist'; did you mean 'first'?"),
-        (["mnist", "--precision", "bf16-mixed"], "--precision bf16-mixed requires a GPU"),
         (["mnist", "--seed", "99999999999999999999"], "it must be less than 2**62"),
         (["folder:"], "folder: lacks a path; write folder:PATH"),
         (["mnist", "--resume"], "is not a run directory: config.json is missing"),
@@ -47,6 +50,25 @@ def test_train_rejects_invalid_input_and_writes_nothing(
     result = CliRunner().invoke(train, [*arguments, "--output", str(output), "--data", str(data_dir)])
     assert result.exit_code == 1
     assert message in result.output
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("command", [train, evaluate, figures, reproduce])
+def test_no_threads_are_an_error_of_every_command_that_computes(command: click.Command) -> None:
+    result = CliRunner().invoke(command, ["mnist", "--threads", "0"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--threads': 0 is not in the range x>=1" in result.output
+
+
+def test_bf16_on_a_processor_without_it_is_an_error(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partedvae.training.engine.device, "BF16_FLAGS", {"a_flag_that_no_processor_has"})
+    output = tmp_path / "run"
+    arguments = ["mnist", "--device", "cpu", "--precision", "bf16-mixed", "--output", str(output)]
+    result = CliRunner().invoke(train, [*arguments, "--data", str(data_dir)])
+    assert result.exit_code == 1
+    assert "--precision bf16-mixed: this processor lacks bfloat16 instructions" in result.output
     assert not output.exists()
 
 

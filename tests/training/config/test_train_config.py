@@ -79,6 +79,7 @@ def test_set_changes_one_field_of_each_type() -> None:
         ("epochs=0", "epochs is 0; it must be at least 1"),
         ("objective.gamma_z=-1", "objective.gamma_z is -1.0; it must be 0 or more"),
         ("supervision.ema_decay=1", "supervision.ema_decay is 1.0; it must be in [0, 1)"),
+        ("supervision.every=0", "supervision.every is 0; it must be at least 1"),
         ("model.encoder_channels=32", "must have the same length"),
         ("model.encoder_channels=0,2,3", "all at least 1"),
         ("model.network_size=4,4", "model.network_size is (4, 4); it must be at least 8 each way"),
@@ -93,6 +94,11 @@ def test_set_changes_one_field_of_each_type() -> None:
 def test_set_rejects_invalid_settings(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         apply_overrides(recipe(INFO, "default"), [setting])
+
+
+def test_a_classifier_has_a_supervised_step_in_every_step() -> None:
+    with pytest.raises(ValueError, match=r"supervision\.every is 2; method 'classifier' has supervised steps alone"):
+        apply_overrides(recipe(INFO, "default", "classifier"), ["supervision.every=2"])
 
 
 def test_set_accepts_the_keys_of_earlier_versions() -> None:

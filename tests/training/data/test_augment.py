@@ -101,3 +101,12 @@ def test_augmentation_depends_on_the_random_state_alone() -> None:
         torch.manual_seed(3)
         assert torch.equal(augment(pixels), first)
         assert not torch.equal(second, first)
+
+
+def test_mixed_precision_does_not_round_the_coordinates() -> None:
+    pixels = torch.rand(8, 1, 32, 32)
+    torch.manual_seed(1)
+    expected = random_affine(pixels)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(random_affine(pixels), expected)

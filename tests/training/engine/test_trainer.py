@@ -10,7 +10,7 @@ import torch
 
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, Split, first_labelled
-from partedvae.training.distributed import SINGLE_PROCESS
+from partedvae.training.distributed import SINGLE_PROCESS, launch
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings
@@ -113,8 +113,10 @@ def test_more_labels_than_there_are_is_an_error_with_their_number() -> None:
         first_labelled(toy_split(6, 0), 7)
 
 
-def test_a_restored_trainer_continues_exactly_even_within_an_epoch() -> None:
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_restored_trainer_continues_exactly_even_within_an_epoch(every: int) -> None:
     config = tiny_config()
+    config = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, every=every))
     train = toy_dataset().train
     labelled = first_labelled(train, config.labels)
     prepare(0)
@@ -148,6 +150,74 @@ def test_the_plateau_schedulers_halve_the_rates_of_a_run_without_progress() -> N
         trainer.end_epoch()
     assert trainer.optimiser.param_groups[0]["lr"] == pytest.approx(0.00075)
     assert trainer.supervised_optimiser.param_groups[0]["lr"] == pytest.approx(0.00075)
+
+
+def test_the_supervised_step_runs_before_every_nth_step_and_its_mean_is_over_those() -> None:
+    """Every third of ten steps: an epoch has four supervised steps, the next one three."""
+    config = tiny_config("paper")
+    config = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, every=3))
+    train = toy_dataset().train
+    prepare(0)
+    trainer = Trainer(config, train, first_labelled(train, 40), SINGLE_PROCESS)
+    assert trainer.steps_per_epoch == 10
+    for first, supervised in ((0, [0, 3, 6, 9]), (10, [12, 15, 18])):
+        losses = [trainer.train_step() for _ in range(10)]
+        assert [first + k for k, loss in enumerate(losses) if "supervised" in loss] == supervised
+        values = [loss["supervised"].item() for loss in losses if "supervised" in loss]
+        means = trainer.end_epoch()
+        assert means["supervised"] == pytest.approx(sum(values) / len(values))
+        assert means["loss"] == pytest.approx(sum(loss["loss"].item() for loss in losses) / 10)
+    updates = trainer.supervised_optimiser.state[trainer.model.classifier_parameters()[0]]["step"]
+    assert updates == 7
+
+
+def test_mixed_precision_gives_the_losses_of_full_precision_up_to_rounding() -> None:
+    """Networks round to 8 bits, but losses, noise, augmentation and optimisers do not: the same noise, close losses."""
+    config = tiny_config()
+    objective = dataclasses.replace(config.objective, gamma_leakage=1.0, gamma_exchange=1.0, kl_u="matched")
+    supervision = dataclasses.replace(config.supervision, augment=True)
+    config = dataclasses.replace(config, objective=objective, supervision=supervision)
+    train = toy_dataset().train
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        prepare(0)
+        trainer = Trainer(config, train, first_labelled(train, 40), launch("cpu", precision))
+        step = trainer.train_step()
+        assert {loss.dtype for loss in step.values()} == {torch.float32}
+        assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+        losses[precision] = {name: loss.item() for name, loss in step.items()}
+    assert losses["bf16-mixed"] != losses["32-true"]
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.02, abs=2e-3)
+
+
+def test_consecutive_supervised_steps_use_consecutive_labelled_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass over the labels must not leave out the batches of the steps without a supervised one."""
+    config = tiny_config("paper", labels=40)
+    config = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, every=2, batch_size=10))
+    train = toy_dataset().train
+    prepare(0)
+    trainer = Trainer(config, train, first_labelled(train, 40), SINGLE_PROCESS)
+    seen: list[int] = []
+    original = trainer._supervised_step
+
+    def record(chosen: torch.Tensor) -> torch.Tensor:
+        seen.extend(chosen.tolist())
+        return original(chosen)
+
+    monkeypatch.setattr(trainer, "_supervised_step", record)
+    for _ in range(8):
+        trainer.train_step()
+    assert sorted(seen) == list(range(40))
+
+
+def test_an_epoch_without_a_supervised_step_is_an_error() -> None:
+    config = tiny_config("paper")
+    config = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, every=11))
+    train = toy_dataset().train
+    with pytest.raises(
+        ValueError, match=r"supervision\.every is 11, but an epoch has 10 steps; set it to at most that"
+    ):
+        Trainer(config, train, first_labelled(train, 40), SINGLE_PROCESS)
 
 
 def test_the_ema_follows_the_weights_and_is_the_final_model() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 import torch
 
 from partedvae.training.evaluation.diagnostics import collapse_warnings
-from partedvae.training.evaluation.evaluation import evaluate, evaluate_factor
+from partedvae.training.evaluation.evaluation import evaluate, evaluate_factor, share_of_dead_units
 from partedvae.training.model.partedvae import PartedVAE
 from tests.training.toys import TOY_MODEL, tiny_config, toy_split
 
@@ -70,7 +73,8 @@ def test_a_model_of_nans_counts_as_collapsed() -> None:
         for parameter in model.parameters():
             parameter.fill_(float("nan"))
     found = collapse_warnings(evaluate(model, toy_split(64, 2), tiny_config()), "partedvae")
-    assert [text.split(":")[0] for text in found] == ["q(c) has collapsed", "z has collapsed"]
+    dead = "100% of the units of h are dead (they have the same value for every image)"
+    assert [text.split(":")[0] for text in found] == ["q(c) has collapsed", "z has collapsed", dead]
 
 
 def test_evaluation_has_the_number_of_images_and_every_factor() -> None:
@@ -78,3 +82,53 @@ def test_evaluation_has_the_number_of_images_and_every_factor() -> None:
     assert evaluation.images == 64
     assert [f.name for f in evaluation.factors] == ["corner", "shade"]
     assert sum(map(sum, evaluation.factors[0].confusion.tolist())) == 64
+
+
+def model_with_dead_units(count: int) -> PartedVAE:
+    """Return a model with ReLUs at h, of which so many are zero for every image and the others for none."""
+    model = PartedVAE(dataclasses.replace(TOY_MODEL, leaky_slope=0.0))
+    with torch.no_grad():
+        model.trunk.hidden.bias.fill_(10.0)
+        model.trunk.hidden.bias[:count] = -100.0
+    return model
+
+
+@pytest.mark.parametrize(("dead", "warned"), [(0, False), (16, False), (17, True), (32, True)])
+def test_a_model_with_more_than_half_of_its_units_dead_gets_a_warning(dead: int, warned: bool) -> None:
+    evaluation = evaluate(model_with_dead_units(dead), toy_split(64, 2), tiny_config())
+    assert evaluation.dead_units == dead / 32
+    found = [text for text in collapse_warnings(evaluation, "partedvae") if "of the units of h are dead" in text]
+    assert len(found) == warned
+    if warned:
+        assert found[0].startswith(f"{dead / 32:.0%} of the units of h")
+        assert "train again with model.leaky_slope=0.1" in found[0]
+
+
+def test_a_few_images_are_too_few_to_call_units_dead() -> None:
+    evaluation = evaluate(model_with_dead_units(32), toy_split(49, 2), tiny_config())
+    assert evaluation.dead_units == 1.0
+    assert not any("units of h" in text for text in collapse_warnings(evaluation, "partedvae"))
+
+
+def test_a_unit_is_dead_if_it_hardly_changes_whatever_its_value() -> None:
+    """Standard deviations 1, 0.5, 0.011 and 0.009 about 0, and 0 at 7."""
+    signs = torch.tensor([[1.0], [-1.0]])
+    hidden = torch.cat([signs * torch.tensor([1.0, 0.5, 0.011, 0.009]), torch.full((2, 1), 7.0)], dim=1)
+    assert share_of_dead_units(hidden) == pytest.approx(2 / 5)
+    assert share_of_dead_units(torch.zeros(3, 4)) == 1.0
+
+
+def test_variances_are_those_of_the_posteriors_of_z_and_of_each_u() -> None:
+    model = PartedVAE(TOY_MODEL)
+    corner, shade = model.class_factors()
+    with torch.no_grad():
+        for linear, logvars in (
+            (model.z_head, [0.0, 0.0, math.log(4.0)]),
+            (corner.u_head, [math.log(0.5), math.log(0.25)]),
+            (shade.u_head, [math.log(0.1)]),
+        ):
+            linear.weight.zero_()
+            linear.bias[len(logvars) :] = torch.tensor(logvars)
+    evaluation = evaluate(model, toy_split(64, 2), tiny_config())
+    assert evaluation.z_variance == pytest.approx(2.0)
+    assert evaluation.u_variances == pytest.approx({"corner": 0.375, "shade": 0.1})

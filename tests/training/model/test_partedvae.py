@@ -134,6 +134,13 @@ def test_describe_prints_tables_3_and_6() -> None:
     assert "3.94, 3.94 after 56,280 steps" in text
 
 
+def test_describe_shows_how_often_a_supervised_step_runs() -> None:
+    config = recipe(INFO, "default")
+    rarely = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, every=4))
+    assert f"{'supervised step':<34}before each step" in describe_config(config, 60_000)
+    assert f"{'supervised step':<34}every 4 steps" in describe_config(rarely, 60_000)
+
+
 def test_describe_omits_settings_that_a_baseline_does_not_use() -> None:
     text = describe_config(recipe(INFO, "paper", "beta-vae"), 60_000)
     names = [line[2:36].strip() for line in text.splitlines()]

@@ -25,7 +25,7 @@ from partedvae.training.objectives.factor_vae import FactorVAE, permute_dimensio
 from partedvae.training.objectives.partedvae import PartedVAEMethod
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
 
-SCHEDULE = Schedule(capacity_z=1.0, capacity_u=1.0, attention_slope=4.0, rate_scale=1.0)
+SCHEDULE = Schedule(capacity_z=1.0, capacity_u=1.0, attention_slope=4.0, separation=1.0, rate_scale=1.0)
 
 
 def config_of(method: MethodName, weight: float = 2.0, **changes: object) -> TrainConfig:
@@ -133,6 +133,27 @@ def test_factor_vae_resumes_exactly_with_its_discriminator() -> None:
     assert [other.train_step()["loss"].item() for _ in range(3)] == expected
 
 
+def test_the_discriminator_has_six_hidden_layers_of_1000_units() -> None:
+    """As disentanglement_lib's fc_discriminator."""
+    method = FactorVAE(config_of("factor-vae"), SINGLE_PROCESS, torch.device("cpu"))
+    layers = [layer for layer in method.discriminator if isinstance(layer, torch.nn.Linear)]
+    widths = [(layer.in_features, layer.out_features) for layer in layers]
+    assert widths == [(6, 1000), *[(1000, 1000)] * 5, (1000, 2)]
+
+
+def test_a_run_with_the_former_discriminator_of_five_layers_resumes() -> None:
+    config = config_of("factor-vae")
+    old, new = (FactorVAE(config, SINGLE_PROCESS, torch.device("cpu")) for _ in range(2))
+    old._build(5, 6, torch.device("cpu"))
+    old._z = torch.randn(8, 6)
+    old._loss = old._discriminator_loss()
+    old.after_step()
+    new.load_state_dict(copy.deepcopy(old.state_dict()))
+    z = torch.randn(3, 6)
+    assert torch.equal(new.discriminator(z), old.discriminator(z))
+    assert new.optimiser.state_dict()["state"][0]["step"] == 1
+
+
 def test_a_classifier_without_labels_and_a_partedvae_without_factors_are_errors() -> None:
     with pytest.raises(ValueError, match="method 'classifier' is trained on labels alone; pass --labels"):
         dataclasses.replace(config_of("classifier"), labels=0)
@@ -146,7 +167,8 @@ def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
     seed: int, capacity_of: Literal["batch", "image"]
 ) -> None:
     """For random weights; with capacities above every KL, |KL - C| is C - KL of the mean and of each image."""
-    names = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", "gamma_leakage", "gamma_exchange", "consistency")
+    separation = ("gamma_leakage", "gamma_exchange", "gamma_cycle", "gamma_adversary")
+    names = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", *separation, "consistency")
     weights = dict(
         zip(names, torch.rand(len(names), generator=torch.Generator().manual_seed(seed)).tolist(), strict=True)
     )
@@ -154,12 +176,14 @@ def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
     config = tiny_config()
     config = dataclasses.replace(
         config,
-        objective=dataclasses.replace(config.objective, capacity_of=capacity_of, **weights),
+        objective=dataclasses.replace(
+            config.objective, capacity_of=capacity_of, capacity_penalty="absolute", **weights
+        ),
         supervision=dataclasses.replace(config.supervision, consistency_weight=consistency, consistency_threshold=0.01),
     )
     torch.manual_seed(seed)
-    schedule = Schedule(capacity_z=500.0, capacity_u=900.0, attention_slope=4.0, rate_scale=1.0)
-    method = PartedVAEMethod(config, SINGLE_PROCESS)
+    schedule = Schedule(capacity_z=500.0, capacity_u=900.0, attention_slope=4.0, separation=0.5, rate_scale=1.0)
+    method = PartedVAEMethod(config, SINGLE_PROCESS, torch.device("cpu"))
     loss, terms = method.losses(PartedVAE(config.model), torch.rand(24, 1, 16, 16), schedule)
     assert tuple(terms) == method.term_names
     value = {name: term.item() for name, term in terms.items()}
@@ -172,7 +196,9 @@ def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
         + weights["gamma_c"] * value["kl_c"]
         + weights["gamma_bc"] * value["bhattacharyya"]
         + weights["gamma_leakage"] * value["leakage"]
-        + weights["gamma_exchange"] * value["exchange"]
+        + 0.5 * weights["gamma_exchange"] * value["exchange"]
+        + 0.5 * weights["gamma_cycle"] * value["cycle"]
+        + 0.5 * weights["gamma_adversary"] * value["adversary"]
         + consistency * value["consistency"]
     )
     assert loss.item() == pytest.approx(expected, rel=1e-5)

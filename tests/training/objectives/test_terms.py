@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
 import pytest
 import torch
 
-from partedvae.training.config.recipes import recipe
+from partedvae.training.config.recipes import TABLE_6_MNIST, recipe
 from partedvae.training.data.mnist import INFO
 from partedvae.training.model.distributions import Gaussian, kl_between, kl_to_standard
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.regularisers import consistency_loss
 from partedvae.training.objectives.terms import (
     Terms,
-    capacity_gap,
+    capacity_loss,
     elbo_terms,
     kl_of_u,
     reconstruction_error,
@@ -39,10 +40,31 @@ def test_l1_is_summed_over_pixels() -> None:
     torch.testing.assert_close(error, torch.full((2,), 48 * 0.25))
 
 
-def test_the_capacity_gap_of_the_batch_averages_before_the_absolute_value_and_that_of_images_after_it() -> None:
-    kl = torch.tensor([1.0, 5.0])
-    assert capacity_gap(kl, 3.0, "batch").item() == 0.0
-    assert capacity_gap(kl, 3.0, "image").item() == 2.0
+@pytest.mark.parametrize(
+    ("penalty", "of", "expected"),
+    [
+        ("absolute", "batch", 0.0),
+        ("absolute", "image", 20.0),
+        ("hinge", "batch", 3.0),
+        # Images with 1 and 5 nats: the mean of 1 and 5 + 10 (5 - 3).
+        ("hinge", "image", 13.0),
+    ],
+)
+def test_the_capacity_loss_of_the_batch_averages_first_and_that_of_images_last(
+    penalty: Literal["absolute", "hinge"], of: Literal["batch", "image"], expected: float
+) -> None:
+    config = dataclasses.replace(TABLE_6_MNIST, capacity_penalty=penalty, capacity_of=of)
+    assert capacity_loss(torch.tensor([1.0, 5.0]), 3.0, 10.0, config).item() == expected
+
+
+def test_the_hinge_is_the_plain_kl_below_the_capacity() -> None:
+    config = dataclasses.replace(TABLE_6_MNIST, capacity_penalty="hinge")
+    kl = torch.tensor([1.0, 3.0], requires_grad=True)
+    loss = capacity_loss(kl, 5.0, 10.0, config)
+    loss.backward()
+    assert loss.item() == 2.0
+    assert kl.grad is not None
+    torch.testing.assert_close(kl.grad, torch.tensor([0.5, 0.5]))
 
 
 def test_total_loss_weighs_every_term_with_its_gamma() -> None:

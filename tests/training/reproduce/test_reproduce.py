@@ -195,6 +195,48 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     assert runs == ["labels-alone-0", "partedvae-0", "partedvae-0-2"]
 
 
+def test_the_figures_compare_faces_with_and_without_bc() -> None:
+    """Figures 8 and 10; apart from the term, only the start of the modes differs."""
+    variants = EXPERIMENTS["figures"].variants
+    other = next(variant for variant in variants if variant.without_bc_of)
+    reference = EXPERIMENTS["figures"].variant(other.without_bc_of)
+    assert (reference.dataset, reference.labels, reference.settings) == ("faces", 500, ())
+    assert (other.dataset, other.labels) == ("faces", 500)
+    assert "objective.gamma_bc=0" in other.settings
+    assert variants.index(reference) < variants.index(other)
+
+
+@pytest.mark.slow
+def test_the_run_without_bc_is_drawn_beside_the_other(
+    tmp_path: Path, mnist: ImageDataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, tuple[str, ...], str]] = []
+
+    def record(
+        run_dir: Path, output: Path, data_dir: Path, *, only: tuple[str, ...] = (), without_bc: Path | None = None
+    ) -> list[Path]:
+        drawn.append((run_dir.name, only, without_bc.name if without_bc else ""))
+        return [output / "a.png"]
+
+    monkeypatch.setattr("partedvae.training.figures.registry.draw_run", record)
+    with_bc = Variant(name="typical", dataset="mnist", labels=64, settings=SMALL)
+    without = dataclasses.replace(
+        with_bc, name="without BC", settings=(*SMALL, "objective.gamma_bc=0"), without_bc_of="typical"
+    )
+    described = Experiment(title="Two", variants=(with_bc, without), measure=accuracies, figures=True)
+    plan = Plan(
+        recipe="default",
+        seeds=(0,),
+        data_dir=data_dir,
+        runs_dir=tmp_path / "runs",
+        results_file=tmp_path / "docs" / "results.json",
+        device="cpu",
+    )
+    run_experiment("figures", described, plan)
+    comparison = ("typical-0", ("bc_factors", "bc_prior_density"), "without-bc-0")
+    assert drawn == [("typical-0", (), ""), ("without-bc-0", (), ""), comparison]
+
+
 def test_a_file_that_holds_no_results_is_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text('[{"a": 1}]')
