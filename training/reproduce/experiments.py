@@ -71,7 +71,7 @@ def accuracies(report: Report) -> dict[str, float]:
 def accuracies_and_probes(report: Report) -> dict[str, float]:
     """Return the accuracy of each factor and those of MLP probes on u and z; the classifier trains neither latent."""
     probes: dict[str, float] = {}
-    for s in report.separations:
+    for s in report.measures.separations:
         probes |= {f"{s.factor} off u": s.u.mlp, f"{s.factor} off z": s.z.mlp}
     return accuracies(report) | probes
 

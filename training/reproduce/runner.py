@@ -140,6 +140,7 @@ def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirec
         train_seconds=summary["train_seconds"],
         data="drawn" if any(is_drawn(origin) for origin in provenance["data"].values()) else "original",
         measures={key: round(value, 4) for key, value in experiment.measure(report).items()},
+        separation={key: round(value, 4) for key, value in report.measures.flat().items()},
         command=shlex.join(words),
         commit=provenance["commit"],
         date=datetime.now(UTC).date().isoformat(),

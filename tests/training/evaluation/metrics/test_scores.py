@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from partedvae.training.evaluation.evaluation import Evaluation
+from partedvae.training.evaluation.measures import Measures
 from partedvae.training.evaluation.metrics.dci import Predictor
-from partedvae.training.evaluation.metrics.representation import represent
+from partedvae.training.evaluation.metrics.representation import Representation, represent
 from partedvae.training.evaluation.metrics.scores import disentanglement_scores
 from partedvae.training.model.networks import preprocess
 from partedvae.training.model.partedvae import PartedVAE
@@ -98,10 +99,22 @@ def test_a_representation_is_the_posterior_means_of_images_in_order_read_batch_b
         posterior = model.encode(preprocess(images.images, (16, 16)), slope=tiny_config().schedule.attention_slope)
     np.testing.assert_allclose(representation.u_mean, posterior.u_mean, atol=1e-5)
     np.testing.assert_allclose(representation.z_mean, posterior.z.mean, atol=1e-5)
+    np.testing.assert_allclose(representation.z_logvar, posterior.z.logvar, atol=1e-5)
     assert representation.u_mean.dtype == representation.z_mean.dtype == np.float32
     np.testing.assert_array_equal(
         representation.joined, np.concatenate([representation.z_mean, representation.u_mean], axis=1)
     )
+
+
+def test_samples_have_the_moments_of_the_posteriors() -> None:
+    mean, logvar = np.full((20_000, 1), 2.0, np.float32), np.full((20_000, 1), np.log(9), np.float32)
+    posterior = Representation(mean, -mean, logvar, logvar - 100)
+    samples = posterior.samples(np.random.default_rng(0))
+    assert samples.u.mean() == pytest.approx(2, abs=0.1)
+    assert samples.u.std() == pytest.approx(3, abs=0.1)
+    np.testing.assert_allclose(samples.z, -2, atol=1e-5)
+    assert samples.u.dtype == np.float32
+    assert posterior.means.u is mean
 
 
 @pytest.mark.parametrize(
@@ -122,6 +135,6 @@ def test_the_report_names_the_importances_of_dci(predictor: Predictor, note: str
     )
     model = dataclasses.replace(TOY_MODEL, factors=())
     config = tiny_config("paper", method="vae", labels=0, model=model)
-    report = Report(config=config, evaluation=evaluation, separations=(), scores=scores, source={})
+    report = Report(config=config, evaluation=evaluation, measures=Measures(), scores=scores, source={})
     assert note in report.to_text().splitlines()
     assert report.to_dict()["disentanglement"]["dci_predictor"] == predictor
