@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,6 +16,7 @@ from partedvae.export.parity import BATCH_SIZES, check_parity
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import evaluate
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.data import load_run_dataset
@@ -49,6 +51,9 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     for name, accuracy in evaluation.accuracies.items():
         manifest.scores[f"accuracy/{name}"] = accuracy
     manifest.scores["reconstruction"] = evaluation.reconstruction
+    summary = _summary_of(run, state["epoch"])
+    manifest.measures.update(summary.get("measures", {}))
+    manifest.warnings.extend(summary.get("warnings", collapse_warnings(evaluation, config.method)))
 
     def write_graphs(folder: Path) -> None:
         write_encoder(folder / ENCODER_FILE, model, config)
@@ -57,6 +62,15 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
         manifest.parity_max_difference = check_parity(folder, model, config, images)
 
     return write_bundle(model_folder, manifest, write_graphs)
+
+
+def _summary_of(run: RunDirectory, epochs: int) -> dict[str, Any]:
+    """Return the summary of a run if it is that of its checkpoint; an unfinished run has none."""
+    try:
+        summary = run.load_summary()
+    except (OSError, ValueError):
+        return {}
+    return summary if summary.get("epochs") == epochs else {}
 
 
 def _parity_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "count height width channels"]:

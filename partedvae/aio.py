@@ -212,25 +212,40 @@ class AsyncClient:
 
     async def transfer(
         self,
-        content: ImageInput,
+        content: ImageInput | None = None,
         style: ImageInput | None = None,
         *,
+        z_images: ImageInput | None = None,
+        u_images: ImageInput | None = None,
         classes: Sequence[ClassSpec] | None = None,
         factors: Sequence[str] = (),
         pairs: bool = False,
     ) -> Transferred:
-        """Return images that combine the z of some images with the class-related u of others, or of classes (Figure 5).
+        """Return images that combine the class-related u of some images, or of classes, with the z of others.
+
+        As in Figure 5 of the paper there is one row per u, which keeps its class, and one column per z, its style.
 
         Args:
-            content: images for z, and for u of the factors that are not transferred; as for `features`, but in one
-                message.
-            style: images for u; or None.
-            classes: classes for u instead of `style`: each {factor: class}, "NAME" or "factor=NAME".
-            factors: the factors that are transferred from `style`; all where empty.
-            pairs: combine the n-th content with the n-th style only, rather than each with each.
+            content: deprecated, use `z_images`. With it there is one row per z and one column per u.
+            style: deprecated, use `u_images`.
+            z_images: images that give z, and u of the factors that the others do not give; as for `features`, but in
+                one message.
+            u_images: images that give u; or None.
+            classes: classes that give u instead of `u_images`: each {factor: class}, "NAME" or "factor=NAME".
+            factors: the factors whose u is that of `u_images`; all where empty.
+            pairs: combine the n-th u with the n-th z only, rather than each with each.
         """
         chosen = None if classes is None else await self._class_choices(classes)
-        request = transfer_request(self._selector, content, style, classes=chosen, factors=factors, pairs=pairs)
+        request = transfer_request(
+            self._selector,
+            content,
+            style,
+            z_images=z_images,
+            u_images=u_images,
+            classes=chosen,
+            factors=factors,
+            pairs=pairs,
+        )
         response = await self._transport.call(self._transport.stub.TransferAttributes, request)
         return Transferred.from_response(response)
 

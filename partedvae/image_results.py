@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,10 +175,10 @@ class Traversal(_Displayed):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Transferred(_Displayed):
-    """Images that combine the z of some images with the class-related u of others."""
+    """Images that combine the class-related u of some images, or of classes, with the z of others."""
 
     images: ImageArray
-    """uint8 [contents, styles, height, width, channels]; of pairs [pairs, 1, height, width, channels]."""
+    """uint8 [rows, columns, height, width, channels]: one row per u, one column per z; of pairs [pairs, 1, …]."""
     model: str = ""
     """Name of the model."""
     version: int = 0
@@ -188,20 +189,31 @@ class Transferred(_Displayed):
         """Read a grid of transfers."""
         return cls(images=_grid(response.grid), model=response.model.name, version=response.model.version)
 
-    def to_pil(self, contents: Sequence[str] = (), styles: Sequence[str] = ()) -> PillowImage:
+    def to_pil(
+        self,
+        rows: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        *,
+        contents: Sequence[str] | None = None,
+        styles: Sequence[str] | None = None,
+    ) -> PillowImage:
         """Return the images as one picture. Needs Pillow.
 
         Args:
-            contents: labels of the rows.
-            styles: captions of the columns.
+            rows: labels of the rows.
+            columns: captions of the columns.
+            contents: deprecated, use `rows`.
+            styles: deprecated, use `columns`.
         """
         from partedvae.grid import Row
 
-        labels = contents or [""] * len(self.images)
-        rows = [
-            Row(images=images, label=label, captions=styles) for images, label in zip(self.images, labels, strict=True)
-        ]
-        return self._draw(rows)
+        if contents is not None or styles is not None:
+            warnings.warn(
+                "contents and styles of to_pil are deprecated: pass rows and columns", DeprecationWarning, stacklevel=2
+            )
+        labels, captions = contents or rows or [""] * len(self.images), styles or columns
+        pairs = zip(self.images, labels, strict=True)
+        return self._draw([Row(images=images, label=label, captions=captions) for images, label in pairs])
 
     def __repr__(self) -> str:
         return self._described(_grid_size(self.images))

@@ -57,6 +57,19 @@ class ModelDetails:
     has_scores: bool = False
     """Whether features can include reconstruction_error and negative_elbo."""
 
+    @property
+    def measures(self) -> dict[str, float]:
+        """Whether u and not z has the class, "generation/digit" for example; empty if it was not measured.
+
+        The names are explained in protos/partedvae/v1/manifest.proto.
+        """
+        return dict(self.manifest.measures)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the model does not keep of the method's promises; empty for a good model."""
+        return list(self.manifest.warnings)
+
     @classmethod
     def from_response(cls, response: pb.GetModelResponse) -> Self:
         """Read the details of one model."""
@@ -69,7 +82,7 @@ class ModelDetails:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the main fields, with those of the manifest: training, and the class names of each factor."""
+        """Return the main fields, with those of the manifest: training, class names, measures and warnings."""
         training = self.manifest.training
         return {
             "name": self.name,
@@ -80,6 +93,8 @@ class ModelDetails:
             "factors": {factor.name: list(factor.class_names) for factor in self.manifest.factors},
             "execution_provider": self.execution_provider,
             "has_scores": self.has_scores,
+            "measures": self.measures,
+            "warnings": self.warnings,
         }
 
     def __repr__(self) -> str:

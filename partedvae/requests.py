@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 
@@ -142,33 +143,53 @@ def traverse_request(
 
 def transfer_request(
     selector: pb.ModelSelector,
-    content: ImageInput,
+    content: ImageInput | None,
     style: ImageInput | None,
     *,
+    z_images: ImageInput | None,
+    u_images: ImageInput | None,
     classes: Sequence[Mapping[str, str]] | None,
     factors: Sequence[str],
     pairs: bool,
 ) -> pb.TransferAttributesRequest:
     """Return the request of `Client.transfer`, whose arguments these are.
 
+    With the deprecated `content` and `style` it has the deprecated fields, whose grid is transposed. To be called by
+    `transfer` itself, so that the warning names the line of its caller.
+
     Raises:
-        InvalidRequestError: arguments exclude each other.
+        InvalidRequestError: arguments are missing or exclude each other.
         OSError: a file cannot be read.
     """
-    if (style is None) == (classes is None):
-        raise InvalidRequestError("pass either style (images) or classes, from which u is taken")
+    former = content is not None or style is not None
+    if former:
+        warnings.warn(
+            "content and style of transfer are deprecated: pass z_images and u_images by name, whose grid has one row "
+            "per u and one column per z",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        if z_images is not None or u_images is not None:
+            raise InvalidRequestError(
+                "the deprecated content and style cannot be combined with z_images and u_images: pass the latter only"
+            )
+        z_images, u_images = content, style
+    if z_images is None:
+        raise InvalidRequestError("no images give z: pass z_images")
+    if (u_images is None) == (classes is None):
+        raise InvalidRequestError("pass either u_images or classes, which give u")
     if classes is not None and factors:
         raise InvalidRequestError("factors cannot be used with classes, which name their factors: leave factors out")
+    z_message = one_message(z_images, "the z_images of a transfer")
+    u_message = None if u_images is None else one_message(u_images, "the u_images of a transfer")
+    choices = None if classes is None else pb.ClassChoices(items=[pb.ClassChoice(classes=c) for c in classes])
     request = pb.TransferAttributesRequest(
-        model=selector,
-        content=one_message(content, "the contents of a transfer"),
-        factors=factors,
-        layout=pb.TRANSFER_LAYOUT_PAIRS if pairs else pb.TRANSFER_LAYOUT_GRID,
+        model=selector, factors=factors, layout=pb.TRANSFER_LAYOUT_PAIRS if pairs else pb.TRANSFER_LAYOUT_GRID
     )
-    if style is not None:
-        request.style_images.CopyFrom(one_message(style, "the styles of a transfer"))
-    else:
-        request.style_classes.CopyFrom(pb.ClassChoices(items=[pb.ClassChoice(classes=c) for c in classes or ()]))
+    fields = ("content", "style_images", "style_classes") if former else ("z_images", "u_images", "u_classes")
+    for name, message in zip(fields, (z_message, u_message, choices), strict=True):
+        if message is not None:
+            getattr(request, name).CopyFrom(message)
     return request
 
 

@@ -32,7 +32,7 @@ from partedvae.serving.operations.features import classify, features
 from partedvae.serving.operations.latents import reconstruct
 from partedvae.serving.operations.model import DirectModel, run_sync
 from partedvae.serving.operations.sampling import generate, new_seed
-from partedvae.serving.operations.transfer import Style, StyleClasses, StyleImages, transfer
+from partedvae.serving.operations.transfer import ClassesOfU, ImagesOfU, SourceOfU, transfer, transposed
 from partedvae.serving.operations.traverse import (
     REACH,
     STEPS,
@@ -179,25 +179,40 @@ class LocalModel:
 
     def transfer(
         self,
-        content: ImageInput,
+        content: ImageInput | None = None,
         style: ImageInput | None = None,
         *,
+        z_images: ImageInput | None = None,
+        u_images: ImageInput | None = None,
         classes: Sequence[ClassSpec] | None = None,
         factors: Sequence[str] = (),
         pairs: bool = False,
     ) -> Transferred:
-        """Return images that combine z of some images with u of others, or of classes; see `Client.transfer`."""
+        """Return images that combine u of some images, or of classes, with z of others; see `Client.transfer`."""
         named: list[Mapping[str, str]] | None = None
         if classes is not None:
             named = [class_by_factor(item, self.manifest) for item in classes]
-        request = transfer_request(pb.ModelSelector(), content, style, classes=named, factors=factors, pairs=pairs)
+        request = transfer_request(
+            pb.ModelSelector(),
+            content,
+            style,
+            z_images=z_images,
+            u_images=u_images,
+            classes=named,
+            factors=factors,
+            pairs=pairs,
+        )
+        former = request.HasField("content")
         with _errors_of_client():
-            source: Style
+            source: SourceOfU
             if named is None:
-                source = StyleImages(images=self._read(request.style_images), factors=factors)
+                images = self._read(request.style_images if former else request.u_images)
+                source = ImagesOfU(images=images, factors=factors)
             else:
-                source = StyleClasses(choices=named)
-            return run_sync(transfer(self._model, self._read(request.content), source, pairs=pairs))
+                source = ClassesOfU(choices=named)
+            z = self._read(request.content if former else request.z_images)
+            transferred = run_sync(transfer(self._model, z, source, pairs=pairs))
+        return transposed(transferred) if former and not pairs else transferred
 
     def _for_each_chunk(self, images: ImageInput, operation: Callable[[ImageArray], Coroutine[Any, Any, T]]) -> list[T]:
         """Run an operation on some images at a time, so that files are read and decoded as they are needed."""

@@ -55,6 +55,10 @@ class TinyModel:
     z_dim: int = 4
     seed: int = 0
     has_scorer: bool = True
+    measures: dict[str, float] = field(default_factory=dict)
+    """Measures of the manifest."""
+    warnings: tuple[str, ...] = ()
+    """Warnings of the manifest."""
     weights: dict[str, FloatArray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class TinyModel:
             z_dim=self.z_dim,
             training=TrainingRecord(dataset="tiny", recipe="default", seed=self.seed, labels_used=256),
             scores={"accuracy": 0.5},
+            measures=self.measures,
+            warnings=self.warnings,
             opset=OPSET,
         )
 
@@ -243,5 +249,14 @@ def _model(
 
 GREY = TinyModel()
 """One factor with ten classes; grey 8x6 images."""
-COLOURED = TinyModel(factors=(SHAPE, COLOUR), height=10, width=12, channels=3, z_dim=5, seed=1)
-"""Two factors; RGB 10x12 images."""
+COLOURED = TinyModel(
+    factors=(SHAPE, COLOUR),
+    height=10,
+    width=12,
+    channels=3,
+    z_dim=5,
+    seed=1,
+    measures={"generation/shape": 0.375, "generation/colour": 1.0, "probe_z_mlp/shape": 0.5},
+    warnings=("images drawn for a class do not show it",),
+)
+"""Two factors; RGB 10x12 images; measured, with a warning."""

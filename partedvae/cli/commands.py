@@ -70,13 +70,23 @@ def models(connection: Connection, as_json: bool) -> None:
                 entry.get("dataset", ""),
                 entry.get("labels_used", ""),
                 ", ".join(f"{name} ({len(classes)})" for name, classes in entry.get("factors", {}).items()),
+                _generated(entry),
             )
             for entry in entries
         ]
-        click.echo(_table(("MODEL", "VERSION", "STATE", "DATA SET", "LABELS", "FACTORS (CLASSES)"), rows))
+        click.echo(_table(("MODEL", "VERSION", "STATE", "DATA SET", "LABELS", "FACTORS (CLASSES)", "GENERATION"), rows))
         for entry in entries:
             if entry["reason"]:
                 click.echo(f"\n{entry['name']} version {entry['version']} is broken: {entry['reason']}")
+            for warning in entry.get("warnings", []):
+                click.echo(f"\nwarning: {entry['name']} version {entry['version']}: {warning}")
+
+
+def _generated(entry: Mapping[str, Any]) -> str:
+    """Return the share of drawn images that show their class, by factor; empty if it was not measured."""
+    measures = entry.get("measures", {})
+    shares = (measures.get(f"generation/{name}") for name in entry.get("factors", {}))
+    return ", ".join(f"{share:.0%}" for share in shares if share is not None)
 
 
 @click.command()

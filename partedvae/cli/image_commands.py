@@ -84,39 +84,44 @@ def traverse(
 
 
 @click.command()
-@click.argument("content", metavar="CONTENT...", nargs=-1, required=True, type=_FILE)
-@click.option("--style", "styles", type=_FILE, multiple=True, metavar="IMAGE", help="Image for u; may be repeated.")
-@click.option("--class", "classes", multiple=True, metavar="[FACTOR=]NAME", help="Class for u; may be repeated.")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=_FILE)
 @click.option(
-    "--factor", "factors", multiple=True, metavar="NAME", help="Factor to transfer from --style.  [default: all]"
+    "--u-image", "u_images", type=_FILE, multiple=True, metavar="IMAGE", help="Image that gives u; may be repeated."
+)
+@click.option("--style", "former_u_images", type=_FILE, multiple=True, hidden=True, help="Former name of --u-image.")
+@click.option("--class", "classes", multiple=True, metavar="[FACTOR=]NAME", help="Class that gives u; may be repeated.")
+@click.option(
+    "--factor", "factors", multiple=True, metavar="NAME", help="Factor whose u is that of --u-image.  [default: all]"
 )
 @output_option
 @server_options
 @model_option
 @click_errors(PartedVAEError, OSError)
 def transfer(
-    content: Sequence[str],
-    styles: Sequence[str],
+    images: Sequence[str],
+    u_images: Sequence[str],
+    former_u_images: Sequence[str],
     classes: Sequence[str],
     factors: Sequence[str],
     output: Path,
     connection: Connection,
     model: str,
 ) -> None:
-    """Draw images with the class-related features of others.
+    """Draw images of a class in the style of others.
 
-    Combines the z of each CONTENT image with the u of each --style image, or of each --class: one row per CONTENT, one
-    column per --style or --class.
+    Combines the u of each --u-image, or of each --class, with the z (the style) of each IMAGE, as in Figure 5 of the
+    paper: one row per --u-image or --class, one column per IMAGE.
     """
     from partedvae.grid import save_picture
     from partedvae.results import plural
 
-    if bool(styles) == bool(classes):
-        raise click.UsageError("give either --style images or --class names, from which u is taken")
+    u_images = [*u_images, *former_u_images]
+    if bool(u_images) == bool(classes):
+        raise click.UsageError("give either --u-image images or --class names, from which u is taken")
     with connection.client(model) as client:
         result = client.transfer(
-            list(content), list(styles) or None, classes=list(classes) or None, factors=list(factors)
+            z_images=list(images), u_images=u_images or None, classes=list(classes) or None, factors=list(factors)
         )
-    contents = [Path(name).name for name in content]
-    save_picture(result.to_pil(contents, [Path(style).name for style in styles] or classes), output)
-    click.echo(f"{plural(len(contents), 'row')} of {plural(result.images.shape[1], 'image')} -> {output}")
+    rows = [Path(name).name for name in u_images] or classes
+    save_picture(result.to_pil(rows, [Path(name).name for name in images]), output)
+    click.echo(f"{plural(len(rows), 'row')} of {plural(result.images.shape[1], 'image')} -> {output}")

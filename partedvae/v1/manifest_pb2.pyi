@@ -45,6 +45,26 @@ class Manifest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class MeasuresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FORMAT_VERSION_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
@@ -55,6 +75,8 @@ class Manifest(_message.Message):
     OPSET_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     PARITY_MAX_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """Version of the bundle format. Servers refuse unknown versions."""
     z_dim: _builtins.int
@@ -87,6 +109,32 @@ class Manifest(_message.Message):
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___GraphFile]:
         """The ONNX files of the bundle."""
 
+    @_builtins.property
+    def measures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Whether u and not z has the class, measured after training, by name; empty if it was not measured. <f> is the name
+        of a factor, and an "oracle" is a classifier that was trained with all labels, independently of the model.
+          generation/<f>, generation_worst/<f>, generation/<f>/<class>
+            Share of the images drawn for a class that the oracle sees as that class: mean, worst class, each class.
+          exchange/<f>, redraw/<f>, reconstruction/<f>
+            Share of the images decoded from the u of a test image, with the z of another one, a drawn z, and its own,
+            that the oracle sees as the class of that test image.
+          diversity/<f>
+            Variance of drawn images within a class over that of test images.
+          oracle_accuracy/<f>
+            Accuracy of the oracle on test images.
+          probe_u_mlp/<f>, probe_z_mlp/<f>, probe_chance/<f>
+            Accuracy of a network that predicts the class from the means of u and of z, and of guessing the largest class;
+            likewise "_linear" for a linear classifier, and "_samples" for samples in place of means.
+          amount_u/<f>/<class>, amount_z/<f>/<class>
+            R^2 of a true amount within a class, predicted from u and from z.
+        """
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the model does not keep of the method's promises, such as a class that is read off z better than off u, each
+        with a remedy. Show them to whoever uses the features.
+        """
+
     def __init__(
         self,
         *,
@@ -100,10 +148,12 @@ class Manifest(_message.Message):
         opset: _builtins.int = ...,
         files: _abc.Iterable[Global___GraphFile] | None = ...,
         parity_max_difference: _builtins.float = ...,
+        measures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "image", b"image", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "factors", b"factors", "files", b"files", "format_version", b"format_version", "image", b"image", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "z_dim", b"z_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "factors", b"factors", "files", b"files", "format_version", b"format_version", "image", b"image", "measures", b"measures", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "warnings", b"warnings", "z_dim", b"z_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

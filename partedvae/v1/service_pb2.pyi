@@ -19,6 +19,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _ModelState:
@@ -126,19 +131,19 @@ class _TransferLayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transf
     TRANSFER_LAYOUT_UNSPECIFIED: _TransferLayout.ValueType  # 0
     """The same as GRID."""
     TRANSFER_LAYOUT_GRID: _TransferLayout.ValueType  # 1
-    """Each content with each style: one row per content, one column per style."""
+    """Each u with each z, as in Figure 5 of the paper: one row per u, one column per z."""
     TRANSFER_LAYOUT_PAIRS: _TransferLayout.ValueType  # 2
-    """The n-th content with the n-th style: one column."""
+    """The n-th u with the n-th z: one column."""
 
 class TransferLayout(_TransferLayout, metaclass=_TransferLayoutEnumTypeWrapper):
-    """How contents and styles are combined."""
+    """How the images that give u and the images that give z are combined."""
 
 TRANSFER_LAYOUT_UNSPECIFIED: TransferLayout.ValueType  # 0
 """The same as GRID."""
 TRANSFER_LAYOUT_GRID: TransferLayout.ValueType  # 1
-"""Each content with each style: one row per content, one column per style."""
+"""Each u with each z, as in Figure 5 of the paper: one row per u, one column per z."""
 TRANSFER_LAYOUT_PAIRS: TransferLayout.ValueType  # 2
-"""The n-th content with the n-th style: one column."""
+"""The n-th u with the n-th z: one column."""
 Global___TransferLayout: _TypeAlias = TransferLayout  # noqa: Y015
 
 @_typing.final
@@ -1188,8 +1193,11 @@ class TransferAttributesRequest(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    Z_IMAGES_FIELD_NUMBER: _builtins.int
+    U_IMAGES_FIELD_NUMBER: _builtins.int
+    U_CLASSES_FIELD_NUMBER: _builtins.int
     layout: Global___TransferLayout.ValueType
-    """How contents and styles are combined."""
+    """How u and z are combined."""
     format: Global___ImageFormat.ValueType
     """Format of the returned images."""
     @_builtins.property
@@ -1197,22 +1205,39 @@ class TransferAttributesRequest(_message.Message):
         """The model."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def content(self) -> _tensors_pb2.Images:
-        """Images that provide z (the class-independent part), and u of the factors that are not transferred."""
+        """Deprecated since 0.3.0, use z_images. With it, or with style_images or style_classes, the grid has one row per z and
+        one column per u. The deprecated fields cannot be combined with those that replace them.
+        """
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def style_images(self) -> _tensors_pb2.Images:
-        """Images: the posterior means of their u."""
+        """Deprecated since 0.3.0, use u_images."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def style_classes(self) -> Global___ClassChoices:
-        """Classes: the means of p(u_k | c_k)."""
+        """Deprecated since 0.3.0, use u_classes."""
 
     @_builtins.property
     def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the factors to transfer from style_images; empty selects all. Cannot be combined with style_classes, each of
-        which transfers the factors that it names.
+        """Names of the factors whose u is that of u_images; empty selects all. Cannot be combined with u_classes, each of which
+        gives u of the factors that it names. The u of all other factors is that of z_images.
         """
+
+    @_builtins.property
+    def z_images(self) -> _tensors_pb2.Images:
+        """Images that give z, the style (the class-independent part), and u of the factors that u_source does not give."""
+
+    @_builtins.property
+    def u_images(self) -> _tensors_pb2.Images:
+        """Images: the posterior means of their u."""
+
+    @_builtins.property
+    def u_classes(self) -> Global___ClassChoices:
+        """Classes: the means of p(u_k | c_k)."""
 
     def __init__(
         self,
@@ -1224,14 +1249,22 @@ class TransferAttributesRequest(_message.Message):
         factors: _abc.Iterable[_builtins.str] | None = ...,
         layout: Global___TransferLayout.ValueType = ...,
         format: Global___ImageFormat.ValueType = ...,
+        z_images: _tensors_pb2.Images | None = ...,
+        u_images: _tensors_pb2.Images | None = ...,
+        u_classes: Global___ClassChoices | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "model", b"model", "style", b"style", "style_classes", b"style_classes", "style_images", b"style_images"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "model", b"model", "style", b"style", "style_classes", b"style_classes", "style_images", b"style_images", "u_classes", b"u_classes", "u_images", b"u_images", "u_source", b"u_source", "z_images", b"z_images"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "factors", b"factors", "format", b"format", "layout", b"layout", "model", b"model", "style", b"style", "style_classes", b"style_classes", "style_images", b"style_images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "factors", b"factors", "format", b"format", "layout", b"layout", "model", b"model", "style", b"style", "style_classes", b"style_classes", "style_images", b"style_images", "u_classes", b"u_classes", "u_images", b"u_images", "u_source", b"u_source", "z_images", b"z_images"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_style: _TypeAlias = _typing.Literal["style_images", "style_classes"]  # noqa: Y015
     _WhichOneofArgType_style: _TypeAlias = _typing.Literal["style", b"style"]  # noqa: Y015
+    _WhichOneofReturnType_u_source: _TypeAlias = _typing.Literal["u_images", "u_classes"]  # noqa: Y015
+    _WhichOneofArgType_u_source: _TypeAlias = _typing.Literal["u_source", b"u_source"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_style) -> _WhichOneofReturnType_style | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_u_source) -> _WhichOneofReturnType_u_source | None: ...
 
 Global___TransferAttributesRequest: _TypeAlias = TransferAttributesRequest  # noqa: Y015
 
@@ -1244,7 +1277,7 @@ class ClassChoices(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassChoice]:
-        """One entry per style, at least one."""
+        """One entry per row of the grid, at least one."""
 
     def __init__(
         self,

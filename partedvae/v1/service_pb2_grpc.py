@@ -159,7 +159,7 @@ class PartedVAEServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TransferAttributes(self, request, context):
-        """Returns images with the z of some and the class-related u of others (Figure 5 of the paper).
+        """Returns images with the class-related u of some and the z, or style, of others (Figure 5 of the paper).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,7 @@ class PartedVAEServiceStub:
     Traverse: _grpc.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]
     """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper)."""
     TransferAttributes: _grpc.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]
-    """Returns images with the z of some and the class-related u of others (Figure 5 of the paper)."""
+    """Returns images with the class-related u of some and the z, or style, of others (Figure 5 of the paper)."""
 
 @_typing.type_check_only
 class PartedVAEServiceAsyncStub(PartedVAEServiceStub):
@@ -96,7 +96,7 @@ class PartedVAEServiceAsyncStub(PartedVAEServiceStub):
     Traverse: _aio.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]  # type: ignore[assignment]
     """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper)."""
     TransferAttributes: _aio.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]  # type: ignore[assignment]
-    """Returns images with the z of some and the class-related u of others (Figure 5 of the paper)."""
+    """Returns images with the class-related u of some and the z, or style, of others (Figure 5 of the paper)."""
 
 class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
     """Status codes. Every message names the value and the remedy.
@@ -182,6 +182,6 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.TransferAttributesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.TransferAttributesResponse, _abc.Awaitable[_service_pb2.TransferAttributesResponse]]:
-        """Returns images with the z of some and the class-related u of others (Figure 5 of the paper)."""
+        """Returns images with the class-related u of some and the z, or style, of others (Figure 5 of the paper)."""
 
 def add_PartedVAEServiceServicer_to_server(servicer: PartedVAEServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from partedvae.image_results import Traversal
 from partedvae.results import ImageArray
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.converters import model_version, named_classes
 from partedvae.serving.onnx.model import OnnxModel
-from partedvae.serving.operations.transfer import StyleClasses
+from partedvae.serving.operations.transfer import ClassesOfU
 from partedvae.serving.operations.traverse import (
     REACH,
     STEPS,
@@ -54,23 +55,51 @@ def along_from(request: pb.TraverseRequest) -> Along:
             raise InvalidInputError("nothing to vary; set z, u or classes_of")
 
 
-def style_classes_from(request: pb.TransferAttributesRequest) -> StyleClasses:
-    """Return the styles of a request that gives them as classes.
+class TransferInputs(NamedTuple):
+    """What a request of TransferAttributes combines."""
+
+    z: Images
+    """The images that give z."""
+    u: Images | ClassesOfU
+    """The images or classes that give u."""
+    is_transposed: bool
+    """Whether the request has the deprecated fields, whose grid has one row per z and one column per u."""
+
+
+def transfer_inputs_from(request: pb.TransferAttributesRequest) -> TransferInputs:
+    """Return the sources of z and u of a request, from the current fields or the deprecated ones.
 
     Raises:
-        InvalidInputError: `factors` is set as well.
+        InvalidInputError: a source is missing, current and deprecated fields are combined, or `factors` is set together
+            with classes.
     """
+    z, u, former_u = request.HasField("z_images"), request.WhichOneof("u_source"), request.WhichOneof("style")
+    former = [name for name in ("content", former_u) if name and request.HasField(name)]
+    if former and (z or u):
+        replaced = ["z_images" if name == "content" else name.replace("style", "u") for name in former]
+        raise InvalidInputError(
+            f"the deprecated {' and '.join(former)} cannot be combined with z_images, u_images or u_classes; "
+            f"set {' and '.join(replaced)} instead"
+        )
+    if not z and "content" not in former:
+        raise InvalidInputError("no images give z; set z_images")
+    source = u or former_u
+    if source is None:
+        raise InvalidInputError("nothing gives u; set u_images or u_classes")
+    z_images = request.content if former else request.z_images
+    if source.endswith("images"):
+        return TransferInputs(z_images, getattr(request, source), bool(former))
     if request.factors:
         raise InvalidInputError(
-            f"factors {list(request.factors)} cannot be combined with style_classes, which name their own; "
+            f"factors {list(request.factors)} cannot be combined with {source}, which name their own; "
             "leave factors empty"
         )
-    choices: list[Mapping[str, str]] = [dict(item.classes) for item in request.style_classes.items]
-    return StyleClasses(choices=choices)
+    choices: list[Mapping[str, str]] = [dict(item.classes) for item in getattr(request, source).items]
+    return TransferInputs(z_images, ClassesOfU(choices=choices), bool(former))
 
 
 def wants_pairs(value: int) -> bool:
-    """Report whether contents and styles are combined in pairs rather than in a grid.
+    """Report whether u and z are combined in pairs rather than in a grid.
 
     Raises:
         InvalidInputError: the value is unknown.

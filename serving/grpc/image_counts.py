@@ -32,7 +32,9 @@ def _traversed(request: pb.TraverseRequest) -> int:
 
 
 def _transferred(request: pb.TransferAttributesRequest) -> int:
-    return count_images(request.content) + count_images(request.style_images)
+    # A request has either the former or the latter two.
+    former = count_images(request.content) + count_images(request.style_images)
+    return former + count_images(request.z_images) + count_images(request.u_images)
 
 
 def _inferred(request: ModelInferRequest) -> int:

@@ -20,7 +20,7 @@ from partedvae.serving.grpc.streaming import ChunkHandler, ChunkStream
 from partedvae.serving.operations.features import classify, features
 from partedvae.serving.operations.latents import reconstruct
 from partedvae.serving.operations.sampling import generate, new_seed
-from partedvae.serving.operations.transfer import Style, StyleImages, transfer
+from partedvae.serving.operations.transfer import ClassesOfU, ImagesOfU, SourceOfU, transfer, transposed
 from partedvae.serving.operations.traverse import Base, traverse
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceServicer
@@ -136,19 +136,21 @@ class PartedVAEServicer(PartedVAEServiceServicer):
     async def TransferAttributes(
         self, request: pb.TransferAttributesRequest, context: Context
     ) -> pb.TransferAttributesResponse:
-        """Return images that combine the z of some images with the u of others."""
+        """Return images that combine the u of some images, or of classes, with the z of others."""
         model = await self._model(request.model)
         png, pairs = converters.wants_png(request.format), grids.wants_pairs(request.layout)
-        spec = model.manifest.image
-        style: Style
-        if request.WhichOneof("style") == "style_classes":
-            style = grids.style_classes_from(request)
+        inputs, spec = grids.transfer_inputs_from(request), model.manifest.image
+        source: SourceOfU
+        if isinstance(inputs.u, ClassesOfU):
+            source = inputs.u
         else:
-            images = await self._shared.reader.read(request.style_images, spec)
-            style = StyleImages(images=images, factors=tuple(request.factors))
-        content = await self._shared.reader.read(request.content, spec)
+            images = await self._shared.reader.read(inputs.u, spec)
+            source = ImagesOfU(images=images, factors=tuple(request.factors))
+        z_images = await self._shared.reader.read(inputs.z, spec)
         limit = self._shared.max_reply(model.onnx_model)
-        transferred = await transfer(model, content, style, pairs=pairs, max_images=limit)
+        transferred = await transfer(model, z_images, source, pairs=pairs, max_images=limit)
+        if inputs.is_transposed and not pairs:
+            transferred = transposed(transferred)
         packed = await self._pack(grids.flat(transferred.images), png)
         return pb.TransferAttributesResponse(
             model=converters.model_version(model.onnx_model), grid=grids.grid_message(transferred.images, packed)

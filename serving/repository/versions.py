@@ -113,6 +113,8 @@ class Version:
                     raise
                 self._model = model
                 logger.info("loaded %s version %d on %s", self.name, self.number, model.provider)
+                for warning in model.manifest.warnings:
+                    logger.warning("%s version %d: %s", self.name, self.number, warning)
             return self._model
 
     def unload(self) -> None:

@@ -50,8 +50,21 @@ def test_evaluation_export_and_summary_agree_on_the_accuracy(folder: Path) -> No
     accuracy = report["factors"]["digit"]["accuracy"]
     assert accuracy == summary["accuracy"]["digit"] == manifest["scores"]["accuracy/digit"]
     assert accuracy > 0.6
+    assert report["generation"]["digit"]["oracle"] > 0.985
+    assert report["generation"]["digit"]["mean"] == summary["measures"]["generation/digit"] > 0.3
+    assert report["probes"]["digit"]["u"]["mlp"] == summary["measures"]["probe_u_mlp/digit"] > 0.6
+    assert manifest["measures"] == summary["measures"]
+    assert manifest.get("warnings", []) == summary["warnings"] == report["warnings"]
     assert report["images"] == 10_000
     assert sum(map(sum, report["factors"]["digit"]["confusion"])) == 10_000
+
+
+def test_the_server_reports_the_measures_and_warnings(folder: Path, server: ServerProcess) -> None:
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    with Client(server.address) as client:
+        details = client.model_info()
+    assert details.measures == summary["measures"]
+    assert details.warnings == summary["warnings"]
 
 
 def test_served_classes_equal_those_of_pytorch(folder: Path, server: ServerProcess) -> None:

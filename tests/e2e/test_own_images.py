@@ -47,6 +47,11 @@ def test_own_images_are_served_with_each_factor_by_name(photos: Path, tmp_path: 
     assert "next: partedvae export" in output
     report = json.loads(partedvae("evaluate", run, "--json"))
     assert set(report["factors"]) == {"corner", "shade"}
+    corner = report["factors"]["corner"]
+    assert corner["interval"][0] < corner["accuracy"] <= corner["interval"][1]
+    assert f"test accuracy corner {corner['correct']} of {corner['labelled']} (" in output
+    assert report["probes"]["corner"]["rows"] > corner["labelled"]
+    assert report["no_oracle"].startswith("decoded images are not judged: corner has ")
     config = json.loads((run / "config.json").read_text())
     assert (config["labels"], config["priors"]) == (
         len(json.loads((run / "provenance.json").read_text())["labelled_images"]),

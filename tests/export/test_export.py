@@ -22,7 +22,15 @@ from partedvae.export.errors import ExportError
 from partedvae.export.exporter import export_run
 from partedvae.export.graphs import write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
-from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, SCORER_OUTPUTS, Bundle, encoder_outputs
+from partedvae.serving.bundle import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    SCORER_FILE,
+    SCORER_OUTPUTS,
+    Bundle,
+    encoder_outputs,
+    load_bundle,
+)
 from partedvae.training.config.architecture import FactorConfig
 from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import MethodName, TrainConfig
@@ -63,6 +71,37 @@ def test_the_manifest_describes_the_trained_model(bundle: Bundle, small_run: Pat
     np.testing.assert_allclose(factor.prior_means, modes.mean.detach().flatten(), rtol=1e-6)
     np.testing.assert_allclose(factor.prior_logvars, modes.logvar.detach().flatten(), rtol=1e-6)
     assert manifest.parity_max_difference < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("summary", "printed", "measures"),
+    [
+        (
+            {"epochs": 1, "measures": {"generation/digit": 0.75}, "warnings": ["drawn images are poor"]},
+            "warning: drawn images are poor\n",
+            {"generation/digit": 0.75},
+        ),
+        ({"epochs": 9, "measures": {"generation/digit": 0.75}}, "the manifest has no measures of u and z", {}),
+    ],
+    ids=["measured", "of another checkpoint"],
+)
+def test_the_manifest_keeps_the_measures_and_warnings_of_the_summary(
+    small_run: Path,
+    tmp_path: Path,
+    data_dir: Path,
+    summary: dict[str, object],
+    printed: str,
+    measures: dict[str, float],
+) -> None:
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    (run / "summary.json").write_text(json.dumps(summary))
+    result = CliRunner().invoke(export_command, [str(run), str(tmp_path / "mnist"), "--data", str(data_dir)])
+    assert result.exit_code == 0, result.output
+    assert printed in result.stderr
+    manifest = load_bundle(tmp_path / "mnist" / "1").manifest
+    assert dict(manifest.measures) == measures
+    if measures:
+        assert list(manifest.warnings) == ["drawn images are poor"]
 
 
 def test_the_graphs_are_single_files_with_a_dynamic_batch_and_uint8_images(bundle: Bundle) -> None:
@@ -145,6 +184,9 @@ def test_a_second_export_is_the_next_version(small_run: Path, tmp_path: Path, da
         assert result.exit_code == 0, result.output
         assert f"{model_folder / str(version)}: accuracy/digit" in result.output
         assert f"next: partedvae serve {model_folder.parent}" in result.output
+        assert "the manifest has no measures of u and z: the run has none; 'partedvae evaluate' prints them" in (
+            result.stderr
+        )
     assert sorted(path.name for path in model_folder.iterdir()) == ["1", "2"]
 
 

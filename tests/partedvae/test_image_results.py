@@ -85,13 +85,16 @@ def test_the_picture_of_a_traversal(bases: tuple[str, ...], labels: tuple[str, .
 
 
 def test_the_picture_of_a_transfer() -> None:
-    """Rows are labelled by content, columns by style."""
+    """Rows and columns have labels; the deprecated names are accepted with a warning."""
     rows = [
         Row(images=images, label=label, captions=["7"])
         for images, label in zip(TRANSFERRED.images, ("a.png", "b.png"), strict=True)
     ]
 
-    assert_equal(TRANSFERRED.to_pil(["a.png", "b.png"], ["7"]), labelled_grid(rows, "tiny version 1"))
+    expected = labelled_grid(rows, "tiny version 1")
+    assert_equal(TRANSFERRED.to_pil(["a.png", "b.png"], ["7"]), expected)
+    with pytest.warns(DeprecationWarning, match="contents and styles of to_pil are deprecated: pass rows and columns"):
+        assert_equal(TRANSFERRED.to_pil(contents=["a.png", "b.png"], styles=["7"]), expected)
 
 
 @pytest.mark.parametrize("result", [GENERATED, TRAVERSAL, TRANSFERRED], ids=["generated", "traversal", "transferred"])

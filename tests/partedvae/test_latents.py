@@ -10,7 +10,7 @@ import pytest
 
 from partedvae import InvalidRequestError, ModelError
 from partedvae.serving.operations.model import DirectModel, run_sync
-from partedvae.serving.operations.transfer import StyleClasses, StyleImages, transfer
+from partedvae.serving.operations.transfer import ClassesOfU, ImagesOfU, transfer
 from partedvae.serving.operations.traverse import AlongClasses, AlongU, AlongZ, PriorBase, traverse
 from partedvae.serving.repository.loading import load_model
 from tests.bundles import COLOURED, GREY, TinyModel
@@ -110,22 +110,44 @@ def test_a_draw_without_a_seed_reports_the_seed(call: Call, server: ServerProces
 
 def test_transfers_are_those_of_inference(call: Call, two_model_server: ServerProcess, model: DirectModel) -> None:
     """From images, some or all factors, in pairs; and from classes."""
-    style = COLOURED.random_images(3, seed=1)
+    images = COLOURED.random_images(3, seed=1)
     cases: list[tuple[dict[str, Any], Any, bool]] = [
-        ({"style": style}, StyleImages(images=style), False),
-        ({"style": style, "factors": ["colour"]}, StyleImages(images=style, factors=["colour"]), False),
-        ({"style": style, "pairs": True}, StyleImages(images=style), True),
+        ({"u_images": images[:2]}, ImagesOfU(images=images[:2]), False),
+        ({"u_images": images, "factors": ["colour"]}, ImagesOfU(images=images, factors=["colour"]), False),
+        ({"u_images": images, "pairs": True}, ImagesOfU(images=images), True),
         (
             {"classes": ["heart", {"colour": "red"}, "shape=square"]},
-            StyleClasses(choices=[{"shape": "heart"}, {"colour": "red"}, {"shape": "square"}]),
+            ClassesOfU(choices=[{"shape": "heart"}, {"colour": "red"}, {"shape": "square"}]),
             False,
         ),
     ]
     for arguments, domain, pairs in cases:
-        served = call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, **arguments)
+        served = call(two_model_server.address, "transfer", settings=SHAPES, z_images=IMAGES, **arguments)
 
         np.testing.assert_array_equal(served.images, run_sync(transfer(model, IMAGES, domain, pairs=pairs)).images)
         assert (served.model, served.version) == ("shapes", 1)
+
+
+def test_the_deprecated_arguments_of_transfer_keep_their_layout(
+    call: Call, two_model_server: ServerProcess, model: DirectModel
+) -> None:
+    """`content` gives z and the rows, `style` gives u and the columns; a warning names the replacement."""
+    images = COLOURED.random_images(2, seed=1)
+    grid = run_sync(transfer(model, IMAGES, ImagesOfU(images=images))).images.swapaxes(0, 1)
+    classes = run_sync(transfer(model, IMAGES, ClassesOfU(choices=[{"shape": "heart"}]))).images.swapaxes(0, 1)
+    pairs = run_sync(transfer(model, IMAGES[:2], ImagesOfU(images=images), pairs=True)).images
+    for args, kwargs, expected in (
+        ((IMAGES, images), {}, grid),
+        ((), {"content": IMAGES, "style": images}, grid),
+        ((IMAGES,), {"classes": ["heart"]}, classes),
+        ((IMAGES[:2], images), {"pairs": True}, pairs),
+    ):
+        with pytest.warns(
+            DeprecationWarning, match="content and style of transfer are deprecated: pass z_images"
+        ) as seen:
+            served = call(two_model_server.address, "transfer", *args, settings=SHAPES, **kwargs)
+        np.testing.assert_array_equal(served.images, expected)
+        assert Path(seen[0].filename).name == "conftest.py"
 
 
 @pytest.mark.parametrize(
@@ -168,20 +190,29 @@ def test_invalid_traversals(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "pass either style (images) or classes, from which u is taken"),
-        ({"style": IMAGES, "classes": ["heart"]}, "pass either style (images) or classes"),
+        ({}, "pass either u_images or classes, which give u"),
+        ({"u_images": IMAGES, "classes": ["heart"]}, "pass either u_images or classes"),
+        ({"z_images": None, "classes": ["heart"]}, "no images give z: pass z_images"),
         ({"classes": ["heart"], "factors": ["shape"]}, "factors cannot be used with classes, which name their factors"),
-        ({"classes": []}, "3 contents and 0 styles: pass at least one of each"),
+        ({"classes": []}, "0 classes for u and 3 images for z: pass at least one of each"),
         ({"classes": ["star"]}, "the model has no class 'star'"),
-        ({"classes": [{}]}, "style 0 names no class"),
-        ({"style": IMAGES, "factors": ["size"]}, "no factor is named 'size'"),
-        ({"style": IMAGES[:2], "pairs": True}, "3 contents and 2 styles cannot be paired"),
-        ({"style": [b"GIF89a"]}, "image 0: GIF is not supported"),
-        ({"style": []}, "there are no images in the call"),
+        ({"classes": [{}]}, "entry 0 of the classes is empty"),
+        ({"u_images": IMAGES, "factors": ["size"]}, "no factor is named 'size'"),
+        ({"u_images": IMAGES[:2], "pairs": True}, "2 images for u and 3 images for z cannot be paired"),
+        ({"u_images": [b"GIF89a"]}, "image 0: GIF is not supported"),
+        ({"u_images": []}, "there are no images in the call"),
     ],
 )
 def test_invalid_transfers(
     call: Call, two_model_server: ServerProcess, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
-        call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, **arguments)
+        call(two_model_server.address, "transfer", settings=SHAPES, **{"z_images": IMAGES, **arguments})
+
+
+def test_deprecated_and_current_arguments_of_transfer_exclude_each_other(
+    call: Call, two_model_server: ServerProcess
+) -> None:
+    message = "the deprecated content and style cannot be combined with z_images and u_images: pass the latter only"
+    with pytest.warns(DeprecationWarning, match="are deprecated"), pytest.raises(InvalidRequestError, match=message):
+        call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, u_images=IMAGES)

@@ -123,7 +123,7 @@ def test_a_list_of_models_as_a_table() -> None:
 
 
 def test_details_of_a_model() -> None:
-    """The main fields, with the class names of each factor."""
+    """The main fields, with the class names of each factor, and what was measured of the model."""
     details = ModelDetails(
         name="shapes", version=2, manifest=COLOURED.manifest(), execution_provider="CPUExecutionProvider"
     )
@@ -140,6 +140,8 @@ def test_details_of_a_model() -> None:
         "factors": {"shape": ["square", "ellipse", "heart"], "colour": ["red", "blue"]},
         "execution_provider": "CPUExecutionProvider",
         "has_scores": False,
+        "measures": {"generation/shape": 0.375, "generation/colour": 1.0, "probe_z_mlp/shape": 0.5},
+        "warnings": ["images drawn for a class do not show it"],
     }
 
 

@@ -104,9 +104,9 @@ def test_many_images_are_read_in_several_chunks(model: LocalModel) -> None:
         ("traverse", [IMAGES], {"along": "classes", "factor": "shape"}),
         ("traverse", [], {"classes": "heart", "seed": 3}),
         ("traverse", [], {"along": "u", "factor": "shape", "count": 2, "seed": 9}),
-        ("transfer", [IMAGES, IMAGES[:2]], {}),
-        ("transfer", [IMAGES, IMAGES[::-1]], {"factors": ["colour"], "pairs": True}),
-        ("transfer", [IMAGES], {"classes": ["heart", {"colour": "red"}, "shape=square"]}),
+        ("transfer", [], {"z_images": IMAGES, "u_images": IMAGES[:2]}),
+        ("transfer", [], {"z_images": IMAGES, "u_images": IMAGES[::-1], "factors": ["colour"], "pairs": True}),
+        ("transfer", [], {"z_images": IMAGES, "classes": ["heart", {"colour": "red"}, "shape=square"]}),
     ],
 )
 def test_results_are_those_of_the_client(
@@ -183,8 +183,8 @@ def test_info(two_models: Path, model: LocalModel, client: Client) -> None:
         ("traverse", [], {"along": "zz"}),
         ("traverse", [IMAGES], {"seed": 3}),
         ("traverse", [], {"steps": 65}),
-        ("transfer", [IMAGES], {}),
-        ("transfer", [IMAGES], {"classes": []}),
+        ("transfer", [], {"z_images": IMAGES}),
+        ("transfer", [], {"z_images": IMAGES, "classes": []}),
     ],
 )
 def test_bad_calls_raise_the_error_of_the_client(
@@ -193,6 +193,21 @@ def test_bad_calls_raise_the_error_of_the_client(
     for source in (client, model):
         with pytest.raises(InvalidRequestError):
             getattr(source, method)(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [([IMAGES, IMAGES[:2]], {}), ([IMAGES[:2], IMAGES[1:3]], {"pairs": True}), ([IMAGES], {"classes": ["heart"]})],
+)
+def test_deprecated_arguments_of_transfer_give_the_grid_of_the_client(
+    model: LocalModel, client: Client, args: list[Any], kwargs: dict[str, Any]
+) -> None:
+    """One row per z, one column per u; the warning names this file."""
+    with pytest.warns(DeprecationWarning, match="pass z_images and u_images by name") as seen:
+        local, served = model.transfer(*args, **kwargs), client.transfer(*args, **kwargs)
+    np.testing.assert_array_equal(local.images, served.images)
+    assert len(local.images) == len(args[0])
+    assert {warning.filename for warning in seen} == {__file__}
 
 
 def test_a_bad_image_is_named(model: LocalModel, tmp_path: Path) -> None:

@@ -27,19 +27,33 @@ from partedvae.training.cli.options import data_option, limit_openmp_spinning, t
     help="Random seed of the choice of test images and of the samples from the priors.",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Draw only this figure; repeatable.")
+@click.option(
+    "--without-bc",
+    type=click.Path(path_type=Path),
+    metavar="RUN_DIR",
+    help="Run of the same data set with --set objective.gamma_bc=0, which Figures 8 and 10 compare with.",
+)
 def figures(
-    run_dir: Path, output: Path | None, data_dir: Path, threads: int | None, seed: int, only: tuple[str, ...]
+    run_dir: Path,
+    output: Path | None,
+    data_dir: Path,
+    threads: int | None,
+    seed: int,
+    only: tuple[str, ...],
+    without_bc: Path | None,
 ) -> None:
     """Draw the paper's figures of a run, one PNG file per figure.
 
-    Figures that do not apply to the run's method are skipped.
+    Figures that do not apply to the run's method are skipped, and so are those of two runs without --without-bc.
 
     \b
     traversal_z       each dimension of z from a few test images (Figures 4a, 4b, 6a)
     traversal_u       dimensions of u for each class (Figure 4c)
-    transfer          attribute transfer: z of some images, u of others (Figure 5)
-    factors           u of each factor over the range of its prior (Figures 6b, 8)
-    prior_density     modes of the prior with images along them (Figures 7, 10)
+    transfer          attribute transfer: rows keep class and u, columns give z (Figure 5)
+    factors           u of each factor over the range of its prior (Figure 6b)
+    prior_density     modes of the prior with images along them (Figure 7)
+    bc_factors        factors of both runs side by side (Figure 8; --without-bc)
+    bc_prior_density  prior_density of both runs side by side (Figure 10; --without-bc)
     class_traversals  each dimension of z for each class (Figure 9)
     reconstructions   test images and their reconstructions
     prior_samples     samples from the priors, for each class
@@ -51,5 +65,5 @@ def figures(
     from partedvae.training.figures.registry import draw_run
 
     use_threads(threads)
-    for path in draw_run(run_dir, output, data_dir, seed=seed, only=only):
+    for path in draw_run(run_dir, output, data_dir, seed=seed, only=only, without_bc=without_bc):
         click.echo(path)

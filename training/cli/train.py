@@ -53,6 +53,13 @@ from partedvae.training.cli.options import (
     "there.  [default: the recipe's]",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run from its last checkpoint.")
+@click.option(
+    "--measure/--no-measure",
+    "measured",
+    default=True,
+    show_default=True,
+    help="After training, measure whether u and not z has the class, in about a minute; the results are exported too.",
+)
 @set_option
 @data_option
 def train(
@@ -69,6 +76,7 @@ def train(
     threads: int | None,
     precision: str | None,
     resume: bool,
+    measured: bool,
     settings: tuple[str, ...],
     data_dir: Path,
 ) -> None:
@@ -92,15 +100,29 @@ def train(
         "precision": precision,
     }
     config, _ = configure(dataset, recipe, method, settings, data_dir, **options)
-    summary = train_run(config, run, data_dir, device, threads, resume=resume)
+    summary = train_run(config, run, data_dir, device, threads, resume=resume, measured=measured)
     if not summary:
         return  # not the main process
-    accuracies = ", ".join(f"{name} {value:.2%}" for name, value in summary["accuracy"].items())
+    accuracies = ", ".join(f"{name} {text}" for name, text in summary["accuracy_text"].items())
     result = f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"{method} without labels"
     click.echo(f"{run.path}: {result}, {summary['train_seconds']:.0f} s")
+    for name in summary["accuracy"]:
+        if line := _measured_line(name, summary["measures"]):
+            click.echo(line)
     exportable = method == "partedvae"
     follow_up = f"export {run.path} models/{_model_name(dataset)}" if exportable else f"evaluate {run.path}"
     click.echo(f"next: partedvae {follow_up}")
+
+
+def _measured_line(name: str, measures: dict[str, float]) -> str:
+    """Return the main measures of a factor in one line; empty if nothing was measured."""
+    parts = []
+    if (drawn := measures.get(f"generation/{name}")) is not None:
+        parts.append(f"{drawn:.1%} of the images drawn for a class show it")
+    if (off_u := measures.get(f"probe_u_mlp/{name}")) is not None:
+        off_z, chance = measures[f"probe_z_mlp/{name}"], measures[f"probe_chance/{name}"]
+        parts.append(f"a probe reads the class off u in {off_u:.1%}, off z in {off_z:.1%} (chance {chance:.1%})")
+    return f"{name}: {'; '.join(parts)}" if parts else ""
 
 
 def _model_name(dataset: str) -> str:

@@ -74,7 +74,6 @@ VARIANTS: dict[str, Attribute] = {
 
 ATTRIBUTES: dict[str, Attribute] = {**LABELLED, **VISIBLE, **VARIANTS}
 """All attributes: the columns of a table of faces."""
-
 HAIR_COLORS = {"black": "#211815", "brown": "#6B3A1E", "blond": "#E0BC68", "red": "#C5401A", "gray": "#DAD7D7"}
 BEARD_COLORS = {"black": "#17110F", "brown": "#4F2A15", "blond": "#B58B3C", "red": "#97300F", "gray": "#B4B0B0"}
 """A shade darker than the hair, as a blond beard on light skin would be invisible."""
@@ -83,6 +82,14 @@ SKIN_COLORS = {
     "medium": ("#D08B5B", "#C9925F"),
     "dark": ("#8F5A3C", "#7A4A30"),
 }
+AMOUNTS: tuple[tuple[str, str, str, str, tuple[float, ...]], ...] = (
+    ("size", "facial_hair", "beard", "beard", (0, 1, 2)),
+    ("width", "smiling", "smiling", "smile", (0, 1)),
+    ("lightness", "skin_tone", "light", "skin_shade", (1, 0)),
+    ("lightness", "skin_tone", "dark", "skin_shade", (1, 0)),
+)
+"""Amounts that differ within a class: name, factor, class, the variant that sets the amount, and the amount of each of
+its values. The other variants have no order: the two medium shades of skin differ in hue, long hair in its style."""
 VIEWS = {(64, 64): (24, 10, 216, 216), (218, 178): (34, 8, 196, 240)}
 """Visible part of the avatar's 264 x 280 canvas (x, y, width, height), by height and width of the image."""
 
@@ -102,6 +109,21 @@ def sample_faces(count: int, seed: int) -> NDArray[np.int64]:
         edges = np.cumsum(attribute.probabilities or (1 / size,) * size)[:-1]
         columns.append(np.searchsorted(edges, uniform[:, column], side="right"))
     return np.stack(columns, axis=1)
+
+
+def amounts(values: NDArray[np.int64]) -> list[tuple[str, str, str, NDArray[np.float64]]]:
+    """Return the `AMOUNTS` of faces: name, factor, class, and one value per face, NaN for those of other classes.
+
+    Args:
+        values: attribute values [count, attributes].
+    """
+    column = {name: k for k, name in enumerate(ATTRIBUTES)}
+    found = []
+    for name, factor, label, variant, table in AMOUNTS:
+        member = values[:, column[factor]] == ATTRIBUTES[factor].values.index(label)
+        amount = np.where(member, np.array(table, dtype=np.float64)[values[:, column[variant]]], np.nan)
+        found.append((name, factor, label, amount))
+    return found
 
 
 def table_digest(values: NDArray[np.int64], size: tuple[int, int]) -> str:

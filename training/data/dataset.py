@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 UNLABELLED = -1
@@ -123,6 +123,20 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Amount:
+    """A true amount that images of one class of a labelled factor differ in, and that no label has."""
+
+    name: str
+    """Name of the amount, "size"."""
+    factor: str
+    """Name of the labelled factor, "facial_hair"."""
+    label: str
+    """Name of its class, "beard"."""
+    values: Float[Tensor, " count"]
+    """Amount of each image; NaN for images of other classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Truth:
     """The true factors of variation of some images, labelled or not, for disentanglement scores."""
 
@@ -132,6 +146,8 @@ class Truth:
     """Names of the true factors."""
     values: Int[Tensor, "count true_factors"]
     """Values of the true factors, starting at 0."""
+    amounts: tuple[Amount, ...] = ()
+    """True amounts within classes of labelled factors, if there are any."""
 
 
 @dataclass(frozen=True, kw_only=True)

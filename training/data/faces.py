@@ -23,6 +23,7 @@ from partedvae.common.progress import progress_bar
 from partedvae.training.data import avatars
 from partedvae.training.data.dataset import (
     UNLABELLED,
+    Amount,
     DataError,
     DatasetInfo,
     FactorInfo,
@@ -63,7 +64,8 @@ def load_faces(
 
     A label is missing where its attribute is invisible: colour and length of hair under a hat, and the hair colour of
     bald heads (although a beard of nearly the same colour may show it). The true factors include these values, and
-    those of the unlabelled attributes that are visible in every image.
+    those of the unlabelled attributes that are visible in every image. Within some classes faces differ in an amount,
+    such as the size of a beard.
 
     Args:
         data_dir: folder of the data sets.
@@ -81,7 +83,13 @@ def load_faces(
     splits = {name: Split(images=images[name], labels=_labels(torch.from_numpy(rows))) for name, rows in values.items()}
     true_names = (*avatars.LABELLED, *avatars.VISIBLE)
     truth = Truth(
-        images=images["train"], names=true_names, values=torch.from_numpy(values["train"][:, : len(true_names)].copy())
+        images=images["train"],
+        names=true_names,
+        values=torch.from_numpy(values["train"][:, : len(true_names)].copy()),
+        amounts=tuple(
+            Amount(name=name, factor=factor, label=label, values=torch.from_numpy(amount))
+            for name, factor, label, amount in avatars.amounts(values["train"])
+        ),
     )
     source = {
         _file_name(name, rows, size): f"drawn, seed {TRAIN_SEED if name == 'train' else TEST_SEED}"

@@ -26,8 +26,9 @@ from partedvae.training.engine.resume import require_resumable
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
 from partedvae.training.engine.threads import use_threads
 from partedvae.training.engine.trainer import Trainer
-from partedvae.training.evaluation.diagnostics import collapse_warnings
+from partedvae.training.evaluation.diagnostics import collapse_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
+from partedvae.training.evaluation.measures import Measures, measure
 from partedvae.training.runs.data import check_run_dataset
 from partedvae.training.runs.directory import RunDirectory, RunError
 
@@ -45,6 +46,7 @@ def train_run(
     threads: int | None = None,
     *,
     resume: bool,
+    measured: bool = True,
 ) -> dict[str, Any]:
     """Train a run to its end.
 
@@ -55,6 +57,7 @@ def train_run(
         device_name: auto, cpu or cuda.
         threads: threads of PyTorch; None chooses the number (`threads.py`), or for a run that is resumed keeps it.
         resume: whether to continue the run in the directory.
+        measured: whether to measure, after training, what the latents contain.
 
     Returns:
         The summary of the run; empty on all processes but the main one.
@@ -94,7 +97,9 @@ def train_run(
         seconds = checkpoint["seconds"]
     else:
         trainer.warm_start()
-    return TrainingLoop(run, trainer, dataset.test, seconds).train()
+    loop = TrainingLoop(run, trainer, dataset, seconds)
+    loop.train()
+    return loop.finish(data_dir if measured else None) if context.is_main_process else {}
 
 
 def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) -> TrainConfig:
@@ -118,18 +123,19 @@ def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) ->
 class TrainingLoop:
     """The epochs of a run; each ends with an evaluation, a line of metrics and a checkpoint."""
 
-    def __init__(self, run: RunDirectory, trainer: Trainer, test: Split, seconds: float) -> None:
+    def __init__(self, run: RunDirectory, trainer: Trainer, dataset: ImageDataset, seconds: float) -> None:
         """Prepare to train from the trainer's step to the end.
 
         Args:
             run: directory of metrics, checkpoints and summary.
             trainer: model, optimisers and training state.
-            test: the test images.
+            dataset: the data set, whose test images are evaluated.
             seconds: training time of earlier processes.
         """
         self.run = run
         self.trainer = trainer
-        self.test = test
+        self.dataset = dataset
+        self.test = dataset.test
         self.config = trainer.config
         self.context = trainer.context
         self.evaluation: Evaluation | None = None
@@ -146,8 +152,8 @@ class TrainingLoop:
         """Number of complete epochs."""
         return self.trainer.step // self.trainer.steps_per_epoch
 
-    def train(self) -> dict[str, Any]:
-        """Train to the end, and write and return the summary; it is empty on all processes but the main one.
+    def train(self) -> None:
+        """Train to the end.
 
         Raises:
             RunError: training diverged; the last checkpoint is kept.
@@ -155,14 +161,12 @@ class TrainingLoop:
         """
         if not self.context.is_main_process:
             self._train_epochs(None)
-            return {}
+            return
         with MetricsLogger(self.run, self.epochs_done, self.trainer.step) as logger:
             self._train_epochs(logger)
-            evaluation = self._final_evaluation()
-            logger.log_result(self.config, self.trainer.step, evaluation)
-        summary = self._summary(evaluation)
-        write_json(self.run.summary_file, summary)
-        return summary
+            if self.evaluation is None or self.evaluation.images < len(self.test):
+                self.evaluation = self._evaluate(self.test)
+            logger.log_result(self.config, self.trainer.step, self.evaluation)
 
     def _train_epochs(self, logger: MetricsLogger | None) -> None:
         """Train to the end of the last epoch, logging each; without a logger on all processes but the main one."""
@@ -174,6 +178,38 @@ class TrainingLoop:
                 self._require_finite(losses)
                 if logger is not None:
                     self._finish_epoch(losses, logger)
+
+    def finish(self, data_dir: Path | None) -> dict[str, Any]:
+        """Evaluate the trained model, print its warnings, and write and return the summary.
+
+        Args:
+            data_dir: folder of the data sets, for `measure`; None leaves the measures out.
+        """
+        seconds, evaluation = self.seconds, self.evaluation
+        assert evaluation is not None
+        measures = Measures()
+        if data_dir is not None:
+            measures = measure(self.trainer.final_model, self.dataset, self.config, evaluation, data_dir)
+        broken = separation_warnings(evaluation, measures)
+        for warning in broken:
+            click.secho(f"warning: {warning}", fg="yellow", err=True)
+        images = self.trainer.step * self.trainer.batches.batch_size
+        summary = {
+            "dataset": self.config.dataset,
+            "recipe": self.config.recipe,
+            "method": self.config.method,
+            "seed": self.config.seed,
+            "labels": self.config.labels,
+            "epochs": self.epochs_done,
+            "accuracy": evaluation.accuracies,
+            "accuracy_text": evaluation.accuracy_texts,
+            "train_seconds": round(seconds, 1),
+            "train_images_per_second": round(images / seconds, 1),
+            "measures": measures.flat(),
+            "warnings": collapse_warnings(evaluation, self.config.method) + broken,
+        }
+        write_json(self.run.summary_file, summary)
+        return summary
 
     def _train_epoch(self, stop: StopFlag) -> bool:
         """Train to the end of the current epoch; return False if a signal asked to stop before it."""
@@ -235,7 +271,7 @@ class TrainingLoop:
     def _epoch_line(self, losses: dict[str, float], evaluation: Evaluation) -> str:
         shown = [name for name in ("loss", "reconstruction", "kl_z", "kl_u") if name in losses]
         parts = [f"{name.replace('_', ' ')} {losses[name]:.4g}" for name in shown]
-        parts += [f"test accuracy {name} {value:.2%}" for name, value in evaluation.accuracies.items()]
+        parts += [f"test accuracy {name} {text}" for name, text in evaluation.accuracy_texts.items()]
         return f"epoch {self.epochs_done}/{self.config.epochs}: {', '.join(parts)}, {self.seconds:.0f} s"
 
     def _save_checkpoint(self) -> None:
@@ -247,29 +283,6 @@ class TrainingLoop:
                 "seconds": self.seconds,
             }
         )
-
-    def _final_evaluation(self) -> Evaluation:
-        """Return the evaluation on all test images; that of the last epoch may be on a part of them."""
-        evaluation = self.evaluation
-        if evaluation is None or evaluation.images < len(self.test):
-            evaluation = self._evaluate(self.test)
-        return evaluation
-
-    def _summary(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Return the result of the run."""
-        images = self.trainer.step * self.trainer.batches.batch_size
-        return {
-            "dataset": self.config.dataset,
-            "recipe": self.config.recipe,
-            "method": self.config.method,
-            "seed": self.config.seed,
-            "labels": self.config.labels,
-            "epochs": self.epochs_done,
-            "accuracy": evaluation.accuracies,
-            "train_seconds": round(self.seconds, 1),
-            "train_images_per_second": round(images / self.seconds, 1),
-            "warnings": collapse_warnings(evaluation, self.config.method),
-        }
 
 
 def _select_train_images(config: TrainConfig, dataset: ImageDataset) -> Split:

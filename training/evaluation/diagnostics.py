@@ -1,14 +1,19 @@
-"""Detection of collapsed models: a q(c), a z, or most of h that does not depend on the image."""
+"""Detection of models that do not keep the method's promises: collapsed latents, dead units, a class not in u."""
 
 from __future__ import annotations
 
 from partedvae.training.config.train_config import MethodName
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation
+from partedvae.training.evaluation.measures import Measures
+from partedvae.training.evaluation.metrics.generation import Generation
 
 COLLAPSED_SHARE = 0.1
 """q(c | x) has collapsed when I(x; c) is below this share of H(p(c)); a successful MNIST run is above 0.9."""
 COLLAPSED_SPREAD = 0.01
 """z has collapsed when no dimension's means have a larger standard deviation over images; that of the prior is 1."""
+FEWEST_GENERATED = 0.8
+"""Share of the images drawn for a class that must show it: below, more than one in five pictures that a user asks
+for is wrong."""
 
 DEAD_SHARE = 0.5
 """Share of dead units of h above which the model has lost capacity: a ReLU that is never positive gets no gradient."""
@@ -48,6 +53,40 @@ def collapse_warnings(evaluation: Evaluation, method: MethodName) -> list[str]:
             "again with model.leaky_slope=0.1, or a lower optimiser.learning_rate where it has that already"
         )
     return found
+
+
+def separation_warnings(evaluation: Evaluation, measures: Measures) -> list[str]:
+    """Return one warning with a remedy where the class is read off z better than off u, or drawn images do not show it.
+
+    Factors that were trained without labels are left out: their classes are clusters.
+
+    Args:
+        evaluation: the evaluation of the model.
+        measures: the measures of the same model.
+    """
+    supervised = {factor.name for factor in evaluation.factors if factor.supervised}
+    found = []
+    misplaced = [s for s in measures.separations if s.factor in supervised and s.z.mlp > s.u.mlp]
+    if misplaced:
+        read = "; ".join(
+            f"{s.factor} is read off z in {s.z.mlp:.1%} of {s.rows:,} images, off u in {s.u.mlp:.1%}" for s in misplaced
+        )
+        found.append(
+            f"the class is in z rather than in u: {read}. Raise objective.gamma_exchange or objective.gamma_leakage, "
+            "lower objective.capacity_z, or train for more --epochs"
+        )
+    poor = [g for g in measures.generations if g.mean is not None and not g.mean >= FEWEST_GENERATED]
+    if poor:
+        found.append(
+            f"images drawn for a class do not show it: {'; '.join(map(_describe_generation, poor))}. Raise "
+            "objective.gamma_exchange, or train for more --epochs"
+        )
+    return found
+
+
+def _describe_generation(g: Generation) -> str:
+    assert g.worst is not None
+    return f"{g.factor} is seen in {g.mean:.1%} of them, and {g.worst[0]!r} in {g.worst[1]:.1%}"
 
 
 def _describe(factor: FactorEvaluation) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, Images, Split
+from partedvae.training.evaluation.intervals import format_accuracy
 from partedvae.training.model.distributions import categorical_kl, kl_to_standard
 from partedvae.training.model.networks import preprocess
 from partedvae.training.model.partedvae import PartedVAE, Posterior
@@ -52,8 +53,17 @@ class FactorEvaluation:
 
         None without labelled images, or if the factor was trained without labels.
         """
-        labelled = int(self.confusion.sum())
-        return int(self.confusion.diagonal().sum()) / labelled if labelled and self.supervised else None
+        return self.correct / self.labelled if self.labelled and self.supervised else None
+
+    @property
+    def labelled(self) -> int:
+        """Number of labelled images."""
+        return int(self.confusion.sum())
+
+    @property
+    def correct(self) -> int:
+        """Number of labelled images whose most probable class is the true one."""
+        return int(self.confusion.diagonal().sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +91,15 @@ class Evaluation:
     def accuracies(self) -> dict[str, float]:
         """Accuracy by factor name, of the factors where it is defined."""
         return {factor.name: factor.accuracy for factor in self.factors if factor.accuracy is not None}
+
+    @property
+    def accuracy_texts(self) -> dict[str, str]:
+        """Return the same as text; of few images with their number and an interval."""
+        return {
+            factor.name: format_accuracy(factor.correct, factor.labelled)
+            for factor in self.factors
+            if factor.accuracy is not None
+        }
 
 
 def posteriors(model: PartedVAE, images: Images, config: TrainConfig) -> Iterator[tuple[Tensor, Posterior]]:

@@ -74,6 +74,8 @@ class Base(NamedTuple):
     """Title that names the class."""
     latents: Latents
     """Posterior means, without a batch dimension."""
+    position: int
+    """Position among the encoded images, which runs of one data set share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,8 @@ class FigureContext:
     """Folder of the data sets."""
     seed: int
     """Random seed of the choice of test images and of the samples from the priors."""
+    without_bc: FigureContext | None = None
+    """The run without the Bhattacharyya term to compare with, if there is one."""
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -144,7 +148,12 @@ class FigureContext:
         encoded = self.encoded
         if not self.factors:
             return [
-                Base(class_index=UNLABELLED, name=f"test image {index + 1}", latents=encoded.latents_of(index))
+                Base(
+                    class_index=UNLABELLED,
+                    name=f"test image {index + 1}",
+                    latents=encoded.latents_of(index),
+                    position=index,
+                )
                 for index in range(min(count, len(encoded.split)))
             ]
         k = self.main_factor
@@ -153,7 +162,12 @@ class FigureContext:
         firsts = {found: classes.index(found) for found in dict.fromkeys(classes) if found != UNLABELLED}
         factor = self.factors[k]
         return [
-            Base(class_index=found, name=f"{factor.name}: {factor.classes[found]}", latents=encoded.latents_of(index))
+            Base(
+                class_index=found,
+                name=f"{factor.name}: {factor.classes[found]}",
+                latents=encoded.latents_of(index),
+                position=index,
+            )
             for found, index in list(firsts.items())[:count]
         ]
 

@@ -1,8 +1,9 @@
-"""The mixture prior of a factor along one axis of its u: densities (Figures 7, 10) and traversals (6b, 8)."""
+"""The mixture prior of a factor along one axis of its u: densities (Figure 7) and traversals (6b)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +30,15 @@ POINTS = 600
 """Number of points of a density curve."""
 LEGEND_CHARACTERS = 80
 """Approximate number of characters of class names that fit side by side above the densities."""
+DENSITY_NOTE = (
+    "Above, p(c) p(u | c), the density of each class's mode; below, images with the u of the dotted line above them, "
+    "and all other latents of a test image, one test image per row."
+)
+MODES_NOTE = (
+    "For each factor, u covers the range of its prior; all other latents are those of a test image, one test image per "
+    "row. The bars are the modes of the prior: mean and standard deviation of each class."
+)
+"""Explanations below the titles."""
 
 
 class FactorAxis(NamedTuple):
@@ -40,12 +50,18 @@ class FactorAxis(NamedTuple):
     """Means of the modes along the axis."""
     deviation: Float[Tensor, " classes"]
     """Standard deviations of the modes along the axis."""
+    limits: tuple[float, float] | None = None
+    """First and last value; None covers REACH standard deviations around every mode."""
 
-    def values(self, count: int) -> Float[Tensor, " count"]:
-        """Return evenly spaced values that cover REACH standard deviations around every mode."""
+    def covered(self) -> tuple[float, float]:
+        """Return the first and the last value."""
         low = (self.mean - REACH * self.deviation).min().item()
         high = (self.mean + REACH * self.deviation).max().item()
-        return torch.linspace(low, high, count)
+        return self.limits or (low, high)
+
+    def values(self, count: int) -> Float[Tensor, " count"]:
+        """Return evenly spaced values between the limits."""
+        return torch.linspace(*self.covered(), count)
 
     def densities(self, prior: tuple[float, ...], values: Float[Tensor, " points"]) -> Float[Tensor, "classes points"]:
         """Return p(c) p(u | c) of every class along the axis; the sum over classes integrates to one."""
@@ -72,54 +88,66 @@ def along(
 
 
 def prior_density(context: FigureContext) -> Figure:
-    """Draw Figures 7 and 10: the modes of each factor scaled by p(c), and images along the axis."""
-    panels = []
-    for k, factor in enumerate(context.factors):
-        axis = separating_axis(context.modes(k))
-        values = axis.values(COLUMNS)
-        name = factor.name + (f": u{axis.dim} of {factor.u_dim}" if factor.u_dim > 1 else "")
-        panels.append(
-            Panel(
-                images=_images_along(context, k, axis, values),
-                title=name,
-                column_labels=[signed(value) for value in values.tolist()],
-                plot=_DensityPlot(axis, factor),
-                plot_height=DENSITY_HEIGHT,
-            )
-        )
-    several = any(factor.u_dim > 1 for factor in context.factors)
+    """Draw Figure 7: the modes of each factor scaled by p(c), and images along the axis."""
+    bases = [base.latents for base in context.bases(BASES)]
+    panels = [density_panel(context, k, separating_axis(context.modes(k)), bases) for k in range(len(context.factors))]
     return draw_panels(
         panels,
         title="The mixture prior of u",
-        note="Above, p(c) p(u | c), the density of each class's mode; below, images with the u of the dotted line "
-        "above them, and all other latents of a test image, one test image per row."
-        + (" Dimensions of u that are not shown are at the mean of the most likely class." if several else "")
-        + " (The paper's Figures 7 and 10.)",
+        note=f"{DENSITY_NOTE}{note_of_other_dimensions(context)} (The paper's Figure 7.)",
         across=balanced(len(panels), 2),
     )
 
 
+def density_panel(
+    context: FigureContext, k: int, axis: FactorAxis, bases: Sequence[Latents], suffix: str = ""
+) -> Panel:
+    """Return the densities of the modes of a factor above images along the axis.
+
+    Args:
+        context: the run.
+        k: index of the factor.
+        axis: the axis of its u.
+        bases: latents of the test images that provide all other latents, one row each.
+        suffix: text after the name of the factor.
+    """
+    factor, values = context.factors[k], axis.values(COLUMNS)
+    name = factor.name + (f": u{axis.dim} of {factor.u_dim}" if factor.u_dim > 1 else "")
+    return Panel(
+        images=_images_along(context, k, axis, bases),
+        title=name + suffix,
+        column_labels=[signed(value) for value in values.tolist()],
+        plot=_DensityPlot(axis, factor),
+        plot_height=DENSITY_HEIGHT,
+    )
+
+
+def note_of_other_dimensions(context: FigureContext) -> str:
+    """Return a sentence about the dimensions of u that a figure does not show, if there are any."""
+    several = any(factor.u_dim > 1 for factor in context.factors)
+    return " Dimensions of u that are not shown are at the mean of the most likely class." if several else ""
+
+
 def factors(context: FigureContext) -> Figure:
-    """Draw Figures 6b and 8: for each factor, test images whose u_k covers the range of its prior."""
-    panels = []
-    for k, factor in enumerate(context.factors):
-        axis = separating_axis(context.modes(k))
-        values = axis.values(COLUMNS)
-        panels.append(
-            Panel(
-                images=_images_along(context, k, axis, values),
-                title=factor.name,
-                plot=_ModesPlot(axis, factor),
-                plot_height=LINE * len(factor.classes) + 8,
-            )
-        )
+    """Draw Figure 6b: for each factor, test images whose u_k covers the range of its prior."""
+    bases = [base.latents for base in context.bases(BASES)]
+    panels = [modes_panel(context, k, bases) for k in range(len(context.factors))]
     return draw_panels(
         panels,
         title="Traversals of the u of each factor",
-        note="For each factor, u covers the range of its prior; all other latents are those of a test image, one test "
-        "image per row. The bars are the modes of the prior: mean and standard deviation of each class. "
-        "(The paper's Figures 6b and 8.)",
+        note=f"{MODES_NOTE} (The paper's Figure 6b.)",
         across=balanced(len(panels), 2),
+    )
+
+
+def modes_panel(context: FigureContext, k: int, bases: Sequence[Latents], suffix: str = "") -> Panel:
+    """Return the modes of a factor as bars above images along the axis; the arguments are those of `density_panel`."""
+    axis, factor = separating_axis(context.modes(k)), context.factors[k]
+    return Panel(
+        images=_images_along(context, k, axis, bases),
+        title=factor.name + suffix,
+        plot=_ModesPlot(axis, factor),
+        plot_height=LINE * len(factor.classes) + 8,
     )
 
 
@@ -128,10 +156,10 @@ def signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
-def _images_along(context: FigureContext, k: int, axis: FactorAxis, values: Float[Tensor, " columns"]) -> Tensor:
-    u = along(axis, context.modes(k), context.factors[k].prior, values)
-    bases = [replace_u(base.latents, u_slice(context.config.model, k), u) for base in context.bases(BASES)]
-    latents = Latents(torch.stack([base.u for base in bases]), torch.stack([base.z for base in bases]))
+def _images_along(context: FigureContext, k: int, axis: FactorAxis, bases: Sequence[Latents]) -> Tensor:
+    u = along(axis, context.modes(k), context.factors[k].prior, axis.values(COLUMNS))
+    varied = [replace_u(base, u_slice(context.config.model, k), u) for base in bases]
+    latents = Latents(torch.stack([each.u for each in varied]), torch.stack([each.z for each in varied]))
     return decode(context.model, latents)
 
 
@@ -145,7 +173,7 @@ class _DensityPlot:
     def __call__(self, axes: Axes) -> None:
         """Draw on axes whose x coordinate is the column index."""
         columns = torch.linspace(-0.5, COLUMNS - 0.5, POINTS)
-        first, last = self.axis.values(2).tolist()
+        first, last = self.axis.covered()
         values = first + (last - first) * columns / (COLUMNS - 1)
         densities = self.axis.densities(self.factor.prior, values)
         count = len(self.factor.classes)
@@ -170,7 +198,7 @@ class _ModesPlot:
 
     def __call__(self, axes: Axes) -> None:
         """Draw on axes whose x coordinate is the column index."""
-        first, last = self.axis.values(2).tolist()
+        first, last = self.axis.covered()
         count = len(self.factor.classes)
         for i, name in enumerate(self.factor.classes):
             colour = class_colour(i, count)

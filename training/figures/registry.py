@@ -14,7 +14,7 @@ from PIL import Image
 
 from partedvae.common.atomic_write import atomic_write
 from partedvae.common.suggest import lookup
-from partedvae.training.figures import embedding, factor_axes, losses, samples, traversals
+from partedvae.training.figures import bc_comparison, embedding, factor_axes, losses, samples, traversals
 from partedvae.training.figures.context import FigureContext
 from partedvae.training.runs.directory import RunDirectory
 
@@ -40,6 +40,12 @@ def _requires_one_axis_per_factor(context: FigureContext) -> str | None:
     )
 
 
+def _requires_two_runs(context: FigureContext) -> str | None:
+    """Skip the comparison with a run without the Bhattacharyya term where none is given."""
+    missing = "it compares the run with one without the Bhattacharyya term; pass --without-bc RUN_DIR"
+    return _requires_classes(context) or (None if context.without_bc else missing)
+
+
 def _requires_metrics(context: FigureContext) -> str | None:
     """Skip training curves before the end of the first epoch."""
     return None if losses.read_metrics(context.run) else "no epoch has ended yet (there is no metrics.jsonl)"
@@ -60,6 +66,8 @@ FIGURES: dict[str, FigureKind] = {
     "transfer": FigureKind(samples.attribute_transfer, _requires_classes),
     "factors": FigureKind(factor_axes.factors, _requires_one_axis_per_factor),
     "prior_density": FigureKind(factor_axes.prior_density, _requires_classes),
+    "bc_factors": FigureKind(bc_comparison.bc_factors, _requires_two_runs),
+    "bc_prior_density": FigureKind(bc_comparison.bc_prior_density, _requires_two_runs),
     "class_traversals": FigureKind(traversals.class_traversals, _requires_classes),
     "reconstructions": FigureKind(samples.reconstructions, _requires_decoder),
     "prior_samples": FigureKind(samples.prior_samples, _requires_classes),
@@ -69,7 +77,13 @@ FIGURES: dict[str, FigureKind] = {
 
 
 def draw_run(
-    run_dir: Path, output: Path | None, data_dir: Path, *, seed: int = 0, only: Sequence[str] = ()
+    run_dir: Path,
+    output: Path | None,
+    data_dir: Path,
+    *,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    without_bc: Path | None = None,
 ) -> Iterator[Path]:
     """Draw a run's figures and yield the path of each file as soon as it is written.
 
@@ -79,11 +93,16 @@ def draw_run(
         data_dir: folder of the data sets.
         seed: random seed of the choice of test images and of the samples from the priors.
         only: names of the figures to draw; empty draws all that apply to the run.
+        without_bc: run directory of the same data set, trained without the Bhattacharyya term, to compare with.
 
     Raises:
-        ValueError: the run or its data set is not available, a figure is unknown, or a named one does not apply.
+        ValueError: a run or its data set is not available, the runs cannot be compared, a figure is unknown, or a
+            named one does not apply.
     """
-    context = FigureContext(run=RunDirectory(run_dir), data_dir=data_dir, seed=seed)
+    other = FigureContext(run=RunDirectory(without_bc), data_dir=data_dir, seed=seed) if without_bc else None
+    context = FigureContext(run=RunDirectory(run_dir), data_dir=data_dir, seed=seed, without_bc=other)
+    if other:
+        bc_comparison.compared(context)
     chosen = {name: lookup("figure", name, FIGURES) for name in only or FIGURES}
     skip_reasons = {name: kind.skip_reason(context) for name, kind in chosen.items()}
     for name, reason in skip_reasons.items():

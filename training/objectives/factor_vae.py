@@ -19,8 +19,12 @@ from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.baselines import encode_and_decode
 from partedvae.training.objectives.method import MethodOutput
 
-LAYERS, UNITS, SLOPE = 5, 1000, 0.2
-"""The discriminator of their appendix A: hidden layers, units per layer, slope of the leaky ReLU."""
+LAYERS, UNITS, SLOPE = 6, 1000, 0.2
+"""The discriminator: hidden layers, units per layer, slope of the leaky ReLU.
+
+Those of disentanglement_lib's `fc_discriminator`, which gives appendix A of Kim and Mnih as its source: six layers of
+1,000 units, then two logits.
+"""
 RATE, BETAS = 1e-4, (0.5, 0.9)
 """Learning rate and betas of the discriminator's Adam, also from their appendix A."""
 
@@ -41,12 +45,7 @@ class FactorVAE:
         self.gamma = config.baseline.weight
         self.kind = config.objective.reconstruction
         self.context = context
-        widths = [config.model.z_dim, *[UNITS] * LAYERS]
-        hidden: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            hidden += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
-        self.discriminator = nn.Sequential(*hidden, nn.Linear(UNITS, 2)).to(device)
-        self.optimiser = Adam(self.discriminator.parameters(), RATE, BETAS, fused=True)
+        self._build(LAYERS, config.model.z_dim, device)
         self._z = torch.zeros(0, config.model.z_dim, device=device)
         self._loss = torch.zeros((), device=device)
 
@@ -81,9 +80,20 @@ class FactorVAE:
         return {"discriminator": self.discriminator.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state returned by `state_dict`."""
+        """Restore a state returned by `state_dict`; runs of version 0.2 and earlier have five hidden layers."""
+        layers = sum(name.endswith(".weight") for name in state["discriminator"]) - 1
+        if layers != LAYERS:
+            self._build(layers, self._z.shape[1], self._z.device)
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+    def _build(self, layers: int, z_dim: int, device: torch.device) -> None:
+        """Create the discriminator with a number of hidden layers, and its optimiser."""
+        hidden: list[nn.Module] = []
+        for before, after in pairwise([z_dim, *[UNITS] * layers]):
+            hidden += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
+        self.discriminator = nn.Sequential(*hidden, nn.Linear(UNITS, 2)).to(device)
+        self.optimiser = Adam(self.discriminator.parameters(), RATE, BETAS, fused=True)
 
     def _discriminator_loss(self) -> Float[Tensor, ""]:
         logits = self.discriminator(torch.cat([self._z, permute_dimensions(self._z, self.context)]))

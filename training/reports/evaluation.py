@@ -16,21 +16,28 @@ from partedvae.common.atomic_write import atomic_write
 from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import Chosen, Truth
-from partedvae.training.evaluation.diagnostics import collapse_warnings
+from partedvae.training.evaluation.diagnostics import collapse_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation, evaluate
-from partedvae.training.evaluation.metrics.probes import Separation, separation
+from partedvae.training.evaluation.intervals import format_accuracy, wilson_interval
+from partedvae.training.evaluation.measures import Measures, measure
+from partedvae.training.evaluation.metrics.dci import Predictor
 from partedvae.training.evaluation.metrics.representation import represent
 from partedvae.training.evaluation.metrics.scores import DisentanglementScores, disentanglement_scores
 from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.reports.measures import measure_lines
 from partedvae.training.runs.data import is_drawn, load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
 
 SCORE_SEED = 0
-"""Random seed of probes and scores, so that they are reproducible."""
-FEWEST_FOR_PROBES = 200
-"""Minimum number of test images for probes; with fewer, their accuracy is mostly noise."""
+"""Random seed of the disentanglement scores, so that they are reproducible."""
 TRUTH_IMAGES = 40_000
 """Default number of images for disentanglement scores: 15 seconds, instead of 5 minutes for all of dSprites."""
+
+DCI_NOTES: dict[Predictor, str] = {
+    "forest": "importances of dci: random forests; only those of --dci boosting may be held beside published scores",
+    "boosting": "importances of dci: gradient boosting, as in disentanglement_lib",
+}
+"""Which importances the DCI scores have, for the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +48,18 @@ class Report:
     """Configuration of the run."""
     evaluation: Evaluation
     """Accuracy and indicators of a collapse, on the test images."""
-    separations: tuple[Separation, ...]
-    """Probes of u and z on the test images, one entry per factor; empty where there are too few test images."""
+    measures: Measures
+    """Whether u and not z has the class: by an oracle and by probes."""
     scores: DisentanglementScores | None
     """Disentanglement scores, where the true factors are known."""
     source: dict[str, str]
     """Origin of each file of the data, such as a checksum or a note that it was drawn."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the model does not keep of the method's promises."""
+        found = collapse_warnings(self.evaluation, self.config.method)
+        return found + separation_warnings(self.evaluation, self.measures)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as values that JSON supports."""
@@ -54,20 +67,19 @@ class Report:
         factors = {
             factor.name: {
                 "accuracy": factor.accuracy,
+                "correct": factor.correct,
+                "labelled": factor.labelled,
+                "interval": wilson_interval(factor.correct, factor.labelled) if factor.accuracy is not None else None,
                 "confusion": factor.confusion.tolist(),
                 "information": factor.information,
                 "kl_c": factor.kl_c,
             }
             for factor in evaluation.factors
         }
-        probes = {
-            s.factor: {"u": s.u._asdict(), "z": s.z._asdict(), "chance": s.chance, "rows": s.rows}
-            for s in self.separations
-        }
         return {
             "images": evaluation.images,
             "factors": factors,
-            "probes": probes,
+            **self.measures.to_dict(),
             "disentanglement": self.scores.report() if self.scores else None,
             "reconstruction": evaluation.reconstruction,
             "kl_z": evaluation.kl_z,
@@ -75,7 +87,7 @@ class Report:
             "z_variance": evaluation.z_variance,
             "u_variances": evaluation.u_variances,
             "dead_units": evaluation.dead_units,
-            "warnings": collapse_warnings(evaluation, self.config.method),
+            "warnings": self.warnings,
             "data": self.source,
         }
 
@@ -88,43 +100,38 @@ class Report:
         config, evaluation = self.config, self.evaluation
         lines = [f"{config.dataset}, recipe {config.recipe}, {config.labels} labels, {evaluation.images:,} test images"]
         lines += [f"data: {name}: {origin}" for name, origin in self.source.items() if is_drawn(origin)]
-        for factor, spec in zip(evaluation.factors, config.model.factors, strict=True):
-            lines += ["", f"{factor.name}: {_accuracy(factor)}; true classes down, predicted across"]
-            lines += _confusion(spec.classes, factor.confusion)
-        lines += ["", *self._separation_lines()] if self.separations else []
+        lines += [f"{factor.name}: {_accuracy(factor)}" for factor in evaluation.factors]
+        lines += measure_lines(self.measures)
         lines += ["", *self._score_lines()] if self.scores else []
+        for factor, spec in zip(evaluation.factors, config.model.factors, strict=True):
+            lines += ["", f"{factor.name}: true classes down, predicted across"]
+            lines += _confusion(spec.classes, factor.confusion)
         lines += [
             "",
             f"reconstruction error {evaluation.reconstruction:.2f} per image, KL of z {evaluation.kl_z:.2f} nats",
             _variances(evaluation),
         ]
-        lines += [f"warning: {warning}" for warning in collapse_warnings(evaluation, config.method)]
+        lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
-
-    def _separation_lines(self) -> Iterator[str]:
-        width = max(6, *(len(s.factor) for s in self.separations))
-        yield "accuracy of linear and MLP probes of the class: high from u, and near chance from z if it is separated"
-        yield f"{'factor':<{width}}  u linear  u MLP  z linear  z MLP  chance  images"
-        for s in self.separations:
-            numbers = (
-                f"{s.u.linear:>8.1%} {s.u.mlp:>6.1%} {s.z.linear:>9.1%} {s.z.mlp:>6.1%} {s.chance:>7.1%} {s.rows:>7,}"
-            )
-            yield f"{s.factor:<{width}}  {numbers}"
 
     def _score_lines(self) -> Iterator[str]:
         assert self.scores is not None
         yield f"disentanglement of {', '.join(self.scores.factors)} on {self.scores.images:,} images"
         for name, value in self.scores.summary().items():
             yield f"  {name:<20} {value:.3f}"
+        yield DCI_NOTES[self.scores.dci.predictor]
 
 
-def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES) -> Report:
+def evaluate_run(
+    run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES, dci_predictor: Predictor = "forest"
+) -> Report:
     """Evaluate a run on its data set.
 
     Args:
         run_dir: the run directory.
         data_dir: folder of the data sets.
         truth_images: number of images for disentanglement scores, where the true factors are known; 0 uses all.
+        dci_predictor: classifiers that give the importances of DCI.
 
     Raises:
         ValueError: the run or the data set is not available, or they do not match.
@@ -134,34 +141,30 @@ def evaluate_run(run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES
     model, _ = run.load_model(torch.device("cpu"))
     dataset = load_run_dataset(run, data_dir)
     evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
-    separations: tuple[Separation, ...] = ()
-    # The method classifier trains neither u nor z.
-    if config.method == "partedvae" and len(dataset.test) >= FEWEST_FOR_PROBES:
-        latents = represent(model, dataset.test.images, config)
-        names = tuple(factor.name for factor in config.model.factors)
-        separations = separation(latents.u_mean, latents.z_mean, dataset.test.labels.numpy(), names, SCORE_SEED)
     return Report(
         config=config,
         evaluation=evaluation,
-        separations=separations,
-        scores=_scores(model, dataset.truth, config, truth_images) if dataset.truth else None,
+        measures=measure(model, dataset, config, evaluation, data_dir),
+        scores=_scores(model, dataset.truth, config, truth_images, dci_predictor) if dataset.truth else None,
         source=dataset.source,
     )
 
 
-def _scores(model: PartedVAE, truth: Truth, config: TrainConfig, count: int) -> DisentanglementScores:
+def _scores(
+    model: PartedVAE, truth: Truth, config: TrainConfig, count: int, dci_predictor: Predictor
+) -> DisentanglementScores:
     values, images = truth.values, truth.images
     if 0 < count < len(values):
         chosen = torch.randperm(len(values), generator=torch.Generator().manual_seed(SCORE_SEED))[:count].sort().values
         images, values = Chosen(images, chosen), values[chosen]
     with progress_bar(len(values), done=0, unit="img", title="encoding") as bar:
         latents = represent(model, images, config, bar.update)
-    return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED)
+    return disentanglement_scores(latents.joined, values.numpy(), truth.names, SCORE_SEED, dci_predictor)
 
 
 def _accuracy(factor: FactorEvaluation) -> str:
     if factor.accuracy is not None:
-        return f"accuracy {factor.accuracy:.2%}"
+        return f"accuracy {format_accuracy(factor.correct, factor.labelled)}"
     return "no labelled test images" if factor.supervised else "clusters, because training had no labels of it"
 
 

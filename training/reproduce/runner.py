@@ -21,6 +21,9 @@ from partedvae.training.reproduce.results import Result, load_results, store_res
 from partedvae.training.runs.data import is_drawn
 from partedvae.training.runs.directory import RunDirectory, RunError
 
+COMPARISONS = ("bc_factors", "bc_prior_density")
+"""Figures of a run and one without the Bhattacharyya term."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -74,6 +77,8 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
         result = _evaluate(name, experiment, variant, run, plan)
         if experiment.figures:
             _draw(run, plan)
+            if variant.without_bc_of:
+                _draw_comparison(experiment.variant(variant.without_bc_of), run, seed, plan)
         # Stored last, because a stored result counts as done.
         write_page(page, store_result(plan.results_file, result))
     results_of_recipe = [r for r in load_results(plan.results_file) if r.experiment == name and r.recipe == plan.recipe]
@@ -135,6 +140,7 @@ def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirec
         train_seconds=summary["train_seconds"],
         data="drawn" if any(is_drawn(origin) for origin in provenance["data"].values()) else "original",
         measures={key: round(value, 4) for key, value in experiment.measure(report).items()},
+        separation={key: round(value, 4) for key, value in report.measures.flat().items()},
         command=shlex.join(words),
         commit=provenance["commit"],
         date=datetime.now(UTC).date().isoformat(),
@@ -142,9 +148,23 @@ def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirec
     )
 
 
-def _draw(run: RunDirectory, plan: Plan) -> None:
-    """Draw every figure that applies to the run, into the run directory."""
+def _draw(run: RunDirectory, plan: Plan, *, only: tuple[str, ...] = (), without_bc: Path | None = None) -> None:
+    """Draw every figure that applies to the run, or those of some names, into the run directory."""
     from partedvae.training.figures.registry import draw_run
 
-    for path in draw_run(run.path, run.path / "figures", plan.data_dir):
+    for path in draw_run(run.path, run.path / "figures", plan.data_dir, only=only, without_bc=without_bc):
         click.echo(f"  {path}", err=True)
+
+
+def _draw_comparison(variant: Variant, without_bc: RunDirectory, seed: int, plan: Plan) -> None:
+    """Draw the figures that compare the run of a variant with one without the Bhattacharyya term."""
+    run = _finished_run(configure(variant, seed, plan.recipe, plan.data_dir), plan.runs_dir)
+    if run is None:
+        # Its result is stored, and the run directory is elsewhere or was deleted.
+        click.echo(
+            f"Figures 8 and 10 are not drawn: {plan.runs_dir} has no run of {variant.name!r}, seed {seed}; see "
+            "'partedvae figures --without-bc'",
+            err=True,
+        )
+        return
+    _draw(run, plan, only=COMPARISONS, without_bc=without_bc.path)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from partedvae import Client
 from partedvae.cli.main import main
-from tests.bundles import GREY
+from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess, running_server
 
 
@@ -26,15 +26,17 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 def test_models_are_listed_in_a_table(two_model_server: ServerProcess) -> None:
-    """One line per version, in columns."""
+    """One line per version, in columns, and the warnings of the models."""
     result = run("models", "--server", two_model_server.address)
 
     assert result.exit_code == 0
     assert result.output.splitlines() == [
-        "MODEL   VERSION      STATE  DATA SET  LABELS  FACTORS (CLASSES)",
-        "shapes  1 (default)  ready  tiny      256     shape (3), colour (2)",
+        "MODEL   VERSION      STATE  DATA SET  LABELS  FACTORS (CLASSES)      GENERATION",
+        "shapes  1 (default)  ready  tiny      256     shape (3), colour (2)  38%, 100%",
         "tiny    1            ready",
         "tiny    2 (default)  ready  tiny      256     digit (10)",
+        "",
+        "warning: shapes version 1: images drawn for a class do not show it",
     ]
 
 
@@ -66,6 +68,9 @@ def test_models_as_json(two_model_server: ServerProcess) -> None:
         ("tiny", 2, True),
     ]
     assert models[0]["factors"] == {"shape": ["square", "ellipse", "heart"], "colour": ["red", "blue"]}
+    assert models[0]["measures"] == COLOURED.measures
+    assert models[0]["warnings"] == list(COLOURED.warnings)
+    assert models[2]["measures"] == {}
 
 
 def test_classify_prints_a_table(server: ServerProcess, pictures: list[Path]) -> None:

@@ -46,16 +46,33 @@ def test_traverse_classes_of_a_draw(two_model_server: ServerProcess, tmp_path: P
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
 
 
-@pytest.mark.parametrize(("style", "columns"), [(("--class", "heart", "--class", "colour=red"), 2), (None, 1)])
+@pytest.mark.parametrize(
+    ("source", "rows"),
+    [(("--class", "heart", "--class", "colour=red", "--class", "square"), 3), (("--u-image",), 1), (("--style",), 1)],
+)
 def test_transfer(
-    two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path, style: tuple[str, ...] | None, columns: int
+    two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path, source: tuple[str, ...], rows: int
 ) -> None:
-    """One row per content image, one column per class or style."""
+    """One row per class or image that gives u, one column per image that gives z."""
     output = tmp_path / "t.png"
-    result = run(transfer, two_model_server, *pictures, *(style or ("--style", pictures[0])), "--output", output)
+    of_u = source if rows == 3 else (*source, pictures[0])
+    result = run(transfer, two_model_server, *pictures, *of_u, "--output", output)
 
-    assert result.output == f"2 rows of {columns} image{'s' if columns > 1 else ''} -> {output}\n"
+    assert result.output == f"{rows} row{'s' if rows > 1 else ''} of 2 images -> {output}\n"
     assert output.exists()
+
+
+def test_the_former_option_of_transfer_is_hidden(
+    two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path
+) -> None:
+    """--style is --u-image: the word now means what z gives."""
+    for option in ("--u-image", "--style"):
+        output = tmp_path / f"{option}.png"
+        run(transfer, two_model_server, *pictures, option, pictures[1], "--output", output)
+    assert (tmp_path / "--style.png").read_bytes() == (tmp_path / "--u-image.png").read_bytes()
+    help_text = CliRunner().invoke(transfer, ["--help"]).output
+    assert "--u-image IMAGE" in help_text
+    assert "--style " not in help_text
 
 
 def test_invalid_input(two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path) -> None:
@@ -65,7 +82,7 @@ def test_invalid_input(two_model_server: ServerProcess, pictures: list[Path], tm
         (traverse, ("--along", "u"), "the model has several factors; choose one of ['shape', 'colour']"),
         (traverse, ("--dim", 9), "z has no dimension 9: it has 5, counted from 0"),
         (traverse, ("--steps", 1), "1 is not in the range 2<=x<=64"),
-        (transfer, (pictures[0],), "give either --style images or --class names, from which u is taken"),
+        (transfer, (pictures[0],), "give either --u-image images or --class names, from which u is taken"),
         (transfer, (pictures[0], "--class", "star"), "the model has no class 'star'"),
     ):
         result = run(command, two_model_server, *arguments, "--output", output)

@@ -114,7 +114,7 @@ VALID: Sequence[tuple[str, Message]] = [
     ("Traverse", pb.TraverseRequest(prior=pb.PriorDraw(count=1, seed=3), z=pb.ZDimensions(), steps=3)),
     (
         "TransferAttributes",
-        pb.TransferAttributesRequest(content=images_message(2), style_images=images_message(2, seed=1)),
+        pb.TransferAttributesRequest(z_images=images_message(2), u_images=images_message(2, seed=1)),
     ),
     ("StreamFeatures", pb.StreamFeaturesRequest(images=images_message(2))),
     (OPEN_INFERENCE + "ModelMetadata", oip.ModelMetadataRequest(name="tiny.encoder", version="1")),

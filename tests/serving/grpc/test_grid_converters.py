@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from PIL import Image
 
 from partedvae.v1 import service_pb2 as pb
@@ -22,7 +23,7 @@ PIXELS = COLOURED.random_images(2)
 IMAGES = Images(packed=PackedImages(data=PIXELS.tobytes(), shape=PIXELS.shape))
 PRIOR = pb.PriorDraw(seed=1)
 Z = pb.ZDimensions()
-STYLES = pb.ClassChoices(items=[pb.ClassChoice(classes={"shape": "heart"})])
+HEART = pb.ClassChoices(items=[pb.ClassChoice(classes={"shape": "heart"})])
 UNKNOWN: Any = 9
 
 
@@ -48,7 +49,7 @@ def test_zeros_mean_the_defaults(stub: PartedVAEServiceStub) -> None:
 
 def test_grids_as_png_files(stub: PartedVAEServiceStub) -> None:
     """The same pixels, row by row."""
-    request = pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_images=IMAGES)
+    request = pb.TransferAttributesRequest(model=MODEL, z_images=IMAGES, u_images=IMAGES)
     packed = stub.TransferAttributes(request)
     request.format = pb.IMAGE_FORMAT_PNG
     encoded = stub.TransferAttributes(request)
@@ -57,6 +58,44 @@ def test_grids_as_png_files(stub: PartedVAEServiceStub) -> None:
     files = [np.asarray(Image.open(io.BytesIO(item))) for item in encoded.grid.images.encoded.items]
     np.testing.assert_array_equal(files, pixels)
     assert (encoded.grid.rows, encoded.grid.columns) == (2, 2)
+
+
+def field(number: int, message: Message) -> bytes:
+    """Return a message as a field of another, on the wire."""
+    content = message.SerializeToString()
+    length = len(content)
+    size = bytes([length]) if length < 128 else bytes([length % 128 + 128, length // 128])
+    return bytes([number << 3 | 2]) + size + content
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_messages_of_version_0_2_get_the_same_images(two_model_server: ServerProcess, pairs: bool) -> None:
+    """Field 2 gives z and the rows, field 3 (images) or 4 (classes) gives u and the columns."""
+    u_pixels = COLOURED.random_images(2, seed=1)
+    u_images = Images(packed=PackedImages(data=u_pixels.tobytes(), shape=u_pixels.shape))
+    encoded, other = COLOURED.encode(PIXELS), COLOURED.encode(u_pixels)
+    u = np.concatenate([other["shape.u_mean"], other["colour.u_mean"]], axis=1)
+    rows, columns = ([0, 1], [0, 1]) if pairs else ([0, 0, 1, 1], [0, 1, 0, 1])
+    start = field(1, MODEL) + field(2, IMAGES)
+    end = b"\x30\x02" if pairs else b""
+    with grpc.insecure_channel(two_model_server.address) as channel:
+        call = channel.unary_unary(
+            "/partedvae.v1.PartedVAEService/TransferAttributes",
+            request_serializer=bytes,
+            response_deserializer=pb.TransferAttributesResponse.FromString,
+        )
+        of_images = call(start + field(3, u_images) + end)
+        of_classes = call(start + field(4, pb.ClassChoices(items=[HEART.items[0]] * 2)) + end)
+
+    grid = of_images.grid
+    pixels = np.frombuffer(grid.images.packed.data, np.uint8).reshape(grid.images.packed.shape)
+    expected = COLOURED.decode(u[columns], encoded["z_mean"][rows])
+    assert (grid.rows, grid.columns) == (2, 1 if pairs else 2)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+    # Both columns are hearts, so that the images of a row are equal, and those of different rows are not.
+    hearts = np.frombuffer(of_classes.grid.images.packed.data, np.uint8).reshape(2, -1, *PIXELS.shape[1:])
+    np.testing.assert_array_equal(hearts, hearts[:, :1].repeat(hearts.shape[1], axis=1))
+    assert (hearts[0] != hearts[1]).any()
 
 
 @pytest.mark.parametrize(
@@ -73,19 +112,31 @@ def test_grids_as_png_files(stub: PartedVAEServiceStub) -> None:
         (pb.TraverseRequest(model=MODEL, prior=PRIOR, z=Z, format=UNKNOWN), "format has the value 9"),
         (pb.TraverseRequest(model=MODEL, prior=pb.PriorDraw(count=2**32 - 1), z=Z), "4294967295 bases"),
         (pb.TraverseRequest(model=MODEL, prior=PRIOR, z=pb.ZDimensions(dimensions=[0] * 5000)), "5000 rows each"),
-        (pb.TransferAttributesRequest(model=MODEL, content=IMAGES), "no images: set"),
-        (pb.TransferAttributesRequest(model=MODEL, style_classes=STYLES), "no images: set"),
+        (pb.TransferAttributesRequest(model=MODEL, z_images=IMAGES), "nothing gives u; set u_images or u_classes"),
+        (pb.TransferAttributesRequest(model=MODEL, content=IMAGES), "nothing gives u; set u_images or u_classes"),
+        (pb.TransferAttributesRequest(model=MODEL, u_classes=HEART), "no images give z; set z_images"),
+        (pb.TransferAttributesRequest(model=MODEL, style_classes=HEART), "no images give z; set z_images"),
+        (pb.TransferAttributesRequest(model=MODEL, z_images=Images(), u_classes=HEART), "no images: set"),
         (
-            pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=STYLES, factors=["shape"]),
+            pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=HEART, z_images=IMAGES),
+            "the deprecated content and style_classes cannot be combined with z_images, u_images or u_classes; set "
+            "z_images and u_classes instead",
+        ),
+        (
+            pb.TransferAttributesRequest(model=MODEL, z_images=IMAGES, u_classes=HEART, factors=["shape"]),
+            "factors ['shape'] cannot be combined with u_classes, which name their own; leave factors empty",
+        ),
+        (
+            pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=HEART, factors=["shape"]),
             "factors ['shape'] cannot be combined with style_classes, which name their own; leave factors empty",
         ),
         (
-            pb.TransferAttributesRequest(model=MODEL, content=IMAGES, style_classes=STYLES, layout=UNKNOWN),
+            pb.TransferAttributesRequest(model=MODEL, z_images=IMAGES, u_classes=HEART, layout=UNKNOWN),
             "layout has the value 9; choose one of ['TRANSFER_LAYOUT_GRID', 'TRANSFER_LAYOUT_PAIRS']",
         ),
         (
             pb.TransferAttributesRequest(
-                model=MODEL, content=IMAGES, style_images=Images(encoded=EncodedImages(items=[b"GIF89a"]))
+                model=MODEL, z_images=IMAGES, u_images=Images(encoded=EncodedImages(items=[b"GIF89a"]))
             ),
             "image 0: GIF is not supported",
         ),

@@ -85,6 +85,15 @@ def test_get_model(stub: PartedVAEServiceStub, two_models: Path) -> None:
     assert reply.execution_provider == "CPUExecutionProvider"
 
 
+def test_get_model_reports_measures_and_warnings(stub: PartedVAEServiceStub) -> None:
+    """A model without measures, as every bundle of version 0.2 or older, has none and no warnings."""
+    manifest = stub.GetModel(pb.GetModelRequest(model=SHAPES)).manifest
+    assert dict(manifest.measures) == COLOURED.measures
+    assert list(manifest.warnings) == list(COLOURED.warnings)
+    unmeasured = stub.GetModel(pb.GetModelRequest(model=TINY)).manifest
+    assert (dict(unmeasured.measures), list(unmeasured.warnings)) == ({}, [])
+
+
 def test_older_version(stub: PartedVAEServiceStub) -> None:
     """A request can select an older version."""
     selector = pb.ModelSelector(name="tiny", version=1)

@@ -177,15 +177,16 @@ def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
     with running_server(tiny_models, *METRICS) as server, grpc.insecure_channel(server.address) as channel:
         stub = PartedVAEServiceStub(channel)
         list(stub.StreamFeatures(iter([StreamFeaturesRequest(images=images_message(n)) for n in (3, 4)])))
-        transfer = TransferAttributesRequest(content=images_message(2), style_images=images_message(3))
-        stub.TransferAttributes(transfer)
+        stub.TransferAttributes(TransferAttributesRequest(z_images=images_message(2), u_images=images_message(3)))
+        # The deprecated fields.
+        stub.TransferAttributes(TransferAttributesRequest(content=images_message(1), style_images=images_message(4)))
         stub.Traverse(TraverseRequest(prior=PriorDraw(count=2), classes_of="digit"))
         with pytest.raises(grpc.RpcError):
             stub.Generate(GenerateRequest(count=1_000_000))
         wait_until(lambda: active_calls(server) == 0)
         seen = metrics_of(server)
     assert seen['partedvae_images_total{rpc="StreamFeatures"}'] == 7
-    assert seen['partedvae_images_total{rpc="TransferAttributes"}'] == 5
+    assert seen['partedvae_images_total{rpc="TransferAttributes"}'] == 10
     assert seen['partedvae_images_total{rpc="Traverse"}'] == 2
     assert seen.get('partedvae_images_total{rpc="Generate"}', 0) == 0
 

@@ -64,6 +64,22 @@ def test_labels_are_missing_exactly_where_the_attribute_is_invisible(few: ImageD
     assert few.truth.names[7:] == ("background", "clothing", "clothing_color", "eyebrows", "nose")
 
 
+def test_amounts_are_known_within_their_class_alone(few: ImageDataset) -> None:
+    assert few.truth is not None
+    amounts = {(amount.factor, amount.label): amount for amount in few.truth.amounts}
+    assert list(amounts) == [
+        ("facial_hair", "beard"),
+        ("smiling", "smiling"),
+        ("skin_tone", "light"),
+        ("skin_tone", "dark"),
+    ]
+    beard = amounts["facial_hair", "beard"]
+    assert beard.name == "size"
+    bearded = few.truth.values[:, FACIAL_HAIR] == 2
+    assert torch.equal(~beard.values.isnan(), bearded)
+    assert set(beard.values[bearded].tolist()) == {0.0, 1.0, 2.0}
+
+
 @pytest.mark.slow
 def test_they_are_drawn_once_and_do_not_depend_on_the_number_of_processes(
     few: ImageDataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -29,8 +29,9 @@ SMALL = (
     "train_images=640",
     "--set",
     "supervision.warm_start_steps=5",
+    "--no-measure",
 )
-"""A run of 15 steps."""
+"""A run of 15 steps, without the measures of a minute."""
 ONE_THREAD = ("--threads", "1")
 """Sums are rounded differently with another number of threads."""
 
@@ -67,6 +68,8 @@ def test_a_run_directory_records_configuration_provenance_and_metrics(whole_run:
     summary = json.loads((whole_run / "summary.json").read_text())
     assert (summary["dataset"], summary["recipe"], summary["seed"], summary["labels"]) == ("mnist", "default", 0, 64)
     assert 0.1 < summary["accuracy"]["digit"] <= 1
+    assert summary["accuracy_text"] == {"digit": f"{summary['accuracy']['digit']:.2%}"}
+    assert summary["measures"] == {}
     assert json.loads((whole_run / "config.json").read_text())["train_images"] == 640
     provenance = json.loads((whole_run / "provenance.json").read_text())
     assert provenance["labelled_images"] == list(range(64))

@@ -26,12 +26,22 @@ COLOURED_MODEL = ModelConfig(
     z_dim=2,
     factors=(FactorConfig(name="colour", classes=COLOURS, prior=(0.6, 0.3, 0.1), u_dim=1),),
 )
+
+
+def without_bc(config: TrainConfig) -> TrainConfig:
+    """Return a configuration without the Bhattacharyya term."""
+    return dataclasses.replace(config, objective=dataclasses.replace(config.objective, gamma_bc=0.0))
+
+
 CONFIGS: dict[str, TrainConfig] = {
     "toys": tiny_config(),
     "coloured": tiny_config(dataset="coloured", model=COLOURED_MODEL),
     "one-factor": tiny_config(
         dataset="one-factor", model=dataclasses.replace(TOY_MODEL, factors=TOY_MODEL.factors[:1])
     ),
+    "coarse": tiny_config(model=dataclasses.replace(TOY_MODEL, factors=TOY_MODEL.factors[:1])),
+    "toys-without-bc": without_bc(tiny_config()),
+    "coloured-without-bc": without_bc(tiny_config(dataset="coloured", model=COLOURED_MODEL)),
     "unlabelled": tiny_config(labels=0),
     "half-labelled": tiny_config(dataset="half-labelled"),
     "no-test": tiny_config(dataset="no-test"),
@@ -124,7 +134,7 @@ def write_run(path: Path, name: str) -> Path:
     run = RunDirectory(path)
     dataset = load(config.dataset, Path("data"))
     run.start(config, dataset, first_labelled(dataset.train, config.labels))
-    torch.manual_seed(0)
+    torch.manual_seed(name.endswith("without-bc"))
     run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
     for row in metrics(config):
         run.append_metrics(row)

@@ -17,12 +17,14 @@ from partedvae.training.figures.registry import FIGURES
 pytestmark = pytest.mark.slow
 
 RunOf = Callable[[str], Path]
+COMPARISONS = ["bc_factors", "bc_prior_density"]
+OF_ONE_RUN = [name for name in FIGURES if name not in COMPARISONS]
 APPLICABLE = {
-    "toys": list(FIGURES),
-    "coloured": list(FIGURES),
-    "one-factor": [name for name in FIGURES if name != "factors"],
-    "unlabelled": list(FIGURES),
-    "half-labelled": list(FIGURES),
+    "toys": OF_ONE_RUN,
+    "coloured": OF_ONE_RUN,
+    "one-factor": [name for name in OF_ONE_RUN if name != "factors"],
+    "unlabelled": OF_ONE_RUN,
+    "half-labelled": OF_ONE_RUN,
     "vae": ["traversal_z", "reconstructions", "losses"],
     "classifier": ["losses"],
 }
@@ -57,12 +59,57 @@ def test_the_same_seed_gives_the_same_files_alone_or_together_and_another_seed_o
 ) -> None:
     path = run_of("toys")
     assert draw(path, "--output", tmp_path / "all").exit_code == 0
-    for name in FIGURES:
+    for name in OF_ONE_RUN:
         assert draw(path, "--output", tmp_path / "one", "--only", name).exit_code == 0
         assert (tmp_path / "all" / f"{name}.png").read_bytes() == (tmp_path / "one" / f"{name}.png").read_bytes(), name
     assert draw(path, "--output", tmp_path / "other", "--seed", 1).exit_code == 0
     for name in ("transfer", "prior_samples", "reconstructions"):
         assert (tmp_path / "all" / f"{name}.png").read_bytes() != (tmp_path / "other" / f"{name}.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["toys", "coloured"])
+def test_figures_of_two_runs_have_both_side_by_side(run_of: RunOf, name: str, tmp_path: Path) -> None:
+    """The left half is the run's, as when it is compared with itself; the right half is that of the other run."""
+    run, other = run_of(name), run_of(f"{name}-without-bc")
+    for figure in COMPARISONS:
+        result = draw(run, "--without-bc", other, "--only", figure)
+        assert result.output == f"{run / 'figures' / figure}.png\n"
+        with Image.open(run / "figures" / f"{figure}.png") as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        height, width, _ = pixels.shape
+        assert 900 <= width <= 1600
+        assert 200 <= height <= 2000
+        # Below the title and the note.
+        left, right = pixels[150:, : width // 2], pixels[150:, width - width // 2 :]
+        assert left.std() > 10
+        assert right.std() > 10
+        assert (left != right).mean() > 0.05
+    everything = draw(run, "--without-bc", other, "--output", tmp_path / "all")
+    assert [Path(line).stem for line in everything.output.splitlines()] == list(FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("run", "other", "message"),
+    [
+        ("toys", "toys", "is a run of method 'partedvae' with objective.gamma_bc 30; pass a run that was trained with"),
+        ("toys", "vae", "is a run of method 'vae' with objective.gamma_bc 30"),
+        ("toys", "coloured-without-bc", "is a run of data set 'coloured', and "),
+        ("coarse", "toys-without-bc", "has other factors, classes or dimensions of u than "),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_an_error(run_of: RunOf, run: str, other: str, message: str) -> None:
+    path = run_of(run)
+    result = draw(path, "--without-bc", run_of(other))
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (path / "figures").exists()
+
+
+def test_a_figure_of_two_runs_needs_the_other(run_of: RunOf) -> None:
+    path = run_of("toys")
+    result = draw(path, "--only", "bc_factors")
+    assert result.exit_code == 1
+    assert "it compares the run with one without the Bhattacharyya term; pass --without-bc RUN_DIR" in result.output
 
 
 def test_only_draws_the_named_figures(run_of: RunOf) -> None:

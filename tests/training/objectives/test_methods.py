@@ -133,6 +133,27 @@ def test_factor_vae_resumes_exactly_with_its_discriminator() -> None:
     assert [other.train_step()["loss"].item() for _ in range(3)] == expected
 
 
+def test_the_discriminator_has_six_hidden_layers_of_1000_units() -> None:
+    """As disentanglement_lib's fc_discriminator."""
+    method = FactorVAE(config_of("factor-vae"), SINGLE_PROCESS, torch.device("cpu"))
+    layers = [layer for layer in method.discriminator if isinstance(layer, torch.nn.Linear)]
+    widths = [(layer.in_features, layer.out_features) for layer in layers]
+    assert widths == [(6, 1000), *[(1000, 1000)] * 5, (1000, 2)]
+
+
+def test_a_run_with_the_former_discriminator_of_five_layers_resumes() -> None:
+    config = config_of("factor-vae")
+    old, new = (FactorVAE(config, SINGLE_PROCESS, torch.device("cpu")) for _ in range(2))
+    old._build(5, 6, torch.device("cpu"))
+    old._z = torch.randn(8, 6)
+    old._loss = old._discriminator_loss()
+    old.after_step()
+    new.load_state_dict(copy.deepcopy(old.state_dict()))
+    z = torch.randn(3, 6)
+    assert torch.equal(new.discriminator(z), old.discriminator(z))
+    assert new.optimiser.state_dict()["state"][0]["step"] == 1
+
+
 def test_a_classifier_without_labels_and_a_partedvae_without_factors_are_errors() -> None:
     with pytest.raises(ValueError, match="method 'classifier' is trained on labels alone; pass --labels"):
         dataclasses.replace(config_of("classifier"), labels=0)

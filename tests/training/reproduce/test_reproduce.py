@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from partedvae.training.cli.reproduce import reproduce
 from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.evaluation import oracle
+from partedvae.training.evaluation.metrics import probes
 from partedvae.training.reproduce.experiments import (
     EXPERIMENTS,
     Experiment,
@@ -19,7 +21,7 @@ from partedvae.training.reproduce.experiments import (
     accuracies_and_probes,
     experiment,
 )
-from partedvae.training.reproduce.results import Result, load_results, store_result, table, write_page
+from partedvae.training.reproduce.results import Result, load_results, separation_table, store_result, table, write_page
 from partedvae.training.reproduce.runner import Plan, configure, run_experiment
 
 SMALL = ("train_images=640", "epochs=1", "supervision.warm_start_steps=0")
@@ -52,6 +54,22 @@ def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
     assert lines[4] == "| **100 labels** | 0.626 ± 0.04 |  | mean of 2 | **0.650 ± 0.071** |  |  |  |  |  |"
     assert lines[5].startswith("| 737 labels | 0.718 ± 0.03 | 100 | 0 | 0.500 |")
     assert len(lines) == 6
+
+
+def test_the_table_of_separation_has_a_line_per_measured_run_and_factor() -> None:
+    separation = {"exchange/shape": 0.25, "probe_z_mlp/shape": 0.5, "probe_chance/shape": 1 / 3, "probe_chance/x": 0.1}
+    measured = dataclasses.replace(result(1, 0.7), separation=separation | {"generation/shape/square": 0.9})
+    experiment = EXPERIMENTS["table2"]
+    lines = separation_table(experiment, [result(0, 0.6), measured]).splitlines()
+    assert lines[0] == ""
+    assert lines[1] == (
+        "|  | seed | factor | drawn | worst class | z exchanged | z redrawn | reconstructed | diversity | oracle "
+        "| u linear | u network | z linear | z network | z samples, network | chance |"
+    )
+    assert lines[3] == "| 100 labels | 1 | shape |  |  | 0.250 |  |  |  |  |  |  |  | 0.500 |  | 0.333 |"
+    assert lines[4] == "| 100 labels | 1 | x |  |  |  |  |  |  |  |  |  |  |  |  | 0.100 |"
+    assert len(lines) == 5
+    assert separation_table(experiment, [result(0, 0.6)]) == ""
 
 
 def test_a_result_replaces_an_earlier_one_with_the_same_key(tmp_path: Path) -> None:
@@ -124,8 +142,14 @@ def test_without_labels_the_rate_is_the_papers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_experiment_is_trained_evaluated_and_stored_once(
-    tmp_path: Path, mnist: ImageDataset, data_dir: Path
+    tmp_path: Path, mnist: ImageDataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(oracle, "PRESENTED", 3_000)
+    monkeypatch.setattr(probes, "UPDATES", 100)
+    # A data folder of its own, where the oracle is stored that was trained for seconds.
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    for name in mnist.source:
+        (tmp_path / "data" / "mnist" / name).symlink_to((data_dir / "mnist" / name).resolve())
     variants = (
         Variant(name="PartedVAE", dataset="mnist", labels=64, settings=SMALL, paper={"accuracy digit": "0.95"}),
         Variant(name="labels alone", dataset="mnist", labels=64, method="classifier", settings=SMALL),
@@ -134,7 +158,7 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     plan = Plan(
         recipe="default",
         seeds=(0,),
-        data_dir=data_dir,
+        data_dir=tmp_path / "data",
         runs_dir=tmp_path / "runs",
         results_file=tmp_path / "docs" / "results.json",
         device="cpu",
@@ -144,6 +168,9 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     stored = load_results(plan.results_file)
     assert [r.variant for r in stored] == ["PartedVAE", "labels alone"]
     assert set(stored[0].measures) == {"accuracy digit", "digit off u", "digit off z"}
+    assert stored[0].separation["probe_u_mlp/digit"] == stored[0].measures["digit off u"]
+    assert 0 <= stored[0].separation["generation/digit"] <= 1
+    assert stored[1].separation == {}  # the classifier has no u
     assert (tmp_path / "runs" / "mnist-classifier" / "default" / "labels-alone-0" / "summary.json").exists()
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("checkpoint.pt"))]
     assert run_experiment("mnist-classifier", described, plan) == first
@@ -166,6 +193,48 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     assert weights == [("labels alone", 30.0), ("shared", 30.0), ("PartedVAE", 7.0)]
     runs = sorted(path.name for path in (tmp_path / "runs" / "mnist-classifier" / "default").iterdir())
     assert runs == ["labels-alone-0", "partedvae-0", "partedvae-0-2"]
+
+
+def test_the_figures_compare_faces_with_and_without_bc() -> None:
+    """Figures 8 and 10; apart from the term, only the start of the modes differs."""
+    variants = EXPERIMENTS["figures"].variants
+    other = next(variant for variant in variants if variant.without_bc_of)
+    reference = EXPERIMENTS["figures"].variant(other.without_bc_of)
+    assert (reference.dataset, reference.labels, reference.settings) == ("faces", 500, ())
+    assert (other.dataset, other.labels) == ("faces", 500)
+    assert "objective.gamma_bc=0" in other.settings
+    assert variants.index(reference) < variants.index(other)
+
+
+@pytest.mark.slow
+def test_the_run_without_bc_is_drawn_beside_the_other(
+    tmp_path: Path, mnist: ImageDataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, tuple[str, ...], str]] = []
+
+    def record(
+        run_dir: Path, output: Path, data_dir: Path, *, only: tuple[str, ...] = (), without_bc: Path | None = None
+    ) -> list[Path]:
+        drawn.append((run_dir.name, only, without_bc.name if without_bc else ""))
+        return [output / "a.png"]
+
+    monkeypatch.setattr("partedvae.training.figures.registry.draw_run", record)
+    with_bc = Variant(name="typical", dataset="mnist", labels=64, settings=SMALL)
+    without = dataclasses.replace(
+        with_bc, name="without BC", settings=(*SMALL, "objective.gamma_bc=0"), without_bc_of="typical"
+    )
+    described = Experiment(title="Two", variants=(with_bc, without), measure=accuracies, figures=True)
+    plan = Plan(
+        recipe="default",
+        seeds=(0,),
+        data_dir=data_dir,
+        runs_dir=tmp_path / "runs",
+        results_file=tmp_path / "docs" / "results.json",
+        device="cpu",
+    )
+    run_experiment("figures", described, plan)
+    comparison = ("typical-0", ("bc_factors", "bc_prior_density"), "without-bc-0")
+    assert drawn == [("typical-0", (), ""), ("without-bc-0", (), ""), comparison]
 
 
 def test_a_file_that_holds_no_results_is_left_unchanged(tmp_path: Path) -> None:

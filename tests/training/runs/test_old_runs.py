@@ -110,6 +110,8 @@ def test_a_stopped_run_is_resumed(stopped: RunDirectory) -> None:
     summary = train_run(config, stopped, Path(), "cpu", resume=True)
     assert summary["epochs"] == 3
     assert stopped.load_summary() == summary
+    assert summary["measures"]["probe_u_mlp/corner"] > summary["measures"]["probe_chance/corner"]
+    assert summary["accuracy_text"]["corner"].startswith(f"{round(64 * summary['accuracy']['corner'])} of 64 (")
     rows = read_metrics(stopped)
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 10), (2, 20), (3, 30)]
     assert all({"kl_c", "bhattacharyya"} <= set(row) for row in rows)

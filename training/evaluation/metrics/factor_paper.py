@@ -1,7 +1,9 @@
 """`factor_paper`: the Factor score as the authors of PartedVAE computed it for their Tables 1 and 2.
 
 It differs from `factor_vae` in three ways: every image is used once per factor, the majority vote is scored on the
-votes that it was fitted on (chance is slightly above one over the number of factors), and the threshold is another.
+votes that it was fitted on (chance is slightly above one over the number of factors), and votes for dimensions below
+the threshold are dropped instead of cast for another dimension. It is therefore lenient: a code of dSprites with two
+live dimensions, for x and y, and faint traces of two other factors has 0.88, where `factor_vae` has 0.40.
 """
 
 from __future__ import annotations

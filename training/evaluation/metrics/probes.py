@@ -1,7 +1,9 @@
 """Separation of class and latents: the accuracy of classifiers that predict a factor's class from u and from z.
 
 The paper states that z does not contain the class and gives no measurement. A linear probe finds linearly separable
-classes; a small network also finds nonlinear structure.
+classes; a small network also finds nonlinear structure. Both are fitted to posterior means, which a user is served, and
+to samples, which the decoder is trained on: a difference of means that is small beside the posterior's deviation is
+information that the decoder cannot use.
 """
 
 from __future__ import annotations
@@ -13,16 +15,24 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from partedvae.training.data.dataset import UNLABELLED
+from partedvae.training.evaluation.metrics.representation import Latents
 
 ROWS = 10_000
 """Maximum number of images of a probe, training and test together."""
 TEST_SHARE = 0.25
 """Share of them that is used for testing."""
+FEWEST_TESTS = 200
+"""With fewer labelled test images, probes are cross-validated, and labelled training images are added."""
+CROSS_VALIDATED_ROWS = 1_000
+"""Maximum number of images of a cross-validated probe."""
+FOLDS = 5
+"""Number of parts of the cross-validation; fewer if the rarest class has fewer images."""
 HIDDEN_UNITS = 64
 """Units of the network's hidden layer."""
 BATCH = 200
@@ -30,6 +40,8 @@ BATCH = 200
 UPDATES = 4000
 """Maximum number of updates of the network, for any number of rows. There is no early stopping: of a thousand rows, the
 validation rows are so few that the network stopped before it reached the accuracy of a linear probe."""
+SMALL_ITERATIONS = 200
+"""Maximum number of iterations of L-BFGS, which fits the network where it is cross-validated: faster for few rows."""
 WEIGHT_DECAY = 0.1
 """L2 penalty of the network, against overfitting to few rows."""
 
@@ -49,52 +61,118 @@ class Separation(NamedTuple):
     factor: str
     """Name of the factor."""
     z: Probe
-    """Accuracies from z; near `chance` if z does not contain the class."""
+    """Accuracies from the means of z; near `chance` if z does not contain the class."""
     u: Probe
-    """Accuracies from the u of all factors; near the accuracy of q(c | x)."""
+    """Accuracies from the means of the u of all factors; near the accuracy of q(c | x)."""
+    z_samples: Probe
+    """Accuracies from samples of z."""
+    u_samples: Probe
+    """Accuracies from samples of u."""
     chance: float
     """Accuracy on the test rows of always predicting the most frequent class of the training rows."""
     rows: int
-    """Number of labelled images, training and test together."""
+    """Number of labelled images, training and test of the probes together."""
+    train_images: int
+    """How many of them are training images of the model; u of these may be better than that of new images."""
+    folds: int
+    """Number of parts of the cross-validation; 0 for a single division into training and test rows."""
 
 
 def separation(
-    u_mean: Float[np.ndarray, "images u_dim"],
-    z_mean: Float[np.ndarray, "images z_dim"],
+    means: Latents,
+    samples: Latents,
     labels: Int[np.ndarray, "images factors"],
     names: tuple[str, ...],
     seed: int,
+    tests: int | None = None,
 ) -> tuple[Separation, ...]:
     """Probe z and u for every factor with labels of at least two classes.
 
     Args:
-        u_mean: class-related features.
-        z_mean: class-independent features of the same images.
-        labels: their classes, -1 where not labelled.
+        means: posterior means; test images first, then training images.
+        samples: samples of the same posteriors.
+        labels: classes of the images, -1 where not labelled.
         names: names of the factors.
-        seed: random seed of the choice of images, of the split and of the network.
+        seed: random seed of the choice of images, of the division and of the network.
+        tests: number of test images; None for all. The other images are used only for factors with fewer than
+            `FEWEST_TESTS` labelled test images.
 
     Returns:
-        One entry per factor, without factors with fewer than two labelled classes.
+        One entry per factor, without factors with fewer than two classes of at least two labelled images each.
     """
+    count = len(labels) if tests is None else tests
     found = []
     for k, name in enumerate(names):
         rng = np.random.default_rng([seed, k])
-        rows = rng.permutation(np.flatnonzero(labels[:, k] != UNLABELLED))[:ROWS]
-        test, train = np.split(rows, [round(TEST_SHARE * len(rows))])
-        classes, counts = np.unique(labels[train, k], return_counts=True)
-        if len(classes) < 2 or not len(test):
+        tested = np.flatnonzero(labels[:count, k] != UNLABELLED)
+        if len(tested) >= FEWEST_TESTS:
+            rows = rng.permutation(tested)[:ROWS]
+            test, train = np.split(rows, [round(TEST_SHARE * len(rows))])
+            divisions, folds = [(train, test)], 0
+        else:
+            trained = count + np.flatnonzero(labels[count:, k] != UNLABELLED)
+            rows = np.concatenate([tested, rng.permutation(trained)])[:CROSS_VALIDATED_ROWS]
+            rows, divisions = _folds(rows, labels[:, k], seed)
+            folds = len(divisions)
+        if len(np.unique(labels[rows, k])) < 2:
             continue
+        u, z, u_samples, z_samples = (
+            _mean_probe(latent, labels[:, k], divisions, seed) for latent in (*means, *samples)
+        )
         found.append(
             Separation(
                 factor=name,
-                z=probe(z_mean[train], labels[train, k], z_mean[test], labels[test, k], seed),
-                u=probe(u_mean[train], labels[train, k], u_mean[test], labels[test, k], seed),
-                chance=float(np.mean(labels[test, k] == classes[counts.argmax()])),
+                z=z,
+                u=u,
+                z_samples=z_samples,
+                u_samples=u_samples,
+                chance=_chance(labels[:, k], divisions),
                 rows=len(rows),
+                train_images=int((rows >= count).sum()),
+                folds=folds,
             )
         )
     return tuple(found)
+
+
+Division = tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]
+"""Indices of training rows and of test rows; folds differ in size by one."""
+
+
+def _folds(
+    rows: Int[np.ndarray, " rows"], labels: Int[np.ndarray, " images"], seed: int
+) -> tuple[Int[np.ndarray, " kept"], list[Division]]:
+    """Return the rows of classes with at least two, and their stratified divisions; none for fewer than two classes."""
+    classes, counts = np.unique(labels[rows], return_counts=True)
+    rows = rows[np.isin(labels[rows], classes[counts > 1])]
+    if np.count_nonzero(counts > 1) < 2:
+        return rows[:0], []
+    splitter = StratifiedKFold(min(FOLDS, counts[counts > 1].min()), shuffle=True, random_state=seed)
+    return rows, [(rows[train], rows[test]) for train, test in splitter.split(rows, labels[rows])]
+
+
+def _chance(labels: Int[np.ndarray, " images"], divisions: list[Division]) -> float:
+    hits = []
+    for train, test in divisions:
+        classes, counts = np.unique(labels[train], return_counts=True)
+        hits.append(labels[test] == classes[counts.argmax()])
+    return float(np.mean(np.concatenate(hits)))
+
+
+def _mean_probe(
+    latent: Float[np.ndarray, "images dims"],
+    labels: Int[np.ndarray, " images"],
+    divisions: list[Division],
+    seed: int,
+) -> Probe:
+    """Return the accuracies over the test rows of all divisions, each row counted once."""
+    total = sum(len(test) for _, test in divisions)
+    linear = mlp = 0.0
+    for train, test in divisions:
+        found = probe(latent[train], labels[train], latent[test], labels[test], seed, small=len(divisions) > 1)
+        linear += found.linear * len(test) / total
+        mlp += found.mlp * len(test) / total
+    return Probe(linear, mlp)
 
 
 def probe(
@@ -103,6 +181,8 @@ def probe(
     test: Float[np.ndarray, "test dims"],
     test_labels: Int[np.ndarray, " test"],
     seed: int,
+    *,
+    small: bool = False,
 ) -> Probe:
     """Fit both classifiers on standardised training rows of at least two classes, and return their test accuracies.
 
@@ -114,15 +194,17 @@ def probe(
         test: features of the test rows.
         test_labels: their classes.
         seed: random seed of the network's initial weights and batches.
+        small: whether to fit the network to all rows at once, with L-BFGS.
     """
     batch = min(BATCH, len(train))
     epochs = -(-UPDATES * batch // len(train))
-    classifiers = (
-        LogisticRegression(max_iter=500),
-        MLPClassifier((HIDDEN_UNITS,), alpha=WEIGHT_DECAY, batch_size=batch, max_iter=epochs, random_state=seed),
+    network = (
+        MLPClassifier((HIDDEN_UNITS,), alpha=WEIGHT_DECAY, solver="lbfgs", max_iter=SMALL_ITERATIONS, random_state=seed)
+        if small
+        else MLPClassifier((HIDDEN_UNITS,), alpha=WEIGHT_DECAY, batch_size=batch, max_iter=epochs, random_state=seed)
     )
     accuracies = []
-    for classifier in classifiers:
+    for classifier in (LogisticRegression(max_iter=500), network):
         # Standardise, because both penalties depend on the scale of the latents. Constant dimensions are not changed.
         pipeline = make_pipeline(StandardScaler(), classifier)
         with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from partedvae.training.evaluation.metrics.dci import DCI, dci
+from partedvae.training.evaluation.metrics.dci import DCI, Predictor, dci
 from partedvae.training.evaluation.metrics.factor_paper import factor_paper
 from partedvae.training.evaluation.metrics.factor_vae import factor_vae
 from partedvae.training.evaluation.metrics.mig import MIG, mig
@@ -53,6 +53,7 @@ class DisentanglementScores:
             "images": self.images,
             "factors": list(self.factors),
             "scores": self.summary(),
+            "dci_predictor": self.dci.predictor,
             "mig_by_factor": dict(zip(self.factors, self.mig.gaps.tolist(), strict=True)),
             "sap_by_factor": dict(zip(self.factors, self.sap.gaps.tolist(), strict=True)),
             "tables": {
@@ -74,6 +75,7 @@ def disentanglement_scores(
     values: Int[np.ndarray, "images factors"],
     names: tuple[str, ...],
     seed: int,
+    dci_predictor: Predictor = "forest",
 ) -> DisentanglementScores:
     """Compute all scores; each has its own random numbers from the seed.
 
@@ -82,6 +84,7 @@ def disentanglement_scores(
         values: true factors of the same images, counted from 0.
         names: names of the true factors.
         seed: random seed.
+        dci_predictor: classifiers that give the importances of DCI.
 
     Raises:
         ValueError: no factor has two values, or none has a value with the 100 images that `factor_paper` needs.
@@ -97,6 +100,6 @@ def disentanglement_scores(
         factor_vae=factor_vae(representation, truth, rngs[0]),
         factor_paper=factor_paper(representation, truth, rngs[1]),
         mig=mig(representation, truth, rngs[2]),
-        dci=dci(representation, truth, rngs[3]),
+        dci=dci(representation, truth, rngs[3], dci_predictor),
         sap=sap(representation, truth, rngs[4]),
     )

@@ -6,9 +6,11 @@ from math import log
 
 import numpy as np
 import pytest
+from sklearn.ensemble import GradientBoostingClassifier
 
-from partedvae.training.evaluation.metrics.dci import completeness, concentration, dci, disentanglement
-from tests.training.evaluation.metrics.codes import collapsed, duplicated, grid, perfect, rotated, unrelated
+from partedvae.training.evaluation.metrics.dci import Predictor, completeness, concentration, dci, disentanglement
+from partedvae.training.evaluation.metrics.sampling import draw_split
+from tests.training.evaluation.metrics.codes import collapsed, duplicated, grid, perfect, rotated, turned, unrelated
 
 VALUES = grid(copies=2)
 
@@ -76,3 +78,34 @@ def test_a_single_dimension_and_a_single_factor_have_one_in_all_three() -> None:
 def test_the_scores_are_a_function_of_their_seed() -> None:
     first, again = (dci(rotated(VALUES), VALUES, rng()) for _ in range(2))
     assert first[:3] == again[:3]
+
+
+def test_gradient_boosting_gives_the_importances_of_disentanglement_lib() -> None:
+    """A code of two factors, turned by 30 degrees: the importances are those of scikit-learn's default classifier."""
+    values = grid((2, 3), copies=40)
+    code = turned(values, 30)
+    result = dci(code, values, rng(), "boosting")
+    generator = rng()
+    train, _ = draw_split(generator, len(code))
+    for k, factor in enumerate(values.T):
+        reference = GradientBoostingClassifier(random_state=int(generator.integers(2**31)))
+        reference.fit(code[train], factor[train])
+        np.testing.assert_allclose(result.importance[:, k], reference.feature_importances_)
+    assert result.predictor == "boosting"
+    assert result.informativeness == 1.0
+
+
+@pytest.mark.parametrize("predictor", ["forest", "boosting"])
+def test_both_predictors_find_a_perfect_code(predictor: Predictor) -> None:
+    values = grid((2, 3), copies=40)
+    result = dci(perfect(values), values, rng(), predictor)
+    assert result[:3] == pytest.approx((1.0, 1.0, 1.0), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_forests_find_a_noisy_code_less_disentangled_than_boosting_does() -> None:
+    """Deep trees also fit the noise, with every dimension: scores of one may not be held beside those of the other."""
+    values = grid((3, 4, 5), copies=20)
+    code = perfect(values) + 0.5 * np.random.default_rng(3).normal(size=(len(values), 3)).astype(np.float32)
+    forest, boosting = (dci(code, values, rng(), predictor) for predictor in ("forest", "boosting"))
+    assert boosting.disentanglement > forest.disentanglement + 0.05

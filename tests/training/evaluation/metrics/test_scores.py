@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from partedvae.training.evaluation.metrics.representation import represent
+from partedvae.training.evaluation.evaluation import Evaluation
+from partedvae.training.evaluation.measures import Measures
+from partedvae.training.evaluation.metrics.dci import Predictor
+from partedvae.training.evaluation.metrics.representation import Representation, represent
 from partedvae.training.evaluation.metrics.scores import disentanglement_scores
 from partedvae.training.model.networks import preprocess
 from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.reports.evaluation import Report
 from tests.training.evaluation.metrics.codes import NAMES, blurred, collapsed, grid, perfect
 from tests.training.toys import TOY_MODEL, tiny_config, toy_split
 
@@ -94,7 +99,42 @@ def test_a_representation_is_the_posterior_means_of_images_in_order_read_batch_b
         posterior = model.encode(preprocess(images.images, (16, 16)), slope=tiny_config().schedule.attention_slope)
     np.testing.assert_allclose(representation.u_mean, posterior.u_mean, atol=1e-5)
     np.testing.assert_allclose(representation.z_mean, posterior.z.mean, atol=1e-5)
+    np.testing.assert_allclose(representation.z_logvar, posterior.z.logvar, atol=1e-5)
     assert representation.u_mean.dtype == representation.z_mean.dtype == np.float32
     np.testing.assert_array_equal(
         representation.joined, np.concatenate([representation.z_mean, representation.u_mean], axis=1)
     )
+
+
+def test_samples_have_the_moments_of_the_posteriors() -> None:
+    mean, logvar = np.full((20_000, 1), 2.0, np.float32), np.full((20_000, 1), np.log(9), np.float32)
+    posterior = Representation(mean, -mean, logvar, logvar - 100)
+    samples = posterior.samples(np.random.default_rng(0))
+    assert samples.u.mean() == pytest.approx(2, abs=0.1)
+    assert samples.u.std() == pytest.approx(3, abs=0.1)
+    np.testing.assert_allclose(samples.z, -2, atol=1e-5)
+    assert samples.u.dtype == np.float32
+    assert posterior.means.u is mean
+
+
+@pytest.mark.parametrize(
+    ("predictor", "note"),
+    [
+        (
+            "forest",
+            "importances of dci: random forests; only those of --dci boosting may be held beside published scores",
+        ),
+        ("boosting", "importances of dci: gradient boosting, as in disentanglement_lib"),
+    ],
+)
+def test_the_report_names_the_importances_of_dci(predictor: Predictor, note: str) -> None:
+    values = grid((2, 3), copies=60)
+    scores = disentanglement_scores(perfect(values), values, ("two", "three"), 0, predictor)
+    evaluation = Evaluation(
+        images=0, factors=(), reconstruction=1.0, kl_z=1.0, z_spread=1.0, z_variance=1.0, u_variances={}, dead_units=0.0
+    )
+    model = dataclasses.replace(TOY_MODEL, factors=())
+    config = tiny_config("paper", method="vae", labels=0, model=model)
+    report = Report(config=config, evaluation=evaluation, measures=Measures(), scores=scores, source={})
+    assert note in report.to_text().splitlines()
+    assert report.to_dict()["disentanglement"]["dci_predictor"] == predictor
