@@ -21,14 +21,23 @@ from tests.training.objectives.test_methods import config_of
 from tests.training.toys import tiny_config, toy_dataset
 
 STEPS = 6
+TERMS = {
+    "partedvae": (
+        "objective.gamma_leakage=5",
+        "objective.gamma_exchange=0",
+        "objective.gamma_cycle=0",
+        "objective.gamma_adversary=0",
+    ),
+    "separated": ("objective.gamma_exchange=5", "objective.gamma_cycle=2", "objective.gamma_adversary=2"),
+}
+"""Terms of PartedVAE that a recipe may have, by the name that the test gives them."""
 
 
 def main(output: Path, method: str, train_images: int) -> None:
     """Train and save."""
     torch.set_num_threads(1)
-    if method == "default":
-        # With every term that a recipe may have.
-        config = apply_overrides(tiny_config(), ("objective.gamma_leakage=5", "objective.gamma_exchange=5"))
+    if method in TERMS:
+        config = apply_overrides(tiny_config(), TERMS[method])
     else:
         config = config_of(cast(MethodName, method))
     train = toy_dataset().train.first(train_images)
