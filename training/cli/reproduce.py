@@ -63,8 +63,7 @@ def reproduce(
 ) -> None:
     """Run an experiment of the paper and add its results to the results page.
 
-    EXPERIMENT is table1, table2, mnist-classifier, bc-ablation or figures. Finished runs are not repeated, and
-    interrupted ones are resumed.
+    Finished runs are not repeated, and interrupted ones are resumed.
     """
     limit_openmp_spinning()
     from partedvae.training.reproduce import experiments

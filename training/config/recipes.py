@@ -100,9 +100,9 @@ def _separated(
         capacity_penalty="hinge",
         capacity_z=capacity_z,
         capacity_u=capacity_u,
-        gamma_exchange=30.0 * scale,
+        gamma_exchange=45.0 * scale,
         gamma_cycle=2.0 * scale,
-        gamma_adversary=8.0 * scale,
+        gamma_adversary=12.0 * scale,
     )
 
 
@@ -184,8 +184,9 @@ def _sprites_paper(info: DatasetInfo) -> TrainConfig:
 def _sprites_default(info: DatasetInfo) -> TrainConfig:
     """Return our best recipe for dSprites; it takes 20 minutes on two cores.
 
-    With C_u of the paper's 5 nats in its one dimension, u was made to hold what is not the class. The modes of the prior
-    start apart. The terms that separate u and z begin when shapes can be seen: earlier, they made positions inexact.
+    With C_u of the paper's 5 nats in its one dimension, u was made to hold what is not the class. The modes of the
+    prior start apart. The terms that separate u and z begin when shapes can be seen: earlier, they made positions
+    inexact.
     """
     paper = _sprites_paper(info)
     return dataclasses.replace(
@@ -198,7 +199,7 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
         objective=_separated(paper.objective, capacity_z=25.0, capacity_u=0.5),
         schedule=_short_run(0.1, separation_start=0.3),
         optimiser=dataclasses.replace(_rates(1e-3), prior_rate_factor=10.0),
-        supervision=SupervisionConfig(warm_start_steps=600, augment=True, ema_decay=0.999),
+        supervision=SupervisionConfig(warm_start_steps=600, every=4, augment=True, ema_decay=0.999),
     )
 
 
@@ -309,7 +310,11 @@ def recipe(
             config, method=method, model=model, labels=0, supervision=supervision, baseline=baseline
         )
     else:
-        config = dataclasses.replace(config, method=method, labels=config.labels if labels is None else labels)
+        # The classifier has no other steps than supervised ones.
+        supervision = dataclasses.replace(config.supervision, every=1) if method == "classifier" else config.supervision
+        config = dataclasses.replace(
+            config, method=method, labels=config.labels if labels is None else labels, supervision=supervision
+        )
     if not config.labels:
         # Classes without labels are clusters, which the images of an exchanged u cannot be held against.
         objective = dataclasses.replace(config.objective, gamma_exchange=0.0, gamma_cycle=0.0, gamma_adversary=0.0)

@@ -135,7 +135,8 @@ class SupervisionConfig:
     warm_start_steps: int = 0
     """Supervised steps before the first ELBO step."""
     every: int = 1
-    """n: a supervised step before every n-th ELBO step, from the first; the method classifier has no others."""
+    """n: a supervised step before every n-th ELBO step, and before each of the first tenth of the run. The method
+    classifier has no others."""
     augment: bool = False
     """Whether to augment the labelled images with small random rotations, shifts and scales."""
     consistency_weight: float = 0.0

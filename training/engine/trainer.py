@@ -27,6 +27,11 @@ RATE_FACTOR = "rate_factor"
 """Key of the learning-rate factor of a parameter group."""
 
 
+SUPERVISED_START = 0.1
+"""Fraction of a run with a supervised step before every step, whatever `supervision.every` is. With fewer, the first
+steps of the ELBO removed the shapes of dSprites from the classifier, and they did not come back."""
+
+
 class Trainer:
     """Model, EMA, method, optimisers, learning-rate schedulers and step counter of a run."""
 
@@ -116,10 +121,10 @@ class Trainer:
             _set_rate(self.optimiser, rates.learning_rate * schedule.rate_scale)
             _set_rate(self.supervised_optimiser, rates.supervised_learning_rate * schedule.rate_scale)
         supervised = torch.zeros((), device=self.device)
-        every = self.config.supervision.every
-        skipped = self.labelled_batches is not None and self.step % every != 0
+        batch = self._supervised_steps(self.step)
+        skipped = self.labelled_batches is not None and self._supervised_steps(self.step + 1) == batch
         if self.labelled_batches is not None and not skipped:
-            supervised = self._supervised_step(self.labelled_batches[self.step // every])
+            supervised = self._supervised_step(self.labelled_batches[batch])
         if self.method is None:
             losses = {"loss": supervised, "supervised": supervised}
         else:
@@ -197,8 +202,12 @@ class Trainer:
 
     def _supervised_steps_of_epoch(self) -> int:
         """Return the number of supervised steps in the epoch that ends at the current step."""
-        every = self.config.supervision.every
-        return -(-self.step // every) - -(-(self.step - self.steps_per_epoch) // every)
+        return self._supervised_steps(self.step) - self._supervised_steps(self.step - self.steps_per_epoch)
+
+    def _supervised_steps(self, step: int) -> int:
+        """Return the number of supervised steps before a step: one per step at first, then one per `every` steps."""
+        first = min(step, int(SUPERVISED_START * self.total_steps))
+        return first - (first - step) // self.config.supervision.every
 
     def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
         """Update the trunk and the classifier heads on labelled images (section 4.5).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from partedvae.common.suggest import lookup
 from partedvae.training.config.train_config import MethodName
@@ -86,6 +86,19 @@ def _table_2(name: str, labels: int, score: str) -> Variant:
     return Variant(name=name, labels=labels, paper={"factor_paper": score})
 
 
+def _with_labels_alone(name: str, dataset: str, labels: int, *settings: str) -> tuple[Variant, Variant]:
+    """Return a variant of PartedVAE, and the same classifier trained on its labelled images alone."""
+    ours = Variant(name=name, dataset=dataset, labels=labels, settings=settings)
+    return ours, replace(ours, name=f"{name}, labels alone", method="classifier")
+
+
+def _ablation(name: str, *settings: str) -> Variant:
+    return Variant(name=name, dataset="mnist", labels=256, settings=("epochs=2", *settings))
+
+
+SEPARATION = ("exchange", "cycle", "adversary")
+"""Terms that separate u from z."""
+
 EXPERIMENTS = {
     "table1": Experiment(
         title="Table 1: unsupervised Factor score on dSprites",
@@ -134,6 +147,47 @@ EXPERIMENTS = {
             Variant(name="labels alone, augmented", dataset="mnist", labels=256, method="classifier"),
         ),
         measure=accuracies_and_probes,
+    ),
+    "few-labels": Experiment(
+        title="Not in the paper: fewer labels, and Fashion-MNIST",
+        note="Labels of 100 and 10 images are balanced: the same number per class.",
+        variants=(
+            *_with_labels_alone("MNIST, 100 labels", "mnist", 100, "labelled=stratified"),
+            *_with_labels_alone("MNIST, 10 labels", "mnist", 10, "labelled=stratified"),
+            *_with_labels_alone("Fashion-MNIST, 256 labels", "fashion-mnist", 256),
+        ),
+        measure=accuracies_and_probes,
+    ),
+    "separation": Experiment(
+        title="Not in the paper: whether u and not z has the class",
+        note="The recipe of each data set; docs/METHOD.md describes it.",
+        variants=(
+            Variant(name="MNIST", dataset="mnist", labels=256),
+            Variant(name="dSprites", labels=3686),
+            Variant(name="faces", dataset="faces", labels=500),
+        ),
+        measure=accuracies,
+    ),
+    "ablation": Experiment(
+        title="Not in the paper: what each addition of the recipe `default` is worth on MNIST",
+        note="Two epochs instead of six, with all additions and without one of them.",
+        variants=(
+            _ablation("all additions"),
+            _ablation(
+                "capacity rises from zero, absolute penalty",
+                "objective.capacity_penalty=absolute",
+                "objective.capacity_z=7",
+                "objective.capacity_u=7",
+                "schedule.capacity_start=0",
+                "schedule.capacity_ramp=1.75",
+            ),
+            _ablation("without exchange", "objective.gamma_exchange=0"),
+            _ablation("without cycle", "objective.gamma_cycle=0"),
+            _ablation("without adversary", "objective.gamma_adversary=0"),
+            _ablation("without all three", *(f"objective.gamma_{name}=0" for name in SEPARATION)),
+            _ablation("without consistency", "supervision.consistency_weight=0"),
+        ),
+        measure=accuracies,
     ),
     "bc-ablation": Experiment(
         title="Section 5.3: Factor score on dSprites with and without the Bhattacharyya coefficient",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import textwrap
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,14 @@ class Result:
     def is_of(self, config: TrainConfig) -> bool:
         """Return whether this configuration produced it; a field that is newer than the result has its default."""
         try:
-            return TrainConfig.from_dict(self.config) == config
+            return is_same(config, TrainConfig.from_dict(self.config))
         except (ValueError, KeyError, TypeError):
             return False
+
+
+def is_same(config: TrainConfig, trained: TrainConfig) -> bool:
+    """Return whether a run was trained with a configuration; precision "auto" is whatever its machine had."""
+    return trained == (replace(config, precision=trained.precision) if config.precision == "auto" else config)
 
 
 def load_results(path: Path) -> list[Result]:

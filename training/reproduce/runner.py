@@ -17,7 +17,7 @@ from partedvae.training.data.registry import entry
 from partedvae.training.engine.loop import train_run
 from partedvae.training.reports.evaluation import evaluate_run
 from partedvae.training.reproduce.experiments import Experiment, Variant
-from partedvae.training.reproduce.results import Result, load_results, store_result, table, write_page
+from partedvae.training.reproduce.results import Result, is_same, load_results, store_result, table, write_page
 from partedvae.training.runs.data import is_drawn
 from partedvae.training.runs.directory import RunDirectory, RunError
 
@@ -113,7 +113,7 @@ def _own_run(config: TrainConfig, folder: Path, name: str) -> RunDirectory:
 def _is_of(run: RunDirectory, config: TrainConfig) -> bool:
     """Return whether a run has this configuration; a run that cannot be read has not."""
     try:
-        return run.load_config() == config
+        return is_same(config, run.load_config())
     except RunError:
         return False
 
@@ -122,7 +122,8 @@ def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
     if run.summary_file.exists():
         return
     resume = run.config_file.exists()
-    train_run(config, run, plan.data_dir, plan.device, plan.threads, resume=resume)
+    # Measured by the evaluation.
+    train_run(config, run, plan.data_dir, plan.device, plan.threads, resume=resume, measured=False)
 
 
 def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirectory, plan: Plan) -> Result:

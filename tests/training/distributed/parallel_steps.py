@@ -36,10 +36,7 @@ TERMS = {
 def main(output: Path, method: str, train_images: int) -> None:
     """Train and save."""
     torch.set_num_threads(1)
-    if method in TERMS:
-        config = apply_overrides(tiny_config(), TERMS[method])
-    else:
-        config = config_of(cast(MethodName, method))
+    config = apply_overrides(tiny_config(), TERMS[method]) if method in TERMS else config_of(cast(MethodName, method))
     train = toy_dataset().train.first(train_images)
     context = launch("cpu", "32-true")
     prepare(config.seed)
