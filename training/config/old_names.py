@@ -9,6 +9,8 @@ from torch import Tensor
 
 CONFIG_KEYS = {"objective.overlap_tolerance": "objective.bc_threshold"}
 """Current dotted keys of config.json and `--set`, by their old ones."""
+REMOVED_CONFIG_KEYS = ("objective.gamma_leakage",)
+"""Keys of config.json that are ignored: weights of terms that 0.2.0 and before had."""
 EPOCH_SUMS = (
     "loss",
     "reconstruction",
@@ -34,6 +36,9 @@ def current_config(values: Mapping[str, Any]) -> dict[str, Any]:
         section, _, field = old.partition(".")
         if field in current[section]:
             current[section][new.partition(".")[2]] = current[section].pop(field)
+    for removed in REMOVED_CONFIG_KEYS:
+        section, _, field = removed.partition(".")
+        current[section].pop(field, None)
     return current
 
 

@@ -34,11 +34,9 @@ class ObjectiveConfig:
     """Weight of the entropy of q(c | x)."""
     gamma_bc: float
     """Weight of the Bhattacharyya coefficients of the mixture prior's modes; 0 is the paper's ablation without BC."""
-    gamma_leakage: float = 0.0
-    """Weight of the information of z about the classes (`objectives/regularisers.py`); not in the paper."""
     gamma_exchange: float = 0.0
-    """Weight of the classification error of images decoded with an exchanged u, or of samples of the priors (same
-    module); not in the paper."""
+    """Weight of the classification error of images decoded with an exchanged u, or of samples of the priors
+    (`objectives/regularisers.py`); not in the paper."""
     gamma_cycle: float = 0.0
     """Weight of the change of z between images that were decoded from one z (same module); not in the paper."""
     gamma_adversary: float = 0.0

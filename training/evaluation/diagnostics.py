@@ -72,7 +72,7 @@ def separation_warnings(evaluation: Evaluation, measures: Measures) -> list[str]
             f"{s.factor} is read off z in {s.z.mlp:.1%} of {s.rows:,} images, off u in {s.u.mlp:.1%}" for s in misplaced
         )
         found.append(
-            f"the class is in z rather than in u: {read}. Raise objective.gamma_exchange or objective.gamma_leakage, "
+            f"the class is in z rather than in u: {read}. Raise objective.gamma_exchange or objective.gamma_adversary, "
             "lower objective.capacity_z, or train for more --epochs"
         )
     poor = [g for g in measures.generations if g.mean is not None and not g.mean >= FEWEST_GENERATED]

@@ -76,7 +76,7 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
 
     total_steps = round(rows[-1]["step"] / rows[-1]["epoch"] * config.epochs)
     schedules = [schedule_at(row["step"], total_steps, config.schedule, config.objective) for row in rows]
-    kl_z = measured(training="kl_z", test="test/kl_z", on_classes="leakage")
+    kl_z = measured(training="kl_z", test="test/kl_z")
     kl_u = measured(training="kl_u")
     has_capacity = config.method == "partedvae"
     if kl_z and has_capacity:
@@ -91,7 +91,7 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
         "KL of u in nats": kl_u,
         "q(c) in nats": measured(entropy="entropy", mismatch_with_the_prior="kl_c"),
         "cross-entropy in nats": measured(
-            labelled_images="supervised", consistency="consistency", exchanged_u="exchange"
+            labelled_images="supervised", consistency="consistency", exchanged_u="exchange", adversary="adversary"
         ),
     }
 

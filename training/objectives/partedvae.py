@@ -15,7 +15,7 @@ from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.partedvae import PartedVAE, Posterior
 from partedvae.training.objectives.adversary import ClassAdversary
 from partedvae.training.objectives.method import MethodOutput
-from partedvae.training.objectives.regularisers import class_error, consistency_loss, cycle_error, exchange, leakage
+from partedvae.training.objectives.regularisers import class_error, consistency_loss, cycle_error, exchange
 from partedvae.training.objectives.terms import elbo_terms, total_loss
 
 
@@ -30,7 +30,6 @@ class PartedVAEMethod:
         "kl_c",
         "bhattacharyya",
         "consistency",
-        "leakage",
         "exchange",
         "cycle",
         "adversary",
@@ -62,13 +61,11 @@ class PartedVAEMethod:
         # Each of these costs time, and is not computed where its weight is zero.
         zero = torch.zeros((), device=pixels.device)
         consistency = self._consistency(model, pixels, posterior) if self.consistent else zero
-        leaked = self._leakage(posterior) if objective.gamma_leakage else zero
         exchanged_error, cycle = self._exchange(model, posterior) if schedule.separation else (zero, zero)
         found = self._adversary(posterior) if self.adversary else zero
         loss = (
             elbo
             + self.supervision.consistency_weight * consistency
-            + objective.gamma_leakage * leaked
             + schedule.separation * objective.gamma_exchange * exchanged_error
             + schedule.separation * objective.gamma_cycle * cycle
             + schedule.separation * objective.gamma_adversary * found
@@ -81,7 +78,6 @@ class PartedVAEMethod:
             "kl_c": terms.kl_c,
             "bhattacharyya": terms.bhattacharyya,
             "consistency": consistency,
-            "leakage": leaked,
             "exchange": exchanged_error,
             "cycle": cycle,
             "adversary": found,
@@ -108,15 +104,12 @@ class PartedVAEMethod:
         if not (objective.gamma_exchange or objective.gamma_cycle):
             return zero, zero
         exchanged = exchange(model, posterior, self.context.noise)
-        error = class_error(model, exchanged) if objective.gamma_exchange else zero
+        error = class_error(model, exchanged, self.context.noise) if objective.gamma_exchange else zero
         return error, cycle_error(model, exchanged) if objective.gamma_cycle else zero
 
     def _adversary(self, posterior: Posterior) -> Tensor:
         assert self.adversary is not None
         return self.adversary.information(posterior.z, [q.probs for q in posterior.factors])
-
-    def _leakage(self, posterior: Posterior) -> Tensor:
-        return torch.stack([leakage(posterior.z, q.probs, self.context) for q in posterior.factors]).sum()
 
     def _consistency(self, model: PartedVAE, pixels: Tensor, posterior: Posterior) -> Tensor:
         """Return the consistency loss of augmented copies; the teacher's logits are those of the ELBO step."""

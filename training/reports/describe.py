@@ -11,6 +11,8 @@ from partedvae.training.model.partedvae import PartedVAE
 
 COLUMN = 34
 """Width of the first column of the hyperparameters."""
+CAPACITY_PENALTIES = {"absolute": "gamma |KL - C| (Eq. 6)", "hinge": "KL + gamma max(KL - C, 0)"}
+"""Loss of a KL with capacity C, by the value of `objective.capacity_penalty`."""
 
 
 def describe_config(config: TrainConfig, train_images: int) -> str:
@@ -117,9 +119,13 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
     yield "gamma c, h", f"{objective.gamma_c:g}, {objective.gamma_h:g}"
     yield "gamma z, u", f"{objective.gamma_z:g}, {objective.gamma_u:g}"
     yield "gamma bc", f"{objective.gamma_bc:g}"
-    yield "gamma of leakage, exchange", f"{objective.gamma_leakage:g}, {objective.gamma_exchange:g}"
-    yield "capacity of z", f"0 to {objective.capacity_z:g} in {schedule.capacity_ramp:,g} {unit}"
-    yield "capacity of u", f"0 to {objective.capacity_u:g} in {schedule.capacity_ramp:,g} {unit}"
+    separation = (objective.gamma_exchange, objective.gamma_cycle, objective.gamma_adversary)
+    yield "gamma exchange, cycle, adversary", ", ".join(f"{weight:g}" for weight in separation)
+    yield "penalty of capacities", CAPACITY_PENALTIES[objective.capacity_penalty]
+    for name, capacity in (("z", objective.capacity_z), ("u", objective.capacity_u)):
+        first = schedule.capacity_start * capacity
+        rises = f"{first:g} to {capacity:g} in {schedule.capacity_ramp:,g} {unit}"
+        yield f"capacity of {name}", f"{capacity:g}" if first == capacity else rises
     yield "final capacities of z, u", f"{final.capacity_z:.2f}, {final.capacity_u:.2f} after {steps:,} steps"
     yield (
         "capacity is compared with",
@@ -139,7 +145,8 @@ def _supervision(config: TrainConfig) -> Iterator[tuple[str, object]]:
         yield "labelled images", f"{config.labels}, {config.labelled}"
         yield "supervised batch size", supervision.batch_size
         yield "supervised warm start", f"{supervision.warm_start_steps} steps"
-        yield "supervised step", "before each step" if supervision.every == 1 else f"every {supervision.every} steps"
+        often = f"every {supervision.every} steps after a tenth of the run"
+        yield "supervised step", "before each step" if supervision.every == 1 else often
         yield "augmentation of labelled images", "on" if supervision.augment else "off"
     if config.method == "partedvae":
         yield "consistency weight", f"{supervision.consistency_weight:g}"

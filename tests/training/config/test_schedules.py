@@ -6,7 +6,17 @@ import pytest
 
 from partedvae.training.config.recipes import recipe
 from partedvae.training.config.schedules import schedule_at
+from partedvae.training.data.dataset import DatasetInfo
 from partedvae.training.data.mnist import INFO
+
+
+def test_a_capacity_may_start_at_its_end_and_separation_later() -> None:
+    info = DatasetInfo(name="dsprites", image_size=(64, 64, 1), factors=(), train_images=1000)
+    config = recipe(info, "default")
+    assert config.schedule.separation_start > 0
+    first, middle, end = (schedule_at(step, 100, config.schedule, config.objective) for step in (0, 50, 100))
+    assert first.capacity_z == middle.capacity_z == end.capacity_z == config.objective.capacity_z
+    assert (first.separation, middle.separation, end.separation) == (0, 1, 1)
 
 
 def test_the_papers_mnist_run_ends_at_the_capacity_that_its_epochs_allow() -> None:
@@ -30,7 +40,7 @@ def test_the_default_recipe_rescales_all_ramps_with_the_run(total: int) -> None:
     config = recipe(INFO, "default")
     middle = schedule_at(total // 2, total, config.schedule, config.objective)
     end = schedule_at(total, total, config.schedule, config.objective)
-    assert middle.capacity_u == pytest.approx(7 * 0.5 / 0.85)
-    assert (end.capacity_z, end.capacity_u, end.attention_slope) == (7.0, 7.0, 8.0)
+    assert middle.attention_slope == pytest.approx(1 + 7 * 0.5 / 0.85)
+    assert end.attention_slope == 8.0
     three_quarters = schedule_at(3 * total // 4, total, config.schedule, config.objective)
     assert (middle.rate_scale, three_quarters.rate_scale, end.rate_scale) == pytest.approx((1.0, 0.5, 0.0))

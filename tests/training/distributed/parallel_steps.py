@@ -22,12 +22,7 @@ from tests.training.toys import tiny_config, toy_dataset
 
 STEPS = 6
 TERMS = {
-    "partedvae": (
-        "objective.gamma_leakage=5",
-        "objective.gamma_exchange=0",
-        "objective.gamma_cycle=0",
-        "objective.gamma_adversary=0",
-    ),
+    "partedvae": ("objective.gamma_exchange=0", "objective.gamma_cycle=0", "objective.gamma_adversary=0"),
     "separated": ("objective.gamma_exchange=5", "objective.gamma_cycle=2", "objective.gamma_adversary=2"),
 }
 """Terms of PartedVAE that a recipe may have, by the name that the test gives them."""

@@ -174,7 +174,7 @@ def test_supervised_steps_run_for_a_tenth_of_the_run_and_then_before_every_nth_s
 def test_mixed_precision_gives_the_losses_of_full_precision_up_to_rounding() -> None:
     """Networks round to 8 bits, but losses, noise, augmentation and optimisers do not: the same noise, close losses."""
     config = tiny_config()
-    objective = dataclasses.replace(config.objective, gamma_leakage=1.0, gamma_exchange=1.0, kl_u="matched")
+    objective = dataclasses.replace(config.objective, gamma_exchange=1.0, kl_u="matched")
     supervision = dataclasses.replace(config.supervision, augment=True)
     config = dataclasses.replace(config, objective=objective, supervision=supervision)
     train = toy_dataset().train

@@ -120,7 +120,7 @@ def metrics(config: TrainConfig) -> list[dict[str, float]]:
                 "kl_c": 0.1,
                 "supervised": 0.2,
                 "consistency": 0.0,
-                "leakage": 0.2 / epoch,
+                "adversary": 0.2 / epoch,
                 "exchange": 1.5 / epoch,
             }
         row |= {f"test/accuracy/{factor.name}": 0.3 * epoch for factor in config.model.factors}

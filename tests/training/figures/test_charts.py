@@ -25,7 +25,7 @@ def test_the_panels_contain_the_measures_and_the_capacities_of_the_whole_run() -
     panels = curves_of(metrics(config), config)
     labels = {title: [curve.label for curve in curves] for title, curves in panels.items()}
     assert labels["test accuracy"] == ["corner", "shade"]
-    assert labels["KL of z in nats"] == ["training", "test", "on classes", "capacity"]
+    assert labels["KL of z in nats"] == ["training", "test", "capacity"]
     # The run has four epochs of ten steps, of which three have ended.
     expected = [schedule_at(step, 40, config.schedule, config.objective).capacity_u for step in (10, 20, 30)]
     assert panels["KL of u in nats"][-1].values == pytest.approx(expected)

@@ -135,10 +135,10 @@ def test_describe_prints_tables_3_and_6() -> None:
 
 
 def test_describe_shows_how_often_a_supervised_step_runs() -> None:
-    config = recipe(INFO, "default")
+    config = recipe(INFO, "paper")
     rarely = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, every=4))
     assert f"{'supervised step':<34}before each step" in describe_config(config, 60_000)
-    assert f"{'supervised step':<34}every 4 steps" in describe_config(rarely, 60_000)
+    assert f"{'supervised step':<34}every 4 steps after a tenth of the run" in describe_config(rarely, 60_000)
 
 
 def test_describe_omits_settings_that_a_baseline_does_not_use() -> None:
