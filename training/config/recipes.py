@@ -82,7 +82,13 @@ BETTER_USE_OF_LABELS = SupervisionConfig(
 
 
 def _separated(
-    objective: ObjectiveConfig, *, capacity_z: float, capacity_u: float, scale: float = 1.0
+    objective: ObjectiveConfig,
+    *,
+    capacity_z: float,
+    capacity_u: float,
+    exchange: float = 45.0,
+    cycle: float = 2.0,
+    adversary: float = 12.0,
 ) -> ObjectiveConfig:
     """Return an objective of the recipe `default`: the ELBO up to the capacities, and the terms that separate u and z.
 
@@ -93,16 +99,18 @@ def _separated(
         objective: the paper's objective.
         capacity_z: C_z in nats, from the first step.
         capacity_u: C_u in nats, from the first step.
-        scale: factor of the weights, for reconstruction errors of another size than MNIST's.
+        exchange: gamma of the exchanged images' class error.
+        cycle: gamma of the change of z.
+        adversary: gamma of the information that the adversary finds in z.
     """
     return dataclasses.replace(
         objective,
         capacity_penalty="hinge",
         capacity_z=capacity_z,
         capacity_u=capacity_u,
-        gamma_exchange=45.0 * scale,
-        gamma_cycle=2.0 * scale,
-        gamma_adversary=12.0 * scale,
+        gamma_exchange=exchange,
+        gamma_cycle=cycle,
+        gamma_adversary=adversary,
     )
 
 
@@ -196,10 +204,12 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
         epoch_images=64_000,
         precision="auto",
         model=dataclasses.replace(paper.model, prior_spacing=4.0),
-        objective=_separated(paper.objective, capacity_z=25.0, capacity_u=0.5),
+        objective=_separated(
+            paper.objective, capacity_z=25.0, capacity_u=0.5, exchange=20.0, cycle=1.0, adversary=10.0
+        ),
         schedule=_short_run(0.1, separation_start=0.3),
         optimiser=dataclasses.replace(_rates(1e-3), prior_rate_factor=10.0),
-        supervision=SupervisionConfig(warm_start_steps=600, every=4, augment=True, ema_decay=0.999),
+        supervision=SupervisionConfig(warm_start_steps=600, every=2, augment=True, ema_decay=0.999),
     )
 
 
@@ -223,7 +233,7 @@ def _faces_paper(info: DatasetInfo) -> TrainConfig:
 
 
 def _faces_default(info: DatasetInfo) -> TrainConfig:
-    """Return the paper's objective in eight epochs, with better use of labels and additional terms to separate u and z.
+    """Return the paper's objective in ten epochs, with better use of labels and additional terms to separate u and z.
 
     Without these terms, z encoded the small classes (glasses, a smile) and their u did not change the image. A patch
     can cover a class, so cutout is disabled. The modes of the prior start at equal distances: with random positions,
@@ -236,15 +246,17 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
         paper,
         recipe="default",
         labels=500,
-        epochs=8,
+        epochs=10,
         precision="auto",
         epoch_images=0 if info.train_images <= LARGE_EPOCH else LARGE_EPOCH,
-        model=dataclasses.replace(paper.model, prior_spacing=2.5),
+        model=dataclasses.replace(paper.model, prior_spacing=4.0),
         objective=_separated(
             dataclasses.replace(paper.objective, gamma_bc=100.0 * pixels),
             capacity_z=30.0,
             capacity_u=0.5 * len(paper.model.factors),
-            scale=pixels,
+            exchange=100.0 * pixels,
+            cycle=4.0 * pixels,
+            adversary=36.0 * pixels,
         ),
         schedule=_short_run(0.5, separation_start=0.2),
         optimiser=OptimiserConfig(learning_rate=1e-3, supervised_learning_rate=1e-3, prior_rate_factor=10.0),
