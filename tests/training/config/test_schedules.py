@@ -6,12 +6,13 @@ import pytest
 
 from partedvae.training.config.recipes import recipe
 from partedvae.training.config.schedules import schedule_at
-from partedvae.training.data.dataset import DatasetInfo
+from partedvae.training.data.dataset import DatasetInfo, FactorInfo
 from partedvae.training.data.mnist import INFO
 
 
 def test_a_capacity_may_start_at_its_end_and_separation_later() -> None:
-    info = DatasetInfo(name="dsprites", image_size=(64, 64, 1), factors=(), train_images=1000)
+    shape = FactorInfo(name="shape", classes=("square", "ellipse", "heart"))
+    info = DatasetInfo(name="dsprites", image_size=(64, 64, 1), factors=(shape,), train_images=1000)
     config = recipe(info, "default")
     assert config.schedule.separation_start > 0
     first, middle, end = (schedule_at(step, 100, config.schedule, config.objective) for step in (0, 50, 100))
