@@ -100,9 +100,10 @@ def class_error(
 def cycle_error(model: PartedVAE, exchanged: Exchanged) -> Float[Tensor, ""]:
     """Return how much the encoder's z changes between two images that were decoded from one z (Jha et al. 2018).
 
-    The squared distance of the means of q(z | x') in units of its variances, summed over dimensions, averaged over
-    pairs. It trains the encoder alone: z must not follow what u changes in an image. Distances in pixels or in z itself
-    could be reduced by shrinking z.
+    log(1 + d^2), where d is the distance of the means of q(z | x') in units of its standard deviations, summed over
+    dimensions, averaged over pairs. It trains the encoder alone: z must not follow what u changes in an image.
+    Distances in pixels or in z itself could be reduced by shrinking z; with d^2 alone, a single dimension with a small
+    variance had gradients that ended training.
 
     Args:
         model: the networks.
@@ -111,8 +112,8 @@ def cycle_error(model: PartedVAE, exchanged: Exchanged) -> Float[Tensor, ""]:
     mean, logvar = model.z_head(model.trunk(exchanged.pixels.detach())).float().chunk(2, dim=-1)
     first, second = mean.chunk(2)
     variance = torch.stack(logvar.detach().exp().chunk(2)).sum(dim=0)
-    distance: Tensor = ((first - second).square() / variance).sum(dim=-1).mean()
-    return distance
+    error: Tensor = torch.log1p((first - second).square() / variance).sum(dim=-1).mean()
+    return error
 
 
 def with_fixed_parameters(network: nn.Module, value: Tensor) -> Tensor:

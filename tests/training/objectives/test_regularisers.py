@@ -77,8 +77,8 @@ def test_the_cycle_error_trains_trunk_and_z_head_alone() -> None:
     assert trained == encoder
 
 
-def test_the_cycle_error_is_the_distance_in_units_of_the_posterior() -> None:
-    """Means of z that differ by 2 in each of three dimensions, with variances 4: 3 x 2^2 / (4 + 4)."""
+def test_the_cycle_error_is_of_the_distance_in_units_of_the_posterior() -> None:
+    """Means of z that differ by 2 in each of three dimensions, with variances 4: 3 log(1 + 2^2 / (4 + 4))."""
     model = PartedVAE(tiny_config().model)
     with torch.no_grad():
         model.z_head.weight.zero_()
@@ -86,4 +86,4 @@ def test_the_cycle_error_is_the_distance_in_units_of_the_posterior() -> None:
         model.z_head.bias[3:] = math.log(4.0)
     model.trunk.forward = lambda pixels: torch.eye(32)[[1, 0]] * 2.0  # type: ignore[method-assign]  # h of two images
     exchanged = Exchanged(torch.zeros(2, 1, 16, 16), (torch.zeros(2).long(),) * 2)
-    assert cycle_error(model, exchanged).item() == pytest.approx(1.5)
+    assert cycle_error(model, exchanged).item() == pytest.approx(3 * math.log(1.5))
