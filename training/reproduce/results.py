@@ -26,17 +26,18 @@ set `faces` stands in for it.
 `factor_paper` is the Factor score as the authors of the paper compute it, and the one to compare with the paper's
 values for PartedVAE; it is computed on 40,000 images sampled from dSprites instead of all 737,280. It is lenient: votes
 for nearly constant dimensions are dropped instead of counted as wrong, so that a code with only two live dimensions can
-score 0.88 where `factor_vae`, the Factor score of Kim and Mnih (2018), gives 0.40. "digit off u" and "digit off z" are
-the test accuracies of a small network that predicts the digit from u (which should work) and from z (which should not).
+score 0.88 where `factor_vae`, the Factor score of Kim and Mnih (2018), gives 0.40.
 
-A second table says, for each factor, whether u and not z has the class. An oracle, a classifier of its own that was
-trained on all labels, judges decoded images: "drawn" is the share of the images drawn for a class, with u ~ p(u | c)
-and z ~ N(0, I), that it sees as that class, averaged over classes; "z exchanged", "z redrawn" and "reconstructed" are
-those with the u of a test image, and the z of another one, a drawn z, or its own. "diversity" is the variance within a
-class of drawn images over that of test images, and "oracle" the oracle's own test accuracy. The other columns are the
-test accuracies of a linear classifier and of a small network that predict the class from u and from z.
+A second table says, for each factor, its accuracy and whether u and not z has the class. An oracle, a classifier of
+its own that was trained on all labels, judges decoded images: "drawn" is the share of the images drawn for a class,
+with u ~ p(u | c) and z ~ N(0, I), that it sees as that class, averaged over classes; "z exchanged", "z redrawn" and
+"reconstructed" are those with the u of a test image, and the z of another one, a drawn z, or its own. "diversity" is
+the variance within a class of drawn images over that of test images, and "oracle" the oracle's own test accuracy. The
+other columns are the test accuracies of a linear classifier and of a small network that predict the class from u (which
+should work) and from z (which should not); "chance" is that of always predicting the most frequent class.
 """
 SEPARATION_COLUMNS = {
+    "accuracy": "accuracy",
     "drawn": "generation",
     "worst class": "generation_worst",
     "z exchanged": "exchange",
@@ -182,20 +183,33 @@ def table(experiment: Experiment, results: list[Result]) -> str:
 
 
 def separation_table(experiment: Experiment, results: list[Result]) -> str:
-    """Return a Markdown table with one line per run and factor, after an empty line; empty if nothing was measured."""
-    titles = ["", "seed", "factor", *SEPARATION_COLUMNS]
+    """Return a Markdown table with one line per factor and run, and the mean of several; empty if nothing was measured.
+
+    An empty line comes before it.
+    """
+    titles = ["", "factor", "seed", *SEPARATION_COLUMNS]
     lines = []
     for variant in experiment.variants:
-        for run in sorted((r for r in results if r.variant == variant.name), key=lambda r: r.seed):
-            # Every factor that was measured has one of these two.
-            measured = [name for name in run.separation if name.startswith(("exchange/", "probe_chance/"))]
-            for factor in dict.fromkeys(name.partition("/")[2] for name in measured):
-                values = [run.separation.get(f"{name}/{factor}") for name in SEPARATION_COLUMNS.values()]
-                cells = ["" if value is None else f"{value:.3f}" for value in values]
-                lines.append([variant.name, str(run.seed), factor, *cells])
+        selected = sorted((r for r in results if r.variant == variant.name), key=lambda r: r.seed)
+        for factor in dict.fromkeys(name for run in selected for name in _measured(run)):
+            runs = [run for run in selected if factor in _measured(run)]
+            values = [[r.separation.get(f"{name}/{factor}") for r in runs] for name in SEPARATION_COLUMNS.values()]
+            for k, run in enumerate(runs):
+                cells = ["" if column[k] is None else f"{column[k]:.3f}" for column in values]
+                lines.append([variant.name, factor, str(run.seed), *cells])
+            if len(runs) > 1:
+                known = [[value for value in column if value is not None] for column in values]
+                cells = [f"**{statistics.mean(column):.3f}**" if column else "" for column in known]
+                lines.append([f"**{variant.name}**", factor, f"mean of {len(runs)}", *cells])
     if not lines:
         return ""
     return "\n" + "".join("| " + " | ".join(line) + " |\n" for line in [titles, ["---"] * len(titles), *lines])
+
+
+def _measured(run: Result) -> list[str]:
+    """Return the factors whose separation was measured: each has one of these two measures."""
+    names = [name for name in run.separation if name.startswith(("exchange/", "probe_chance/"))]
+    return list(dict.fromkeys(name.partition("/")[2] for name in names))
 
 
 def _line(variant: Variant, run: Result, measures: list[str]) -> list[str]:

@@ -141,7 +141,10 @@ def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirec
         train_seconds=summary["train_seconds"],
         data="drawn" if any(is_drawn(origin) for origin in provenance["data"].values()) else "original",
         measures={key: round(value, 4) for key, value in experiment.measure(report).items()},
-        separation={key: round(value, 4) for key, value in report.measures.flat().items()},
+        separation={
+            **{f"accuracy/{name}": round(value, 4) for name, value in report.evaluation.accuracies.items()},
+            **{key: round(value, 4) for key, value in report.measures.flat().items()},
+        },
         command=shlex.join(words),
         commit=provenance["commit"],
         date=datetime.now(UTC).date().isoformat(),

@@ -18,7 +18,6 @@ from partedvae.training.reproduce.experiments import (
     Experiment,
     Variant,
     accuracies,
-    accuracies_and_probes,
     experiment,
 )
 from partedvae.training.reproduce.results import Result, load_results, separation_table, store_result, table, write_page
@@ -56,19 +55,22 @@ def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
     assert len(lines) == 6
 
 
-def test_the_table_of_separation_has_a_line_per_measured_run_and_factor() -> None:
+def test_the_table_of_separation_has_a_line_per_factor_and_measured_run() -> None:
     separation = {"exchange/shape": 0.25, "probe_z_mlp/shape": 0.5, "probe_chance/shape": 1 / 3, "probe_chance/x": 0.1}
     measured = dataclasses.replace(result(1, 0.7), separation=separation | {"generation/shape/square": 0.9})
+    other = dataclasses.replace(result(2, 0.7), separation={"exchange/shape": 0.75, "accuracy/shape": 0.9})
     experiment = EXPERIMENTS["table2"]
-    lines = separation_table(experiment, [result(0, 0.6), measured]).splitlines()
+    lines = separation_table(experiment, [result(0, 0.6), other, measured]).splitlines()
     assert lines[0] == ""
     assert lines[1] == (
-        "|  | seed | factor | drawn | worst class | z exchanged | z redrawn | reconstructed | diversity | oracle "
-        "| u linear | u network | z linear | z network | z samples, network | chance |"
+        "|  | factor | seed | accuracy | drawn | worst class | z exchanged | z redrawn | reconstructed | diversity "
+        "| oracle | u linear | u network | z linear | z network | z samples, network | chance |"
     )
-    assert lines[3] == "| 100 labels | 1 | shape |  |  | 0.250 |  |  |  |  |  |  |  | 0.500 |  | 0.333 |"
-    assert lines[4] == "| 100 labels | 1 | x |  |  |  |  |  |  |  |  |  |  |  |  | 0.100 |"
-    assert len(lines) == 5
+    assert lines[3] == "| 100 labels | shape | 1 |  |  |  | 0.250 |  |  |  |  |  |  |  | 0.500 |  | 0.333 |"
+    assert lines[4] == "| 100 labels | shape | 2 | 0.900 |  |  | 0.750 |  |  |  |  |  |  |  |  |  |  |"
+    assert lines[5].startswith("| **100 labels** | shape | mean of 2 | **0.900** |  |  | **0.500** |  |  |")
+    assert lines[6] == "| 100 labels | x | 1 |  |  |  |  |  |  |  |  |  |  |  |  |  | 0.100 |"
+    assert len(lines) == 7
     assert separation_table(experiment, [result(0, 0.6)]) == ""
 
 
@@ -154,7 +156,7 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
         Variant(name="PartedVAE", dataset="mnist", labels=64, settings=SMALL, paper={"accuracy digit": "0.95"}),
         Variant(name="labels alone", dataset="mnist", labels=64, method="classifier", settings=SMALL),
     )
-    described = Experiment(title="A small one", variants=variants, measure=accuracies_and_probes)
+    described = Experiment(title="A small one", variants=variants, measure=accuracies)
     plan = Plan(
         recipe="default",
         seeds=(0,),
@@ -167,10 +169,11 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     assert "| PartedVAE | 0.95 | 64 | 0 |" in first
     stored = load_results(plan.results_file)
     assert [r.variant for r in stored] == ["PartedVAE", "labels alone"]
-    assert set(stored[0].measures) == {"accuracy digit", "digit off u", "digit off z"}
-    assert stored[0].separation["probe_u_mlp/digit"] == stored[0].measures["digit off u"]
+    assert set(stored[0].measures) == {"accuracy digit"}
+    assert stored[0].separation["accuracy/digit"] == stored[0].measures["accuracy digit"]
+    assert 0 <= stored[0].separation["probe_u_mlp/digit"] <= 1
     assert 0 <= stored[0].separation["generation/digit"] <= 1
-    assert stored[1].separation == {}  # the classifier has no u
+    assert list(stored[1].separation) == ["accuracy/digit"]  # the classifier has no u
     assert (tmp_path / "runs" / "mnist-classifier" / "default" / "labels-alone-0" / "summary.json").exists()
     before = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("checkpoint.pt"))]
     assert run_experiment("mnist-classifier", described, plan) == first
