@@ -86,8 +86,8 @@ def _separated(
     *,
     capacity_z: float,
     capacity_u: float,
-    exchange: float = 45.0,
-    cycle: float = 2.0,
+    exchange: float = 40.0,
+    cycle: float = 4.0,
     adversary: float = 12.0,
 ) -> ObjectiveConfig:
     """Return an objective of the recipe `default`: the ELBO up to the capacities, and the terms that separate u and z.
@@ -255,7 +255,7 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
             capacity_z=30.0,
             capacity_u=0.5 * len(paper.model.factors),
             exchange=100.0 * pixels,
-            cycle=4.0 * pixels,
+            cycle=8.0 * pixels,
             adversary=36.0 * pixels,
         ),
         schedule=_short_run(0.5, separation_start=0.2),
