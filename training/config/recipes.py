@@ -209,7 +209,7 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
         ),
         schedule=_short_run(0.1, separation_start=0.3),
         optimiser=dataclasses.replace(_rates(1e-3), prior_rate_factor=10.0),
-        supervision=SupervisionConfig(warm_start_steps=600, every=2, augment=True, ema_decay=0.999),
+        supervision=SupervisionConfig(warm_start_steps=600, augment=True, ema_decay=0.999),
     )
 
 
