@@ -25,10 +25,6 @@ def export(run_dir: Path, model_folder: Path, data_dir: Path) -> None:
     bundle = export_run(run_dir, model_folder, data_dir)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in sorted(bundle.manifest.scores.items()))
     click.echo(f"{bundle.folder}: {scores}, parity within {bundle.manifest.parity_max_difference:.1e}")
-    if not bundle.manifest.measures:
-        click.echo(
-            "the manifest has no measures of u and z: the run has none; 'partedvae evaluate' prints them", err=True
-        )
     for warning in bundle.manifest.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     click.echo(f"next: partedvae serve {model_folder.parent}")

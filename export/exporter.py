@@ -54,6 +54,10 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     summary = _summary_of(run, state["epoch"])
     manifest.measures.update(summary.get("measures", {}))
     manifest.warnings.extend(summary.get("warnings", collapse_warnings(evaluation, config.method)))
+    if "measures" not in summary:
+        manifest.warnings.append(
+            "nobody has measured whether u and not z has the class; run 'partedvae evaluate RUN', and export again"
+        )
 
     def write_graphs(folder: Path) -> None:
         write_encoder(folder / ENCODER_FILE, model, config)

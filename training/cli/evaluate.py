@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     default="forest",
     show_default=True,
     help="Importances of the DCI scores. forest: random forests, seconds. boosting: gradient boosting as in "
-    "disentanglement_lib, minutes; only its scores may be held beside published ones.",
+    "disentanglement_lib, minutes; only its scores can be compared with published ones.",
 )
 @data_option
 @threads_option
@@ -48,18 +48,25 @@ def evaluate(
     data_dir: Path,
     threads: int | None,
 ) -> None:
-    """Evaluate a run: accuracy, probes of u and z, disentanglement scores.
+    """Evaluate a run: accuracy, what decoded images show, probes of u and z, disentanglement scores.
 
-    Accuracy and probes are measured on the test images; the scores need a data set whose true factors are known.
+    An oracle, a classifier trained once on all labels of the data set and stored beside it, judges decoded images. With
+    few labelled test images, probes are cross-validated on training images too. The scores need a data set whose true
+    factors are known. The measures are added to the summary of the run, from which 'partedvae export' takes them.
     """
     limit_openmp_spinning()
     from partedvae.training.engine.threads import use_threads
-    from partedvae.training.reports.evaluation import evaluate_run, write_predictions
+    from partedvae.training.reports.evaluation import evaluate_run, record_measures, write_predictions
+    from partedvae.training.runs.directory import RunDirectory
 
     use_threads(threads)
     report = evaluate_run(run_dir, data_dir, truth_images, dci)
     # Printed first, so that minutes of measurement are not lost when the predictions cannot be written.
     click.echo(report.to_json() if as_json else report.to_text())
+    try:
+        record_measures(RunDirectory(run_dir), report)
+    except OSError as error:
+        click.echo(f"the measures are not added to the run: {error}", err=True)
     if predictions is not None:
         try:
             write_predictions(predictions, report.evaluation)

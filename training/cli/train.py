@@ -107,7 +107,7 @@ def train(
     result = f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"{method} without labels"
     click.echo(f"{run.path}: {result}, {summary['train_seconds']:.0f} s")
     for name in summary["accuracy"]:
-        if line := _measured_line(name, summary["measures"]):
+        if line := _measured_line(name, summary.get("measures", {})):
             click.echo(line)
     exportable = method == "partedvae"
     follow_up = f"export {run.path} models/{_model_name(dataset)}" if exportable else f"evaluate {run.path}"

@@ -49,8 +49,8 @@ def _fields_of(section: type, prefix: str) -> Iterator[tuple[str, Any]]:
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _fields_of(kind, f"{prefix}{field.name}.")
-        elif field.name not in ("factors", "dataset", "recipe", "method", "image_size"):
-            # The others follow from the data set, the recipe and the method.
+        elif field.name not in ("factors", "dataset", "recipe", "method", "labels", "image_size"):
+            # The others follow from the data set and from options that select the recipe.
             yield prefix + field.name, kind
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from partedvae.common.atomic_write import write_json
 from partedvae.common.progress import progress_bar
-from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.config.train_config import Precision, TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, Split
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
@@ -68,7 +68,7 @@ def train_run(
     """
     device = choose_device(device_name)
     if resume and config.precision == "auto":
-        config = dataclasses.replace(config, precision=run.load_config().precision)
+        config = dataclasses.replace(config, precision=_precision_of(run, device))
     config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
     context = launch(device, config.precision)
     if not resume and context.is_main_process:
@@ -118,6 +118,18 @@ def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) ->
         prior = estimated_prior(labels[:, k], classes) if estimated else (1 / classes,) * classes
         factors.append(dataclasses.replace(factor, prior=prior))
     return dataclasses.replace(config, model=dataclasses.replace(config.model, factors=tuple(factors)))
+
+
+def _precision_of(run: RunDirectory, device: str) -> Precision:
+    """Return the precision of a run that is resumed, which was chosen for the device that it began on."""
+    precision = run.load_config().precision
+    try:
+        return choose_precision(device, precision)
+    except ValueError as error:
+        raise ValueError(
+            f"{run.path} was started in {precision}, which this device lacks; resume it on one like the first, or "
+            "start again with another --output"
+        ) from error
 
 
 class TrainingLoop:
@@ -205,7 +217,8 @@ class TrainingLoop:
             "accuracy_text": evaluation.accuracy_texts,
             "train_seconds": round(seconds, 1),
             "train_images_per_second": round(images / seconds, 1),
-            "measures": measures.flat(),
+            # Absent rather than empty where nothing was measured.
+            **({} if data_dir is None else {"measures": measures.flat()}),
             "warnings": collapse_warnings(evaluation, self.config.method) + broken,
         }
         write_json(self.run.summary_file, summary)

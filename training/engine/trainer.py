@@ -14,7 +14,7 @@ from partedvae.training.config.old_names import current_epoch_sums
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.augment import random_affine
-from partedvae.training.data.dataset import Images, Split
+from partedvae.training.data.dataset import UNLABELLED, Images, Split
 from partedvae.training.data.sampler import Batches
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.engine.ema import ema_of
@@ -45,9 +45,6 @@ class Trainer:
             train: the training images; labels other than those of `labelled` are not read.
             labelled: indices of the images whose labels are used; they are in the unlabelled batches as well.
             context: the processes that train together.
-
-        Raises:
-            ValueError: an epoch has too few steps for a supervised one.
         """
         self.config = config
         self.context = context
@@ -59,14 +56,12 @@ class Trainer:
         self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
         self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
         self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
-        every = config.supervision.every
-        if self.labelled_batches is not None and every > self.steps_per_epoch:
-            raise ValueError(
-                f"supervision.every is {every}, but an epoch has {self.steps_per_epoch} steps; set it to at most that"
-            )
+        # Every epoch has a supervised step, so that its loss has a mean.
+        self.every = min(config.supervision.every, self.steps_per_epoch)
         # The stubs of PyTorch have this overload for tensors only.
         self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-        self.method = make_method(config, context, self.device, len(train))
+        labelled_factors = (self.labels != UNLABELLED).any(dim=0).tolist() if len(self.labels) else ()
+        self.method = make_method(config, context, self.device, len(train), labelled_factors)
         self.ema = ema_of(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
         rates, patience = config.optimiser, config.schedule.plateau_patience
         self.optimiser = Adam(
@@ -207,7 +202,7 @@ class Trainer:
     def _supervised_steps(self, step: int) -> int:
         """Return the number of supervised steps before a step: one per step at first, then one per `every` steps."""
         first = min(step, int(SUPERVISED_START * self.total_steps))
-        return first - (first - step) // self.config.supervision.every
+        return first - (first - step) // self.every
 
     def _supervised_step(self, chosen: Int[Tensor, " batch"]) -> Tensor:
         """Update the trunk and the classifier heads on labelled images (section 4.5).

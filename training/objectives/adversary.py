@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from partedvae.training.config.architecture import ModelConfig
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.distributions import Gaussian
 from partedvae.training.objectives.regularisers import with_fixed_parameters
@@ -33,18 +32,19 @@ FLOOR = -0.05
 class ClassAdversary:
     """A network that predicts the class of every class variable from z."""
 
-    def __init__(self, config: ModelConfig, context: DistributedContext, device: torch.device) -> None:
+    def __init__(self, z_dim: int, classes: Sequence[int], context: DistributedContext, device: torch.device) -> None:
         """Create the network.
 
         Args:
-            config: the model.
+            z_dim: number of dimensions of z.
+            classes: number of classes of each class variable that it predicts.
             context: the processes that train together.
             device: device of the network.
         """
         self.context = context
-        self.classes = [len(factor.classes) for factor in config.factors]
+        self.classes = list(classes)
         hidden: list[nn.Module] = []
-        for before, after in pairwise([config.z_dim, *[UNITS] * LAYERS]):
+        for before, after in pairwise([z_dim, *[UNITS] * LAYERS]):
             hidden += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
         self.network = nn.Sequential(*hidden, nn.Linear(UNITS, sum(self.classes))).to(device)
         self.optimiser = Adam(self.network.parameters(), RATE, BETAS, fused=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,20 +36,33 @@ class PartedVAEMethod:
         "adversary",
     )
 
-    def __init__(self, config: TrainConfig, context: DistributedContext, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        context: DistributedContext,
+        device: torch.device,
+        labelled_factors: Sequence[bool] = (),
+    ) -> None:
         """Create the method.
 
         Args:
             config: configuration of the run.
             context: the processes that train together.
             device: device of the adversary.
+            labelled_factors: whether the run has labels of each factor; empty for all. The classes of a factor without
+                are clusters, which no image has to show and z may have.
         """
+        self.labelled_factors = labelled_factors or (True,) * len(config.model.factors)
         self.objective = config.objective
         self.supervision = config.supervision
         # Without labels the classes have no meaning to be consistent with.
         self.consistent = config.supervision.consistency_weight > 0 and config.labels > 0
         self.context = context
-        self.adversary = ClassAdversary(config.model, context, device) if config.objective.gamma_adversary else None
+        sizes = [
+            len(f.classes) for f, counts in zip(config.model.factors, self.labelled_factors, strict=True) if counts
+        ]
+        adversarial = config.objective.gamma_adversary > 0
+        self.adversary = ClassAdversary(config.model.z_dim, sizes, context, device) if adversarial else None
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
@@ -104,12 +118,17 @@ class PartedVAEMethod:
         if not (objective.gamma_exchange or objective.gamma_cycle):
             return zero, zero
         exchanged = exchange(model, posterior, self.context.noise)
-        error = class_error(model, exchanged, self.context.noise) if objective.gamma_exchange else zero
+        error = (
+            class_error(model, exchanged, self.labelled_factors, self.context.noise)
+            if objective.gamma_exchange
+            else zero
+        )
         return error, cycle_error(model, exchanged) if objective.gamma_cycle else zero
 
     def _adversary(self, posterior: Posterior) -> Tensor:
         assert self.adversary is not None
-        return self.adversary.information(posterior.z, [q.probs for q in posterior.factors])
+        counted = zip(posterior.factors, self.labelled_factors, strict=True)
+        return self.adversary.information(posterior.z, [q.probs for q, counts in counted if counts])
 
     def _consistency(self, model: PartedVAE, pixels: Tensor, posterior: Posterior) -> Tensor:
         """Return the consistency loss of augmented copies; the teacher's logits are those of the ELBO step."""

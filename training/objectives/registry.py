@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from partedvae.training.config.train_config import TrainConfig
@@ -13,7 +15,11 @@ from partedvae.training.objectives.partedvae import PartedVAEMethod
 
 
 def make_method(
-    config: TrainConfig, context: DistributedContext, device: torch.device, train_images: int
+    config: TrainConfig,
+    context: DistributedContext,
+    device: torch.device,
+    train_images: int,
+    labelled_factors: Sequence[bool] = (),
 ) -> Method | None:
     """Return the method of a run; None for the classifier, which is trained on labels alone.
 
@@ -22,10 +28,11 @@ def make_method(
         context: the processes that train together.
         device: device of auxiliary networks.
         train_images: number of training images.
+        labelled_factors: whether the run has labels of each factor.
     """
     match config.method:
         case "partedvae":
-            return PartedVAEMethod(config, context, device)
+            return PartedVAEMethod(config, context, device, labelled_factors)
         case "vae" | "beta-vae":
             return BetaVAE(config, context)
         case "beta-tcvae":

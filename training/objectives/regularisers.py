@@ -51,9 +51,14 @@ def exchange(model: PartedVAE, posterior: Posterior, noise: ShardedNoise = SINGL
     rows = torch.arange(len(own), device=own.device)
     is_own = rows < (len(own) + 1) // 2
     z = torch.where(is_own.unsqueeze(1), own, noise.normal(own))
-    first, second = (_others_u(model, posterior, (rows + k * len(own)) % images, is_own, noise) for k in (1, 2))
+    first, second = (_others_u(model, posterior, _others(rows, k, images), is_own, noise) for k in (1, 2))
     pixels = model.decoder(torch.cat([first[0], second[0]]), torch.cat([z, z]))
     return Exchanged(pixels, tuple(torch.cat(classes) for classes in zip(first[1], second[1], strict=True)))
+
+
+def _others(rows: Int[Tensor, " images"], k: int, images: int) -> Int[Tensor, " images"]:
+    """Return the k-th other image for the first images of a batch; of two images, there is only one other."""
+    return (rows + 1 + (k * len(rows) - 1) % max(1, images - 1)) % images
 
 
 def _others_u(
@@ -75,7 +80,10 @@ def _others_u(
 
 
 def class_error(
-    model: PartedVAE, exchanged: Exchanged, noise: ShardedNoise = SINGLE_PROCESS.noise
+    model: PartedVAE,
+    exchanged: Exchanged,
+    labelled_factors: Sequence[bool],
+    noise: ShardedNoise = SINGLE_PROCESS.noise,
 ) -> Float[Tensor, ""]:
     """Return the classification error of decoded images: the decoder must show the class of u, for any z.
 
@@ -87,12 +95,14 @@ def class_error(
     Args:
         model: the networks.
         exchanged: the decoded images.
+        labelled_factors: whether each factor counts.
         noise: source of random numbers.
     """
     hidden = with_fixed_parameters(model.trunk, random_affine(exchanged.pixels, noise))
     errors = [
         functional.cross_entropy(with_fixed_parameters(factor.logits, hidden).float(), classes)
-        for factor, classes in zip(model.class_factors(), exchanged.classes, strict=True)
+        for factor, classes, counts in zip(model.class_factors(), exchanged.classes, labelled_factors, strict=True)
+        if counts
     ]
     return torch.stack(errors).sum()
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partedvae.common.atomic_write import atomic_write
+from partedvae.common.atomic_write import atomic_write, write_json
 from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import Chosen, Truth
@@ -34,7 +34,7 @@ TRUTH_IMAGES = 40_000
 """Default number of images for disentanglement scores: 15 seconds, instead of 5 minutes for all of dSprites."""
 
 DCI_NOTES: dict[Predictor, str] = {
-    "forest": "importances of dci: random forests; only those of --dci boosting may be held beside published scores",
+    "forest": "importances of dci: random forests; compare only those of --dci boosting with published scores",
     "boosting": "importances of dci: gradient boosting, as in disentanglement_lib",
 }
 """Which importances the DCI scores have, for the report."""
@@ -148,6 +148,20 @@ def evaluate_run(
         scores=_scores(model, dataset.truth, config, truth_images, dci_predictor) if dataset.truth else None,
         source=dataset.source,
     )
+
+
+def record_measures(run: RunDirectory, report: Report) -> None:
+    """Write the measures and warnings of a report into the summary of its run, from which export takes them.
+
+    Args:
+        run: the run; an unfinished one has no summary, and stays as it is.
+        report: its report.
+    """
+    if run.summary_file.exists():
+        write_json(
+            run.summary_file,
+            {**run.load_summary(), "measures": report.measures.flat(), "warnings": report.warnings},
+        )
 
 
 def _scores(

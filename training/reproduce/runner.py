@@ -15,7 +15,7 @@ from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.registry import entry
 from partedvae.training.engine.loop import train_run
-from partedvae.training.reports.evaluation import evaluate_run
+from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.reproduce.experiments import Experiment, Variant
 from partedvae.training.reproduce.results import Result, is_same, load_results, store_result, table, write_page
 from partedvae.training.runs.data import is_drawn
@@ -128,6 +128,7 @@ def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
 
 def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirectory, plan: Plan) -> Result:
     report = evaluate_run(run.path, plan.data_dir)
+    record_measures(run, report)
     summary, provenance = run.load_summary(), run.load_provenance()
     words = ["partedvae", "reproduce", name, "--recipe", plan.recipe, "--seeds", str(report.config.seed)]
     click.echo(report.to_text())

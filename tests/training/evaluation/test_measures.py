@@ -87,9 +87,9 @@ def test_measures_are_numbers_by_name_for_manifests() -> None:
 
 
 def test_a_class_in_z_and_poor_generation_give_a_warning_each_with_a_remedy() -> None:
-    in_z, poor = warnings_of(MEASURES)
+    in_z, poor = warnings_of(dataclasses.replace(MEASURES, separations=(separated(0.5, 0.875),)))
     assert in_z.startswith(
-        "the class is in z rather than in u: corner is read off z in 87.5% of 40 images, off u in 75.0%. Raise "
+        "the class is in z rather than in u: corner is read off z in 87.5% of 40 images, off u in 50.0%. Raise "
     )
     assert poor.startswith(
         "images drawn for a class do not show it: corner is seen in 75.0% of them, and 'top left' in 50.0%. Raise "
@@ -101,7 +101,20 @@ def test_a_class_in_z_and_poor_generation_give_a_warning_each_with_a_remedy() ->
 def test_a_good_model_and_a_factor_without_training_labels_give_none() -> None:
     good = Measures(generations=(generated({"top left": 0.8, "top right": 0.8}),), separations=(separated(0.9, 0.9),))
     assert warnings_of(good) == []
-    assert warnings_of(MEASURES, {"corner": 0, "shade": 40})[1:] == []
+    in_z = dataclasses.replace(MEASURES, separations=(separated(0.5, 0.875),))
+    assert warnings_of(in_z, {"corner": 0, "shade": 40})[1:] == []
+
+
+def test_a_difference_that_few_images_can_have_by_chance_gives_no_warning() -> None:
+    difference = separated(0.75, 0.875)
+    assert warnings_of(Measures(separations=(difference,))) == []
+    assert len(warnings_of(Measures(separations=(difference._replace(rows=2_000, folds=0),)))) == 1
+
+
+def test_generation_is_compared_with_what_the_oracle_sees() -> None:
+    seen = generated({"top left": 0.75, "top right": 0.75})
+    assert len(warnings_of(Measures(generations=(seen,)))) == 1
+    assert warnings_of(Measures(generations=(dataclasses.replace(seen, oracle=0.9),))) == []
 
 
 def test_the_tables_show_the_worst_class_and_how_many_images_were_probed() -> None:

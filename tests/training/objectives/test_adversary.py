@@ -27,7 +27,7 @@ def z_of(corner: torch.Tensor, distance: float) -> Gaussian:
 
 def trained(distance: float, updates: int = 60) -> tuple[ClassAdversary, list[float]]:
     torch.manual_seed(0)
-    adversary, found = ClassAdversary(TOY_MODEL, SINGLE_PROCESS, CPU), []
+    adversary, found = ClassAdversary(TOY_MODEL.z_dim, (4, 2), SINGLE_PROCESS, CPU), []
     for _ in range(updates):
         corner = torch.randint(4, (256,))
         shade = torch.full((256, 2), 0.5)

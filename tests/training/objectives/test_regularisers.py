@@ -59,13 +59,38 @@ def test_exchange_decodes_each_z_with_the_u_of_two_other_images() -> None:
 def test_the_class_error_trains_the_decoder_and_the_posterior_of_u() -> None:
     torch.manual_seed(0)
     model = PartedVAE(tiny_config().model)
-    loss = class_error(model, exchanged_of(model))
+    loss = class_error(model, exchanged_of(model), (True, True))
     loss.backward()
     untouched = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     prior = {name for name, _ in model.named_parameters() if ".prior_" in name}
     assert untouched == prior | {"z_head.weight", "z_head.bias"}
     # An untrained classifier is uniform over four corners and two shades.
     assert loss.item() == pytest.approx(math.log(4) + math.log(2), rel=0.3)
+
+
+def test_a_factor_without_labels_does_not_count_in_the_class_error() -> None:
+    torch.manual_seed(0)
+    model = PartedVAE(tiny_config().model)
+    exchanged = exchanged_of(model)
+    both, corner, shade = (
+        class_error(model, exchanged, counted, ZeroNoise()).item()
+        for counted in ((True, True), (True, False), (False, True))
+    )
+    assert both == pytest.approx(corner + shade)
+    assert min(corner, shade) > 0
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 5, 16])
+def test_the_u_of_a_few_images_are_those_of_others(images: int) -> None:
+    torch.manual_seed(0)
+    model = PartedVAE(tiny_config().model)
+    posterior = model.encode(torch.rand(images, 1, 16, 16), slope=1.0, temperature=0.67)
+    seen: list[torch.Tensor] = []
+    model.decoder.forward = lambda u, z: seen.append(u) or torch.zeros(len(z), 1, 16, 16)  # type: ignore[func-returns-value, method-assign]  # records its input
+    exchange(model, posterior, ZeroNoise())
+    own = posterior.u_mean[0]
+    for row in (0, len(seen[0]) // 2):
+        assert torch.equal(seen[0][row], own) == (images == 1)
 
 
 def test_the_cycle_error_trains_trunk_and_z_head_alone() -> None:

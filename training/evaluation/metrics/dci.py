@@ -4,7 +4,7 @@ The importances are those of classifiers, because the values of a factor need no
 therefore an accuracy, as in Locatello et al. 2019. By default they are random forests, one of the two predictors of
 Eastwood and Williams (the other is the lasso), which take seconds. Published numbers are mostly those of
 disentanglement_lib (Locatello et al. 2019), whose gradient boosting takes minutes: on a noisy code it finds a
-disentanglement half as high again, so that only its scores may be held beside published ones.
+disentanglement half as high again, so that only its scores can be compared with published ones.
 """
 
 from __future__ import annotations

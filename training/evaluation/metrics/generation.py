@@ -96,12 +96,14 @@ def generation(
         seed: random seed of the drawn latents and of the pairs.
     """
     judge = _Judge(model, config, oracle, torch.Generator().manual_seed(seed))
-    seen = judge.exchanges(dataset.test)
+    # At random, because the files of a folder are often sorted by class.
+    images = torch.randperm(len(dataset.test), generator=judge.generator)[:REAL_IMAGES]
+    seen = judge.exchanges(dataset.test, images)
     found = []
     for k, factor in enumerate(config.model.factors):
         if factor.name not in oracle.accuracy:
             continue
-        labels = dataset.test.labels[: len(seen["exchange"]), k]
+        labels = dataset.test.labels[images, k]
         known = labels != UNLABELLED
         shares = {name: _share(classes[known, k] == labels[known]) for name, classes in seen.items()}
         drawn = judge.drawn(k, dataset.train.labels) if supervised[factor.name] else None
@@ -127,11 +129,11 @@ class _Judge:
         self.generator = generator
         self.device = next(model.parameters()).device
 
-    def exchanges(self, test: Split) -> dict[str, Int[Tensor, "images factors"]]:
-        """Return the classes seen in test images decoded with the z of another one, a drawn z, and their own."""
-        count = min(REAL_IMAGES, len(test))
+    def exchanges(self, test: Split, images: Int[Tensor, " images"]) -> dict[str, Int[Tensor, "images factors"]]:
+        """Return the classes seen in these test images decoded with the z of another one, a drawn z, and their own."""
+        count = len(images)
         u, z = [], []
-        for indices in torch.arange(count).split(BATCH):
+        for indices in images.split(BATCH):
             pixels = preprocess(test.images[indices].to(self.device), self.config.model.network_size)
             posterior = self.model.encode(pixels, slope=self.config.schedule.attention_slope)
             u.append(posterior.u_mean)

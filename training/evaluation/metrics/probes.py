@@ -98,7 +98,7 @@ def separation(
             `FEWEST_TESTS` labelled test images.
 
     Returns:
-        One entry per factor, without factors with fewer than two classes of at least two labelled images each.
+        One entry per factor, without factors with fewer than two classes among the images that a probe is fitted to.
     """
     count = len(labels) if tests is None else tests
     found = []
@@ -114,7 +114,7 @@ def separation(
             rows = np.concatenate([tested, rng.permutation(trained)])[:CROSS_VALIDATED_ROWS]
             rows, divisions = _folds(rows, labels[:, k], seed)
             folds = len(divisions)
-        if len(np.unique(labels[rows, k])) < 2:
+        if not divisions or any(len(np.unique(labels[train, k])) < 2 for train, _ in divisions):
             continue
         u, z, u_samples, z_samples = (
             _mean_probe(latent, labels[:, k], divisions, seed) for latent in (*means, *samples)

@@ -104,7 +104,7 @@ def test_both_predictors_find_a_perfect_code(predictor: Predictor) -> None:
 
 @pytest.mark.slow
 def test_forests_find_a_noisy_code_less_disentangled_than_boosting_does() -> None:
-    """Deep trees also fit the noise, with every dimension: scores of one may not be held beside those of the other."""
+    """Deep trees also fit the noise, with every dimension: scores of one cannot be compared with those of the other."""
     values = grid((3, 4, 5), copies=20)
     code = perfect(values) + 0.5 * np.random.default_rng(3).normal(size=(len(values), 3)).astype(np.float32)
     forest, boosting = (dci(code, values, rng(), predictor) for predictor in ("forest", "boosting"))

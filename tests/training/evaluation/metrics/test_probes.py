@@ -124,6 +124,17 @@ def test_a_class_with_one_image_is_left_out_of_the_cross_validation() -> None:
     assert probed(normal(7, 2), normal(7, 2), np.minimum(labels, 1) * labels // 2, ("corner",)) == ()
 
 
+def test_a_class_that_the_training_rows_lack_cannot_be_probed() -> None:
+    """The only image of the second class of 260 is tested, or the probe would have one class to learn."""
+    labels = np.zeros((260, 1), dtype=np.int64)
+    found = 0
+    for row in range(0, 260, 20):
+        labels[:] = 0
+        labels[row] = 1
+        found += len(probed(normal(260, 2), normal(260, 2), labels, ("defect",)))
+    assert 0 < found < 13
+
+
 def test_at_most_ten_thousand_images_are_used_and_the_seed_decides_which() -> None:
     labels = rng(2).integers(2, size=(ROWS + 2_000, 1))
     weak = (0.5 * labels + rng(3).normal(size=labels.shape)).astype(np.float32)

@@ -122,7 +122,7 @@ def test_samples_have_the_moments_of_the_posteriors() -> None:
     [
         (
             "forest",
-            "importances of dci: random forests; only those of --dci boosting may be held beside published scores",
+            "importances of dci: random forests; compare only those of --dci boosting with published scores",
         ),
         ("boosting", "importances of dci: gradient boosting, as in disentanglement_lib"),
     ],
