@@ -72,7 +72,7 @@ class PartedVAEMethod:
         posterior = model.encode(pixels, slope=slope, temperature=objective.temperature, noise=self.context.noise)
         terms = elbo_terms(model, pixels, posterior, objective, slope, self.context)
         elbo = total_loss(terms, objective, schedule.capacity_z, schedule.capacity_u, self.context)
-        # Each of these costs time, and is not computed where its weight is zero.
+        # Each of these costs time, and is not computed where its gamma is zero; the adversary learns from the start.
         zero = torch.zeros((), device=pixels.device)
         consistency = self._consistency(model, pixels, posterior) if self.consistent else zero
         exchanged_error, cycle = self._exchange(model, posterior) if schedule.separation else (zero, zero)
