@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from partedvae.common.suggest import lookup
-from partedvae.training.config.architecture import FactorConfig, ModelConfig
+from partedvae.training.config import paper_recipes
 from partedvae.training.config.train_config import (
     BaselineConfig,
     MethodName,
@@ -16,56 +16,7 @@ from partedvae.training.config.train_config import (
     SupervisionConfig,
     TrainConfig,
 )
-from partedvae.training.data.dataset import DatasetInfo, FactorInfo
-
-TABLE_6_MNIST = ObjectiveConfig(
-    gamma_z=15.0,
-    gamma_u=15.0,
-    gamma_c=15.0,
-    gamma_h=30.0,
-    gamma_bc=30.0,
-    bc_threshold=0.15,
-    capacity_z=7.0,
-    capacity_u=7.0,
-)
-TABLE_6_DSPRITES = ObjectiveConfig(
-    gamma_z=50.0,
-    gamma_u=50.0,
-    gamma_c=100.0,
-    gamma_h=10.0,
-    gamma_bc=10.0,
-    bc_threshold=0.1,
-    capacity_z=30.0,
-    capacity_u=5.0,
-)
-TABLE_6_CELEBA = ObjectiveConfig(
-    reconstruction="l1",
-    gamma_z=1000.0,
-    gamma_u=1000.0,
-    gamma_c=2000.0,
-    gamma_h=10.0,
-    gamma_bc=500.0,
-    bc_threshold=0.2,
-    capacity_z=30.0,
-    capacity_u=15.0,
-)
-# The reconstruction error is a sum over pixels; 64x64x3 images have a tenth of CelebA's, so the weights are a tenth.
-SMALL_FACES = dataclasses.replace(TABLE_6_CELEBA, gamma_z=100.0, gamma_u=100.0, gamma_c=200.0, gamma_bc=50.0)
-
-LAYERS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {
-    (32, 32): ((32, 64, 64), (64, 32, 32)),
-    (64, 64): ((32, 32, 64, 64), (64, 64, 32, 32)),
-    (218, 178): ((32, 32, 64, 64, 64), (64, 64, 64, 32, 32)),
-}
-"""Filters of encoder and decoder by the input size of the networks (Tables 3, 4 and 5)."""
-
-PADDINGS: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
-    (218, 178): ((0, 2), (1, 2), (0, 2), (0, 1), (0, 0)),
-}
-"""Paddings of the convolutions where they are not all 1: the authors', which end at the 5x5 (FC 1600) of Table 5."""
-
-LEAKY_SLOPE = 0.1
-"""Negative slope of the LeakyReLU after the last convolution and at h, from the authors' code."""
+from partedvae.training.data.dataset import DatasetInfo
 
 SMALL_EPOCH = 6400
 """Images per epoch of a small folder, in several passes: a hundred steps."""
@@ -126,33 +77,9 @@ def _short_run(attention_ramp: float, *, separation_start: float = 0.0) -> Sched
     )
 
 
-def _rates(rate: float) -> OptimiserConfig:
-    """Return the paper's rate for both steps; a third of it for labels makes MNIST's classifier collapse."""
-    return OptimiserConfig(learning_rate=rate, supervised_learning_rate=rate)
-
-
-def _digits_paper(info: DatasetInfo) -> TrainConfig:
-    """Return the MNIST column of Table 6, with the authors' choices for what the paper does not specify."""
-    return TrainConfig(
-        dataset=info.name,
-        recipe="paper",
-        labels=256,
-        epochs=60,
-        batch_size=64,
-        model=_model(info, network_size=(32, 32), z_dim=6, u_dim=10),
-        objective=TABLE_6_MNIST,
-        # 60 epochs are 56,280 steps: the run ends at capacity 3.9 of 7. The attention slope rises by 2e-4 per step.
-        schedule=ScheduleConfig(
-            unit="steps", capacity_ramp=100_000.0, attention_ramp=35_000.0, learning_rate="plateau"
-        ),
-        optimiser=_rates(1.5e-3),
-        supervision=SupervisionConfig(),
-    )
-
-
 def _digits_default(info: DatasetInfo) -> TrainConfig:
     """Return our best recipe for digits; it takes seven minutes on one core."""
-    paper = _digits_paper(info)
+    paper = paper_recipes.digits(info)
     return dataclasses.replace(
         paper,
         recipe="default",
@@ -165,30 +92,6 @@ def _digits_default(info: DatasetInfo) -> TrainConfig:
     )
 
 
-def _sprites_paper(info: DatasetInfo) -> TrainConfig:
-    """Return the dSprites column of Table 6; it takes ten hours on two cores."""
-    return TrainConfig(
-        dataset=info.name,
-        recipe="paper",
-        labels=3686,
-        labelled="stratified",
-        epochs=30,
-        batch_size=64,
-        model=_model(info, network_size=(64, 64), z_dim=5, u_dim=1),
-        objective=TABLE_6_DSPRITES,
-        schedule=ScheduleConfig(
-            unit="steps",
-            capacity_ramp=300_000.0,
-            attention_ramp=35_000.0,
-            learning_rate="plateau",
-            plateau_patience=1,
-            supervised_cooldown=2,
-        ),
-        optimiser=_rates(5e-4),
-        supervision=SupervisionConfig(),
-    )
-
-
 def _sprites_default(info: DatasetInfo) -> TrainConfig:
     """Return our best recipe for dSprites; it takes 40 minutes on one core.
 
@@ -196,7 +99,7 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
     prior start apart. The terms that separate u and z begin when shapes can be seen: earlier, they made positions
     inexact.
     """
-    paper = _sprites_paper(info)
+    paper = paper_recipes.sprites(info)
     return dataclasses.replace(
         paper,
         recipe="default",
@@ -208,27 +111,8 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
             paper.objective, capacity_z=25.0, capacity_u=0.5, exchange=20.0, cycle=1.0, adversary=10.0
         ),
         schedule=_short_run(0.1, separation_start=0.3),
-        optimiser=dataclasses.replace(_rates(1e-3), prior_rate_factor=10.0),
+        optimiser=dataclasses.replace(paper_recipes.equal_rates(1e-3), prior_rate_factor=10.0),
         supervision=SupervisionConfig(warm_start_steps=600, augment=True, ema_decay=0.999),
-    )
-
-
-def _faces_paper(info: DatasetInfo) -> TrainConfig:
-    """Return the CelebA column of Table 6; for 64x64 images, with weights scaled to the number of pixels."""
-    small = info.image_size[0] <= 64
-    return TrainConfig(
-        dataset=info.name,
-        recipe="paper",
-        labels=800,
-        epochs=80,
-        batch_size=64,
-        model=_model(info, network_size=(64, 64) if small else (218, 178), z_dim=10, u_dim=1),
-        objective=SMALL_FACES if small else TABLE_6_CELEBA,
-        schedule=ScheduleConfig(
-            unit="steps", capacity_ramp=125_000.0, attention_ramp=35_000.0, learning_rate="plateau"
-        ),
-        optimiser=_rates(5e-4),
-        supervision=SupervisionConfig(),
     )
 
 
@@ -240,9 +124,9 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
     random positions, another class's mode was between the mode of bald heads and their images, and samples of it were
     not faces.
     """
-    paper = _faces_paper(info)
-    # Relative to the reconstruction error, like SMALL_FACES: ten times as many pixels, ten times the weight.
-    pixels = paper.objective.gamma_z / SMALL_FACES.gamma_z
+    paper = paper_recipes.faces(info)
+    # Relative to the reconstruction error, as for the paper: ten times as many pixels, ten times the weight.
+    pixels = paper.objective.gamma_z / paper_recipes.SMALL_FACES.gamma_z
     return dataclasses.replace(
         paper,
         recipe="default",
@@ -287,12 +171,12 @@ def _folder(info: DatasetInfo) -> TrainConfig:
 
 
 RECIPES: dict[str, dict[str, Callable[[DatasetInfo], TrainConfig]]] = {
-    "mnist": {"default": _digits_default, "paper": _digits_paper},
-    "fashion-mnist": {"default": _digits_default, "paper": _digits_paper},
-    "dsprites": {"default": _sprites_default, "paper": _sprites_paper},
-    "faces": {"default": _faces_default, "paper": _faces_paper},
-    "faces-large": {"default": _faces_default, "paper": _faces_paper},
-    "celeba": {"default": _faces_default, "paper": _faces_paper},
+    "mnist": {"default": _digits_default, "paper": paper_recipes.digits},
+    "fashion-mnist": {"default": _digits_default, "paper": paper_recipes.digits},
+    "dsprites": {"default": _sprites_default, "paper": paper_recipes.sprites},
+    "faces": {"default": _faces_default, "paper": paper_recipes.faces},
+    "faces-large": {"default": _faces_default, "paper": paper_recipes.faces},
+    "celeba": {"default": _faces_default, "paper": paper_recipes.faces},
     "folder": {"default": _folder},
 }
 """Recipes by data set and name."""
@@ -337,22 +221,3 @@ def recipe(
         rate = recipes["paper"](info).optimiser.learning_rate
         config = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, learning_rate=rate))
     return config
-
-
-def _model(info: DatasetInfo, *, network_size: tuple[int, int], z_dim: int, u_dim: int) -> ModelConfig:
-    encoder, decoder = LAYERS[network_size]
-    return ModelConfig(
-        image_size=info.image_size,
-        network_size=network_size,
-        encoder_channels=encoder,
-        encoder_paddings=PADDINGS.get(network_size, ()),
-        decoder_channels=decoder,
-        leaky_slope=LEAKY_SLOPE,
-        z_dim=z_dim,
-        factors=tuple(_factor(factor, u_dim) for factor in info.factors),
-    )
-
-
-def _factor(factor: FactorInfo, u_dim: int) -> FactorConfig:
-    prior = factor.prior or (1 / len(factor.classes),) * len(factor.classes)
-    return FactorConfig(name=factor.name, classes=factor.classes, prior=prior, u_dim=u_dim)

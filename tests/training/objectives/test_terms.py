@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 import torch
 
-from partedvae.training.config.recipes import TABLE_6_MNIST, recipe
+from partedvae.training.config.paper_recipes import TABLE_6_MNIST
+from partedvae.training.config.recipes import recipe
 from partedvae.training.data.mnist import INFO
 from partedvae.training.model.distributions import Gaussian, kl_between, kl_to_standard
 from partedvae.training.model.partedvae import PartedVAE
