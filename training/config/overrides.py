@@ -13,6 +13,8 @@ from partedvae.common.suggest import did_you_mean
 from partedvae.training.config.old_names import CONFIG_KEYS
 from partedvae.training.config.train_config import TrainConfig
 
+OPTIONS = ("recipe", "method", "labels")
+"""Fields with options of their own, from which others follow: a run without labels has no exchange."""
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -37,6 +39,8 @@ def apply_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig
         if not equals:
             raise ValueError(f"--set {setting!r} is not KEY=VALUE")
         key = CONFIG_KEYS.get(key, key)
+        if key in OPTIONS:
+            raise ValueError(f"--set has no key {key!r}; use the option --{key}, which sets what follows from it too")
         if key not in keys:
             raise ValueError(f"--set has no key {key!r}{_nearest(key, keys)}")
         config = _replace(config, key.split("."), _parse(key, text, keys[key]))
@@ -49,8 +53,8 @@ def _fields_of(section: type, prefix: str) -> Iterator[tuple[str, Any]]:
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _fields_of(kind, f"{prefix}{field.name}.")
-        elif field.name not in ("factors", "dataset", "recipe", "method", "labels", "image_size"):
-            # The others follow from the data set and from options that select the recipe.
+        elif field.name not in ("factors", "dataset", "image_size", *OPTIONS):
+            # The others follow from the data set and from options.
             yield prefix + field.name, kind
 
 

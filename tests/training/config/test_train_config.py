@@ -72,6 +72,7 @@ def test_set_changes_one_field_of_each_type() -> None:
     [
         ("gamma_bc=0", "--set has no key 'gamma_bc'; did you mean 'objective.gamma_bc'?"),
         ("objective.gama_z=1", "did you mean 'objective.gamma_z'?"),
+        ("labels=0", "--set has no key 'labels'; use the option --labels, which sets what follows from it too"),
         ("epochs", "--set 'epochs' is not KEY=VALUE"),
         ("epochs=few", "--set epochs='few': expected an integer"),
         ("objective.kl_u=both", "expected one of sampled, matched"),
