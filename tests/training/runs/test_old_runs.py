@@ -52,12 +52,13 @@ def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_configuration_is_read_under_the_current_keys() -> None:
-    """Fields of later versions have their defaults."""
+    """Fields of later versions have their defaults, and removed ones are ignored."""
     stored = json.loads((RUN / "config.json").read_text())
     assert "overlap_tolerance" in stored["objective"]
     config = RunDirectory(RUN).load_config()
     assert config.objective.bc_threshold == 0.15
     stored["objective"]["bc_threshold"] = stored["objective"].pop("overlap_tolerance")
+    assert stored["objective"].pop("gamma_leakage") == 0
     current = flatten(json.loads(json.dumps(config.to_dict())))
     assert {key: current[key] for key in flatten(stored)} == flatten(stored)
 
