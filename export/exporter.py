@@ -56,7 +56,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     manifest.warnings.extend(summary.get("warnings", collapse_warnings(evaluation, config.method)))
     if "measures" not in summary:
         manifest.warnings.append(
-            "nobody has measured whether u and not z has the class; run 'partedvae evaluate RUN', and export again"
+            "whether u and not z has the class was not measured; run 'partedvae evaluate RUN', and export again"
         )
 
     def write_graphs(folder: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_manifest_describes_the_trained_model(bundle: Bundle, small_run: Pat
             "warning: drawn images are poor\n",
             {"generation/digit": 0.75},
         ),
-        ({"epochs": 9, "measures": {"generation/digit": 0.75}}, "nobody has measured whether u and not z has", {}),
+        ({"epochs": 9, "measures": {"generation/digit": 0.75}}, "whether u and not z has the class was not", {}),
     ],
     ids=["measured", "of another checkpoint"],
 )
@@ -184,7 +184,7 @@ def test_a_second_export_is_the_next_version(small_run: Path, tmp_path: Path, da
         assert result.exit_code == 0, result.output
         assert f"{model_folder / str(version)}: accuracy/digit" in result.output
         assert f"next: partedvae serve {model_folder.parent}" in result.output
-        assert "warning: nobody has measured whether u and not z has the class; run 'partedvae evaluate RUN'" in (
+        assert "warning: whether u and not z has the class was not measured; run 'partedvae evaluate RUN'" in (
             result.stderr
         )
     assert sorted(path.name for path in model_folder.iterdir()) == ["1", "2"]
