@@ -16,6 +16,7 @@ from partedvae.export.parity import BATCH_SIZES, check_parity
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.data.folder import PREFIX
 from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import evaluate
 from partedvae.training.model.partedvae import PartedVAE
@@ -84,6 +85,11 @@ def _parity_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "count he
     return images[torch.arange(count) % len(images)]
 
 
+def shared_name(dataset: str) -> str:
+    """Return the name of a data set for others: a folder without the path to it, which tells of its machine."""
+    return PREFIX + Path(dataset.removeprefix(PREFIX)).resolve().name if dataset.startswith(PREFIX) else dataset
+
+
 def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, object], epochs: int) -> Manifest:
     height, width, channels = config.model.image_size
     versions, labelled = provenance["versions"], provenance["labelled_images"]
@@ -107,7 +113,7 @@ def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, 
         ],
         z_dim=config.model.z_dim,
         training=TrainingRecord(
-            dataset=config.dataset,
+            dataset=shared_name(config.dataset),
             recipe=config.recipe,
             seed=config.seed,
             labels_used=len(labelled),

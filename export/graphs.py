@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import torch
 from jaxtyping import Float, UInt8
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from partedvae.export.errors import ExportError
@@ -161,6 +162,8 @@ def _write(path: Path, graph: nn.Module, example: tuple[Tensor, ...], inputs: li
         )
     if program is None:
         raise ExportError(f"PyTorch could not export {type(graph).__name__} to ONNX")
+    # Each node has the stack of its export: source lines, and paths of the machine that exports.
+    ClearMetadataAndDocStringPass()(program.model)
     program.save(str(path), external_data=False)
     try:
         onnx.checker.check_model(str(path), full_check=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,6 +22,7 @@ from partedvae.serving.bundle import (
     SCORER_INPUT,
     SCORER_OUTPUTS,
 )
+from partedvae.serving.onnx_runtime import ort
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.model.partedvae import PartedVAE
 
@@ -50,7 +50,7 @@ def check_parity(folder: Path, model: PartedVAE, config: TrainConfig, images: Te
         ExportError: a difference is above its tolerance, or a most probable class differs.
     """
     encoder, decoder, scorer = (
-        onnxruntime.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])
+        ort.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])
         for name in (ENCODER_FILE, DECODER_FILE, SCORER_FILE)
     )
     maximum = 0.0

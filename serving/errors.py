@@ -38,6 +38,10 @@ class DeviceError(ServingError):
     """The requested device is not available."""
 
 
+class InstallationError(ServingError, ValueError):
+    """Packages are installed that exclude each other."""
+
+
 class AddressError(ServingError):
     """The address to listen on is malformed, in use, or not an address of this machine."""
 

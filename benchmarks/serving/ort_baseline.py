@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
 from partedvae.common.cpus import available_cpus
+from partedvae.serving.onnx_runtime import ort
 
 BATCH = 64
 """Rows per run."""

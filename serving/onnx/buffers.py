@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from partedvae.serving.onnx.devices import memory_of
+from partedvae.serving.onnx_runtime import ort
 
 BUCKETS = (1, 4, 16, 32, 64, 128, 256)
 """Batch sizes that are run; the last is the largest batch of one run."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from partedvae.serving.errors import BundleError, DeviceError
 from partedvae.serving.onnx.buffers import BUCKETS, BucketedSession, TensorSpec, zeros
 from partedvae.serving.onnx.devices import GPUS, Device, Provider, choose, providers
+from partedvae.serving.onnx_runtime import ort
 
 logger = logging.getLogger(__name__)
 

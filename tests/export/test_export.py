@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
@@ -31,6 +30,7 @@ from partedvae.serving.bundle import (
     encoder_outputs,
     load_bundle,
 )
+from partedvae.serving.onnx_runtime import ort
 from partedvae.training.config.architecture import FactorConfig
 from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import MethodName, TrainConfig
@@ -112,15 +112,15 @@ def test_the_graphs_are_single_files_with_a_dynamic_batch_and_uint8_images(bundl
         "scorer.onnx",
     ]
     assert [file.name for file in bundle.manifest.files] == ["encoder.onnx", "decoder.onnx", "scorer.onnx"]
-    encoder = onnxruntime.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
-    decoder = onnxruntime.InferenceSession(str(bundle.decoder_path), providers=["CPUExecutionProvider"])
+    encoder = ort.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
+    decoder = ort.InferenceSession(str(bundle.decoder_path), providers=["CPUExecutionProvider"])
     (images,) = encoder.get_inputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [28, 28, 1])
     assert [output.name for output in encoder.get_outputs()] == encoder_outputs(["digit"])
     assert [(i.name, i.shape[1]) for i in decoder.get_inputs()] == [("u", 10), ("z", 6)]
     assert decoder.get_outputs()[0].type == "tensor(uint8)"
     assert bundle.scorer_path is not None
-    scorer = onnxruntime.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
+    scorer = ort.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
     assert [output.name for output in scorer.get_outputs()] == list(SCORER_OUTPUTS)
     for path in (bundle.encoder_path, bundle.decoder_path, bundle.scorer_path):
         assert [(o.domain, o.version) for o in onnx.load(str(path)).opset_import] == [("", bundle.manifest.opset)]
@@ -134,7 +134,7 @@ def test_onnx_runtime_computes_the_features_of_pytorch_on_real_images(
     model, _ = run.load_model(torch.device("cpu"))
     images = mnist.test.images[torch.arange(batch)]
     ((_, posterior),) = posteriors(model, images, run.load_config())
-    encoder = onnxruntime.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
+    encoder = ort.InferenceSession(str(bundle.encoder_path), providers=["CPUExecutionProvider"])
     probs, u_mean, u_logvar, z_mean, z_logvar = encoder.run(None, {"images": images.numpy()})
     (factor,) = posterior.factors
     np.testing.assert_allclose(probs, factor.probs, atol=1e-4)
@@ -166,7 +166,7 @@ def test_onnx_runtime_computes_the_negative_elbo_of_equation_2(
             kl_u += factor.probs[:, i] * kl
         kl_c = kl_divergence(Categorical(logits=factor.logits), Categorical(probs=module.prior_probs))
         kl_z = kl_divergence(_normal(posterior.z), Normal(0.0, 1.0)).sum(dim=1)
-    scorer = onnxruntime.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
+    scorer = ort.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
     expected = (bce, kl_z, kl_u, kl_c, bce + kl_z + kl_u + kl_c)
     for name, ours, theirs in zip(SCORER_OUTPUTS, scorer.run(None, {"images": images.numpy()}), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
@@ -223,7 +223,7 @@ def test_the_recipes_of_faces_export_with_parity(
     torch.manual_seed(0)
     model = PartedVAE(config.model).eval()
     write_graphs(tmp_path, model, config)
-    encoder = onnxruntime.InferenceSession(str(tmp_path / ENCODER_FILE), providers=["CPUExecutionProvider"])
+    encoder = ort.InferenceSession(str(tmp_path / ENCODER_FILE), providers=["CPUExecutionProvider"])
     names = [factor.name for factor in config.model.factors]
     assert [output.name for output in encoder.get_outputs()] == encoder_outputs(names)
     images = torch.randint(256, (max(BATCH_SIZES), *size), dtype=torch.uint8)

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort  # the variable must be set before
 
 VARIABLE = "PEER_SETTINGS"
 MODEL = "encoder"

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from partedvae.serving.bundle import load_bundle
@@ -17,6 +16,7 @@ from partedvae.serving.errors import DeviceError
 from partedvae.serving.onnx.buffers import BUCKETS, BucketedSession, TensorSpec, bucket_for
 from partedvae.serving.onnx.devices import CPU, CUDA, GPUS, TENSORRT, choose, memory_of, providers
 from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
+from partedvae.serving.onnx_runtime import ort
 from tests.bundles import GREY
 
 INPUTS: dict[str, TensorSpec] = {"images": ("tensor(uint8)", [8, 6, 1])}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from partedvae.common.cpus import available_cpus
@@ -18,6 +17,7 @@ from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, encoder_outputs
 from partedvae.serving.errors import BundleError, DeviceError
 from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
 from partedvae.serving.onnx.sessions import open_on_device
+from partedvae.serving.onnx_runtime import ort
 from partedvae.v1.manifest_pb2 import Manifest
 from tests.bundles import COLOURED, GREY, TinyModel
 
