@@ -72,7 +72,7 @@ class PartedVAEMethod:
         objective, slope = self.objective, schedule.attention_slope
         posterior = model.encode(pixels, slope=slope, temperature=objective.temperature, noise=self.context.noise)
         terms = elbo_terms(model, pixels, posterior, objective, slope, self.context)
-        elbo = total_loss(terms, objective, schedule.capacity_z, schedule.capacity_u, self.context)
+        elbo = total_loss(terms, objective, schedule.capacity_z, schedule.capacity_u, self.context, schedule.opened_z)
         # Each of these costs time, and is not computed where its gamma is zero; the adversary learns from the start.
         zero = torch.zeros((), device=pixels.device)
         consistency = self._consistency(model, pixels, posterior) if self.consistent else zero
@@ -87,7 +87,7 @@ class PartedVAEMethod:
         )
         reported = {
             "reconstruction": terms.reconstruction,
-            "kl_z": terms.kl_z.mean(),
+            "kl_z": terms.kl_z.sum(dim=-1).mean(),
             "kl_u": terms.kl_u.mean(),
             "entropy": terms.entropy,
             "kl_c": terms.kl_c,
