@@ -1,4 +1,4 @@
-"""Which factors can be seen in an image of certain classes, as the labels tell: no label has the hair colour of a hat."""
+"""Which factors can be seen in an image of certain classes, as labels say: the colour of hair below a hat has none."""
 
 from __future__ import annotations
 
@@ -63,6 +63,4 @@ def visible_factors(
         classes: class of each factor.
         tables: the visible classes, on the same device.
     """
-    return [
-        torch.stack([visible[own] for visible, own in zip(row, classes, strict=True)]).all(dim=0) for row in tables
-    ]
+    return [torch.stack([visible[own] for visible, own in zip(row, classes, strict=True)]).all(dim=0) for row in tables]

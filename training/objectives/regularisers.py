@@ -135,8 +135,9 @@ def cycle_error(model: PartedVAE, exchanged: Exchanged) -> Float[Tensor, ""]:
     """
     mean, logvar = model.z_head(model.trunk(exchanged.pixels.detach())).float().chunk(2, dim=-1)
     first, second = mean.chunk(2)
-    variance = torch.stack(logvar.detach().exp().chunk(2)).sum(dim=0)
-    error: Tensor = torch.log1p((first - second).square() / variance).sum(dim=-1).mean()
+    # softplus(log x) is log(1 + x) without the overflow of x where a variance is near zero.
+    distance = (first - second).square().clamp(min=torch.finfo().tiny).log()
+    error: Tensor = functional.softplus(distance - torch.logaddexp(*logvar.detach().chunk(2))).sum(dim=-1).mean()
     return error
 
 

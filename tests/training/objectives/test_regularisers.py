@@ -134,3 +134,18 @@ def test_the_cycle_error_is_of_the_distance_in_units_of_the_posterior() -> None:
     model.trunk.forward = lambda pixels: torch.eye(32)[[1, 0]] * 2.0  # type: ignore[method-assign]  # h of two images
     exchanged = Exchanged(torch.zeros(2, 1, 16, 16), (torch.zeros(2).long(),) * 2)
     assert cycle_error(model, exchanged).item() == pytest.approx(3 * math.log(1.5))
+
+
+def test_the_cycle_error_is_finite_where_a_variance_is_zero() -> None:
+    """exp(-200) is 0 in 32 bits, and 2^2 divided by it infinite."""
+    model = PartedVAE(tiny_config().model)
+    with torch.no_grad():
+        model.z_head.weight.zero_()
+        model.z_head.weight[:3, 0] = 1.0
+        model.z_head.bias[3:] = -200.0
+    model.trunk.forward = lambda pixels: (torch.eye(32)[[1, 0]] * 2.0).requires_grad_()  # type: ignore[method-assign]  # h of two images
+    exchanged = Exchanged(torch.zeros(2, 1, 16, 16), (torch.zeros(2).long(),) * 2)
+    error = cycle_error(model, exchanged)
+    assert error.item() == pytest.approx(3 * (math.log(4) + 200 - math.log(2)))
+    error.backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
