@@ -12,10 +12,10 @@ FIRST_SLOPE = 1.0
 RATE_HOLD = 0.5
 """Fraction of a run at the full learning rate before the cosine; short runs need the full rate for longer than a cosine
 from the start provides."""
-
-
 SEPARATION_RAMP = 0.1
 """Fraction of a run over which the weights of the terms that separate u from z rise, where they begin late."""
+OPENING_RAMP = 0.25
+"""Length of the ramp of a dimension of z that opens, as a share of the time between two of them."""
 
 
 class Schedule(NamedTuple):
@@ -29,6 +29,8 @@ class Schedule(NamedTuple):
     """Steepness of the sigmoid of the attention."""
     separation: float
     """Factor of the weights of exchange, cycle and adversary."""
+    opened_z: float
+    """Time since the first dimension of z began to open, in units of the time between two; infinite with all open."""
     rate_scale: float
     """Factor of the learning rates; always 1 with the plateau scheduler."""
 
@@ -56,8 +58,21 @@ def schedule_at(step: int, total_steps: int, schedule: ScheduleConfig, objective
         capacity_u=ramp(step, capacity_length, first * objective.capacity_u, objective.capacity_u),
         attention_slope=ramp(step, schedule.attention_ramp * unit, FIRST_SLOPE, schedule.attention_slope),
         separation=min(max(since / SEPARATION_RAMP, 0.0), 1.0) if schedule.separation_start else 1.0,
+        opened_z=step / total_steps / schedule.z_opening if schedule.z_opening else math.inf,
         rate_scale=cosine(step, total_steps) if schedule.learning_rate == "cosine" else 1.0,
     )
+
+
+def z_weights(opened_z: float, dims: int, objective: ObjectiveConfig) -> list[float]:
+    """Return the weight of the KL of each dimension of z; they open in their order.
+
+    Args:
+        opened_z: `Schedule.opened_z`.
+        dims: number of dimensions.
+        objective: the weights of open and closed dimensions.
+    """
+    closed = [min(max(1 - (opened_z - dim) / OPENING_RAMP, 0.0), 1.0) for dim in range(dims)]
+    return [objective.beta_z + (objective.beta_z_closed - objective.beta_z) * share for share in closed]
 
 
 def cosine(step: int, total_steps: int) -> float:

@@ -50,6 +50,10 @@ class ObjectiveConfig:
     """C_u at the end of its ramp, in nats."""
     capacity_penalty: Literal["absolute", "hinge"] = "absolute"
     """gamma |KL - C| (Eq. 6), which raises the KL to C; or KL + gamma max(KL - C, 0), the ELBO up to C."""
+    beta_z: float = 1.0
+    """Weight of the KL of an open dimension of z, with the hinge (beta-VAE); it also holds above C_z."""
+    beta_z_closed: float = 10.0
+    """Weight of the KL of a dimension of z that is not open yet (`schedule.z_opening`), with the hinge."""
     capacity_of: Literal["batch", "image"] = "batch"
     """|C - KL| of the mean KL of the batch (the authors' code), or the mean over images of |C - KL| (Eq. 6)."""
     kl_u: Literal["sampled", "matched"] = "sampled"
@@ -63,8 +67,10 @@ class ObjectiveConfig:
         require_choice(self, "objective", kl_u=("sampled", "matched"))
         require_choice(self, "objective", capacity_penalty=("absolute", "hinge"))
         weights = [field.name for field in dataclasses.fields(self) if field.name.startswith("gamma_")]
-        for field in (*weights, "capacity_z", "capacity_u"):
+        for field in (*weights, "capacity_z", "capacity_u", "beta_z", "beta_z_closed"):
             require(getattr(self, field) >= 0, f"objective.{field}", getattr(self, field), "0 or more")
+        if self.capacity_penalty == "absolute":
+            require(self.beta_z == 1, "objective.beta_z", self.beta_z, "1 with objective.capacity_penalty=absolute")
         require(0 <= self.bc_threshold <= 1, "objective.bc_threshold", self.bc_threshold, "in [0, 1]")
         require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
 
@@ -79,6 +85,9 @@ class ScheduleConfig:
     """Length of the ramp of C_z and C_u."""
     capacity_start: float = 0.0
     """C_z and C_u at step 0, as a share of their final values."""
+    z_opening: float = 0.0
+    """Share of the run after which each further dimension of z opens, the first at step 0; with 0, all are open. The
+    weight of its KL falls from `objective.beta_z_closed` to `objective.beta_z` (Jeong and Song 2019). Hinge only."""
     separation_start: float = 0.0
     """Share of the run after which the terms exchange, cycle and adversary begin; their weights rise over a tenth."""
     attention_ramp: float
@@ -98,6 +107,7 @@ class ScheduleConfig:
         for field in ("capacity_ramp", "attention_ramp", "attention_slope"):
             require(getattr(self, field) > 0, f"schedule.{field}", getattr(self, field), "above 0")
         require(self.capacity_start >= 0, "schedule.capacity_start", self.capacity_start, "0 or more")
+        require(0 <= self.z_opening < 1, "schedule.z_opening", self.z_opening, "in [0, 1)")
         require(0 <= self.separation_start < 1, "schedule.separation_start", self.separation_start, "in [0, 1)")
         for field in ("plateau_patience", "supervised_cooldown"):
             require(getattr(self, field) >= 0, f"schedule.{field}", getattr(self, field), "0 or more")
@@ -131,7 +141,7 @@ class SupervisionConfig:
     batch_size: int = 64
     """Labelled images per supervised step."""
     warm_start_steps: int = 0
-    """Supervised steps before the first ELBO step."""
+    """Supervised steps before the first ELBO step, at most 1.2 per labelled image."""
     every: int = 1
     """n: a supervised step before every n-th ELBO step, and before each of the first tenth of the run. The method
     classifier has no others."""
@@ -236,6 +246,9 @@ class TrainConfig:
                 f"supervision.every is {self.supervision.every}; method 'classifier' has supervised steps alone, so "
                 "set it to 1"
             )
+        if self.objective.capacity_penalty == "absolute":
+            opening = self.schedule.z_opening
+            require(opening == 0, "schedule.z_opening", opening, "0 with objective.capacity_penalty=absolute")
         for field in ("seed", "labels", "train_images", "epoch_images"):
             require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
         require(self.seed < 2**62, "seed", self.seed, "less than 2**62")

@@ -39,7 +39,12 @@ def gumbel_softmax(
 
 def kl_to_standard(q: Gaussian) -> Float[Tensor, "*batch"]:
     """Return KL(q || N(0, I)) in nats, summed over dimensions: the last term of Eq. 2."""
-    return 0.5 * (q.mean.square() + q.logvar.exp() - q.logvar - 1).sum(dim=-1)
+    return kl_of_dimensions(q).sum(dim=-1)
+
+
+def kl_of_dimensions(q: Gaussian) -> Float[Tensor, "*batch dim"]:
+    """Return KL(q || N(0, 1)) of each dimension, in nats."""
+    return 0.5 * (q.mean.square() + q.logvar.exp() - q.logvar - 1)
 
 
 def kl_between(q: Gaussian, p: Gaussian) -> Float[Tensor, "*batch"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from partedvae.training.config.schedules import z_weights
 from partedvae.training.config.train_config import ObjectiveConfig
 from partedvae.training.data.dataset import UNLABELLED
 from partedvae.training.distributed import SINGLE_PROCESS, DistributedContext
@@ -19,8 +21,8 @@ from partedvae.training.model.distributions import (
     categorical_kl,
     entropy,
     kl_between,
+    kl_of_dimensions,
     kl_to_modes,
-    kl_to_standard,
 )
 from partedvae.training.model.partedvae import FactorPosterior, PartedVAE, Posterior
 
@@ -30,8 +32,8 @@ class Terms(NamedTuple):
 
     reconstruction: Float[Tensor, ""]
     """-log p(x | u, z), summed over pixels, mean over the batch."""
-    kl_z: Float[Tensor, " batch"]
-    """KL(q(z | x) || p(z)) of each image."""
+    kl_z: Float[Tensor, "batch z_dim"]
+    """KL(q(z | x) || p(z)) of each image and dimension."""
     kl_u: Float[Tensor, " batch"]
     """KL of u to its prior, summed over the class variables, of each image."""
     entropy: Float[Tensor, ""]
@@ -65,7 +67,7 @@ def elbo_terms(
     pairs = list(zip(model.class_factors(), posterior.factors, strict=True))
     return Terms(
         reconstruction=reconstruction_error(logits, pixels, config.reconstruction).mean(),
-        kl_z=kl_to_standard(posterior.z),
+        kl_z=kl_of_dimensions(posterior.z),
         kl_u=_sum([kl_of_u(module, q, posterior.hidden, config.kl_u, slope) for module, q in pairs]),
         entropy=_sum([entropy(q.logits).mean() for _, q in pairs]),
         kl_c=_sum([categorical_kl(context.mean(q.probs.mean(dim=0)), module.prior_probs) for module, q in pairs]),
@@ -120,6 +122,7 @@ def total_loss(
     capacity_z: float,
     capacity_u: float,
     context: DistributedContext = SINGLE_PROCESS,
+    opened_z: float = math.inf,
 ) -> Float[Tensor, ""]:
     """Return the weighted sum of the terms: the negative of Eq. 6.
 
@@ -129,10 +132,12 @@ def total_loss(
         capacity_z: C_z, in nats.
         capacity_u: C_u, in nats.
         context: the processes that share the batch; the mean KLs are those of all of it.
+        opened_z: `Schedule.opened_z`.
     """
     return (
         terms.reconstruction
-        + capacity_loss(terms.kl_z, capacity_z, config.gamma_z, config, context)
+        + _beta_loss(terms.kl_z, opened_z, config)
+        + capacity_loss(terms.kl_z.sum(dim=-1), capacity_z, config.gamma_z, config, context)
         + capacity_loss(terms.kl_u, capacity_u, config.gamma_u, config, context)
         + config.gamma_h * terms.entropy
         + config.gamma_c * terms.kl_c
@@ -164,6 +169,12 @@ def capacity_loss(
     if config.capacity_penalty == "hinge":
         return (kl + gamma * (kl - capacity).clamp(min=0)).mean()
     return gamma * (kl - capacity).abs().mean()
+
+
+def _beta_loss(kl: Float[Tensor, "batch z_dim"], opened_z: float, config: ObjectiveConfig) -> Float[Tensor, ""]:
+    """Return what the weights of the dimensions of z add to the KL of weight 1 that the hinge has."""
+    added = [weight - 1 for weight in z_weights(opened_z, kl.shape[1], config)]
+    return (kl.mean(dim=0) * torch.tensor(added, device=kl.device)).sum()
 
 
 def supervised_loss(

@@ -121,6 +121,15 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
     yield "gamma bc", f"{objective.gamma_bc:g}"
     separation = (objective.gamma_exchange, objective.gamma_cycle, objective.gamma_adversary)
     yield "gamma exchange, cycle, adversary", ", ".join(f"{weight:g}" for weight in separation)
+    if objective.beta_z != 1 or schedule.z_opening:
+        yield "weight of the KL of z", f"{objective.beta_z:g}"
+    if schedule.z_opening:
+        yield (
+            "dimensions of z open",
+            f"one per {schedule.z_opening:g} of the run; weight {objective.beta_z_closed:g} until then",
+        )
+    if any(separation) and schedule.separation_start:
+        yield "exchange, cycle, adversary begin", f"after {schedule.separation_start:g} of the run"
     yield "penalty of capacities", CAPACITY_PENALTIES[objective.capacity_penalty]
     for name, capacity in (("z", objective.capacity_z), ("u", objective.capacity_u)):
         first = schedule.capacity_start * capacity

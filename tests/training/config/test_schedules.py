@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from partedvae.training.config.recipes import recipe
-from partedvae.training.config.schedules import schedule_at
+from partedvae.training.config.schedules import schedule_at, z_weights
 from partedvae.training.data.dataset import DatasetInfo, FactorInfo
 from partedvae.training.data.mnist import INFO
 
@@ -18,6 +20,29 @@ def test_a_capacity_may_start_at_its_end_and_separation_later() -> None:
     first, middle, end = (schedule_at(step, 100, config.schedule, config.objective) for step in (0, 50, 100))
     assert first.capacity_z == middle.capacity_z == end.capacity_z == config.objective.capacity_z
     assert (first.separation, middle.separation, end.separation) == (0, 1, 1)
+
+
+def test_the_dimensions_of_z_open_one_after_the_other() -> None:
+    config = recipe(INFO, "default")
+    objective = dataclasses.replace(config.objective, beta_z=2.0, beta_z_closed=6.0)
+    schedule = dataclasses.replace(config.schedule, z_opening=0.1)
+    weights = [
+        z_weights(schedule_at(step, 400, schedule, objective).opened_z, 3, objective) for step in (0, 5, 10, 40, 45, 90)
+    ]
+    assert weights == [
+        pytest.approx(expected) for expected in ([6, 6, 6], [4, 6, 6], [2, 6, 6], [2, 6, 6], [2, 4, 6], [2, 2, 2])
+    ]
+    assert z_weights(schedule_at(0, 400, config.schedule, objective).opened_z, 3, objective) == [2, 2, 2]
+
+
+def test_weights_of_the_dimensions_of_z_need_the_hinge() -> None:
+    paper = recipe(INFO, "paper")
+    with pytest.raises(
+        ValueError, match=r"objective.beta_z is 2.0; it must be 1 with objective.capacity_penalty=absolute"
+    ):
+        dataclasses.replace(paper.objective, beta_z=2.0)
+    with pytest.raises(ValueError, match=r"schedule.z_opening is 0.1; it must be 0 with objective.capacity_p"):
+        dataclasses.replace(paper, schedule=dataclasses.replace(paper.schedule, z_opening=0.1))
 
 
 def test_the_papers_mnist_run_ends_at_the_capacity_that_its_epochs_allow() -> None:

@@ -141,6 +141,18 @@ def test_describe_shows_how_often_a_supervised_step_runs() -> None:
     assert f"{'supervised step':<34}every 4 steps after a tenth of the run" in describe_config(rarely, 60_000)
 
 
+def test_describe_shows_when_dimensions_of_z_open_and_the_terms_that_separate_u_and_z_begin() -> None:
+    config = recipe(INFO)
+    late = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, separation_start=0.25))
+    late = dataclasses.replace(late, objective=dataclasses.replace(late.objective, beta_z=2.0))
+    assert f"{'weight of the KL of z':<34}2" in describe_config(late, 60_000)
+    late = dataclasses.replace(late, schedule=dataclasses.replace(late.schedule, z_opening=0.1))
+    assert f"{'dimensions of z open':<34}one per 0.1 of the run; weight 10 until then" in describe_config(late, 60_000)
+    line = f"{'exchange, cycle, adversary begin':<34}after 0.25 of the run"
+    assert line in describe_config(late, 60_000)
+    assert "begin" not in describe_config(config, 60_000)
+
+
 def test_describe_omits_settings_that_a_baseline_does_not_use() -> None:
     text = describe_config(recipe(INFO, "paper", "beta-vae"), 60_000)
     names = [line[2:36].strip() for line in text.splitlines()]

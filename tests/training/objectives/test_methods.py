@@ -25,7 +25,9 @@ from partedvae.training.objectives.factor_vae import FactorVAE, permute_dimensio
 from partedvae.training.objectives.partedvae import PartedVAEMethod
 from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset
 
-SCHEDULE = Schedule(capacity_z=1.0, capacity_u=1.0, attention_slope=4.0, separation=1.0, rate_scale=1.0)
+SCHEDULE = Schedule(
+    capacity_z=1.0, capacity_u=1.0, attention_slope=4.0, separation=1.0, opened_z=math.inf, rate_scale=1.0
+)
 
 
 def config_of(method: MethodName, weight: float = 2.0, **changes: object) -> TrainConfig:
@@ -182,8 +184,10 @@ def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
         supervision=dataclasses.replace(config.supervision, consistency_weight=consistency, consistency_threshold=0.01),
     )
     torch.manual_seed(seed)
-    schedule = Schedule(capacity_z=500.0, capacity_u=900.0, attention_slope=4.0, separation=0.5, rate_scale=1.0)
-    method = PartedVAEMethod(config, SINGLE_PROCESS, torch.device("cpu"))
+    schedule = Schedule(
+        capacity_z=500.0, capacity_u=900.0, attention_slope=4.0, separation=0.5, opened_z=math.inf, rate_scale=1.0
+    )
+    method = PartedVAEMethod(config, SINGLE_PROCESS, torch.device("cpu"), torch.zeros(1, 2, dtype=torch.int64))
     loss, terms = method.losses(PartedVAE(config.model), torch.rand(24, 1, 16, 16), schedule)
     assert tuple(terms) == method.term_names
     value = {name: term.item() for name, term in terms.items()}

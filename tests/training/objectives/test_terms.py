@@ -72,9 +72,23 @@ def test_total_loss_weighs_every_term_with_its_gamma() -> None:
     objective = dataclasses.replace(
         recipe(INFO, "paper").objective, gamma_z=2.0, gamma_u=3.0, gamma_h=5.0, gamma_c=7.0, gamma_bc=11.0
     )
-    terms = Terms(*map(torch.tensor, (100.0, [3.0, 5.0], [1.0, 1.0], 0.5, 0.25, 0.1)))
+    terms = Terms(*map(torch.tensor, (100.0, [[1.0, 2.0], [2.0, 3.0]], [1.0, 1.0], 0.5, 0.25, 0.1)))
     expected = 100 + 2 * abs(4 - 1.5) + 3 * abs(1 - 2.5) + 5 * 0.5 + 7 * 0.25 + 11 * 0.1
     assert total_loss(terms, objective, 1.5, 2.5).item() == pytest.approx(expected)
+
+
+def test_the_kl_of_a_dimension_of_z_weighs_more_until_it_opens() -> None:
+    """With two dimensions of 2 and 6 nats below the capacity: weights 3 and 10 while the second is closed, then 3."""
+    objective = dataclasses.replace(
+        recipe(INFO, "paper").objective, capacity_penalty="hinge", beta_z=3.0, beta_z_closed=10.0
+    )
+    terms = Terms(*map(torch.tensor, (0.0, [[1.0, 5.0], [3.0, 7.0]], [0.0, 0.0], 0.0, 0.0, 0.0)))
+    closed, half, opened = (
+        total_loss(terms, objective, 20.0, 0.0, opened_z=time).item() for time in (0.5, 1.125, math.inf)
+    )
+    assert closed == pytest.approx(3 * 2 + 10 * 6)
+    assert half == pytest.approx(3 * 2 + 6.5 * 6)
+    assert opened == pytest.approx(3 * 2 + 3 * 6)
 
 
 def test_the_sampled_kl_of_u_weighs_all_modes_by_the_posterior_of_c() -> None:
@@ -117,7 +131,7 @@ def test_terms_of_a_model_with_two_factors_sum_over_the_factors() -> None:
         kl_of_u(m, q, posterior.hidden, "sampled", SLOPE) for m, q in zip(modules, posterior.factors, strict=True)
     )
     torch.testing.assert_close(terms.kl_u, expected_kl)
-    torch.testing.assert_close(terms.kl_z, kl_to_standard(posterior.z))
+    torch.testing.assert_close(terms.kl_z.sum(dim=1), kl_to_standard(posterior.z))
     entropies = [-(q.probs * q.probs.log()).sum(1).mean() for q in posterior.factors]
     torch.testing.assert_close(terms.entropy, entropies[0] + entropies[1])
     means = [q.probs.mean(0) for q in posterior.factors]
