@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Int
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import Tensor, distributed, nn
 
 
@@ -137,12 +138,21 @@ def launch(device: str, precision: str) -> DistributedContext:
         device: "cpu" or "cuda".
         precision: "32-true", or "bf16-mixed".
     """
-    # Variables set by torchrun; Fabric reads ranks from them, but not the number of processes.
+    # Variables set by torchrun; Fabric reads ranks from them, but not the number of processes. Those of schedulers
+    # (SLURM_NTASKS, OMPI_COMM_WORLD_SIZE) describe the job and not this command: without torchrun it trains alone.
+    environment = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
     strategy = "ddp" if processes * nodes > 1 else "auto"
     # Fabric's type is a Literal; TrainConfig has checked the value.
-    fabric = Fabric(accelerator=device, devices=processes, num_nodes=nodes, strategy=strategy, precision=precision)  # type: ignore[arg-type]  # a Literal
+    fabric = Fabric(
+        accelerator=device,
+        devices=processes,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=precision,  # type: ignore[arg-type]  # a Literal
+        plugins=environment,
+    )
     fabric.launch()
     if distributed.is_initialized():
         # Without this, gloo's thread may be destroyed while it runs at interpreter exit, and the process aborts.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from partedvae.common.click_errors import click_errors
+from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ GRACE_SECONDS = 30.0
 @click.command()
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     default=Path("demo"),
     show_default=True,
     help="Folder for all results.",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a full disk, an exceeded quota, and a file above the limit of the process (`ulimit -f`)."""
 
 
 @contextmanager
@@ -16,12 +20,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     When the block raises, the temporary file is deleted and `path` is unchanged. The temporary name contains the
     process id, so that several processes can write the same file; the last one wins.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; it names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
         fsync(temporary)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        kept = "the earlier one is kept" if path.exists() else "nothing was written"
+        raise OSError(error.errno, f"{error.strerror}; {kept}; free some space and try again", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

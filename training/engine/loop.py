@@ -178,6 +178,9 @@ class TrainingLoop:
                 self._require_finite(losses)
                 if logger is not None:
                     self._finish_epoch(losses, logger)
+                # An epoch may have a single step, after which `_train_epoch` does not ask.
+                if self.trainer.step < self.trainer.total_steps and self.context.any(stop.is_set):
+                    self._stop()
 
     def finish(self, data_dir: Path | None) -> dict[str, Any]:
         """Evaluate the trained model, print its warnings, and write and return the summary.

@@ -10,6 +10,7 @@ summary.json     the result, written at the end of training
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import platform
@@ -127,8 +128,11 @@ class RunDirectory:
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint atomically."""
+        # In memory first: on a full disk, torch.save raises a RuntimeError about its own format.
+        content = io.BytesIO()
+        torch.save(state, content)
         with atomic_write(self.checkpoint_file) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any]:
         """Return the latest training state.

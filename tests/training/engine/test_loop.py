@@ -133,6 +133,24 @@ def test_a_run_stopped_by_a_signal_saves_and_resumes_from_the_same_step(
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
+def test_a_run_of_epochs_with_one_step_stops_and_ignores_the_tasks_of_a_job(tmp_path: Path, data_dir: Path) -> None:
+    """The step of an epoch is its last one; SLURM's variables describe the job, and not this command."""
+    path = tmp_path / "one-step"
+    one_step = ("--epochs", "2000", "--set", "epoch_images=64", "--set", "batch_size=64")
+    process = subprocess.Popen(
+        command(*SMALL, *one_step, *ONE_THREAD, "--output", str(path), data_dir=data_dir),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train.sh", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"},
+    )
+    with process:
+        wait_until((path / "checkpoint.pt").exists)
+        process.terminate()
+        _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "continue with the same command and --resume" in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
