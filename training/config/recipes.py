@@ -164,7 +164,7 @@ def _folder(info: DatasetInfo) -> TrainConfig:
     small = info.train_images < SMALL_EPOCH
     return dataclasses.replace(
         base,
-        epochs=max(base.epochs, 15) if small else base.epochs,
+        epochs=15 if small else base.epochs,
         epoch_images=SMALL_EPOCH if small else 0,
         batch_size=64,
         labels=info.labelled_images or 0,
