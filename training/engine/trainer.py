@@ -14,7 +14,7 @@ from partedvae.training.config.old_names import current_epoch_sums
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.augment import random_affine
-from partedvae.training.data.dataset import UNLABELLED, Images, Split
+from partedvae.training.data.dataset import Images, Split
 from partedvae.training.data.sampler import Batches
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.engine.ema import ema_of
@@ -60,8 +60,7 @@ class Trainer:
         self.every = min(config.supervision.every, self.steps_per_epoch)
         # The stubs of PyTorch have this overload for tensors only.
         self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-        labelled_factors = (self.labels != UNLABELLED).any(dim=0).tolist() if len(self.labels) else ()
-        self.method = make_method(config, context, self.device, len(train), labelled_factors)
+        self.method = make_method(config, context, self.device, len(train), self.labels)
         self.ema = ema_of(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
         rates, patience = config.optimiser, config.schedule.plateau_patience
         self.optimiser = Adam(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from partedvae.training.config.schedules import Schedule
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.augment import cutout, random_affine
+from partedvae.training.data.dataset import UNLABELLED
+from partedvae.training.data.visibility import visibility_tables
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.partedvae import PartedVAE, Posterior
 from partedvae.training.objectives.adversary import ClassAdversary
@@ -41,7 +42,7 @@ class PartedVAEMethod:
         config: TrainConfig,
         context: DistributedContext,
         device: torch.device,
-        labelled_factors: Sequence[bool] = (),
+        labels: Int[Tensor, "labelled factors"],
     ) -> None:
         """Create the method.
 
@@ -49,20 +50,20 @@ class PartedVAEMethod:
             config: configuration of the run.
             context: the processes that train together.
             device: device of the adversary.
-            labelled_factors: whether the run has labels of each factor; empty for all. The classes of a factor without
-                are clusters, which no image has to show and z may have.
+            labels: class indices of the labelled images, -1 where unknown. The classes of a factor without labels are
+                clusters, which no image has to show and z may have.
         """
-        self.labelled_factors = labelled_factors or (True,) * len(config.model.factors)
+        sizes = [len(factor.classes) for factor in config.model.factors]
+        self.labelled_factors = (labels != UNLABELLED).any(dim=0).tolist()
+        self.visible = [[table.to(device) for table in row] for row in visibility_tables(labels.cpu(), sizes)]
         self.objective = config.objective
         self.supervision = config.supervision
         # Without labels the classes have no meaning to be consistent with.
         self.consistent = config.supervision.consistency_weight > 0 and config.labels > 0
         self.context = context
-        sizes = [
-            len(f.classes) for f, counts in zip(config.model.factors, self.labelled_factors, strict=True) if counts
-        ]
+        found = [size for size, counts in zip(sizes, self.labelled_factors, strict=True) if counts]
         adversarial = config.objective.gamma_adversary > 0
-        self.adversary = ClassAdversary(config.model.z_dim, sizes, context, device) if adversarial else None
+        self.adversary = ClassAdversary(config.model.z_dim, found, context, device) if adversarial else None
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
@@ -117,12 +118,8 @@ class PartedVAEMethod:
         objective, zero = self.objective, torch.zeros((), device=posterior.hidden.device)
         if not (objective.gamma_exchange or objective.gamma_cycle):
             return zero, zero
-        exchanged = exchange(model, posterior, self.context.noise)
-        error = (
-            class_error(model, exchanged, self.labelled_factors, self.context.noise)
-            if objective.gamma_exchange
-            else zero
-        )
+        exchanged = exchange(model, posterior, self.visible, self.context.noise)
+        error = class_error(model, exchanged, self.context.noise) if objective.gamma_exchange else zero
         return error, cycle_error(model, exchanged) if objective.gamma_cycle else zero
 
     def _adversary(self, posterior: Posterior) -> Tensor:

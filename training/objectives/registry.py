@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.distributed import DistributedContext
@@ -19,7 +19,7 @@ def make_method(
     context: DistributedContext,
     device: torch.device,
     train_images: int,
-    labelled_factors: Sequence[bool] = (),
+    labels: Int[Tensor, "labelled factors"],
 ) -> Method | None:
     """Return the method of a run; None for the classifier, which is trained on labels alone.
 
@@ -28,11 +28,11 @@ def make_method(
         context: the processes that train together.
         device: device of auxiliary networks.
         train_images: number of training images.
-        labelled_factors: whether the run has labels of each factor.
+        labels: class indices of the labelled images, -1 where unknown.
     """
     match config.method:
         case "partedvae":
-            return PartedVAEMethod(config, context, device, labelled_factors)
+            return PartedVAEMethod(config, context, device, labels)
         case "vae" | "beta-vae":
             return BetaVAE(config, context)
         case "beta-tcvae":

@@ -17,6 +17,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from partedvae.training.data.augment import random_affine
+from partedvae.training.data.dataset import UNLABELLED
+from partedvae.training.data.visibility import VisibilityTables, visible_factors
 from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise
 from partedvae.training.model.distributions import Gaussian
 from partedvae.training.model.partedvae import PartedVAE, Posterior
@@ -31,19 +33,26 @@ class Exchanged(NamedTuple):
     pixels: Float[Tensor, "images channels height width"]
     """The images; those of the second half have the z of the first."""
     classes: tuple[Int[Tensor, " images"], ...]
-    """Class of each u_k."""
+    """Class of each u_k; -1 where the image does not have to show it."""
 
 
-def exchange(model: PartedVAE, posterior: Posterior, noise: ShardedNoise = SINGLE_PROCESS.noise) -> Exchanged:
+def exchange(
+    model: PartedVAE,
+    posterior: Posterior,
+    visible: VisibilityTables,
+    noise: ShardedNoise = SINGLE_PROCESS.noise,
+) -> Exchanged:
     """Decode a part of a batch again with the u of other images, and samples of the priors.
 
     A half of the z are samples of q(z | x), with samples of q(u | c, x) of another image. The other half are samples of
-    p(z), with samples of p(u | c) for the classes of another image, as in generation. All u_k are of one image: drawn
-    one by one, they could ask for a hat and for the colour of the hair below it.
+    p(z), with samples of p(u | c) for classes of several images, as in generation: one image for each factor, so that
+    all combinations of classes occur. A class need not be shown where the labels say that it cannot be seen, such as
+    the colour of the hair below a hat.
 
     Args:
         model: the networks.
         posterior: posterior of the batch, with relaxed classes. No gradient flows into z and the prior.
+        visible: the classes with which each factor can be seen.
         noise: source of random numbers.
     """
     images = len(posterior.z.mean)
@@ -51,26 +60,34 @@ def exchange(model: PartedVAE, posterior: Posterior, noise: ShardedNoise = SINGL
     rows = torch.arange(len(own), device=own.device)
     is_own = rows < (len(own) + 1) // 2
     z = torch.where(is_own.unsqueeze(1), own, noise.normal(own))
-    first, second = (_others_u(model, posterior, _others(rows, k, images), is_own, noise) for k in (1, 2))
+    first, second = (_others_u(model, posterior, k, is_own, noise) for k in (1, 2))
     pixels = model.decoder(torch.cat([first[0], second[0]]), torch.cat([z, z]))
-    return Exchanged(pixels, tuple(torch.cat(classes) for classes in zip(first[1], second[1], strict=True)))
+    classes = [torch.cat(pair) for pair in zip(first[1], second[1], strict=True)]
+    shown = zip(classes, visible_factors(classes, visible), strict=True)
+    return Exchanged(pixels, tuple(own.where(seen, UNLABELLED) for own, seen in shown))
 
 
-def _others(rows: Int[Tensor, " images"], k: int, images: int) -> Int[Tensor, " images"]:
-    """Return the k-th other image for the first images of a batch; of two images, there is only one other."""
-    return (rows + 1 + (k * len(rows) - 1) % max(1, images - 1)) % images
+def _others(rows: Int[Tensor, " images"], distance: int, images: int) -> Int[Tensor, " images"]:
+    """Return the image at a distance for the first images of a batch, never the same image if there are others."""
+    return (rows + 1 + (distance - 1) % max(1, images - 1)) % images
 
 
 def _others_u(
     model: PartedVAE,
     posterior: Posterior,
-    others: Int[Tensor, " images"],
+    k: int,
     is_own: Bool[Tensor, " images"],
     noise: ShardedNoise,
 ) -> tuple[Float[Tensor, "images u_dim"], list[Int[Tensor, " images"]]]:
-    """Return u of other images, sampled from the prior of their classes where z is, and these classes."""
+    """Return u of the k-th other images, and their classes.
+
+    All factors are of one image where z is of an image, and each of another one, with u from its prior, where z is.
+    """
+    rows, images = torch.arange(len(is_own), device=is_own.device), len(posterior.z.mean)
     us, classes = [], []
-    for factor, q in zip(model.class_factors(), posterior.factors, strict=True):
+    for j, (factor, q) in enumerate(zip(model.class_factors(), posterior.factors, strict=True)):
+        whole, single = (_others(rows, k * len(rows) + shift, images) for shift in (0, j))
+        others = whole.where(is_own, single)
         c, modes = q.class_weights[others].argmax(dim=-1), factor.prior_modes()
         drawn = Gaussian(modes.mean[c], modes.logvar[c]).sample(noise).detach()
         u = Gaussian(q.u.mean[others], q.u.logvar[others]).sample(noise)
@@ -80,31 +97,28 @@ def _others_u(
 
 
 def class_error(
-    model: PartedVAE,
-    exchanged: Exchanged,
-    labelled_factors: Sequence[bool],
-    noise: ShardedNoise = SINGLE_PROCESS.noise,
+    model: PartedVAE, exchanged: Exchanged, noise: ShardedNoise = SINGLE_PROCESS.noise
 ) -> Float[Tensor, ""]:
     """Return the classification error of decoded images: the decoder must show the class of u, for any z.
 
-    The cross-entropy, in nats, of the classifier's q(c | x') for the decoded image x', summed over the class variables.
-    It trains the decoder, and the posterior of u to show its class. The classifier is held fixed, as otherwise the two
-    could agree on a code of their own, and sees the images augmented as labelled ones are, so that the decoder has to
-    draw the class and not a pattern that the classifier takes for it.
+    The cross-entropy, in nats, of the classifier's q(c | x') for the decoded image x', summed over the class variables
+    that it has to show, averaged over images. It trains the decoder, and the posterior of u to show its class. The
+    classifier is held fixed, as otherwise the two could agree on a code of their own, and sees the images augmented as
+    labelled ones are, so that the decoder has to draw the class and not a pattern that the classifier takes for it.
 
     Args:
         model: the networks.
         exchanged: the decoded images.
-        labelled_factors: whether each factor counts.
         noise: source of random numbers.
     """
     hidden = with_fixed_parameters(model.trunk, random_affine(exchanged.pixels, noise))
     errors = [
-        functional.cross_entropy(with_fixed_parameters(factor.logits, hidden).float(), classes)
-        for factor, classes, counts in zip(model.class_factors(), exchanged.classes, labelled_factors, strict=True)
-        if counts
+        functional.cross_entropy(
+            with_fixed_parameters(factor.logits, hidden).float(), classes, ignore_index=UNLABELLED, reduction="none"
+        )
+        for factor, classes in zip(model.class_factors(), exchanged.classes, strict=True)
     ]
-    return torch.stack(errors).sum()
+    return torch.stack(errors).sum(dim=0).mean()
 
 
 def cycle_error(model: PartedVAE, exchanged: Exchanged) -> Float[Tensor, ""]:

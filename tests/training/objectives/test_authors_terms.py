@@ -136,7 +136,8 @@ def test_terms_and_gradients_are_the_authors(case: Case, config: TrainConfig, pi
         rate_scale=1.0,
         separation=0.0,
     )
-    output = PartedVAEMethod(config, context, torch.device("cpu")).losses(model, pixels, schedule)
+    labels = torch.zeros(1, len(config.model.factors), dtype=torch.int64)
+    output = PartedVAEMethod(config, context, torch.device("cpu"), labels).losses(model, pixels, schedule)
     output.loss.backward()
 
     found = {name: value.item() for name, value in output.terms.items()} | {"loss": output.loss.item()}

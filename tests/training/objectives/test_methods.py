@@ -183,7 +183,7 @@ def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
     )
     torch.manual_seed(seed)
     schedule = Schedule(capacity_z=500.0, capacity_u=900.0, attention_slope=4.0, separation=0.5, rate_scale=1.0)
-    method = PartedVAEMethod(config, SINGLE_PROCESS, torch.device("cpu"))
+    method = PartedVAEMethod(config, SINGLE_PROCESS, torch.device("cpu"), torch.zeros(1, 2, dtype=torch.int64))
     loss, terms = method.losses(PartedVAE(config.model), torch.rand(24, 1, 16, 16), schedule)
     assert tuple(terms) == method.term_names
     value = {name: term.item() for name, term in terms.items()}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from partedvae.training.data.visibility import FEWEST_LABELS, VisibilityTables, visibility_tables
 from partedvae.training.distributed import ShardedNoise
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.regularisers import (
@@ -27,12 +28,16 @@ class ZeroNoise(ShardedNoise):
         return torch.zeros_like(like)
 
 
-def exchanged_of(model: PartedVAE) -> Exchanged:
+ALL_VISIBLE = visibility_tables(torch.zeros(1, 2, dtype=torch.int64), (4, 2))
+"""Both factors of the tiny configuration can be seen with every class of the other."""
+
+
+def exchanged_of(model: PartedVAE, visible: VisibilityTables = ALL_VISIBLE) -> Exchanged:
     pixels = torch.rand(16, model.config.image_size[2], *model.config.network_size)
-    return exchange(model, model.encode(pixels, slope=1.0, temperature=0.67))
+    return exchange(model, model.encode(pixels, slope=1.0, temperature=0.67), visible)
 
 
-def test_exchange_decodes_each_z_with_the_u_of_two_other_images() -> None:
+def test_exchange_decodes_each_z_with_the_u_of_other_images() -> None:
     """Without noise and with a decoder that shows its input, half of the z are those of images and half of p(z)."""
     torch.manual_seed(0)
     config = tiny_config().model
@@ -40,26 +45,29 @@ def test_exchange_decodes_each_z_with_the_u_of_two_other_images() -> None:
     posterior = model.encode(torch.rand(16, 1, 16, 16), slope=1.0, temperature=0.67)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     model.decoder.forward = lambda u, z: seen.append((u, z)) or torch.zeros(len(z), 1, 16, 16)  # type: ignore[func-returns-value, method-assign]  # records its input
-    exchanged = exchange(model, posterior, ZeroNoise())
+    exchanged = exchange(model, posterior, ALL_VISIBLE, ZeroNoise())
     ((u, z),) = seen
     # Half of 16 images: four z, each decoded twice.
     assert len(exchanged.pixels) == len(z) == 8
     torch.testing.assert_close(z[:4], z[4:])
     torch.testing.assert_close(z[:2], posterior.z.mean[:2])
     torch.testing.assert_close(z[2:4], torch.zeros(2, 3))
-    # Each with the u of two other images: that of the image where z is, and the mode of its class where z is of p(z).
+    # With the u of one other image where z is of an image, and the modes of the classes of one image per factor where
+    # z is of p(z).
     for k, (first, factor) in enumerate(zip((0, 2), model.class_factors(), strict=True)):
         classes = posterior.factors[k].class_weights.argmax(dim=1)
-        assert exchanged.classes[k].tolist() == classes[4:12].tolist()
+        drawn = torch.tensor([6, 7, 10, 11]) + k
+        assert exchanged.classes[k][[0, 1, 4, 5]].tolist() == classes[[4, 5, 8, 9]].tolist()
+        assert exchanged.classes[k][[2, 3, 6, 7]].tolist() == classes[drawn].tolist()
         shown = u[:, first : first + factor.config.u_dim]
         torch.testing.assert_close(shown[[0, 1, 4, 5]], posterior.factors[k].u.mean[[4, 5, 8, 9]])
-        torch.testing.assert_close(shown[[2, 3, 6, 7]], factor.prior_modes().mean[classes[[6, 7, 10, 11]]])
+        torch.testing.assert_close(shown[[2, 3, 6, 7]], factor.prior_modes().mean[classes[drawn]])
 
 
 def test_the_class_error_trains_the_decoder_and_the_posterior_of_u() -> None:
     torch.manual_seed(0)
     model = PartedVAE(tiny_config().model)
-    loss = class_error(model, exchanged_of(model), (True, True))
+    loss = class_error(model, exchanged_of(model))
     loss.backward()
     untouched = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     prior = {name for name, _ in model.named_parameters() if ".prior_" in name}
@@ -69,15 +77,29 @@ def test_the_class_error_trains_the_decoder_and_the_posterior_of_u() -> None:
 
 
 def test_a_factor_without_labels_does_not_count_in_the_class_error() -> None:
-    torch.manual_seed(0)
     model = PartedVAE(tiny_config().model)
-    exchanged = exchanged_of(model)
     both, corner, shade = (
-        class_error(model, exchanged, counted, ZeroNoise()).item()
-        for counted in ((True, True), (True, False), (False, True))
+        class_error_with_labels(model, torch.tensor([labels])).item() for labels in ([0, 0], [0, -1], [-1, 0])
     )
     assert both == pytest.approx(corner + shade)
     assert min(corner, shade) > 0
+
+
+def test_a_class_that_cannot_be_seen_does_not_have_to_be_shown() -> None:
+    """The shade has labels with the first two corners alone: it counts in images of those, and the corner in all."""
+    torch.manual_seed(0)
+    model = PartedVAE(tiny_config().model)
+    corners = torch.arange(4).repeat_interleave(FEWEST_LABELS)
+    labels = torch.stack([corners, torch.where(corners < 2, 0, -1)], dim=1)
+    corner, shade = exchanged_of(model, visibility_tables(labels, (4, 2))).classes
+    assert corner.min() >= 0
+    assert torch.equal(shade >= 0, corner < 2)
+    assert 0 < int((corner < 2).sum()) < len(corner)
+
+
+def class_error_with_labels(model: PartedVAE, labels: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return class_error(model, exchanged_of(model, visibility_tables(labels, (4, 2))), ZeroNoise())
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 5, 16])
@@ -87,7 +109,7 @@ def test_the_u_of_a_few_images_are_those_of_others(images: int) -> None:
     posterior = model.encode(torch.rand(images, 1, 16, 16), slope=1.0, temperature=0.67)
     seen: list[torch.Tensor] = []
     model.decoder.forward = lambda u, z: seen.append(u) or torch.zeros(len(z), 1, 16, 16)  # type: ignore[func-returns-value, method-assign]  # records its input
-    exchange(model, posterior, ZeroNoise())
+    exchange(model, posterior, ALL_VISIBLE, ZeroNoise())
     own = posterior.u_mean[0]
     for row in (0, len(seen[0]) // 2):
         assert torch.equal(seen[0][row], own) == (images == 1)

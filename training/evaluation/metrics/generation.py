@@ -17,6 +17,7 @@ from torch import Tensor
 
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Split
+from partedvae.training.data.visibility import visible_classes
 from partedvae.training.evaluation.oracle import Oracle
 from partedvae.training.model.distributions import Gaussian
 from partedvae.training.model.networks import preprocess
@@ -32,8 +33,6 @@ BATCH = 250
 """Images per batch; affects only memory."""
 FEWEST_FOR_VARIANCE = 10
 """Fewest real test images of a class whose variance is compared."""
-FEWEST_FOR_VISIBILITY = 20
-"""A factor counts as invisible with a class of another factor if none of so many images has a label of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +189,8 @@ class _Judge:
             if j == k:
                 classes = torch.full((count,), label)
             else:
-                probs = module.prior_probs.cpu() * _visible(train_labels, k, j, len(module.prior_probs))
+                # No oracle can see the colour of hair under a hat: hats are not drawn when it is judged.
+                probs = module.prior_probs.cpu() * visible_classes(train_labels, k, j, len(module.prior_probs))
                 classes = torch.multinomial(probs, count, replacement=True, generator=self.generator)
             modes = module.prior_modes()
             chosen = Gaussian(modes.mean[classes.to(self.device)], modes.logvar[classes.to(self.device)])
@@ -206,21 +206,6 @@ class _Judge:
 
     def _seen(self, u: Tensor, z: Tensor) -> Int[Tensor, "images factors"]:
         return torch.cat([self.oracle.classify(pixels).cpu() for pixels in self._decoded(u, z)])
-
-
-def _visible(labels: Int[Tensor, "images factors"], k: int, j: int, classes: int) -> Bool[Tensor, " classes"]:
-    """Return the classes of factor j with which factor k can be seen; all, where labels do not tell.
-
-    The colour of hair under a hat is never labelled, and no oracle can see it: hats are not drawn when it is judged.
-    """
-    labelled = labels[:, k] != UNLABELLED
-    visible = torch.tensor(
-        [
-            bool((labelled & (labels[:, j] == c)).any()) or int((labels[:, j] == c).sum()) < FEWEST_FOR_VISIBILITY
-            for c in range(classes)
-        ]
-    )
-    return visible if bool(visible.any()) else torch.ones(classes, dtype=torch.bool)
 
 
 def _share(hits: Bool[Tensor, " images"]) -> float:
