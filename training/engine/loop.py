@@ -14,7 +14,7 @@ from torch import Tensor
 
 from partedvae.common.atomic_write import write_json
 from partedvae.common.progress import progress_bar
-from partedvae.training.config.train_config import Precision, TrainConfig
+from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, Split
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
@@ -22,7 +22,7 @@ from partedvae.training.data.registry import load_dataset
 from partedvae.training.distributed import launch
 from partedvae.training.engine.device import choose_device, choose_precision, prepare
 from partedvae.training.engine.metrics_logger import MetricsLogger
-from partedvae.training.engine.resume import require_resumable
+from partedvae.training.engine.resume import require_resumable, resumed_precision
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
 from partedvae.training.engine.threads import use_threads
 from partedvae.training.engine.trainer import Trainer
@@ -68,7 +68,7 @@ def train_run(
     """
     device = choose_device(device_name)
     if resume and config.precision == "auto":
-        config = dataclasses.replace(config, precision=_precision_of(run, device))
+        config = dataclasses.replace(config, precision=resumed_precision(run, device))
     config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
     context = launch(device, config.precision)
     if not resume and context.is_main_process:
@@ -118,18 +118,6 @@ def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) ->
         prior = estimated_prior(labels[:, k], classes) if estimated else (1 / classes,) * classes
         factors.append(dataclasses.replace(factor, prior=prior))
     return dataclasses.replace(config, model=dataclasses.replace(config.model, factors=tuple(factors)))
-
-
-def _precision_of(run: RunDirectory, device: str) -> Precision:
-    """Return the precision of a run that is resumed, which was chosen for the device that it began on."""
-    precision = run.load_config().precision
-    try:
-        return choose_precision(device, precision)
-    except ValueError as error:
-        raise ValueError(
-            f"{run.path} was started in {precision}, which this device lacks; resume it on one like the first, or "
-            "start again with another --output"
-        ) from error
 
 
 class TrainingLoop:

@@ -121,6 +121,8 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
     yield "gamma bc", f"{objective.gamma_bc:g}"
     separation = (objective.gamma_exchange, objective.gamma_cycle, objective.gamma_adversary)
     yield "gamma exchange, cycle, adversary", ", ".join(f"{weight:g}" for weight in separation)
+    if any(separation) and schedule.separation_start:
+        yield "exchange, cycle, adversary begin", f"after {schedule.separation_start:g} of the run"
     yield "penalty of capacities", CAPACITY_PENALTIES[objective.capacity_penalty]
     for name, capacity in (("z", objective.capacity_z), ("u", objective.capacity_u)):
         first = schedule.capacity_start * capacity

@@ -141,6 +141,14 @@ def test_describe_shows_how_often_a_supervised_step_runs() -> None:
     assert f"{'supervised step':<34}every 4 steps after a tenth of the run" in describe_config(rarely, 60_000)
 
 
+def test_describe_shows_when_the_terms_that_separate_u_and_z_begin() -> None:
+    config = recipe(INFO)
+    late = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, separation_start=0.25))
+    line = f"{'exchange, cycle, adversary begin':<34}after 0.25 of the run"
+    assert line in describe_config(late, 60_000)
+    assert "begin" not in describe_config(config, 60_000)
+
+
 def test_describe_omits_settings_that_a_baseline_does_not_use() -> None:
     text = describe_config(recipe(INFO, "paper", "beta-vae"), 60_000)
     names = [line[2:36].strip() for line in text.splitlines()]
