@@ -58,7 +58,8 @@ def traverse(
     seed: int | None,
     output: Path,
     connection: Connection,
-    model: str,
+    model_name: str,
+    model_version: int,
 ) -> None:
     """Draw images along one latent dimension, or along the classes.
 
@@ -68,7 +69,7 @@ def traverse(
     from partedvae.grid import save_picture
     from partedvae.results import plural
 
-    with connection.client(model) as client:
+    with connection.client(model_name, model_version) as client:
         traversal = client.traverse(
             list(images) or None,
             along=along,
@@ -105,7 +106,8 @@ def transfer(
     factors: Sequence[str],
     output: Path,
     connection: Connection,
-    model: str,
+    model_name: str,
+    model_version: int,
 ) -> None:
     """Draw images of a class in the style of others.
 
@@ -118,7 +120,7 @@ def transfer(
     u_images = [*u_images, *former_u_images]
     if bool(u_images) == bool(classes):
         raise click.UsageError("give either --u-image images or --class names, from which u is taken")
-    with connection.client(model) as client:
+    with connection.client(model_name, model_version) as client:
         result = client.transfer(
             z_images=list(images), u_images=u_images or None, classes=list(classes) or None, factors=list(factors)
         )
