@@ -57,8 +57,8 @@ def test_the_health_checks_own_variable_comes_first(server: ServerProcess) -> No
 @pytest.mark.parametrize("variable", ["PARTEDVAE_MODEL", "PARTEDVAE_MODEL_NAME"])
 def test_a_version_is_selected(two_model_server: ServerProcess, tmp_path: Path, variable: str) -> None:
     """By options and by variables; the newest by default, and an error lists those that exist."""
-    command = ("generate", "--count", 1, "--seed", 0, "--output", tmp_path / "x.png", "--server")
-    command = (*command, two_model_server.address)
+    server = ("--server", two_model_server.address)
+    command = ("generate", "--count", 1, "--seed", 0, "--output", tmp_path / "x.png", *server)
     missing = "model 'tiny' has no version 9: there are [1, 2]"
 
     assert run(*command, "--model", "tiny", "--model-version", 1).exit_code == 0
