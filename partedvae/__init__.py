@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from partedvae import forks
+
 if TYPE_CHECKING:
     from partedvae.aio import AsyncClient
     from partedvae.client import Client
@@ -72,6 +74,8 @@ _MODULES = {
     "results": ("FactorResult", "FeatureChunk", "Features", "ImageProblem"),
 }
 _MODULE_OF = {name: f"partedvae.{module}" for module, names in _MODULES.items() for name in names}
+
+forks.enable()  # Here, because gRPC reads it when any module imports gRPC for the first time.
 
 
 def __getattr__(name: str) -> Any:

@@ -8,8 +8,9 @@ from typing import Self
 import grpc
 import numpy as np
 
-from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token, channel_credentials
+from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
 from partedvae.common import DEFAULT_ADDRESS
+from partedvae.connection import ConnectionSettings
 from partedvae.image_chunks import ImageInput, chunks
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
 from partedvae.model_results import ModelDetails, ModelInfo
@@ -61,11 +62,13 @@ class AsyncClient:
         cert: FileName | None = None,
         key: FileName | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        connections: int = 1,
     ) -> None:
         """Prepare the connection; it is made at the first call.
 
         Args:
-            address: HOST:PORT of the server.
+            address: HOST:PORT of the server, or another name that gRPC resolves. Where it resolves to several servers,
+                calls take turns among those that are healthy.
             model: name of the model; may be empty where the server has only one.
             version: version of the model; 0 is the newest that works.
             timeout: seconds per message; None waits without limit.
@@ -77,6 +80,8 @@ class AsyncClient:
             cert: PEM file of this client's certificate, for servers that require one; implies `tls`.
             key: PEM file of its private key.
             credentials: gRPC's own, instead of `tls`, `ca`, `cert` and `key`.
+            connections: number of connections per server, among which calls take turns. The workers of `serve
+                --workers` get calls by connection: with one connection, this client uses one worker.
 
         Raises:
             InvalidRequestError: arguments exclude each other.
@@ -84,8 +89,19 @@ class AsyncClient:
         """
         self.address = address
         self._selector = pb.ModelSelector(name=model, version=version)
-        secure = channel_credentials(tls=tls, ca=ca, cert=cert, key=key, credentials=credentials)
-        self._transport = AsyncTransport(address, timeout, token, secure)
+        self._transport = AsyncTransport(
+            ConnectionSettings(
+                address=address,
+                timeout=timeout,
+                token=token,
+                tls=tls,
+                ca=ca,
+                cert=cert,
+                key=key,
+                credentials=credentials,
+                connections=connections,
+            )
+        )
 
     async def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order.
@@ -101,7 +117,7 @@ class AsyncClient:
         def request(chunk: Images) -> pb.ExtractFeaturesRequest:
             return pb.ExtractFeaturesRequest(model=self._selector, images=chunk, include=outputs)
 
-        responses = self._transport.map_chunks(self._transport.stub.ExtractFeatures, request, chunks(images))
+        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, chunks(images))
         return concatenate([Features.from_response(response) async for response in responses])
 
     def stream_features(
@@ -137,7 +153,7 @@ class AsyncClient:
         def request(chunk: Images) -> pb.ClassifyRequest:
             return pb.ClassifyRequest(model=self._selector, images=chunk)
 
-        responses = self._transport.map_chunks(self._transport.stub.Classify, request, chunks(images))
+        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, chunks(images))
         return concatenate([Features.from_response(response) async for response in responses])
 
     async def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
@@ -151,7 +167,7 @@ class AsyncClient:
         """
         chosen = await self._class_choices([classes] if classes else [{}])
         request = generate_request(self._selector, count, classes=chosen[0], seed=seed)
-        return Generated.from_response(await self._transport.call(self._transport.stub.Generate, request))
+        return Generated.from_response(await self._transport.call(lambda stub: stub.Generate, request))
 
     async def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return the reconstruction of each image: uint8 [count, height, width, channels] at the model's size.
@@ -163,7 +179,7 @@ class AsyncClient:
         def request(chunk: Images) -> pb.ReconstructRequest:
             return pb.ReconstructRequest(model=self._selector, images=chunk)
 
-        responses = self._transport.map_chunks(self._transport.stub.Reconstruct, request, chunks(images))
+        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, chunks(images))
         return np.concatenate([read_images(response.images) async for response in responses])
 
     async def traverse(
@@ -207,7 +223,7 @@ class AsyncClient:
             count=count,
             seed=seed,
         )
-        response = await self._transport.call(self._transport.stub.Traverse, request)
+        response = await self._transport.call(lambda stub: stub.Traverse, request)
         return Traversal.from_response(response, along)
 
     async def transfer(
@@ -246,12 +262,12 @@ class AsyncClient:
             factors=factors,
             pairs=pairs,
         )
-        response = await self._transport.call(self._transport.stub.TransferAttributes, request)
+        response = await self._transport.call(lambda stub: stub.TransferAttributes, request)
         return Transferred.from_response(response)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return all versions of all models of the server, by name and version."""
-        response = await self._transport.call(self._transport.stub.ListModels, pb.ListModelsRequest())
+        response = await self._transport.call(lambda stub: stub.ListModels, pb.ListModelsRequest())
         return tuple(ModelInfo.from_response(status) for status in response.models)
 
     async def model_info(self, model: str | None = None, version: int | None = None) -> ModelDetails:
@@ -265,7 +281,7 @@ class AsyncClient:
             name=self._selector.name if model is None else model,
             version=self._selector.version if version is None else version,
         )
-        response = await self._transport.call(self._transport.stub.GetModel, pb.GetModelRequest(model=selector))
+        response = await self._transport.call(lambda stub: stub.GetModel, pb.GetModelRequest(model=selector))
         return ModelDetails.from_response(response)
 
     async def close(self) -> None:
@@ -273,6 +289,7 @@ class AsyncClient:
         await self._transport.close()
 
     async def __aenter__(self) -> Self:
+        self._transport.open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

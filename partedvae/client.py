@@ -8,8 +8,9 @@ from typing import Self
 import grpc
 import numpy as np
 
-from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token, channel_credentials
+from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
 from partedvae.common import DEFAULT_ADDRESS
+from partedvae.connection import ConnectionSettings
 from partedvae.image_chunks import ImageInput, chunks
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
 from partedvae.model_results import ModelDetails, ModelInfo
@@ -59,11 +60,13 @@ class Client:
         cert: FileName | None = None,
         key: FileName | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        connections: int = 1,
     ) -> None:
         """Prepare the connection; it is made at the first call.
 
         Args:
-            address: HOST:PORT of the server.
+            address: HOST:PORT of the server, or another name that gRPC resolves. Where it resolves to several servers,
+                calls take turns among those that are healthy.
             model: name of the model; may be empty where the server has only one.
             version: version of the model; 0 is the newest that works.
             timeout: seconds per message; None waits without limit.
@@ -75,6 +78,8 @@ class Client:
             cert: PEM file of this client's certificate, for servers that require one; implies `tls`.
             key: PEM file of its private key.
             credentials: gRPC's own, instead of `tls`, `ca`, `cert` and `key`.
+            connections: number of connections per server, among which calls take turns. The workers of `serve
+                --workers` get calls by connection: with one connection, this client uses one worker.
 
         Raises:
             InvalidRequestError: arguments exclude each other.
@@ -82,8 +87,19 @@ class Client:
         """
         self.address = address
         self._selector = pb.ModelSelector(name=model, version=version)
-        secure = channel_credentials(tls=tls, ca=ca, cert=cert, key=key, credentials=credentials)
-        self._transport = Transport(address, timeout, token, secure)
+        self._transport = Transport(
+            ConnectionSettings(
+                address=address,
+                timeout=timeout,
+                token=token,
+                tls=tls,
+                ca=ca,
+                cert=cert,
+                key=key,
+                credentials=credentials,
+                connections=connections,
+            )
+        )
 
     def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order.
@@ -99,7 +115,7 @@ class Client:
         def request(chunk: Images) -> pb.ExtractFeaturesRequest:
             return pb.ExtractFeaturesRequest(model=self._selector, images=chunk, include=outputs)
 
-        responses = self._transport.map_chunks(self._transport.stub.ExtractFeatures, request, chunks(images))
+        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, chunks(images))
         return concatenate([Features.from_response(response) for response in responses])
 
     def stream_features(
@@ -135,7 +151,7 @@ class Client:
         def request(chunk: Images) -> pb.ClassifyRequest:
             return pb.ClassifyRequest(model=self._selector, images=chunk)
 
-        responses = self._transport.map_chunks(self._transport.stub.Classify, request, chunks(images))
+        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, chunks(images))
         return concatenate([Features.from_response(response) for response in responses])
 
     def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
@@ -149,7 +165,7 @@ class Client:
         """
         chosen = self._class_choices([classes] if classes else [{}])
         request = generate_request(self._selector, count, classes=chosen[0], seed=seed)
-        return Generated.from_response(self._transport.call(self._transport.stub.Generate, request))
+        return Generated.from_response(self._transport.call(lambda stub: stub.Generate, request))
 
     def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return the reconstruction of each image: uint8 [count, height, width, channels] at the model's size.
@@ -161,7 +177,7 @@ class Client:
         def request(chunk: Images) -> pb.ReconstructRequest:
             return pb.ReconstructRequest(model=self._selector, images=chunk)
 
-        responses = self._transport.map_chunks(self._transport.stub.Reconstruct, request, chunks(images))
+        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, chunks(images))
         return np.concatenate([read_images(response.images) for response in responses])
 
     def traverse(
@@ -205,7 +221,7 @@ class Client:
             count=count,
             seed=seed,
         )
-        response = self._transport.call(self._transport.stub.Traverse, request)
+        response = self._transport.call(lambda stub: stub.Traverse, request)
         return Traversal.from_response(response, along)
 
     def transfer(
@@ -244,12 +260,12 @@ class Client:
             factors=factors,
             pairs=pairs,
         )
-        response = self._transport.call(self._transport.stub.TransferAttributes, request)
+        response = self._transport.call(lambda stub: stub.TransferAttributes, request)
         return Transferred.from_response(response)
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Return all versions of all models of the server, by name and version."""
-        response = self._transport.call(self._transport.stub.ListModels, pb.ListModelsRequest())
+        response = self._transport.call(lambda stub: stub.ListModels, pb.ListModelsRequest())
         return tuple(ModelInfo.from_response(status) for status in response.models)
 
     def model_info(self, model: str | None = None, version: int | None = None) -> ModelDetails:
@@ -263,7 +279,7 @@ class Client:
             name=self._selector.name if model is None else model,
             version=self._selector.version if version is None else version,
         )
-        response = self._transport.call(self._transport.stub.GetModel, pb.GetModelRequest(model=selector))
+        response = self._transport.call(lambda stub: stub.GetModel, pb.GetModelRequest(model=selector))
         return ModelDetails.from_response(response)
 
     def close(self) -> None:
@@ -271,6 +287,7 @@ class Client:
         self._transport.close()
 
     def __enter__(self) -> Self:
+        self._transport.open()
         return self
 
     def __exit__(self, *exc_info: object) -> None:

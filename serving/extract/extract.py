@@ -62,17 +62,18 @@ class LocalExtractor:
 class RemoteExtractor:
     """Streams images to a server. The version is fixed at the start, so that one file has features of one version."""
 
-    def __init__(self, connection: Connection, model: str = "") -> None:
+    def __init__(self, connection: Connection, model: str = "", version: int = 0) -> None:
         """Query the server for the model's version and manifest.
 
         Args:
             connection: how to reach the server.
             model: name of the model; may be empty if the server has only one.
+            version: version of the model; 0 is the newest that works.
 
         Raises:
             PartedVAEError: the server is not available, or does not have the model.
         """
-        with connection.client(model=model) as client:
+        with connection.client(model=model, version=version) as client:
             details = client.model_info()
         self.name, self.version, self.manifest = details.name, details.version, details.manifest
         self._client = connection.client(model=self.name, version=self.version)
