@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from functools import cached_property
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
@@ -103,7 +103,7 @@ class Transport(_Connection):
             for _, call in pending:
                 call.cancel()
 
-    def stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+    def stream(self, stream: FeatureStream) -> Generator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order."""
         call = self.stub.StreamFeatures(stream.requests(), metadata=self.metadata())
         ended, timed_out = Event(), Event()
@@ -184,7 +184,7 @@ class AsyncTransport(_Connection):
             for _, call in pending:
                 call.cancel()
 
-    async def stream(self, stream: FeatureStream) -> AsyncIterator[FeatureChunk]:
+    async def stream(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order."""
 
         async def requests() -> AsyncIterator[StreamFeaturesRequest]:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from partedvae.errors import InvalidRequestError
-from partedvae.image_chunks import MAX_BYTES, Chunk, chunks, count_of
+from partedvae.image_chunks import Chunk, chunks, count_of
+from partedvae.packing import MAX_BYTES
 from partedvae.v1.tensors_pb2 import Images
 
 
