@@ -88,7 +88,7 @@ class Manifest(_message.Message):
     """Maximum absolute difference between ONNX Runtime and PyTorch measured during export."""
     familiar_negative_elbo: _builtins.float
     """Largest negative ELBO, in nats, of an image like the training images: twice as far above the median of test images as
-    their 99.9 % quantile. Absent in bundles of exports before 0.3.0, and without a scorer.
+    their 99.9 % quantile, and at least a tenth above it. Absent in bundles of exports before 0.3.0.
     """
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp:
