@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -61,8 +61,8 @@ class ModelDetails:
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
     has_scores: bool = False
     """Whether features can include reconstruction_error and negative_elbo."""
-    limits: RequestLimits = field(default_factory=RequestLimits)
-    """Limits of the server on one request; the client groups images by them."""
+    limits: RequestLimits | None = None
+    """Limits of the server on one request; the client groups images by them. None for a model in this process."""
 
     @property
     def has_familiarity(self) -> bool:
@@ -78,7 +78,7 @@ class ModelDetails:
     @property
     def packing(self) -> Packing:
         """How images for the model are packed into messages."""
-        return Packing.of(self.limits, self.manifest.image)
+        return Packing.of(self.limits or RequestLimits(), self.manifest.image)
 
     @property
     def measures(self) -> dict[str, float]:
@@ -117,7 +117,7 @@ class ModelDetails:
             "factors": {factor.name: list(factor.class_names) for factor in self.manifest.factors},
             "execution_provider": self.execution_provider,
             "has_scores": self.has_scores,
-            "limits": dataclasses.asdict(self.limits),
+            "limits": dataclasses.asdict(self.limits) if self.limits else None,
             "measures": self.measures,
             "warnings": self.warnings,
         }
