@@ -151,7 +151,7 @@ class Features:
         """Return a table with one row per image; what was not requested has no columns.
 
         The columns have the names of the feature files of `partedvae extract`: for each factor `<factor>` (the most
-        probable class), `<factor>_prob`, `<factor>_u0`…; then `z0`…, the scores and `unfamiliar`, which is None for
+        probable class), `<factor>_prob`, `<factor>_u0`…; then `z0`…, the scores and `unfamiliar`, which is missing for
         images like the training images. Log-variances are `<factor>_u_logvar0`… and `z_logvar0`….
 
         Raises:
