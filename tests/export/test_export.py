@@ -75,16 +75,15 @@ def test_the_manifest_describes_the_trained_model(bundle: Bundle, small_run: Pat
 
 
 def test_the_manifest_has_the_range_of_the_negative_elbo(bundle: Bundle, mnist: ImageDataset) -> None:
-    """Twice as far above the median as the 99.9 % quantile; test images are within it, and inverted ones are not."""
+    """Twice as far above the median as the 99.9 % quantile, by the scores of the exported graph."""
     assert bundle.scorer_path is not None
     scorer = onnxruntime.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
     images = mnist.test.images[torch.arange(2000)].numpy()
-    scores, inverted = (scorer.run(["negative_elbo"], {"images": each})[0] for each in (images, 255 - images[:200]))
+    (scores,) = scorer.run(["negative_elbo"], {"images": images})
     limit = bundle.manifest.familiar_negative_elbo
 
     assert limit == pytest.approx(2 * np.quantile(scores, 0.999) - np.median(scores), rel=0.01)
     assert (scores <= limit).mean() > 0.999
-    assert (inverted > limit).all()
 
 
 def test_similar_scores_have_a_least_spread(small_run: Path) -> None:
