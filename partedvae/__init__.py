@@ -24,8 +24,10 @@ if TYPE_CHECKING:
         PartedVAEError,
         UnavailableError,
     )
+    from partedvae.familiarity import UnfamiliarImageWarning
     from partedvae.image_results import Generated, Transferred, Traversal, TraversalRow
     from partedvae.model_results import ModelDetails, ModelInfo
+    from partedvae.packing import RequestLimits
     from partedvae.results import FactorResult, FeatureChunk, Features, ImageProblem
 
     __version__: str
@@ -48,10 +50,12 @@ __all__ = [
     "NotFoundError",
     "OverloadedError",
     "PartedVAEError",
+    "RequestLimits",
     "Transferred",
     "Traversal",
     "TraversalRow",
     "UnavailableError",
+    "UnfamiliarImageWarning",
     "__version__",
 ]
 
@@ -69,8 +73,10 @@ _MODULES = {
         "PartedVAEError",
         "UnavailableError",
     ),
+    "familiarity": ("UnfamiliarImageWarning",),
     "image_results": ("Generated", "Transferred", "Traversal", "TraversalRow"),
     "model_results": ("ModelDetails", "ModelInfo"),
+    "packing": ("RequestLimits",),
     "results": ("FactorResult", "FeatureChunk", "Features", "ImageProblem"),
 }
 _MODULE_OF = {name: f"partedvae.{module}" for module, names in _MODULES.items() for name in names}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Self
 
 import grpc
@@ -11,7 +13,9 @@ import numpy as np
 from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.connection import ConnectionSettings
-from partedvae.image_chunks import ImageInput, chunks
+from partedvae.familiarity import warn_if_unfamiliar
+from partedvae.image_chunks import DEFAULT_PACKING, chunks
+from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
 from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
@@ -31,11 +35,18 @@ from partedvae.transport import AsyncTransport
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.tensors_pb2 import Images
 
+DETAILS_SECONDS = 60.0
+"""How long the client uses what it knows of the server's limits and the model before it asks again."""
+
 
 class AsyncClient:
     """A connection to a PartedVAE server for one event loop; use it in an `async with` block.
 
     Image files are read in a thread, so that they do not block the event loop.
+
+    The first call with images asks the server for its limits. Images are grouped into messages by them, and those that
+    are far larger than the model's are shrunk before they are sent, by the code of the server and hence to the same
+    pixels. This needs Pillow: `pip install 'partedvae[images]'`.
 
     Every method raises `partedvae.UnavailableError` when no server answers, `DeadlineError` when it does not in time,
     `NotFoundError` for an unknown model, `InvalidRequestError` for invalid images or classes, `AuthenticationError` for
@@ -102,6 +113,7 @@ class AsyncClient:
                 connections=connections,
             )
         )
+        self._known: tuple[float, ModelDetails] | None = None
 
     async def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order.
@@ -110,15 +122,21 @@ class AsyncClient:
             images: a uint8 array [count, height, width] or [count, height, width, channels], a path, the content of a
                 file as bytes, a Pillow image, or a list of those; any number, any size, grey or RGB.
             include: outputs to return: "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", and, where
-                `model_info().has_scores`, "reconstruction_error" and "negative_elbo".
+                `model_info().has_scores`, "reconstruction_error" and "negative_elbo"; and "unfamiliar" where
+                `model_info().has_familiarity`. The last two also give an `UnfamiliarImageWarning` for images unlike
+                the training images.
         """
         outputs = feature_outputs(include)
 
         def request(chunk: Images) -> pb.ExtractFeaturesRequest:
             return pb.ExtractFeaturesRequest(model=self._selector, images=chunk, include=outputs)
 
-        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, chunks(images))
-        return concatenate([Features.from_response(response) async for response in responses])
+        details = await self._details()
+        parts = chunks(images, details.packing)
+        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, parts)
+        features = concatenate([Features.from_response(response) async for response in responses])
+        warn_if_unfamiliar(details.unfamiliar(features))
+        return features
 
     def stream_features(
         self,
@@ -141,20 +159,27 @@ class AsyncClient:
         Raises:
             DeadlineError: a chunk that was sent got no response within `timeout` seconds.
         """
-        return self._transport.stream(FeatureStream(self._selector, images, include, on_progress))
+        return self._stream(FeatureStream(self._selector, images, include, on_progress))
 
-    async def classify(self, images: ImageInput) -> Features:
-        """Return the class of each image by every factor: features with `probs` only, hence `classes`.
+    async def classify(self, images: ImageInput, *, check_familiarity: bool = True) -> Features:
+        """Return the class of each image by every factor: features with `probs`, hence `classes`, and `unfamiliar`.
 
         Args:
             images: as for `features`.
+            check_familiarity: give an `UnfamiliarImageWarning` for images unlike the training images, where
+                `model_info().has_familiarity`. The server then also computes their scores.
         """
+        details = await self._details()
+        check = check_familiarity and details.has_familiarity
 
         def request(chunk: Images) -> pb.ClassifyRequest:
-            return pb.ClassifyRequest(model=self._selector, images=chunk)
+            return pb.ClassifyRequest(model=self._selector, images=chunk, check_familiarity=check)
 
-        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, chunks(images))
-        return concatenate([Features.from_response(response) async for response in responses])
+        parts = chunks(images, details.packing)
+        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, parts)
+        features = concatenate([Features.from_response(response) async for response in responses])
+        warn_if_unfamiliar(features.unfamiliar)
+        return features
 
     async def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
         """Return new images.
@@ -179,7 +204,8 @@ class AsyncClient:
         def request(chunk: Images) -> pb.ReconstructRequest:
             return pb.ReconstructRequest(model=self._selector, images=chunk)
 
-        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, chunks(images))
+        parts = chunks(images, (await self._details()).packing.with_replies_of_images())
+        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, parts)
         return np.concatenate([read_images(response.images) async for response in responses])
 
     async def traverse(
@@ -214,6 +240,7 @@ class AsyncClient:
         request = traverse_request(
             self._selector,
             images,
+            DEFAULT_PACKING if images is None else (await self._details()).packing,
             along=along,
             dimensions=dimensions,
             factor=factor,
@@ -256,6 +283,7 @@ class AsyncClient:
             self._selector,
             content,
             style,
+            (await self._details()).packing,
             z_images=z_images,
             u_images=u_images,
             classes=chosen,
@@ -294,6 +322,19 @@ class AsyncClient:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+    async def _stream(self, stream: FeatureStream) -> AsyncIterator[FeatureChunk]:
+        stream.start((await self._details()).packing)
+        async with aclosing(self._transport.stream(stream)) as chunks_of_features:
+            async for chunk in chunks_of_features:
+                yield chunk
+
+    async def _details(self) -> ModelDetails:
+        """Return the server's limits and the model, as they are or were a short time ago."""
+        now = time.monotonic()
+        if self._known is None or now - self._known[0] > DETAILS_SECONDS:
+            self._known = (now, await self.model_info())
+        return self._known[1]
 
     async def _class_choices(self, classes: Sequence[ClassSpec]) -> list[Mapping[str, str]]:
         """Return each class as {factor: class}; asks the server for the factors of classes that are a str."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Self
 
 import grpc
@@ -11,7 +13,9 @@ import numpy as np
 from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.connection import ConnectionSettings
-from partedvae.image_chunks import ImageInput, chunks
+from partedvae.familiarity import warn_if_unfamiliar
+from partedvae.image_chunks import DEFAULT_PACKING, chunks
+from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
 from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
@@ -31,9 +35,16 @@ from partedvae.transport import Transport
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.tensors_pb2 import Images
 
+DETAILS_SECONDS = 60.0
+"""How long the client uses what it knows of the server's limits and the model before it asks again."""
+
 
 class Client:
     """A connection to a PartedVAE server; use it in a `with` block. Threads may share it.
+
+    The first call with images asks the server for its limits. Images are grouped into messages by them, and those that
+    are far larger than the model's are shrunk before they are sent, by the code of the server and hence to the same
+    pixels. This needs Pillow: `pip install 'partedvae[images]'`.
 
     Every method raises `partedvae.UnavailableError` when no server answers, `DeadlineError` when it does not in time,
     `NotFoundError` for an unknown model, `InvalidRequestError` for invalid images or classes, `AuthenticationError` for
@@ -100,6 +111,7 @@ class Client:
                 connections=connections,
             )
         )
+        self._known: tuple[float, ModelDetails] | None = None
 
     def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order.
@@ -108,15 +120,21 @@ class Client:
             images: a uint8 array [count, height, width] or [count, height, width, channels], a path, the content of a
                 file as bytes, a Pillow image, or a list of those; any number, any size, grey or RGB.
             include: outputs to return: "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", and, where
-                `model_info().has_scores`, "reconstruction_error" and "negative_elbo".
+                `model_info().has_scores`, "reconstruction_error" and "negative_elbo"; and "unfamiliar" where
+                `model_info().has_familiarity`. The last two also give an `UnfamiliarImageWarning` for images unlike
+                the training images.
         """
         outputs = feature_outputs(include)
 
         def request(chunk: Images) -> pb.ExtractFeaturesRequest:
             return pb.ExtractFeaturesRequest(model=self._selector, images=chunk, include=outputs)
 
-        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, chunks(images))
-        return concatenate([Features.from_response(response) for response in responses])
+        details = self._details()
+        parts = chunks(images, details.packing)
+        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, parts)
+        features = concatenate([Features.from_response(response) for response in responses])
+        warn_if_unfamiliar(details.unfamiliar(features))
+        return features
 
     def stream_features(
         self,
@@ -139,20 +157,27 @@ class Client:
         Raises:
             DeadlineError: a chunk that was sent got no response within `timeout` seconds.
         """
-        return self._transport.stream(FeatureStream(self._selector, images, include, on_progress))
+        return self._stream(FeatureStream(self._selector, images, include, on_progress))
 
-    def classify(self, images: ImageInput) -> Features:
-        """Return the class of each image by every factor: features with `probs` only, hence `classes`.
+    def classify(self, images: ImageInput, *, check_familiarity: bool = True) -> Features:
+        """Return the class of each image by every factor: features with `probs`, hence `classes`, and `unfamiliar`.
 
         Args:
             images: as for `features`.
+            check_familiarity: give an `UnfamiliarImageWarning` for images unlike the training images, where
+                `model_info().has_familiarity`. The server then also computes their scores.
         """
+        details = self._details()
+        check = check_familiarity and details.has_familiarity
 
         def request(chunk: Images) -> pb.ClassifyRequest:
-            return pb.ClassifyRequest(model=self._selector, images=chunk)
+            return pb.ClassifyRequest(model=self._selector, images=chunk, check_familiarity=check)
 
-        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, chunks(images))
-        return concatenate([Features.from_response(response) for response in responses])
+        parts = chunks(images, details.packing)
+        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, parts)
+        features = concatenate([Features.from_response(response) for response in responses])
+        warn_if_unfamiliar(features.unfamiliar)
+        return features
 
     def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
         """Return new images.
@@ -177,7 +202,8 @@ class Client:
         def request(chunk: Images) -> pb.ReconstructRequest:
             return pb.ReconstructRequest(model=self._selector, images=chunk)
 
-        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, chunks(images))
+        parts = chunks(images, (self._details()).packing.with_replies_of_images())
+        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, parts)
         return np.concatenate([read_images(response.images) for response in responses])
 
     def traverse(
@@ -212,6 +238,7 @@ class Client:
         request = traverse_request(
             self._selector,
             images,
+            DEFAULT_PACKING if images is None else (self._details()).packing,
             along=along,
             dimensions=dimensions,
             factor=factor,
@@ -254,6 +281,7 @@ class Client:
             self._selector,
             content,
             style,
+            (self._details()).packing,
             z_images=z_images,
             u_images=u_images,
             classes=chosen,
@@ -292,6 +320,19 @@ class Client:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+        stream.start((self._details()).packing)
+        with closing(self._transport.stream(stream)) as chunks_of_features:
+            for chunk in chunks_of_features:
+                yield chunk
+
+    def _details(self) -> ModelDetails:
+        """Return the server's limits and the model, as they are or were a short time ago."""
+        now = time.monotonic()
+        if self._known is None or now - self._known[0] > DETAILS_SECONDS:
+            self._known = (now, self.model_info())
+        return self._known[1]
 
     def _class_choices(self, classes: Sequence[ClassSpec]) -> list[Mapping[str, str]]:
         """Return each class as {factor: class}; asks the server for the factors of classes that are a str."""

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -106,7 +106,7 @@ class Transport(Connection):
             for _, call in pending:
                 call.cancel()
 
-    def stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+    def stream(self, stream: FeatureStream) -> Generator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order."""
         with forks.gate.stream():
             yield from self._stream(stream)
@@ -237,7 +237,7 @@ class AsyncTransport(Connection):
             for _, call in pending:
                 call.cancel()
 
-    async def stream(self, stream: FeatureStream) -> AsyncIterator[FeatureChunk]:
+    async def stream(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order."""
         timed_out = False
 

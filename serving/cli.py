@@ -72,6 +72,12 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
 @model_options()
 @click.option("--include-z", is_flag=True, help="Include the class-independent z.")
 @click.option("--include-probs", is_flag=True, help="Include the probability of every class.")
+@click.option(
+    "--familiarity/--no-familiarity",
+    default=True,
+    show_default=True,
+    help="Report images unlike the training images, in the column unfamiliar; their score takes time.",
+)
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--device",
@@ -93,6 +99,7 @@ def extract(
     model_version: int,
     include_z: bool,
     include_probs: bool,
+    familiarity: bool,
     batch_size: int,
     device: str,
 ) -> None:
@@ -100,8 +107,8 @@ def extract(
 
     INPUT is a folder of images (PNG, JPEG, WebP; including subfolders), an IDX file (optionally .gz), a .npy or .npz of
     uint8 images, or a .txt with one path per line, relative to its folder. The file has one row per image: its path or
-    index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "error"
-    has the reason for images that cannot be read.
+    index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column
+    "unfamiliar" says how an image differs from the training images, and "error" why one cannot be read.
     """
     import signal
     import sys
@@ -134,9 +141,24 @@ def extract(
         else:
             assert connection is not None
             extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name, model_version)))
-        summary = run(images, extractor, output, batch_size=batch_size, probs=include_probs, z=include_z)
+        summary = run(
+            images,
+            extractor,
+            output,
+            batch_size=batch_size,
+            probs=include_probs,
+            z=include_z,
+            familiarity=familiarity,
+        )
     rate = summary.images / summary.seconds
     click.echo(f"{summary.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
+    if summary.unfamiliar:
+        inverted = f" ({summary.inverted:,} would be like them when inverted)" if summary.inverted else ""
+        click.echo(
+            f"warning: {summary.unfamiliar:,} images are unlike the training images{inverted}, so that their features "
+            'may be wrong; the column "unfamiliar" names them',
+            err=True,
+        )
     if summary.unreadable:
         click.echo(f'{summary.unreadable:,} of them could not be read; the column "error" has the reasons:', err=True)
         for example in summary.examples:

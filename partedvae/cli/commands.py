@@ -99,9 +99,15 @@ def _generated(entry: Mapping[str, Any]) -> str:
 def classify(images: Sequence[str], connection: Connection, model_name: str, model_version: int, as_json: bool) -> None:
     """Print the class of image files.
 
-    Files are PNG, JPEG or WebP of any size. For whole folders use 'partedvae extract'.
+    Files are PNG, JPEG or WebP of any size. For whole folders use 'partedvae extract'. A warning names images that are
+    unlike the training images, if the model knows the range of its scores.
     """
-    with connection.client(model_name, model_version) as client:
+    import warnings
+
+    from partedvae.familiarity import UnfamiliarImageWarning
+
+    with connection.client(model_name, model_version) as client, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfamiliarImageWarning)  # Printed below, with the names of the files.
         result = client.classify(images)
     entries: list[dict[str, Any]] = []
     for i, image in enumerate(images):
@@ -115,15 +121,25 @@ def classify(images: Sequence[str], connection: Connection, model_name: str, mod
                 "probs": dict(zip(factor.class_names, probs, strict=True)),
             }
         entries.append({"image": image, "factors": factors})
+    if result.unfamiliar is not None:
+        for entry, text in zip(entries, result.unfamiliar.tolist(), strict=True):
+            entry["unfamiliar"] = text or None
+            if text:
+                click.secho(f"warning: {entry['image']} is {text}; its class may be wrong", fg="yellow", err=True)
     if as_json:
         click.echo(json.dumps({"model": result.model, "version": result.version, "images": entries}, indent=2))
         return
     names = [factor.name for factor in result]
+    header = ["IMAGE", *(title for name in names for title in (name.upper(), "PROB"))]
     rows = [
-        (entry["image"], *(text for name in names for text in _class_and_prob(entry["factors"][name])))
+        [entry["image"], *(text for name in names for text in _class_and_prob(entry["factors"][name]))]
         for entry in entries
     ]
-    click.echo(_table(("IMAGE", *(title for name in names for title in (name.upper(), "PROB"))), rows))
+    if any(entry.get("unfamiliar") for entry in entries):
+        header.append("UNFAMILIAR")
+        for entry, row in zip(entries, rows, strict=True):
+            row.append(entry["unfamiliar"] or "")
+    click.echo(_table(header, rows))
 
 
 @click.command()

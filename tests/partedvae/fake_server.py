@@ -21,7 +21,7 @@ Refusal = tuple[grpc.StatusCode, str, int | None]
 
 @dataclass
 class FakeServer:
-    """Fails the first calls, then answers with empty messages."""
+    """Fails the first calls but those of GetModel, then answers with empty messages."""
 
     refusals: list[Refusal]
     address: str = ""
@@ -58,6 +58,8 @@ def fake_server(*refusals: Refusal, address: str = "127.0.0.1:0", health: Any = 
     handlers: dict[str, Any] = {
         method.name: grpc.unary_unary_rpc_method_handler(fake.answer) for method in SERVICE.methods
     }
+    # Clients ask for the model before they send images: it has no limits, as of an earlier server.
+    handlers["GetModel"] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
     server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
     if health is not None:
