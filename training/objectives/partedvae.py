@@ -62,7 +62,7 @@ class PartedVAEMethod:
         self.consistent = config.supervision.consistency_weight > 0 and config.labels > 0
         self.context = context
         found = [size for size, counts in zip(sizes, self.labelled_factors, strict=True) if counts]
-        adversarial = config.objective.gamma_adversary > 0
+        adversarial = config.objective.gamma_adversary > 0 and any(self.labelled_factors)
         self.adversary = ClassAdversary(config.model.z_dim, found, context, device) if adversarial else None
 
     def losses(
