@@ -120,13 +120,13 @@ def test_a_stream_whose_server_is_lost_before_its_first_answer(
 
         def synchronous_stream() -> None:
             with Client(server.address, timeout=20) as client:
-                client.models()
+                client.features(GREY.random_images(1))  # Asks for the limits, as the first call does.
                 server.process.send_signal(signal.SIGSTOP)
                 list(client.stream_features(images()))
 
         async def asynchronous_stream() -> None:
             async with AsyncClient(server.address, timeout=20) as client:
-                await client.models()
+                await client.features(GREY.random_images(1))
                 server.process.send_signal(signal.SIGSTOP)
                 async for _ in client.stream_features(images()):
                     pass
