@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from partedvae.export.errors import ExportError
+from partedvae.export.familiarity import IMAGES, familiar_negative_elbo
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
@@ -31,7 +32,8 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
     Args:
         run_dir: a run directory of `partedvae train`.
         model_folder: folder of the model, `<models>/<name>`; the version is created in it.
-        data_dir: folder of the data sets, whose test images are used to check parity and to measure accuracy.
+        data_dir: folder of the data sets, whose test images are used to check parity, to measure accuracy, and to find
+            the range of the negative ELBO.
 
     Raises:
         ValueError: the run, its data or its checkpoint is not available, they do not match, or parity fails. No version
@@ -46,12 +48,15 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
         )
     model, state = run.load_model(torch.device("cpu"))
     dataset = load_run_dataset(run, data_dir)
-    images = _parity_images(dataset, max(BATCH_SIZES))
+    images = _held_out_images(dataset, IMAGES)
     evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     manifest = _make_manifest(model, config, run.load_provenance(), state["epoch"])
     for name, accuracy in evaluation.accuracies.items():
         manifest.scores[f"accuracy/{name}"] = accuracy
     manifest.scores["reconstruction"] = evaluation.reconstruction
+    limit = familiar_negative_elbo(model, config, images)
+    if limit is not None:
+        manifest.familiar_negative_elbo = limit
     summary = _summary_of(run, state["epoch"])
     manifest.measures.update(summary.get("measures", {}))
     manifest.warnings.extend(summary.get("warnings", collapse_warnings(evaluation, config.method)))
@@ -64,7 +69,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
         write_encoder(folder / ENCODER_FILE, model, config)
         write_decoder(folder / DECODER_FILE, model, config)
         write_scorer(folder / SCORER_FILE, model, config)
-        manifest.parity_max_difference = check_parity(folder, model, config, images)
+        manifest.parity_max_difference = check_parity(folder, model, config, _repeated(images, max(BATCH_SIZES)))
 
     return write_bundle(model_folder, manifest, write_graphs)
 
@@ -78,10 +83,15 @@ def _summary_of(run: RunDirectory, epochs: int) -> dict[str, Any]:
     return summary if summary.get("epochs") == epochs else {}
 
 
-def _parity_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "count height width channels"]:
-    """Return `count` test images, completed with training images and then with repetitions if there are too few."""
-    test, train = (split.images[torch.arange(min(count, len(split)))] for split in (dataset.test, dataset.train))
-    images = torch.cat([test, train])
+def _held_out_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "images height width channels"]:
+    """Return `count` test images, completed with training images; fewer if there are not so many in all."""
+    test = dataset.test.images[torch.arange(min(count, len(dataset.test)))]
+    train = dataset.train.images[torch.arange(min(count - len(test), len(dataset.train)))]
+    return torch.cat([test, train])
+
+
+def _repeated(images: Tensor, count: int) -> UInt8[Tensor, "count height width channels"]:
+    """Return the first `count` images, completed with repetitions if there are too few."""
     return images[torch.arange(count) % len(images)]
 
 

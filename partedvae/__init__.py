@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from partedvae import forks
+
 if TYPE_CHECKING:
     from partedvae.aio import AsyncClient
     from partedvae.client import Client
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
         PartedVAEError,
         UnavailableError,
     )
+    from partedvae.familiarity import UnfamiliarImageWarning
     from partedvae.image_results import Generated, Transferred, Traversal, TraversalRow
     from partedvae.model_results import ModelDetails, ModelInfo
+    from partedvae.packing import RequestLimits
     from partedvae.results import FactorResult, FeatureChunk, Features, ImageProblem
 
     __version__: str
@@ -46,10 +50,12 @@ __all__ = [
     "NotFoundError",
     "OverloadedError",
     "PartedVAEError",
+    "RequestLimits",
     "Transferred",
     "Traversal",
     "TraversalRow",
     "UnavailableError",
+    "UnfamiliarImageWarning",
     "__version__",
 ]
 
@@ -67,11 +73,15 @@ _MODULES = {
         "PartedVAEError",
         "UnavailableError",
     ),
+    "familiarity": ("UnfamiliarImageWarning",),
     "image_results": ("Generated", "Transferred", "Traversal", "TraversalRow"),
     "model_results": ("ModelDetails", "ModelInfo"),
+    "packing": ("RequestLimits",),
     "results": ("FactorResult", "FeatureChunk", "Features", "ImageProblem"),
 }
 _MODULE_OF = {name: f"partedvae.{module}" for module, names in _MODULES.items() for name in names}
+
+forks.enable()  # Here, because gRPC reads it when any module imports gRPC for the first time.
 
 
 def __getattr__(name: str) -> Any:

@@ -1,20 +1,25 @@
-"""Channel settings of both clients: message limits, retries, TLS and tokens."""
+"""Channel settings of both clients: balancing, reconnection, message limits, retries, proxies, TLS and tokens."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import grpc
 
 from partedvae.errors import InvalidRequestError
+from partedvae.proxy import is_local
 
 DEFAULT_TIMEOUT = 60.0
 SERVICE_CONFIG = json.dumps(
     {
+        # Where a name resolves to several servers, calls take turns among those that work. Of each server, grpc.health
+        # reports the whole ("") rather than the service: a server without a working model can still list its models.
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": ""},
         "methodConfig": [
             {
                 "name": [{"service": "partedvae.v1.PartedVAEService"}],
@@ -27,7 +32,9 @@ SERVICE_CONFIG = json.dumps(
                     "backoffMultiplier": 2,
                     "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
                 },
-            }
+            },
+            # No retries: gRPC's retry of a stream whose requests are still being made may never end.
+            {"name": [{"service": "partedvae.v1.PartedVAEService", "method": "StreamFeatures"}]},
         ],
         # Retries stop while more than half of the calls fail, so that they add no load to a struggling server.
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.5},
@@ -43,12 +50,28 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # A server that vanishes is detected within 40 s, also by a stream without a deadline.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # A server that is back after an outage is connected to within 2 s, rather than within gRPC's default of 2 min.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Every channel has a connection of its own: the workers of a server that share a port get calls by connection.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 FileName: TypeAlias = str | os.PathLike[str]
 Token: TypeAlias = str | os.PathLike[str] | Callable[[], str]
 """A bearer token; the path of a file with the token in its first line, read at each call; or a function."""
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
+ChannelOptions: TypeAlias = Sequence[tuple[str, int | str]]
+
+
+def proxy_options(address: str) -> ChannelOptions:
+    """Return the options of a channel that keep calls to this machine away from the environment's HTTP proxy."""
+    return (("grpc.enable_http_proxy", 0),) if is_local(address) else ()
+
+
+def channel_options(address: str) -> ChannelOptions:
+    """Return the options of a client's channel to an address."""
+    return (*CHANNEL_OPTIONS, *proxy_options(address))
 
 
 def channel_credentials(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Self
 
 import grpc
 import numpy as np
 
-from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token, channel_credentials
+from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
 from partedvae.common import DEFAULT_ADDRESS
-from partedvae.image_chunks import ImageInput, chunks
+from partedvae.connection import ConnectionSettings
+from partedvae.familiarity import warn_if_unfamiliar
+from partedvae.image_chunks import DEFAULT_PACKING, chunks
+from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
 from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
@@ -30,9 +35,16 @@ from partedvae.transport import Transport
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.tensors_pb2 import Images
 
+DETAILS_SECONDS = 60.0
+"""How long the client uses what it knows of the server's limits and the model before it asks again."""
+
 
 class Client:
     """A connection to a PartedVAE server; use it in a `with` block. Threads may share it.
+
+    The first call with images asks the server for its limits. Images are grouped into messages by them, and those that
+    are far larger than the model's are shrunk before they are sent, by the code of the server and hence to the same
+    pixels. This needs Pillow: `pip install 'partedvae[images]'`.
 
     Every method raises `partedvae.UnavailableError` when no server answers, `DeadlineError` when it does not in time,
     `NotFoundError` for an unknown model, `InvalidRequestError` for invalid images or classes, `AuthenticationError` for
@@ -59,11 +71,13 @@ class Client:
         cert: FileName | None = None,
         key: FileName | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        connections: int = 1,
     ) -> None:
         """Prepare the connection; it is made at the first call.
 
         Args:
-            address: HOST:PORT of the server.
+            address: HOST:PORT of the server, or another name that gRPC resolves. Where it resolves to several servers,
+                calls take turns among those that are healthy.
             model: name of the model; may be empty where the server has only one.
             version: version of the model; 0 is the newest that works.
             timeout: seconds per message; None waits without limit.
@@ -75,6 +89,8 @@ class Client:
             cert: PEM file of this client's certificate, for servers that require one; implies `tls`.
             key: PEM file of its private key.
             credentials: gRPC's own, instead of `tls`, `ca`, `cert` and `key`.
+            connections: number of connections per server, among which calls take turns. The workers of `serve
+                --workers` get calls by connection: with one connection, this client uses one worker.
 
         Raises:
             InvalidRequestError: arguments exclude each other.
@@ -82,8 +98,20 @@ class Client:
         """
         self.address = address
         self._selector = pb.ModelSelector(name=model, version=version)
-        secure = channel_credentials(tls=tls, ca=ca, cert=cert, key=key, credentials=credentials)
-        self._transport = Transport(address, timeout, token, secure)
+        self._transport = Transport(
+            ConnectionSettings(
+                address=address,
+                timeout=timeout,
+                token=token,
+                tls=tls,
+                ca=ca,
+                cert=cert,
+                key=key,
+                credentials=credentials,
+                connections=connections,
+            )
+        )
+        self._known: tuple[float, ModelDetails] | None = None
 
     def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order.
@@ -92,15 +120,21 @@ class Client:
             images: a uint8 array [count, height, width] or [count, height, width, channels], a path, the content of a
                 file as bytes, a Pillow image, or a list of those; any number, any size, grey or RGB.
             include: outputs to return: "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", and, where
-                `model_info().has_scores`, "reconstruction_error" and "negative_elbo".
+                `model_info().has_scores`, "reconstruction_error" and "negative_elbo"; and "unfamiliar" where
+                `model_info().has_familiarity`. The last two also give an `UnfamiliarImageWarning` for images unlike
+                the training images.
         """
         outputs = feature_outputs(include)
 
         def request(chunk: Images) -> pb.ExtractFeaturesRequest:
             return pb.ExtractFeaturesRequest(model=self._selector, images=chunk, include=outputs)
 
-        responses = self._transport.map_chunks(self._transport.stub.ExtractFeatures, request, chunks(images))
-        return concatenate([Features.from_response(response) for response in responses])
+        details = self._details()
+        parts = chunks(images, details.packing)
+        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, parts)
+        features = concatenate([Features.from_response(response) for response in responses])
+        warn_if_unfamiliar(details.unfamiliar(features))
+        return features
 
     def stream_features(
         self,
@@ -123,20 +157,27 @@ class Client:
         Raises:
             DeadlineError: a chunk that was sent got no response within `timeout` seconds.
         """
-        return self._transport.stream(FeatureStream(self._selector, images, include, on_progress))
+        return self._stream(FeatureStream(self._selector, images, include, on_progress))
 
-    def classify(self, images: ImageInput) -> Features:
-        """Return the class of each image by every factor: features with `probs` only, hence `classes`.
+    def classify(self, images: ImageInput, *, check_familiarity: bool = True) -> Features:
+        """Return the class of each image by every factor: features with `probs`, hence `classes`, and `unfamiliar`.
 
         Args:
             images: as for `features`.
+            check_familiarity: give an `UnfamiliarImageWarning` for images unlike the training images, where
+                `model_info().has_familiarity`. The server then also computes their scores.
         """
+        details = self._details()
+        check = check_familiarity and details.has_familiarity
 
         def request(chunk: Images) -> pb.ClassifyRequest:
-            return pb.ClassifyRequest(model=self._selector, images=chunk)
+            return pb.ClassifyRequest(model=self._selector, images=chunk, check_familiarity=check)
 
-        responses = self._transport.map_chunks(self._transport.stub.Classify, request, chunks(images))
-        return concatenate([Features.from_response(response) for response in responses])
+        parts = chunks(images, details.packing)
+        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, parts)
+        features = concatenate([Features.from_response(response) for response in responses])
+        warn_if_unfamiliar(features.unfamiliar)
+        return features
 
     def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
         """Return new images.
@@ -149,7 +190,7 @@ class Client:
         """
         chosen = self._class_choices([classes] if classes else [{}])
         request = generate_request(self._selector, count, classes=chosen[0], seed=seed)
-        return Generated.from_response(self._transport.call(self._transport.stub.Generate, request))
+        return Generated.from_response(self._transport.call(lambda stub: stub.Generate, request))
 
     def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return the reconstruction of each image: uint8 [count, height, width, channels] at the model's size.
@@ -161,7 +202,8 @@ class Client:
         def request(chunk: Images) -> pb.ReconstructRequest:
             return pb.ReconstructRequest(model=self._selector, images=chunk)
 
-        responses = self._transport.map_chunks(self._transport.stub.Reconstruct, request, chunks(images))
+        parts = chunks(images, (self._details()).packing.with_replies_of_images())
+        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, parts)
         return np.concatenate([read_images(response.images) for response in responses])
 
     def traverse(
@@ -196,6 +238,7 @@ class Client:
         request = traverse_request(
             self._selector,
             images,
+            DEFAULT_PACKING if images is None else (self._details()).packing,
             along=along,
             dimensions=dimensions,
             factor=factor,
@@ -205,7 +248,7 @@ class Client:
             count=count,
             seed=seed,
         )
-        response = self._transport.call(self._transport.stub.Traverse, request)
+        response = self._transport.call(lambda stub: stub.Traverse, request)
         return Traversal.from_response(response, along)
 
     def transfer(
@@ -238,18 +281,19 @@ class Client:
             self._selector,
             content,
             style,
+            (self._details()).packing,
             z_images=z_images,
             u_images=u_images,
             classes=chosen,
             factors=factors,
             pairs=pairs,
         )
-        response = self._transport.call(self._transport.stub.TransferAttributes, request)
+        response = self._transport.call(lambda stub: stub.TransferAttributes, request)
         return Transferred.from_response(response)
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Return all versions of all models of the server, by name and version."""
-        response = self._transport.call(self._transport.stub.ListModels, pb.ListModelsRequest())
+        response = self._transport.call(lambda stub: stub.ListModels, pb.ListModelsRequest())
         return tuple(ModelInfo.from_response(status) for status in response.models)
 
     def model_info(self, model: str | None = None, version: int | None = None) -> ModelDetails:
@@ -263,7 +307,7 @@ class Client:
             name=self._selector.name if model is None else model,
             version=self._selector.version if version is None else version,
         )
-        response = self._transport.call(self._transport.stub.GetModel, pb.GetModelRequest(model=selector))
+        response = self._transport.call(lambda stub: stub.GetModel, pb.GetModelRequest(model=selector))
         return ModelDetails.from_response(response)
 
     def close(self) -> None:
@@ -271,10 +315,24 @@ class Client:
         self._transport.close()
 
     def __enter__(self) -> Self:
+        self._transport.open()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+        stream.start((self._details()).packing)
+        with closing(self._transport.stream(stream)) as chunks_of_features:
+            for chunk in chunks_of_features:
+                yield chunk
+
+    def _details(self) -> ModelDetails:
+        """Return the server's limits and the model, as they are or were a short time ago."""
+        now = time.monotonic()
+        if self._known is None or now - self._known[0] > DETAILS_SECONDS:
+            self._known = (now, self.model_info())
+        return self._known[1]
 
     def _class_choices(self, classes: Sequence[ClassSpec]) -> list[Mapping[str, str]]:
         """Return each class as {factor: class}; asks the server for the factors of classes that are a str."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
+from partedvae.proxy import proxy_of
+
 if TYPE_CHECKING:
     import grpc
 
@@ -63,7 +65,12 @@ _BY_STATUS: dict[str, type[PartedVAEError]] = {
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata: milliseconds to wait before a retry, negative for no retry."""
 
-_NEVER_CONNECTED = ("failed to connect", "errors resolving", "dns resolution failed")
+_NEVER_CONNECTED = (
+    "connections to all backends failing",
+    "failed to connect",
+    "errors resolving",
+    "dns resolution failed",
+)
 """Prefixes of gRPC's own details where no server was reached; a server's UNAVAILABLE has its own text."""
 
 
@@ -76,9 +83,11 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
         locate: replaces image numbers in the message by those of the caller; see `Chunk.locate`.
     """
     status, details = error.code().name, error.details() or ""
+    if "closed due to fork" in details:
+        return UnavailableError(f"the connection to {address} was closed because this process was forked")
     kind = _BY_STATUS.get(status, InternalError)
     if kind is UnavailableError:
-        return kind(_unavailable(details, address))
+        return kind(_unavailable(details, address) + proxy_hint(address))
     if kind is DeadlineError:
         return deadline_error(address)
     if kind is InternalError:
@@ -95,7 +104,16 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
 
 def deadline_error(address: str) -> DeadlineError:
     """Return the exception for a server that did not answer in time."""
-    return DeadlineError(f"the server at {address} did not answer in time; try again with a longer timeout=")
+    message = f"the server at {address} did not answer in time; try again with a longer timeout="
+    return DeadlineError(message + proxy_hint(address))
+
+
+def proxy_hint(address: str) -> str:
+    """Return which proxy of the environment may be the cause of a failed connection; empty where none is used."""
+    proxy = proxy_of(address)
+    if proxy is None:
+        return ""
+    return f" (gRPC connects through the proxy {proxy}; set no_proxy to the server's host to connect directly)"
 
 
 def _unavailable(details: str, address: str) -> str:
@@ -108,6 +126,8 @@ def _unavailable(details: str, address: str) -> str:
         )
     if "socket closed" in lower:
         return f"the connection to {address} was closed; try again, with tls=True or ca= if the server uses TLS"
+    if "backend unhealthy" in lower:
+        return f"the server at {address} is not ready: its health service reports NOT_SERVING; try again"
     if lower.startswith(_NEVER_CONNECTED):
         reason = details.rpartition(": ")[2].rstrip("]")
         return f"no server answers at {address} ({reason}); start one with 'partedvae serve MODELS_DIR'"

@@ -6,7 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
-from partedvae.results import shortened
+import numpy as np
+from numpy.typing import NDArray
+
+from partedvae.familiarity import FAMILIAR, UNFAMILIAR
+from partedvae.packing import Packing, RequestLimits
+from partedvae.results import Features, shortened
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.manifest_pb2 import Manifest
 
@@ -56,6 +61,24 @@ class ModelDetails:
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
     has_scores: bool = False
     """Whether features can include reconstruction_error and negative_elbo."""
+    limits: RequestLimits | None = None
+    """Limits of the server on one request; the client groups images by them. None for a model in this process."""
+
+    @property
+    def has_familiarity(self) -> bool:
+        """Whether features can include unfamiliar; bundles of earlier exports do not know the range of the score."""
+        return self.has_scores and self.manifest.HasField("familiar_negative_elbo")
+
+    def unfamiliar(self, features: Features) -> NDArray[np.str_] | None:
+        """Return the texts of `Features.unfamiliar`, from the negative ELBO if it alone was requested; None without."""
+        if features.unfamiliar is None and features.negative_elbo is not None and self.has_familiarity:
+            return np.where(features.negative_elbo <= self.manifest.familiar_negative_elbo, FAMILIAR, UNFAMILIAR)
+        return features.unfamiliar
+
+    @property
+    def packing(self) -> Packing:
+        """How images for the model are packed into messages."""
+        return Packing.of(self.limits or RequestLimits(), self.manifest.image)
 
     @property
     def measures(self) -> dict[str, float]:
@@ -79,6 +102,7 @@ class ModelDetails:
             manifest=response.manifest,
             execution_provider=response.execution_provider,
             has_scores=response.has_scores,
+            limits=RequestLimits.from_response(response),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,6 +117,7 @@ class ModelDetails:
             "factors": {factor.name: list(factor.class_names) for factor in self.manifest.factors},
             "execution_provider": self.execution_provider,
             "has_scores": self.has_scores,
+            "limits": dataclasses.asdict(self.limits) if self.limits else None,
             "measures": self.measures,
             "warnings": self.warnings,
         }

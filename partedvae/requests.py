@@ -8,12 +8,14 @@ from typing import Literal, TypeAlias, get_args
 
 from partedvae.common.suggest import did_you_mean
 from partedvae.errors import InvalidRequestError
-from partedvae.image_chunks import ImageInput, one_message
+from partedvae.image_chunks import one_message
+from partedvae.image_items import ImageInput
+from partedvae.packing import Packing
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.manifest_pb2 import Manifest
 
 FeatureName: TypeAlias = Literal[
-    "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo"
+    "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo", "unfamiliar"
 ]
 DEFAULT_INCLUDE: tuple[FeatureName, ...] = ("probs", "u_mean")
 """The class-related outputs."""
@@ -93,6 +95,7 @@ def generate_request(
 def traverse_request(
     selector: pb.ModelSelector,
     images: ImageInput | None,
+    packing: Packing,
     *,
     along: Along,
     dimensions: Sequence[int],
@@ -103,7 +106,7 @@ def traverse_request(
     count: int | None,
     seed: int | None,
 ) -> pb.TraverseRequest:
-    """Return the request of `Client.traverse`, whose arguments these are.
+    """Return the request of `Client.traverse`, whose arguments these are, besides the packing of its images.
 
     Raises:
         InvalidRequestError: arguments exclude each other, or a value is not allowed.
@@ -131,7 +134,7 @@ def traverse_request(
     if images is None:
         request.prior.CopyFrom(pb.PriorDraw(count=count or 1, classes=classes, seed=seed))
     else:
-        request.images.CopyFrom(one_message(images, "the bases of a traversal"))
+        request.images.CopyFrom(one_message(images, "the bases of a traversal", packing))
     if along == "z":
         request.z.CopyFrom(pb.ZDimensions(dimensions=dimensions))
     elif along == "u":
@@ -145,6 +148,7 @@ def transfer_request(
     selector: pb.ModelSelector,
     content: ImageInput | None,
     style: ImageInput | None,
+    packing: Packing,
     *,
     z_images: ImageInput | None,
     u_images: ImageInput | None,
@@ -152,7 +156,7 @@ def transfer_request(
     factors: Sequence[str],
     pairs: bool,
 ) -> pb.TransferAttributesRequest:
-    """Return the request of `Client.transfer`, whose arguments these are.
+    """Return the request of `Client.transfer`, whose arguments these are, besides the packing of its images.
 
     With the deprecated `content` and `style` it has the deprecated fields, whose grid is transposed. To be called by
     `transfer` itself, so that the warning names the line of its caller.
@@ -180,8 +184,8 @@ def transfer_request(
         raise InvalidRequestError("pass either u_images or classes, which give u")
     if classes is not None and factors:
         raise InvalidRequestError("factors cannot be used with classes, which name their factors: leave factors out")
-    z_message = one_message(z_images, "the z_images of a transfer")
-    u_message = None if u_images is None else one_message(u_images, "the u_images of a transfer")
+    z_message = one_message(z_images, "the z_images of a transfer", packing)
+    u_message = None if u_images is None else one_message(u_images, "the u_images of a transfer", packing)
     choices = None if classes is None else pb.ClassChoices(items=[pb.ClassChoice(classes=c) for c in classes])
     request = pb.TransferAttributesRequest(
         model=selector, factors=factors, layout=pb.TRANSFER_LAYOUT_PAIRS if pairs else pb.TRANSFER_LAYOUT_GRID

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from partedvae.errors import PartedVAEError
+from partedvae.familiarity import from_messages
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.tensors_pb2 import FloatTensor
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 ImageArray = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 SHOWN = 5
 """Classes that a `repr` lists."""
@@ -86,6 +88,9 @@ class Features:
     negative_elbo: FloatArray | None = None
     """Negative ELBO (Equation 2 of the paper), [images]: high for most images unlike the training images, though not
     for an empty one; None where not requested."""
+    unfamiliar: NDArray[np.str_] | None = None
+    """How an image differs from the training images, by its negative ELBO, [images]; empty where it does not:
+    `partedvae.familiarity` has the texts. None where not requested."""
     model: str = ""
     """Name of the model."""
     version: int = 0
@@ -96,8 +101,9 @@ class Features:
         """Read the features, or the classes, of one message."""
         factors = tuple(FactorResult.from_response(factor) for factor in response.factors)
         model, version = response.model.name, response.model.version
+        unfamiliar = from_messages(response.familiarity)
         if isinstance(response, pb.ClassifyResponse):
-            return cls(factors=factors, model=model, version=version)
+            return cls(factors=factors, unfamiliar=unfamiliar, model=model, version=version)
         return cls(
             factors=factors,
             z=_floats(response.z_mean) if response.HasField("z_mean") else None,
@@ -106,6 +112,7 @@ class Features:
                 _floats(response.reconstruction_error) if response.HasField("reconstruction_error") else None
             ),
             negative_elbo=_floats(response.negative_elbo) if response.HasField("negative_elbo") else None,
+            unfamiliar=unfamiliar,
             model=model,
             version=version,
         )
@@ -144,8 +151,8 @@ class Features:
         """Return a table with one row per image; what was not requested has no columns.
 
         The columns have the names of the feature files of `partedvae extract`: for each factor `<factor>` (the most
-        probable class), `<factor>_prob`, `<factor>_u0`…; then `z0`… and the scores. Log-variances are
-        `<factor>_u_logvar0`… and `z_logvar0`….
+        probable class), `<factor>_prob`, `<factor>_u0`…; then `z0`…, the scores and `unfamiliar`, which is missing for
+        images like the training images. Log-variances are `<factor>_u_logvar0`… and `z_logvar0`….
 
         Raises:
             ModuleNotFoundError: pandas is not installed.
@@ -168,7 +175,10 @@ class Features:
             columns |= _numbered(f"{factor.name}_u_logvar", factor.u_logvar)
         columns |= _numbered("z", self.z) | _numbered("z_logvar", self.z_logvar)
         scores = {"reconstruction_error": self.reconstruction_error, "negative_elbo": self.negative_elbo}
-        return columns | {name: values for name, values in scores.items() if values is not None}
+        columns |= {name: values for name, values in scores.items() if values is not None}
+        if self.unfamiliar is not None:
+            columns["unfamiliar"] = np.array([text or None for text in self.unfamiliar.tolist()], dtype=object)
+        return columns
 
     def _only_factor(self, attribute: str) -> FactorResult:
         if len(self.factors) != 1:
@@ -256,6 +266,7 @@ def concatenate(parts: Sequence[Features]) -> Features:
         z_logvar=_join([p.z_logvar for p in parts]),
         reconstruction_error=_join([p.reconstruction_error for p in parts]),
         negative_elbo=_join([p.negative_elbo for p in parts]),
+        unfamiliar=_join([p.unfamiliar for p in parts]),
         model=first.model,
         version=first.version,
     )
@@ -285,7 +296,7 @@ def _numbered(name: str, matrix: FloatArray | None) -> dict[str, NDArray[Any]]:
     return {} if matrix is None else {f"{name}{j}": column for j, column in enumerate(matrix.T)}
 
 
-def _join(arrays: Sequence[FloatArray | None]) -> FloatArray | None:
+def _join(arrays: Sequence[NDArray[Scalar] | None]) -> NDArray[Scalar] | None:
     present = [a for a in arrays if a is not None]
     return np.concatenate(present) if present else None
 

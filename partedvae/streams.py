@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from partedvae.errors import PartedVAEError
-from partedvae.image_chunks import Chunk, ImageInput, chunks, count_of
+from partedvae.image_chunks import Chunk, chunks, count_of
+from partedvae.image_items import ImageInput
+from partedvae.packing import Packing
 from partedvae.requests import FeatureName, feature_outputs
 from partedvae.results import FeatureChunk, Features, ImageProblem
 from partedvae.v1 import service_pb2 as pb
@@ -39,7 +41,8 @@ class FeatureStream:
         """
         self._selector = selector
         self._outputs = feature_outputs(include)
-        self._chunks = chunks(images, skip_unreadable=True)
+        self._images = images
+        self._chunks: Iterator[Chunk] = iter(())
         self._total = count_of(images)
         self._on_progress = on_progress
         self._done = 0
@@ -49,6 +52,10 @@ class FeatureStream:
         self._waiting_since = time.monotonic()
         # Raised by the caller's iterator, perhaps in a thread of gRPC: the stream ends there, and `finish` raises it.
         self._failure: Exception | None = None
+
+    def start(self, packing: Packing) -> None:
+        """Set how the images are packed into messages, before the first request."""
+        self._chunks = chunks(self._images, packing, skip_unreadable=True)
 
     def requests(self) -> Iterator[pb.StreamFeaturesRequest]:
         """Yield the requests, one per chunk that has images."""

@@ -6,22 +6,24 @@ The two use different APIs of gRPC, so that one cannot be generated from the oth
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from functools import cached_property
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from threading import Event, Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from partedvae.channel import CHANNEL_OPTIONS, Metadata, Token, call_metadata
-from partedvae.errors import PartedVAEError, deadline_error, from_rpc
+from partedvae import forks
+from partedvae.connection import Connection, ConnectionSettings
+from partedvae.errors import deadline_error
 from partedvae.image_chunks import Chunk
+from partedvae.readers import Readers
 from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
-from partedvae.v1.service_pb2 import StreamFeaturesRequest
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images
 
@@ -30,61 +32,59 @@ if TYPE_CHECKING:
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Method: TypeAlias = "Callable[[PartedVAEServiceStub], grpc.UnaryUnaryMultiCallable[Request, Response]]"
+"""Selects a method of the service, because each call may go through another channel."""
+AsyncMethod: TypeAlias = "Callable[[PartedVAEServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]"
+"""The same for asyncio."""
 
 IN_FLIGHT = 4
 """Chunks of one call that are sent at a time: enough to keep the server busy while the next chunk is prepared."""
 
 
-class _Connection:
-    """Settings and errors of a connection, for both transports."""
+class Transport(Connection):
+    """Channels to one server for calls from threads; failed calls raise `PartedVAEError`."""
 
-    def __init__(
-        self, address: str, timeout: float | None, token: Token | None, credentials: grpc.ChannelCredentials | None
-    ) -> None:
-        """Prepare a connection; it is made at the first call.
+    def __init__(self, settings: ConnectionSettings) -> None:
+        """Prepare a connection; the errors are those of `Connection`."""
+        super().__init__(settings)
+        self._turns = itertools.count()
+        self._forget()
 
-        Args:
-            address: HOST:PORT of the server.
-            timeout: seconds per message; None waits without limit.
-            token: sent with each call.
-            credentials: of the channel; None for plain text.
-        """
-        self.address = address
-        self.timeout = timeout
-        self.credentials = credentials
-        self._token = token
+    def _forget(self) -> None:
+        """Forget the channels: those of another process cannot be used in this one, nor have to be closed."""
+        self._process = os.getpid()
+        self._channels: list[tuple[grpc.Channel, PartedVAEServiceStub]] = []
 
-    def metadata(self) -> Metadata:
-        return call_metadata(self._token)
+    def _stub(self) -> PartedVAEServiceStub:
+        """Return the methods of the service on the channel whose turn it is."""
+        with self._lock:
+            self._check_open()
+            if self._process != os.getpid():
+                self._forget()
+            turn = next(self._turns) % self._settings.connections
+            if turn >= len(self._channels):
+                channel = self._open_channel()
+                self._channels.append((channel, PartedVAEServiceStub(channel)))
+                return self._channels[-1][1]
+            return self._channels[turn][1]
 
-    def error(self, error: grpc.RpcError, locate: Callable[[str], str] = str) -> PartedVAEError:
-        return from_rpc(error, self.address, locate)
+    def _open_channel(self) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self.address, options=self._options)
+        return grpc.secure_channel(self.address, self._credentials, options=self._options)
 
-
-class Transport(_Connection):
-    """A channel to one server for calls from threads; failed calls raise `PartedVAEError`."""
-
-    def __init__(
-        self, address: str, timeout: float | None, token: Token | None, credentials: grpc.ChannelCredentials | None
-    ) -> None:
-        """Prepare a connection; the arguments are those of `_Connection`."""
-        super().__init__(address, timeout, token, credentials)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-        self.stub = PartedVAEServiceStub(self._channel)
-
-    def call(self, rpc: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+    def call(self, method: Method[Request, Response], request: Request) -> Response:
         """Send one message and return its response."""
+        metadata = self.metadata()
         try:
-            return rpc(request, timeout=self.timeout, metadata=self.metadata())
+            with forks.gate:
+                return method(self._stub())(request, timeout=self.timeout, metadata=metadata)
         except grpc.RpcError as error:
             raise self.error(error) from error
 
     def map_chunks(
         self,
-        rpc: grpc.UnaryUnaryMultiCallable[Request, Response],
+        method: Method[Request, Response],
         make_request: Callable[[Images], Request],
         chunks: Iterable[Chunk],
     ) -> Iterator[Response]:
@@ -94,7 +94,10 @@ class Transport(_Connection):
         try:
             for chunk in chunks:
                 request = make_request(chunk.images)
-                pending.append((chunk, rpc.future(request, timeout=self.timeout, metadata=metadata)))
+                with forks.gate:
+                    pending.append(
+                        (chunk, method(self._stub()).future(request, timeout=self.timeout, metadata=metadata))
+                    )
                 if len(pending) == IN_FLIGHT:
                     yield self._result(*pending.popleft())
             while pending:
@@ -103,9 +106,15 @@ class Transport(_Connection):
             for _, call in pending:
                 call.cancel()
 
-    def stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+    def stream(self, stream: FeatureStream) -> Generator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order."""
-        call = self.stub.StreamFeatures(stream.requests(), metadata=self.metadata())
+        with forks.gate.stream():
+            yield from self._stream(stream)
+
+    def _stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+        metadata = self.metadata()
+        with forks.gate:
+            call = self._stub().StreamFeatures(stream.requests(), metadata=metadata)
         ended, timed_out = Event(), Event()
 
         def cancel_at_deadline(timeout: float) -> None:
@@ -131,7 +140,12 @@ class Transport(_Connection):
 
     def close(self) -> None:
         """Close the connection; pending calls are cancelled."""
-        self._channel.close()
+        with self._lock:
+            channels = self._channels if self._process == os.getpid() else []
+            self._forget()
+            self._closed = True
+        for channel, _ in channels:
+            channel.close()
 
     def _result(self, chunk: Chunk, call: grpc.Future[Response]) -> Response:
         try:
@@ -140,41 +154,80 @@ class Transport(_Connection):
             raise self.error(error, chunk.locate) from error
 
 
-class AsyncTransport(_Connection):
-    """A channel to one server for one event loop; failed calls raise `PartedVAEError`."""
+class _LoopConnection:
+    """Channels and threads of one event loop: those of grpc.aio belong to the loop that is running when they are made.
 
-    # Made at the first call: a channel of grpc.aio belongs to the event loop that is running when it is made.
-    @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        if self.credentials is None:
-            return grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(self.address, self.credentials, options=CHANNEL_OPTIONS)
+    Must be created in that loop.
+    """
 
-    @cached_property
-    def stub(self) -> PartedVAEServiceAsyncStub:
-        """The methods of the service."""
-        return PartedVAEServiceStub(self._channel)
+    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], count: int) -> None:
+        self.process = os.getpid()
+        self.channels = [open_channel() for _ in range(count)]
+        self.stubs = itertools.cycle([PartedVAEServiceStub(channel) for channel in self.channels])
+        self.readers = Readers()
 
-    async def call(self, rpc: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+    async def close(self) -> None:
+        self.readers.close()
+        for channel in self.channels:
+            await channel.close()
+
+
+class AsyncTransport(Connection):
+    """Channels to one server, for each event loop its own; failed calls raise `PartedVAEError`."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        """Prepare a connection; the errors are those of `Connection`."""
+        super().__init__(settings)
+        self._connections: dict[asyncio.AbstractEventLoop, _LoopConnection] = {}
+        forks.gate.watch(self)
+
+    def before_fork(self) -> bool:
+        """Drop the connections of closed event loops, which ends gRPC's thread; return whether others remain."""
+        with self._lock:
+            self._drop_closed()
+            return bool(self._connections)
+
+    def _connection(self) -> _LoopConnection:
+        """Return the connection of the running event loop in this process."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._check_open()
+            connection = self._connections.get(loop)
+            if connection is None or connection.process != os.getpid():
+                self._drop_closed()
+                connection = _LoopConnection(self._open_channel, self._settings.connections)
+                self._connections[loop] = connection
+            return connection
+
+    def _drop_closed(self) -> None:
+        self._connections = {loop: made for loop, made in self._connections.items() if not loop.is_closed()}
+
+    def _open_channel(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.address, options=self._options)
+        return grpc.aio.secure_channel(self.address, self._credentials, options=self._options)
+
+    async def call(self, method: AsyncMethod[Request, Response], request: Request) -> Response:
         """Send one message and return its response."""
         try:
+            rpc = method(next(self._connection().stubs))
             return await rpc(request, timeout=self.timeout, metadata=self.metadata())
         except grpc.RpcError as error:
             raise self.error(error) from error
 
     async def map_chunks(
         self,
-        rpc: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        method: AsyncMethod[Request, Response],
         make_request: Callable[[Images], Request],
         chunks: Iterable[Chunk],
     ) -> AsyncIterator[Response]:
         """Send each chunk as a request, `IN_FLIGHT` at a time; yield the responses in order."""
-        metadata = self.metadata()
+        metadata, connection = self.metadata(), self._connection()
         requests = ((chunk, make_request(chunk.images)) for chunk in chunks)
         pending: deque[tuple[Chunk, grpc.aio.UnaryUnaryCall[Request, Response]]] = deque()
         try:
-            while (item := await asyncio.to_thread(next, requests, None)) is not None:
-                chunk, request = item
+            async for chunk, request in connection.readers.call(requests):
+                rpc = method(next(connection.stubs))
                 pending.append((chunk, rpc(request, timeout=self.timeout, metadata=metadata)))
                 if len(pending) == IN_FLIGHT:
                     yield await self._result(*pending.popleft())
@@ -184,14 +237,8 @@ class AsyncTransport(_Connection):
             for _, call in pending:
                 call.cancel()
 
-    async def stream(self, stream: FeatureStream) -> AsyncIterator[FeatureChunk]:
+    async def stream(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order."""
-
-        async def requests() -> AsyncIterator[StreamFeaturesRequest]:
-            source = stream.requests()
-            while (request := await asyncio.to_thread(next, source, None)) is not None:
-                yield request
-
         timed_out = False
 
         async def cancel_at_deadline(timeout: float) -> None:
@@ -201,7 +248,9 @@ class AsyncTransport(_Connection):
             timed_out = True
             call.cancel()
 
-        call = self.stub.StreamFeatures(requests(), metadata=self.metadata())
+        connection = self._connection()
+        requests = connection.readers.stream(stream.requests())
+        call = next(connection.stubs).StreamFeatures(requests, metadata=self.metadata())
         watch = asyncio.create_task(cancel_at_deadline(self.timeout)) if self.timeout is not None else None
         try:
             async for response in call:
@@ -220,8 +269,16 @@ class AsyncTransport(_Connection):
             yield chunk
 
     async def close(self) -> None:
-        """Close the connection; pending calls are cancelled."""
-        await self._channel.close()
+        """Close the connections; pending calls are cancelled."""
+        with self._lock:
+            connections, self._connections, self._closed = self._connections, {}, True
+        for loop, connection in connections.items():
+            if connection.process != os.getpid():
+                continue
+            if loop is asyncio.get_running_loop():
+                await connection.close()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(connection.close(), loop)
 
     async def _result(self, chunk: Chunk, call: grpc.aio.UnaryUnaryCall[Request, Response]) -> Response:
         try:

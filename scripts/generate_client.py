@@ -31,6 +31,7 @@ SUBSTITUTIONS = [
     (r"\bawait ", ""),
     (r"\bAsync(Client|Transport|Iterator)\b", r"\1"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
+    (r"\baclosing\b", "closing"),
 ]
 
 

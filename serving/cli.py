@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from partedvae.cli.connection import Connection, connection_options
+from partedvae.cli.connection import Connection, connection_options, model_options, typed
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
@@ -63,14 +63,21 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     help="The feature file to write, .parquet or .npz.",
 )
 @click.option(
-    "--model", type=LocalPath(path_type=Path), metavar="MODELS_DIR/NAME", help="Run this model in this process."
+    "--model",
+    type=LocalPath(path_type=Path),
+    metavar="MODELS_DIR/NAME",
+    help="Run the model of this folder in this process. Overrides PARTEDVAE_SERVER.",
 )
 @connection_options(default_server=None)
-@click.option(
-    "--model-name", default="", metavar="NAME", help="With --server: name of the model, if the server has several."
-)
+@model_options()
 @click.option("--include-z", is_flag=True, help="Include the class-independent z.")
 @click.option("--include-probs", is_flag=True, help="Include the probability of every class.")
+@click.option(
+    "--familiarity/--no-familiarity",
+    default=True,
+    show_default=True,
+    help="Report images unlike the training images, in the column unfamiliar; their score takes time.",
+)
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--device",
@@ -79,15 +86,20 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     show_default=True,
     help="With --model: the device to run on.",
 )
+@click.pass_context
 @click_errors(ServingError, PartedVAEError, OSError)
 def extract(
+    ctx: click.Context,
+    /,
     source: Path,
     output: Path,
     model: Path | None,
     connection: Connection | None,
     model_name: str,
+    model_version: int,
     include_z: bool,
     include_probs: bool,
+    familiarity: bool,
     batch_size: int,
     device: str,
 ) -> None:
@@ -95,8 +107,8 @@ def extract(
 
     INPUT is a folder of images (PNG, JPEG, WebP; including subfolders), an IDX file (optionally .gz), a .npy or .npz of
     uint8 images, or a .txt with one path per line, relative to its folder. The file has one row per image: its path or
-    index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "error"
-    has the reason for images that cannot be read.
+    index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column
+    "unfamiliar" says how an image differs from the training images, and "error" why one cannot be read.
     """
     import signal
     import sys
@@ -110,6 +122,12 @@ def extract(
     from partedvae.serving.onnx.devices import Device
     from partedvae.serving.repository.loading import load_model
 
+    if model is not None and not typed(ctx, "server"):
+        connection = None
+        # Like the server, its model may be set in the environment for other commands.
+        model_version = model_version if typed(ctx, "model_version") else 0
+        if typed(ctx, "model_name"):
+            raise click.UsageError("--model-name requires --server; --model is the folder of a model, with its name")
     if (model is None) == (connection is None):
         raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
     # Python's default handling of SIGTERM would leave the unfinished file behind.
@@ -119,13 +137,28 @@ def extract(
     with ExitStack() as stack:
         extractor: Extractor
         if model is not None:
-            extractor = LocalExtractor(load_model(model, device=cast("Device", device)))
+            extractor = LocalExtractor(load_model(model, model_version, device=cast("Device", device)))
         else:
             assert connection is not None
-            extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name)))
-        summary = run(images, extractor, output, batch_size=batch_size, probs=include_probs, z=include_z)
+            extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name, model_version)))
+        summary = run(
+            images,
+            extractor,
+            output,
+            batch_size=batch_size,
+            probs=include_probs,
+            z=include_z,
+            familiarity=familiarity,
+        )
     rate = summary.images / summary.seconds
     click.echo(f"{summary.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
+    if summary.unfamiliar:
+        inverted = f" ({summary.inverted:,} would be like them when inverted)" if summary.inverted else ""
+        click.echo(
+            f"warning: {summary.unfamiliar:,} images are unlike the training images{inverted}, so that their features "
+            'may be wrong; the column "unfamiliar" names them',
+            err=True,
+        )
     if summary.unreadable:
         click.echo(f'{summary.unreadable:,} of them could not be read; the column "error" has the reasons:', err=True)
         for example in summary.examples:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,15 @@ import numpy as np
 from PIL import Image
 
 from partedvae.common.cpus import available_cpus
-from partedvae.common.image_decoding import DamagedImageError, UnsupportedImageError, fit, load_pixels, open_image
+from partedvae.common.image_decoding import (
+    DamagedImageError,
+    UnsupportedImageError,
+    fit,
+    from_pixels,
+    load_pixels,
+    open_image,
+)
+from partedvae.common.memory import available_memory
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -38,6 +47,18 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+
+
+_BYTES_PER_PIXEL = 16
+"""Memory for a pixel of an image while it is decoded: Pillow has 4 bytes per pixel and image, and holds up to three:
+the decoded one, the upright one and the opaque one. A quarter is left for the rest of the process."""
+
+
+def memory_limits() -> ImageLimits:
+    """Return the limits of images in the caller's own process: what can be decoded in the memory that is available."""
+    pixels = max(1, available_memory() // _BYTES_PER_PIXEL)
+    return ImageLimits(max_images=sys.maxsize, max_pixels=pixels, max_request_pixels=sys.maxsize)
+
 
 _SLICE = 16
 """Images per task of the thread pool: enough to amortise its overhead, few enough to balance the threads."""
@@ -101,10 +122,23 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
         raise InvalidInputError(f"images of shape {list(shape)} have no pixels")
     _check_pixels(0, width, height, limits)
     _Budget(limits).spend(shape[0] * height * width)
-    pixels = np.frombuffer(data, dtype=np.uint8).reshape(shape[0], height, width, -1)
+    return from_array(np.frombuffer(data, dtype=np.uint8).reshape(shape), spec)
+
+
+def from_array(array: ImageArray, spec: ImageSpec) -> ImageArray:
+    """Convert an array, which may be memory-mapped, to the model's images, one image at a time.
+
+    Args:
+        array: uint8 [images, height, width], or [images, height, width, channels] with 1 or 3 channels.
+        spec: the model's image size.
+
+    Returns:
+        uint8 [images, height, width, channels]; a view if size and channels are the model's.
+    """
+    pixels = array if array.ndim == 4 else array[..., np.newaxis]
     if pixels.shape[1:] == (spec.height, spec.width, spec.channels):
         return pixels
-    return _fill_batch(len(pixels), spec, lambda index: _as_pillow(pixels[index]))
+    return _fill_batch(len(pixels), spec, lambda index: from_pixels(pixels[index]))
 
 
 def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
@@ -160,14 +194,9 @@ def encode_png(images: ImageArray) -> list[bytes]:
     files = []
     for image in images:
         file = io.BytesIO()
-        _as_pillow(image).save(file, format="PNG")
+        from_pixels(image).save(file, format="PNG")
         files.append(file.getvalue())
     return files
-
-
-def _as_pillow(pixels: ImageArray) -> Image.Image:
-    """Wrap uint8 [height, width, channels], grey or RGB."""
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _check_count(count: int, limits: ImageLimits) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from partedvae.common.memory import available_memory
 from partedvae.errors import InvalidRequestError, ModelError
-from partedvae.image_chunks import ImageInput, chunks
+from partedvae.familiarity import warn_if_unfamiliar
+from partedvae.image_chunks import chunks
+from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal
 from partedvae.model_results import ModelDetails
+from partedvae.packing import Packing, RequestLimits
 from partedvae.requests import (
     DEFAULT_INCLUDE,
     ClassSpec,
@@ -25,7 +30,7 @@ from partedvae.requests import (
 from partedvae.requests import Along as AlongName
 from partedvae.results import Features, ImageArray, concatenate
 from partedvae.serving.errors import BundleError, InvalidInputError
-from partedvae.serving.images import from_message
+from partedvae.serving.images import from_message, memory_limits
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.operations.features import classify, features
@@ -51,6 +56,9 @@ from partedvae.v1.tensors_pb2 import Images
 
 T = TypeVar("T")
 
+BYTES_PER_VALUE = 4
+"""Memory per value of images that are decoded: the pieces of a result and their concatenation, with room to spare."""
+
 
 def load(
     path: str | os.PathLike[str], version: int = 0, *, device: Device = "auto", threads: int | None = None
@@ -73,9 +81,10 @@ def load(
 class LocalModel:
     """A model in this process. Can be used from several threads.
 
-    The methods are those of `partedvae.Client`, with the same arguments, results and limits on the size of an image.
-    They raise the same errors: `InvalidRequestError` for arguments and images that cannot be used, `ModelError` if
-    scores are included and the model has no scorer, and `OSError` for files that cannot be read.
+    The methods are those of `partedvae.Client`, with the same arguments and results, but without a server's limits:
+    images and results need only fit into the memory. They raise the same errors: `InvalidRequestError` for arguments
+    and images that cannot be used, `ModelError` if scores are included and the model has no scorer, and `OSError` for
+    files that cannot be read.
 
     Example:
         >>> model = load("models/mnist")  # doctest: +SKIP
@@ -116,18 +125,25 @@ class LocalModel:
     def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order; see `Client.features`."""
         names = tuple(include)
-        return concatenate(self._for_each_chunk(images, lambda batch: features(self._model, batch, names)))
+        result = concatenate(self._for_each_chunk(images, lambda batch: features(self._model, batch, names)))
+        warn_if_unfamiliar(self.info.unfamiliar(result))
+        return result
 
-    def classify(self, images: ImageInput) -> Features:
+    def classify(self, images: ImageInput, *, check_familiarity: bool = True) -> Features:
         """Return the class of each image by every factor; see `Client.classify`."""
-        return concatenate(self._for_each_chunk(images, lambda batch: classify(self._model, batch)))
+        check = check_familiarity and self.info.has_familiarity
+        result = concatenate(
+            self._for_each_chunk(images, lambda batch: classify(self._model, batch, check_familiarity=check))
+        )
+        warn_if_unfamiliar(result.unfamiliar)
+        return result
 
     def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
         """Return new images; see `Client.generate`."""
         named = class_by_factor(classes or {}, self.manifest)
         seed = new_seed() if seed is None else seed
         with _errors_of_client():
-            return run_sync(generate(self._model, count, named, seed))
+            return run_sync(generate(self._model, count, named, seed, self._max_images()))
 
     def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return each image as the model reconstructs it; see `Client.reconstruct`."""
@@ -150,6 +166,7 @@ class LocalModel:
         request = traverse_request(
             pb.ModelSelector(),
             images,
+            self._packing(),
             along=along,
             dimensions=dimensions,
             factor=factor,
@@ -175,7 +192,7 @@ class LocalModel:
                 )
             else:
                 base = self._read(request.images)
-            return run_sync(traverse(self._model, base, changed))
+            return run_sync(traverse(self._model, base, changed, self._max_images()))
 
     def transfer(
         self,
@@ -196,6 +213,7 @@ class LocalModel:
             pb.ModelSelector(),
             content,
             style,
+            self._packing(),
             z_images=z_images,
             u_images=u_images,
             classes=named,
@@ -211,19 +229,35 @@ class LocalModel:
             else:
                 source = ClassesOfU(choices=named)
             z = self._read(request.content if former else request.z_images)
-            transferred = run_sync(transfer(self._model, z, source, pairs=pairs))
+            transferred = run_sync(transfer(self._model, z, source, pairs=pairs, max_images=self._max_images()))
         return transposed(transferred) if former and not pairs else transferred
 
     def _for_each_chunk(self, images: ImageInput, operation: Callable[[ImageArray], Coroutine[Any, Any, T]]) -> list[T]:
         """Run an operation on some images at a time, so that files are read and decoded as they are needed."""
         results = []
-        for chunk in chunks(images):
+        for chunk in chunks(images, self._packing()):
             with _errors_of_client(chunk.locate):
                 results.append(run_sync(operation(self._read(chunk.images))))
         return results
 
     def _read(self, message: Images) -> ImageArray:
-        return from_message(message, self.manifest.image)
+        return from_message(message, self.manifest.image, memory_limits())
+
+    def _packing(self) -> Packing:
+        """Return how images are packed: not shrunk beforehand, since `from_message` decodes in several threads."""
+        limits = memory_limits()
+        unlimited = RequestLimits(
+            max_message_bytes=sys.maxsize,
+            max_images=limits.max_images,
+            max_pixels=limits.max_pixels,
+            max_request_pixels=limits.max_request_pixels,
+        )
+        return Packing.of(unlimited, self.manifest.image, shrink=False)
+
+    def _max_images(self) -> int:
+        """Return how many images can be decoded to the memory that is available."""
+        image = self.manifest.image
+        return max(1, available_memory() // (BYTES_PER_VALUE * image.height * image.width * image.channels))
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class TinyModel:
     """Measures of the manifest."""
     warnings: tuple[str, ...] = ()
     """Warnings of the manifest."""
+    familiar_negative_elbo: float | None = None
+    """Largest score of a familiar image, in the manifest."""
     weights: dict[str, FloatArray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class TinyModel:
             scores={"accuracy": 0.5},
             measures=self.measures,
             warnings=self.warnings,
+            familiar_negative_elbo=self.familiar_negative_elbo,
             opset=OPSET,
         )
 
@@ -258,5 +261,6 @@ COLOURED = TinyModel(
     seed=1,
     measures={"generation/shape": 0.375, "generation/colour": 1.0, "probe_z_mlp/shape": 0.5},
     warnings=("images drawn for a class do not show it",),
+    familiar_negative_elbo=1e6,
 )
-"""Two factors; RGB 10x12 images; measured, with a warning."""
+"""Two factors; RGB 10x12 images; measured, with a warning; all images are familiar."""

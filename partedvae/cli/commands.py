@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partedvae.cli.connection import Connection, connection_options
+from partedvae.cli.connection import Connection, connection_options, model_options
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
@@ -32,7 +32,7 @@ def _check_picture(context: click.Context, parameter: click.Parameter, output: P
 
 
 server_options = connection_options(default_server=DEFAULT_ADDRESS)
-model_option = click.option("--model", metavar="NAME", default="", help="Name of the model, if the server has several.")
+model_option = model_options("--model")
 output_option = click.option(
     "--output",
     required=True,
@@ -96,12 +96,18 @@ def _generated(entry: Mapping[str, Any]) -> str:
 @model_option
 @json_option
 @click_errors(PartedVAEError, OSError)
-def classify(images: Sequence[str], connection: Connection, model: str, as_json: bool) -> None:
+def classify(images: Sequence[str], connection: Connection, model_name: str, model_version: int, as_json: bool) -> None:
     """Print the class of image files.
 
-    Files are PNG, JPEG or WebP of any size. For whole folders use 'partedvae extract'.
+    Files are PNG, JPEG or WebP of any size. For whole folders use 'partedvae extract'. A warning names images that are
+    unlike the training images, if the model knows the range of its scores.
     """
-    with connection.client(model) as client:
+    import warnings
+
+    from partedvae.familiarity import UnfamiliarImageWarning
+
+    with connection.client(model_name, model_version) as client, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfamiliarImageWarning)  # Printed below, with the names of the files.
         result = client.classify(images)
     entries: list[dict[str, Any]] = []
     for i, image in enumerate(images):
@@ -115,15 +121,25 @@ def classify(images: Sequence[str], connection: Connection, model: str, as_json:
                 "probs": dict(zip(factor.class_names, probs, strict=True)),
             }
         entries.append({"image": image, "factors": factors})
+    if result.unfamiliar is not None:
+        for entry, text in zip(entries, result.unfamiliar.tolist(), strict=True):
+            entry["unfamiliar"] = text or None
+            if text:
+                click.secho(f"warning: {entry['image']} is {text}; its class may be wrong", fg="yellow", err=True)
     if as_json:
         click.echo(json.dumps({"model": result.model, "version": result.version, "images": entries}, indent=2))
         return
     names = [factor.name for factor in result]
+    header = ["IMAGE", *(title for name in names for title in (name.upper(), "PROB"))]
     rows = [
-        (entry["image"], *(text for name in names for text in _class_and_prob(entry["factors"][name])))
+        [entry["image"], *(text for name in names for text in _class_and_prob(entry["factors"][name]))]
         for entry in entries
     ]
-    click.echo(_table(("IMAGE", *(title for name in names for title in (name.upper(), "PROB"))), rows))
+    if any(entry.get("unfamiliar") for entry in entries):
+        header.append("UNFAMILIAR")
+        for entry, row in zip(entries, rows, strict=True):
+            row.append(entry["unfamiliar"] or "")
+    click.echo(_table(header, rows))
 
 
 @click.command()
@@ -149,7 +165,8 @@ def generate(
     seed: int | None,
     output: Path,
     connection: Connection,
-    model: str,
+    model_name: str,
+    model_version: int,
 ) -> None:
     """Draw new images into a labelled grid.
 
@@ -161,7 +178,7 @@ def generate(
 
     if classes and each_class:
         raise click.UsageError("--class and --each-class exclude each other; give one of them")
-    with connection.client(model) as client:
+    with connection.client(model_name, model_version) as client:
         manifest = client.model_info().manifest
         wanted: list[Mapping[str, str]] = [class_by_factor(text, manifest) for text in classes]
         if each_class:

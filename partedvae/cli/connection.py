@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from partedvae.common.click_paths import LocalPath
 
@@ -21,12 +23,12 @@ if TYPE_CHECKING:
     from partedvae.client import Client
 
 _FILE = LocalPath(exists=True, dir_okay=False, path_type=Path)
-_OPTIONS = (
-    click.option("--token-file", type=_FILE, metavar="FILE", help="File with the bearer token in its first line."),
-    click.option("--tls", is_flag=True, help="Encrypt; trust the default authorities."),
-    click.option("--tls-ca", type=_FILE, metavar="PEM", help="Encrypt; trust the authorities of this file."),
-    click.option("--tls-cert", type=_FILE, metavar="PEM", help="Client certificate, if the server requires one."),
-    click.option("--tls-key", type=_FILE, metavar="PEM", help="Private key of --tls-cert."),
+_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("token_file", {"type": _FILE, "metavar": "FILE", "help": "File with the bearer token in its first line."}),
+    ("tls", {"is_flag": True, "help": "Encrypt; trust the default authorities."}),
+    ("tls_ca", {"type": _FILE, "metavar": "PEM", "help": "Encrypt; trust the authorities of this file."}),
+    ("tls_cert", {"type": _FILE, "metavar": "PEM", "help": "Client certificate, if the server requires one."}),
+    ("tls_key", {"type": _FILE, "metavar": "PEM", "help": "Private key of --tls-cert."}),
 )
 
 
@@ -51,12 +53,13 @@ class Connection:
         """
         import grpc
 
-        from partedvae.channel import channel_credentials
+        from partedvae.channel import channel_credentials, proxy_options
 
         credentials = channel_credentials(tls=self.tls, ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
+        options = proxy_options(self.server)
         if credentials is None:
-            return grpc.insecure_channel(self.server)
-        return grpc.secure_channel(self.server, credentials)
+            return grpc.insecure_channel(self.server, options)
+        return grpc.secure_channel(self.server, credentials, options)
 
     def client(self, model: str = "", version: int = 0) -> Client:
         """Return a client.
@@ -79,11 +82,31 @@ class Connection:
         )
 
 
-def connection_options(*, default_server: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def variables(name: str, *prefixes: str) -> dict[str, Any]:
+    """Return the arguments of `click.option` that let environment variables set an option, and show them in --help.
+
+    Args:
+        name: of the parameter; `server` is set by PARTEDVAE_SERVER.
+        prefixes: further prefixes of the variable, each of which precedes PARTEDVAE.
+    """
+    return {"envvar": [f"{prefix}_{name.upper()}" for prefix in (*prefixes, "PARTEDVAE")], "show_envvar": True}
+
+
+def typed(ctx: click.Context, name: str) -> bool:
+    """Return whether an option is on the command line, rather than in the environment or a default."""
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def connection_options(
+    *, default_server: str | None, prefixes: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds --server and its options to a command and passes them to it as `connection`.
+
+    Each option is also an environment variable, PARTEDVAE_SERVER for --server.
 
     Args:
         default_server: the default of --server. With None, `connection` is None where the option is not given.
+        prefixes: further prefixes of the environment variables, each of which precedes PARTEDVAE.
     """
     server_option = click.option(
         "--server",
@@ -91,21 +114,70 @@ def connection_options(*, default_server: str | None) -> Callable[[Callable[...,
         default=default_server,
         show_default=default_server is not None,
         help="Address of the server." if default_server else "Compute on this server.",
+        **variables("server", *prefixes),
     )
+    others = [
+        click.option(f"--{name.replace('_', '-')}", **settings, **variables(name, *prefixes))
+        for name, settings in _OPTIONS
+    ]
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def with_connection(*, server: str | None, **arguments: Any) -> Any:
-            names = ("token_file", "tls", "tls_ca", "tls_cert", "tls_key")
-            given = {name: arguments.pop(name) for name in names}
-            if server is None and any(given.values()):
-                option = next(name for name in names if given[name]).replace("_", "-")
-                raise click.UsageError(f"--{option} requires --server")
+            given = {name: arguments.pop(name) for name, _ in _OPTIONS}
+            if server is None:
+                ctx = click.get_current_context()
+                for name in given:
+                    if typed(ctx, name):
+                        raise click.UsageError(f"--{name.replace('_', '-')} requires --server")
             connection = None if server is None else Connection(server=server, **given)
             return command(connection=connection, **arguments)
 
-        for option in reversed((server_option, *_OPTIONS)):
+        for option in reversed((server_option, *others)):
             option(with_connection)
         return with_connection
+
+    return add
+
+
+def _check_name(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Check that the name of a model is not a path, which --model of other commands is."""
+    if "/" in name or os.sep in name:
+        raise click.BadParameter(
+            f"{name!r} is a path; a server's models are selected by their name, which 'partedvae models' lists",
+            ctx,
+            parameter,
+        )
+    return name
+
+
+def model_options(*flags: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the options that select a model of a server: `model_name` and `model_version`.
+
+    Args:
+        flags: other spellings of --model-name; each also has a variable.
+    """
+    flags = (*flags, "--model-name")
+    name_option = click.option(
+        *flags,
+        "model_name",
+        metavar="NAME",
+        default="",
+        callback=_check_name,
+        help="Name (not the folder) of the server's model, if it has several.",
+        envvar=[f"PARTEDVAE_{flag.strip('-').replace('-', '_').upper()}" for flag in flags],
+        show_envvar=True,
+    )
+    version_option = click.option(
+        "--model-version",
+        metavar="N",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Version of the model; 0 is the newest that works.",
+        **variables("model_version"),
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        return name_option(version_option(command))
 
     return add

@@ -10,11 +10,11 @@ import click
 from partedvae.cli.connection import Connection, connection_options
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.click_errors import click_errors
-from partedvae.errors import PartedVAEError
+from partedvae.errors import PartedVAEError, proxy_hint
 
 
 @click.command(context_settings={"auto_envvar_prefix": "PARTEDVAE_HEALTH"})
-@connection_options(default_server=DEFAULT_ADDRESS)
+@connection_options(default_server=DEFAULT_ADDRESS, prefixes=["PARTEDVAE_HEALTH"])
 @click.option("--service", default="", help="Full name of one service; the whole server by default.")
 @click.option(
     "--timeout",
@@ -30,7 +30,7 @@ def health(connection: Connection, service: str, timeout: float) -> None:
 
     The exit code is 0 when the server answers SERVING, and 1 otherwise.
 
-    Each option is also an environment variable: PARTEDVAE_HEALTH_SERVER for --server.
+    Each option is also an environment variable: PARTEDVAE_HEALTH_SERVER, or PARTEDVAE_SERVER, for --server.
     """
     import grpc
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -46,7 +46,8 @@ def health(connection: Connection, service: str, timeout: float) -> None:
                 HealthCheckRequest(service=service), timeout=timeout, metadata=metadata
             )
         except grpc.RpcError as error:
-            raise click.ClickException(f"{server}: {error.code().name}, {error.details()}") from error
+            hint = proxy_hint(server) if error.code() is grpc.StatusCode.UNAVAILABLE else ""
+            raise click.ClickException(f"{server}: {error.code().name}, {error.details()}{hint}") from error
     status = HealthCheckResponse.ServingStatus.Name(response.status)
     if status != "SERVING":
         raise click.ClickException(f"{server}: {status}")

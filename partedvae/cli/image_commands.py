@@ -59,7 +59,8 @@ def traverse(
     seed: int | None,
     output: Path,
     connection: Connection,
-    model: str,
+    model_name: str,
+    model_version: int,
 ) -> None:
     """Draw images along one latent dimension, or along the classes.
 
@@ -69,7 +70,7 @@ def traverse(
     from partedvae.grid import save_picture
     from partedvae.results import plural
 
-    with connection.client(model) as client:
+    with connection.client(model_name, model_version) as client:
         traversal = client.traverse(
             list(images) or None,
             along=along,
@@ -106,7 +107,8 @@ def transfer(
     factors: Sequence[str],
     output: Path,
     connection: Connection,
-    model: str,
+    model_name: str,
+    model_version: int,
 ) -> None:
     """Draw images of a class in the style of others.
 
@@ -119,7 +121,7 @@ def transfer(
     u_images = [*u_images, *former_u_images]
     if bool(u_images) == bool(classes):
         raise click.UsageError("give either --u-image images or --class names, from which u is taken")
-    with connection.client(model) as client:
+    with connection.client(model_name, model_version) as client:
         result = client.transfer(
             z_images=list(images), u_images=u_images or None, classes=list(classes) or None, factors=list(factors)
         )

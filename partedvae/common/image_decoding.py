@@ -4,10 +4,13 @@ Rules, in this order:
 1. Files are PNG, JPEG or WebP. The EXIF orientation is applied; an animation is reduced to its first frame;
    colour profiles are ignored.
 2. 16-bit grey is scaled to 8 bits; 16-bit colour is truncated to 8 bits. Palettes and 1-bit images are expanded.
+   Images of 32 bits per pixel are refused, because they do not say which value is white.
 3. Transparent images are composed over black, the background of the data sets.
 4. Grey for a colour model is repeated three times. Colour for a grey model becomes ITU-R 601 luma (Pillow's "L").
 5. Another size is resized to the model's, without keeping the aspect ratio, with Pillow's bilinear filter, which
    averages over all source pixels when it reduces.
+
+The client applies the same rules to images that it shrinks before it sends them: the model gets the same pixels.
 
 Needs Pillow.
 """
@@ -67,13 +70,47 @@ def load_pixels(image: ImageFile) -> Image.Image:
     """Decode an opened image to 8 bits, upright and opaque; its mode is any that Pillow can convert.
 
     Raises:
+        UnsupportedImageError: it has 32 bits per pixel.
         DamagedImageError: the file is damaged.
     """
+    check_mode(image)
     try:
         image.load()
-        return _opaque(ImageOps.exif_transpose(image))
+        return opaque(ImageOps.exif_transpose(image))
     except Exception as error:  # As above.
         raise DamagedImageError(f"damaged {image.format} file: {error}") from error
+
+
+def check_mode(image: Image.Image) -> None:
+    """Check that the values of an image have a known range.
+
+    Raises:
+        UnsupportedImageError: its mode is "F", or "I" unless it is a PNG file, which has 16 bits then.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        kind = "floating-point numbers" if image.mode == "F" else "integers of 32 bits"
+        raise UnsupportedImageError(f"mode {image.mode} ({kind}) does not say which value is white")
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits and compose transparent images over black; the result can be converted by `fit`."""
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "LAB":
+        return image.convert("RGB")  # Pillow has no direct conversion to "L".
+    if image.has_transparency_data:
+        # Pillow converts "La", grey with premultiplied alpha, to "LA" only.
+        colours = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        black = Image.new("RGB", image.size)
+        black.paste(colours, mask=colours.getchannel("A"))
+        return black
+    return image
+
+
+def from_pixels(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Wrap uint8 [height, width] or [height, width, channels], grey or RGB."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
 def fit(image: Image.Image, size: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -118,16 +155,3 @@ def _plugin_for(start: bytes) -> type[ImageFile]:
         if start.startswith(signature):
             raise UnsupportedImageError(f"{name} is not supported")
     raise UnsupportedImageError(f"not an image (it starts with {start[:8]!r})")
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits and compose transparent images over black."""
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        black = Image.new("RGB", image.size)
-        black.paste(colours, mask=colours.getchannel("A"))
-        return black
-    return image

@@ -77,6 +77,7 @@ class Manifest(_message.Message):
     PARITY_MAX_DIFFERENCE_FIELD_NUMBER: _builtins.int
     MEASURES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    FAMILIAR_NEGATIVE_ELBO_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """Version of the bundle format. Servers refuse unknown versions."""
     z_dim: _builtins.int
@@ -85,6 +86,10 @@ class Manifest(_message.Message):
     """Version of the default ONNX operator set of both graphs."""
     parity_max_difference: _builtins.float
     """Maximum absolute difference between ONNX Runtime and PyTorch measured during export."""
+    familiar_negative_elbo: _builtins.float
+    """Largest negative ELBO, in nats, of an image like the training images: twice as far above the median of test images as
+    their 99.9 % quantile, and at least a tenth above it. Absent in bundles of exports before 0.3.0.
+    """
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp:
         """When the bundle was written."""
@@ -150,12 +155,15 @@ class Manifest(_message.Message):
         parity_max_difference: _builtins.float = ...,
         measures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        familiar_negative_elbo: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "image", b"image", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "familiar_negative_elbo", b"familiar_negative_elbo", "image", b"image", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "factors", b"factors", "files", b"files", "format_version", b"format_version", "image", b"image", "measures", b"measures", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "warnings", b"warnings", "z_dim", b"z_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "factors", b"factors", "familiar_negative_elbo", b"familiar_negative_elbo", "files", b"files", "format_version", b"format_version", "image", b"image", "measures", b"measures", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "warnings", b"warnings", "z_dim", b"z_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__familiar_negative_elbo: _TypeAlias = _typing.Literal["familiar_negative_elbo"]  # noqa: Y015
+    _WhichOneofArgType__familiar_negative_elbo: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__familiar_negative_elbo) -> _WhichOneofReturnType__familiar_negative_elbo | None: ...
 
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
 

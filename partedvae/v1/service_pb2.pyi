@@ -74,6 +74,8 @@ class _FeatureOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     """The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images that differ from the training
     images, but not for an empty image.
     """
+    FEATURE_OUTPUT_UNFAMILIAR: _FeatureOutput.ValueType  # 8
+    """Whether the negative ELBO is in the range of the training images; needs `familiar_negative_elbo` in the manifest."""
 
 class FeatureOutput(_FeatureOutput, metaclass=_FeatureOutputEnumTypeWrapper):
     """Outputs of ExtractFeatures and StreamFeatures."""
@@ -96,7 +98,37 @@ FEATURE_OUTPUT_NEGATIVE_ELBO: FeatureOutput.ValueType  # 7
 """The negative ELBO (Equation 2 of the paper), float32 [images]: high for most images that differ from the training
 images, but not for an empty image.
 """
+FEATURE_OUTPUT_UNFAMILIAR: FeatureOutput.ValueType  # 8
+"""Whether the negative ELBO is in the range of the training images; needs `familiar_negative_elbo` in the manifest."""
 Global___FeatureOutput: _TypeAlias = FeatureOutput  # noqa: Y015
+
+class _Familiarity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FamiliarityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Familiarity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FAMILIARITY_UNSPECIFIED: _Familiarity.ValueType  # 0
+    """Never sent."""
+    FAMILIARITY_FAMILIAR: _Familiarity.ValueType  # 1
+    """It is like the training images."""
+    FAMILIARITY_UNFAMILIAR: _Familiarity.ValueType  # 2
+    """It is not: classes and features may be wrong."""
+    FAMILIARITY_INVERTED: _Familiarity.ValueType  # 3
+    """It is not, but its inverse is, where each pixel x becomes 255 - x: black on white for white on black."""
+
+class Familiarity(_Familiarity, metaclass=_FamiliarityEnumTypeWrapper):
+    """Whether an image is like the training images, by its negative ELBO and `familiar_negative_elbo` of the manifest."""
+
+FAMILIARITY_UNSPECIFIED: Familiarity.ValueType  # 0
+"""Never sent."""
+FAMILIARITY_FAMILIAR: Familiarity.ValueType  # 1
+"""It is like the training images."""
+FAMILIARITY_UNFAMILIAR: Familiarity.ValueType  # 2
+"""It is not: classes and features may be wrong."""
+FAMILIARITY_INVERTED: Familiarity.ValueType  # 3
+"""It is not, but its inverse is, where each pixel x becomes 255 - x: black on white for white on black."""
+Global___Familiarity: _TypeAlias = Familiarity  # noqa: Y015
 
 class _ImageFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -311,6 +343,7 @@ class GetModelResponse(_message.Message):
     MANIFEST_FIELD_NUMBER: _builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: _builtins.int
     HAS_SCORES_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     execution_provider: _builtins.str
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
     has_scores: _builtins.bool
@@ -323,6 +356,10 @@ class GetModelResponse(_message.Message):
     def manifest(self) -> _manifest_pb2.Manifest:
         """Manifest of its bundle."""
 
+    @_builtins.property
+    def limits(self) -> Global___RequestLimits:
+        """Limits of the server on requests, the same for all models; absent in responses of servers before 0.3.0."""
+
     def __init__(
         self,
         *,
@@ -330,14 +367,49 @@ class GetModelResponse(_message.Message):
         manifest: _manifest_pb2.Manifest | None = ...,
         execution_provider: _builtins.str = ...,
         has_scores: _builtins.bool = ...,
+        limits: Global___RequestLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "manifest", b"manifest", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_provider", b"execution_provider", "has_scores", b"has_scores", "manifest", b"manifest", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_provider", b"execution_provider", "has_scores", b"has_scores", "limits", b"limits", "manifest", b"manifest", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class RequestLimits(_message.Message):
+    """Limits of a server on one request. Group images by them, and shrink larger images to the size of the model's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_IMAGES_FIELD_NUMBER: _builtins.int
+    MAX_PIXELS_FIELD_NUMBER: _builtins.int
+    MAX_REQUEST_PIXELS_FIELD_NUMBER: _builtins.int
+    max_message_bytes: _builtins.int
+    """Bytes of a request, and of a response."""
+    max_images: _builtins.int
+    """Images per request, and per response."""
+    max_pixels: _builtins.int
+    """Pixels of one image (height times width) before it is resized."""
+    max_request_pixels: _builtins.int
+    """Pixels of all images of a request."""
+    def __init__(
+        self,
+        *,
+        max_message_bytes: _builtins.int = ...,
+        max_images: _builtins.int = ...,
+        max_pixels: _builtins.int = ...,
+        max_request_pixels: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_images", b"max_images", "max_message_bytes", b"max_message_bytes", "max_pixels", b"max_pixels", "max_request_pixels", b"max_request_pixels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLimits: _TypeAlias = RequestLimits  # noqa: Y015
 
 @_typing.final
 class ExtractFeaturesRequest(_message.Message):
@@ -387,6 +459,7 @@ class ExtractFeaturesResponse(_message.Message):
     Z_LOGVAR_FIELD_NUMBER: _builtins.int
     RECONSTRUCTION_ERROR_FIELD_NUMBER: _builtins.int
     NEGATIVE_ELBO_FIELD_NUMBER: _builtins.int
+    FAMILIARITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
         """Name and version of the model that was used."""
@@ -411,6 +484,10 @@ class ExtractFeaturesResponse(_message.Message):
     def negative_elbo(self) -> _tensors_pb2.FloatTensor:
         """Negative ELBO, [images]."""
 
+    @_builtins.property
+    def familiarity(self) -> _containers.RepeatedScalarFieldContainer[Global___Familiarity.ValueType]:
+        """For UNFAMILIAR: one entry per image."""
+
     def __init__(
         self,
         *,
@@ -420,10 +497,11 @@ class ExtractFeaturesResponse(_message.Message):
         z_logvar: _tensors_pb2.FloatTensor | None = ...,
         reconstruction_error: _tensors_pb2.FloatTensor | None = ...,
         negative_elbo: _tensors_pb2.FloatTensor | None = ...,
+        familiarity: _abc.Iterable[Global___Familiarity.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "negative_elbo", b"negative_elbo", "reconstruction_error", b"reconstruction_error", "z_logvar", b"z_logvar", "z_mean", b"z_mean"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "model", b"model", "negative_elbo", b"negative_elbo", "reconstruction_error", b"reconstruction_error", "z_logvar", b"z_logvar", "z_mean", b"z_mean"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "familiarity", b"familiarity", "model", b"model", "negative_elbo", b"negative_elbo", "reconstruction_error", b"reconstruction_error", "z_logvar", b"z_logvar", "z_mean", b"z_mean"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -575,6 +653,9 @@ class ClassifyRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    CHECK_FAMILIARITY_FIELD_NUMBER: _builtins.int
+    check_familiarity: _builtins.bool
+    """Whether to return `familiarity`, as UNFAMILIAR in ExtractFeaturesRequest."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
         """The model."""
@@ -588,10 +669,11 @@ class ClassifyRequest(_message.Message):
         *,
         model: Global___ModelSelector | None = ...,
         images: _tensors_pb2.Images | None = ...,
+        check_familiarity: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_familiarity", b"check_familiarity", "images", b"images", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -605,6 +687,7 @@ class ClassifyResponse(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
+    FAMILIARITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___ModelVersion:
         """Name and version of the model that was used."""
@@ -613,15 +696,20 @@ class ClassifyResponse(_message.Message):
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactorClasses]:
         """One entry per factor, in the order of the manifest."""
 
+    @_builtins.property
+    def familiarity(self) -> _containers.RepeatedScalarFieldContainer[Global___Familiarity.ValueType]:
+        """If requested: one entry per image."""
+
     def __init__(
         self,
         *,
         model: Global___ModelVersion | None = ...,
         factors: _abc.Iterable[Global___FactorClasses] | None = ...,
+        familiarity: _abc.Iterable[Global___Familiarity.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "familiarity", b"familiarity", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ class PartedVAEServiceStub:
     """Status codes. Every message names the value and the remedy.
     - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has nothing from which to compute the requested scores.
     - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
     - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
     retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
@@ -93,7 +93,7 @@ class PartedVAEServiceServicer:
     """Status codes. Every message names the value and the remedy.
     - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has nothing from which to compute the requested scores.
     - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
     - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
     retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.
@@ -225,7 +225,7 @@ class PartedVAEService:
     """Status codes. Every message names the value and the remedy.
     - INVALID_ARGUMENT: the request is invalid; do not retry it unchanged.
     - NOT_FOUND: an unknown model or version.
-    - FAILED_PRECONDITION: the model's bundle is broken, or has no graph for the requested scores.
+    - FAILED_PRECONDITION: the model's bundle is broken, or has nothing from which to compute the requested scores.
     - UNAUTHENTICATED: the server requires a bearer token ("authorization: Bearer …"), and it is missing or invalid.
     - RESOURCE_EXHAUSTED: the server is overloaded, and the call was not started; a google.rpc.RetryInfo in the status has the
     retry delay. Without RetryInfo: the message is above the server's size limit; do not retry it.

@@ -111,7 +111,9 @@ class FloatTensor(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """Little-endian float32 values; the length is four times the product of the shape."""
+    """Little-endian float32 values; the length is four times the product of the shape. They may begin at any address: copy
+    them where a language requires an aligned one (Float32Array of JavaScript).
+    """
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Dimensions; the first is the number of images."""

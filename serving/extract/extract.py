@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from partedvae.cli.connection import Connection
 from partedvae.common.cpus import available_cpus
 from partedvae.common.progress import progress_bar
+from partedvae.familiarity import FAMILIAR, INVERTED
 from partedvae.requests import FeatureName
 from partedvae.results import FeatureChunk, ImageArray, concatenate
 from partedvae.serving.errors import ServingError
@@ -35,6 +38,8 @@ class Extractor(Protocol):
     name: str
     version: int
     manifest: Manifest
+    has_familiarity: bool
+    """Whether the model knows the range of its scores."""
 
     def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
         """Yield the results of batches in order; some are computed ahead."""
@@ -47,6 +52,7 @@ class LocalExtractor:
         """Wrap a loaded model."""
         self._model = DirectModel(onnx_model)
         self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
+        self.has_familiarity = onnx_model.has_familiarity
 
     def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
         """Read, decode and compute in several threads."""
@@ -62,19 +68,21 @@ class LocalExtractor:
 class RemoteExtractor:
     """Streams images to a server. The version is fixed at the start, so that one file has features of one version."""
 
-    def __init__(self, connection: Connection, model: str = "") -> None:
+    def __init__(self, connection: Connection, model: str = "", version: int = 0) -> None:
         """Query the server for the model's version and manifest.
 
         Args:
             connection: how to reach the server.
             model: name of the model; may be empty if the server has only one.
+            version: version of the model; 0 is the newest that works.
 
         Raises:
             PartedVAEError: the server is not available, or does not have the model.
         """
-        with connection.client(model=model) as client:
+        with connection.client(model=model, version=version) as client:
             details = client.model_info()
         self.name, self.version, self.manifest = details.name, details.version, details.manifest
+        self.has_familiarity = details.has_familiarity
         self._client = connection.client(model=self.name, version=self.version)
 
     def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
@@ -115,6 +123,10 @@ class Summary:
     """Images without features."""
     examples: list[str] = field(default_factory=list)
     """The first `REPORTED` of them, each with its reason."""
+    unfamiliar: int = 0
+    """Images that are unlike the training images."""
+    inverted: int = 0
+    """Those of them that would be like the training images when inverted."""
     seconds: float = 0.0
     """Duration."""
 
@@ -126,10 +138,20 @@ class Summary:
                 self.unreadable += 1
                 if len(self.examples) < REPORTED:
                     self.examples.append(f"{key}: {error}")
+        if rows.features is not None and rows.features.unfamiliar is not None:
+            self.unfamiliar += int(np.count_nonzero(rows.features.unfamiliar != FAMILIAR))
+            self.inverted += int(np.count_nonzero(rows.features.unfamiliar == INVERTED))
 
 
 def extract(
-    source: Source, extractor: Extractor, output: Path, *, batch_size: int = 256, probs: bool = False, z: bool = False
+    source: Source,
+    extractor: Extractor,
+    output: Path,
+    *,
+    batch_size: int = 256,
+    probs: bool = False,
+    z: bool = False,
+    familiarity: bool = True,
 ) -> Summary:
     """Write the features of all images of a source.
 
@@ -140,13 +162,17 @@ def extract(
         batch_size: images per run of the encoder, or per request.
         probs: whether to include the probabilities of all classes.
         z: whether to include the class-independent z.
+        familiarity: whether to include how images differ from the training images, if the model knows it.
 
     Raises:
         ServingError: the source cannot be read to its end, or none of its images can be read.
         PartedVAEError: the server failed.
     """
     metadata = model_metadata(extractor.name, extractor.version, extractor.manifest)
-    layout = Layout(key=source.key, manifest=extractor.manifest, probs=probs, z=z, metadata=metadata)
+    unfamiliar = familiarity and extractor.has_familiarity
+    layout = Layout(
+        key=source.key, manifest=extractor.manifest, probs=probs, z=z, unfamiliar=unfamiliar, metadata=metadata
+    )
     summary = Summary()
     started = time.monotonic()
     with create(output, layout) as file, progress_bar(len(source), unit="img", title="extract") as bar:

@@ -22,7 +22,7 @@ import numpy as np
 
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
-from partedvae.serving.images import decode, from_packed
+from partedvae.serving.images import decode, from_array, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -109,9 +109,10 @@ class FileSource:
         images = np.empty((len(names), spec.height, spec.width, spec.channels), dtype=np.uint8)
         errors: list[str | None] = []
         readable = 0
+        limits = memory_limits()
         for name in names:
             try:
-                images[readable] = decode([(self._folder / name).read_bytes()], spec)[0]
+                images[readable] = decode([(self._folder / name).read_bytes()], spec, limits)[0]
             except ImageError as error:
                 errors.append(error.reason)
             except OSError as error:
@@ -193,12 +194,12 @@ class IdxSource:
 
 
 def _from_array(array: ImageArray, first: int, spec: ImageSpec) -> Prepared:
-    return _from_pixels(array.tobytes(), array.shape, first, spec)
+    count = len(array)
+    return Prepared(keys=range(first, first + count), errors=[None] * count, images=from_array(array, spec))
 
 
 def _from_pixels(data: bytes, shape: Sequence[int], first: int, spec: ImageSpec) -> Prepared:
-    count = shape[0]
-    return Prepared(keys=range(first, first + count), errors=[None] * count, images=from_packed(data, shape, spec))
+    return _from_array(np.frombuffer(data, dtype=np.uint8).reshape(shape), first, spec)
 
 
 def _image_files(folder: Path) -> list[str]:

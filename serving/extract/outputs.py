@@ -1,11 +1,13 @@
 """Feature files: one row per image, as Parquet (written in row groups) or NumPy's .npz.
 
 Parquet columns: `path` or `index`; per factor `<factor>` (class name), `<factor>_prob`, `<factor>_u0`… and, if
-requested, `<factor>_p_<class>`…; then `z0`…, if requested; then `error`, which is null if the image could be read. The
-other columns are null if it could not.
+requested, `<factor>_p_<class>`…; then `z0`…, if requested; then, if the model knows the range of its scores,
+`unfamiliar`, which says how an image differs from the training images and is null if it does not; then `error`, which
+is null if the image could be read. The other columns are null if it could not.
 
 The .npz has the same data as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
-`<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `error`. Null values are NaN or "".
+`<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `unfamiliar`, `error`. Null values are
+NaN or "".
 
 Both identify the model: the Parquet schema's metadata and the .npz's `metadata` (JSON) have `partedvae.model`,
 `partedvae.version`, `partedvae.manifest_sha256` and `partedvae.encoder_sha256`.
@@ -27,6 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from partedvae.common.atomic_write import atomic_write
+from partedvae.familiarity import FAMILIAR, INVERTED
 from partedvae.requests import FeatureName
 from partedvae.results import Features, FloatArray
 from partedvae.serving.bundle import ENCODER_FILE
@@ -50,13 +53,16 @@ class Layout:
     """Whether to include the probabilities of all classes."""
     z: bool = False
     """Whether to include z."""
+    unfamiliar: bool = False
+    """Whether to include how images differ from the training images."""
     metadata: Mapping[str, str]
     """Identifies the model; see `model_metadata`."""
 
     @property
     def include(self) -> tuple[FeatureName, ...]:
         """The outputs to request from the model."""
-        return ("probs", "u_mean", "z_mean") if self.z else ("probs", "u_mean")
+        optional: dict[FeatureName, bool] = {"z_mean": self.z, "unfamiliar": self.unfamiliar}
+        return ("probs", "u_mean", *(name for name, included in optional.items() if included))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,6 +142,8 @@ class ParquetFile:
         for field in self._schema:
             values = columns[field.name]
             mask = None if field.name in (self._layout.key, "error") else missing
+            if field.name == "unfamiliar":
+                mask = values == FAMILIAR
             arrays.append(pa.array(values, type=field.type, mask=mask))
         self._buffered.append(pa.Table.from_arrays(arrays, schema=self._schema))
         if sum(len(table) for table in self._buffered) >= ROW_GROUP:
@@ -189,6 +197,8 @@ def _schema(layout: Layout) -> pa.Schema:
             fields += [pa.field(f"{factor.name}_p_{name}", pa.float32()) for name in factor.class_names]
     if layout.z:
         fields += [pa.field(f"z{j}", pa.float32()) for j in range(layout.manifest.z_dim)]
+    if layout.unfamiliar:
+        fields.append(pa.field("unfamiliar", pa.string()))
     return pa.schema([*fields, pa.field("error", pa.string())], metadata=dict(layout.metadata))
 
 
@@ -205,6 +215,8 @@ def _columns(rows: Rows, layout: Layout) -> dict[str, Any]:
             columns |= {f"{factor.name}_p_{name}": probs[:, j] for j, name in enumerate(factor.class_names)}
     if layout.z:
         columns |= {f"z{j}": matrices["z"][:, j] for j in range(layout.manifest.z_dim)}
+    if layout.unfamiliar:
+        columns["unfamiliar"] = matrices["unfamiliar"]
     return columns
 
 
@@ -223,6 +235,11 @@ def _matrices(rows: Rows, layout: Layout) -> dict[str, NDArray[Any]]:
             arrays[f"{factor.name}_p"] = probs
     if layout.z:
         arrays["z"] = _spread(rows.features.z if rows.features else None, good, layout.manifest.z_dim)
+    if layout.unfamiliar:
+        texts = np.full(len(good), FAMILIAR, dtype=f"<U{len(INVERTED)}")
+        if rows.features is not None and rows.features.unfamiliar is not None:
+            texts[good] = rows.features.unfamiliar
+        arrays["unfamiliar"] = texts
     arrays["error"] = np.array([error or "" for error in rows.errors])
     return arrays
 

@@ -9,11 +9,12 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from partedvae.familiarity import to_messages
 from partedvae.image_results import Generated
 from partedvae.requests import DEFAULT_INCLUDE, FeatureName
 from partedvae.results import Features, FloatArray, ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
-from partedvae.serving.images import encode_png
+from partedvae.serving.images import ImageLimits, encode_png
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import VersionStatus
 from partedvae.v1 import service_pb2, tensors_pb2
@@ -26,6 +27,7 @@ _OUTPUTS: dict[int, FeatureName] = {
     service_pb2.FEATURE_OUTPUT_Z_LOGVAR: "z_logvar",
     service_pb2.FEATURE_OUTPUT_RECONSTRUCTION_ERROR: "reconstruction_error",
     service_pb2.FEATURE_OUTPUT_NEGATIVE_ELBO: "negative_elbo",
+    service_pb2.FEATURE_OUTPUT_UNFAMILIAR: "unfamiliar",
 }
 
 
@@ -78,13 +80,19 @@ def model_version(model: OnnxModel) -> service_pb2.ModelVersion:
     return service_pb2.ModelVersion(name=model.name, version=model.version)
 
 
-def model_response(model: OnnxModel) -> service_pb2.GetModelResponse:
-    """Return the reply of GetModel."""
+def model_response(model: OnnxModel, limits: ImageLimits, max_message_bytes: int) -> service_pb2.GetModelResponse:
+    """Return the reply of GetModel, with the limits of the server."""
     return service_pb2.GetModelResponse(
         model=model_version(model),
         manifest=model.manifest,
         execution_provider=model.provider,
         has_scores=model.has_scores,
+        limits=service_pb2.RequestLimits(
+            max_message_bytes=max_message_bytes,
+            max_images=limits.max_images,
+            max_pixels=limits.max_pixels,
+            max_request_pixels=limits.max_request_pixels,
+        ),
     )
 
 
@@ -110,6 +118,7 @@ def features_response(model: OnnxModel, features: Features) -> service_pb2.Extra
     _fill(reply, "z_logvar", features.z_logvar)
     _fill(reply, "reconstruction_error", features.reconstruction_error)
     _fill(reply, "negative_elbo", features.negative_elbo)
+    reply.familiarity.extend(to_messages(features.unfamiliar))
     return reply
 
 
@@ -178,6 +187,7 @@ def classify_response(model: OnnxModel, features: Features) -> service_pb2.Class
             )
             for factor in features
         ],
+        familiarity=to_messages(features.unfamiliar),
     )
 
 

@@ -48,7 +48,7 @@ class ServiceContext:
         self.reader = ImageReader(executor, limits, models.policy.max_queue_rows)
         self._models = models
         self._executor = executor
-        self._max_message_bytes = max_message_bytes
+        self.max_message_bytes = max_message_bytes
 
     async def model(self, name: str, version: int, *, blocking: bool = False) -> BatchedModel:
         """Return a model for one call, after loading it in a thread if necessary.
@@ -69,7 +69,7 @@ class ServiceContext:
 
     def max_reply(self, model: OnnxModel) -> int:
         """Return the maximum number of images in one reply."""
-        return min(self.limits.max_images, self._max_message_bytes // _image_bytes(model))
+        return min(self.limits.max_images, self.max_message_bytes // _image_bytes(model))
 
     def check_reply(self, model: OnnxModel, count: int) -> None:
         """Check that a number of images fits into one reply.
@@ -78,10 +78,10 @@ class ServiceContext:
             InvalidInputError: it does not.
         """
         each = _image_bytes(model)
-        if count * each > self._max_message_bytes:
+        if count * each > self.max_message_bytes:
             raise InvalidInputError(
-                f"{count} images of {each:,} bytes are above the limit of {self._max_message_bytes:,} bytes per "
-                f"message; request at most {self._max_message_bytes // each} images per call"
+                f"{count} images of {each:,} bytes are above the limit of {self.max_message_bytes:,} bytes per "
+                f"message; request at most {self.max_message_bytes // each} images per call"
             )
 
 

@@ -51,8 +51,9 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         return pb.ListModelsResponse(models=[converters.status_message(s) for s in self._shared.repository.statuses()])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
-        """Return the manifest of one model."""
-        return converters.model_response((await self._model(request.model)).onnx_model)
+        """Return the manifest of one model, and the limits of the server."""
+        model = await self._model(request.model)
+        return converters.model_response(model.onnx_model, self._shared.limits, self._shared.max_message_bytes)
 
     async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
         """Return the features of each image."""
@@ -96,7 +97,8 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Return the class of each image."""
         model = await self._model(request.model)
         images = await self._shared.reader.read(request.images, model.manifest.image)
-        return converters.classify_response(model.onnx_model, await classify(model, images))
+        result = await classify(model, images, check_familiarity=request.check_familiarity)
+        return converters.classify_response(model.onnx_model, result)
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Return new images."""

@@ -115,6 +115,11 @@ class OnnxModel:
         """Whether the bundle has a scorer, which `score` needs."""
         return self._scorer is not None
 
+    @property
+    def has_familiarity(self) -> bool:
+        """Whether the bundle has a scorer, and knows the range of its scores."""
+        return self.has_scores and self.manifest.HasField("familiar_negative_elbo")
+
     def check_scores(self) -> None:
         """Check that the bundle has a scorer.
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from partedvae.common.suggest import did_you_mean
+from partedvae.familiarity import FAMILIAR, INVERTED, UNFAMILIAR
 from partedvae.requests import DEFAULT_INCLUDE, FeatureName
 from partedvae.results import FactorResult, Features, FloatArray, ImageArray
 from partedvae.serving.bundle import NEGATIVE_ELBO, RECONSTRUCTION_ERROR, Z_LOGVAR, Z_MEAN, factor_output
-from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.errors import BundleError, InvalidInputError
 from partedvae.serving.operations.model import Model
 
 OUTPUTS: tuple[FeatureName, ...] = get_args(FeatureName)
@@ -28,7 +32,8 @@ async def features(model: Model, images: ImageArray, include: Collection[str] = 
 
     Raises:
         InvalidInputError: `include` is empty, or has an unknown name.
-        BundleError: a score is included, and the bundle has no scorer.
+        BundleError: a score is included, and the bundle has no scorer; or "unfamiliar" is, and the bundle does not have
+            the range of the score.
     """
     if not include:
         raise InvalidInputError(f"include is empty; choose from {list(OUTPUTS)}")
@@ -39,9 +44,13 @@ async def features(model: Model, images: ImageArray, include: Collection[str] = 
     per_factor = [kind for kind in ("probs", "u_mean", "u_logvar") if kind in include]
     names = [factor_output(factor.name, kind) for factor in model.manifest.factors for kind in per_factor]
     names += [name for name in (Z_MEAN, Z_LOGVAR) if name in include]
-    scores = [name for name in (RECONSTRUCTION_ERROR, NEGATIVE_ELBO) if name in include]
+    # "unfamiliar" needs the negative ELBO, which is returned only if it is included.
+    needed = {*include, NEGATIVE_ELBO} if "unfamiliar" in include else include
+    scores = [name for name in (RECONSTRUCTION_ERROR, NEGATIVE_ELBO) if name in needed]
     if scores:
         model.check_scores()
+    if "unfamiliar" in include:
+        _check_range(model)
     arrays: dict[str, FloatArray] = {}
     if names:
         arrays |= await model.encode(images, names)
@@ -60,12 +69,39 @@ async def features(model: Model, images: ImageArray, include: Collection[str] = 
         z=arrays.get(Z_MEAN),
         z_logvar=arrays.get(Z_LOGVAR),
         reconstruction_error=arrays.get(RECONSTRUCTION_ERROR),
-        negative_elbo=arrays.get(NEGATIVE_ELBO),
+        negative_elbo=arrays[NEGATIVE_ELBO] if NEGATIVE_ELBO in include else None,
+        unfamiliar=await _unfamiliar(model, images, arrays[NEGATIVE_ELBO]) if "unfamiliar" in include else None,
         model=model.name,
         version=model.version,
     )
 
 
-async def classify(model: Model, images: ImageArray) -> Features:
-    """Return q(c_k | x) alone; `.factors[k].class_indices` and `.classes` are the most probable class per image."""
-    return await features(model, images, ("probs",))
+async def classify(model: Model, images: ImageArray, *, check_familiarity: bool = False) -> Features:
+    """Return q(c_k | x); `.factors[k].class_indices` and `.classes` are the most probable class per image.
+
+    Args:
+        model: the model to run.
+        images: as for `features`.
+        check_familiarity: whether to return `unfamiliar` too; errors are those of `features`.
+    """
+    return await features(model, images, ("probs", "unfamiliar") if check_familiarity else ("probs",))
+
+
+def _check_range(model: Model) -> None:
+    if not model.manifest.HasField("familiar_negative_elbo"):
+        raise BundleError(
+            f"version {model.version} of model {model.name!r} does not know the negative ELBO of its training images, "
+            "which 'unfamiliar' needs; export the run again"
+        )
+
+
+async def _unfamiliar(model: Model, images: ImageArray, negative_elbo: FloatArray) -> NDArray[np.str_]:
+    """Return a text of `partedvae.familiarity` per image; only unfamiliar images are scored again, inverted."""
+    limit = model.manifest.familiar_negative_elbo
+    far = ~(negative_elbo <= limit)  # Negated, so that NaN is unfamiliar.
+    texts = np.array([FAMILIAR, UNFAMILIAR, INVERTED])
+    kinds = far.astype(np.intp)
+    if far.any():
+        inverted = (await model.score(255 - images[far], [NEGATIVE_ELBO]))[NEGATIVE_ELBO]
+        kinds[far] += inverted <= limit
+    return texts[kinds]

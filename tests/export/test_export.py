@@ -19,7 +19,8 @@ import partedvae.export.exporter
 from partedvae.export.cli import export as export_command
 from partedvae.export.errors import ExportError
 from partedvae.export.exporter import export_run
-from partedvae.export.graphs import write_decoder, write_encoder, write_scorer
+from partedvae.export.familiarity import familiar_negative_elbo
+from partedvae.export.graphs import ScorerGraph, write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
 from partedvae.serving.bundle import (
     DECODER_FILE,
@@ -71,6 +72,29 @@ def test_the_manifest_describes_the_trained_model(bundle: Bundle, small_run: Pat
     np.testing.assert_allclose(factor.prior_means, modes.mean.detach().flatten(), rtol=1e-6)
     np.testing.assert_allclose(factor.prior_logvars, modes.logvar.detach().flatten(), rtol=1e-6)
     assert manifest.parity_max_difference < 1e-4
+
+
+def test_the_manifest_has_the_range_of_the_negative_elbo(bundle: Bundle, mnist: ImageDataset) -> None:
+    """Twice as far above the median as the 99.9 % quantile, by the scores of the exported graph."""
+    assert bundle.scorer_path is not None
+    scorer = ort.InferenceSession(str(bundle.scorer_path), providers=["CPUExecutionProvider"])
+    images = mnist.test.images[torch.arange(2000)].numpy()
+    (scores,) = scorer.run(["negative_elbo"], {"images": images})
+    limit = bundle.manifest.familiar_negative_elbo
+
+    assert limit == pytest.approx(2 * np.quantile(scores, 0.999) - np.median(scores), rel=0.01)
+    assert (scores <= limit).mean() > 0.999
+
+
+def test_similar_scores_have_a_least_spread(small_run: Path) -> None:
+    """Of one image, the range ends a tenth above its score."""
+    run = RunDirectory(small_run)
+    model, _ = run.load_model(torch.device("cpu"))
+    config, image = run.load_config(), torch.zeros(1, 28, 28, 1, dtype=torch.uint8)
+    with torch.no_grad():
+        score = ScorerGraph(model, config).eval()(image)[-1].item()
+
+    assert familiar_negative_elbo(model, config, image.repeat(9, 1, 1, 1)) == pytest.approx(1.1 * score, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from partedvae.v1 import service_pb2
 
@@ -20,16 +21,21 @@ Refusal = tuple[grpc.StatusCode, str, int | None]
 
 @dataclass
 class FakeServer:
-    """Fails the first calls, then answers with empty messages."""
+    """Fails the first calls but those of GetModel, then answers with empty messages."""
 
     refusals: list[Refusal]
     address: str = ""
     calls: int = 0
     tokens: list[str] = field(default_factory=list)
+    peers: set[str] = field(default_factory=set)
+    """One address per connection that made calls."""
+    server: Any = None
+    """The server of grpc."""
 
     def answer(self, _request: bytes, context: Any) -> bytes:
         """Answer a call of any method."""
         self.calls += 1
+        self.peers.add(context.peer())
         self.tokens += [value for key, value in context.invocation_metadata() if key == "authorization"]
         if self.refusals:
             status, text, pushback = self.refusals.pop(0)
@@ -40,16 +46,27 @@ class FakeServer:
 
 
 @contextmanager
-def fake_server(*refusals: Refusal) -> Iterator[FakeServer]:
-    """Serve on a free port."""
+def fake_server(*refusals: Refusal, address: str = "127.0.0.1:0", health: Any = None) -> Iterator[FakeServer]:
+    """Serve in the block.
+
+    Args:
+        refusals: failures of the first calls.
+        address: where to listen; on a free port by default.
+        health: servicer of grpc.health.v1; the server does not implement it by default.
+    """
     fake = FakeServer(list(refusals))
     handlers: dict[str, Any] = {
         method.name: grpc.unary_unary_rpc_method_handler(fake.answer) for method in SERVICE.methods
     }
+    # Clients ask for the model before they send images: it has no limits, as of an earlier server.
+    handlers["GetModel"] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
     server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
-    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    if health is not None:
+        add_HealthServicer_to_server(health, server)
+    fake.address = f"127.0.0.1:{server.add_insecure_port(address)}"
     server.start()
+    fake.server = server
     try:
         yield fake
     finally:

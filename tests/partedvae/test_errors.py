@@ -46,6 +46,21 @@ class FailedCall(grpc.RpcError):
         ),
         (
             "UNAVAILABLE",
+            "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+            "host: Connection refused",
+            errors.UnavailableError,
+            ConnectionError,
+            "no server answers at here:1 (Connection refused); start one with 'partedvae serve MODELS_DIR'",
+        ),
+        (
+            "CANCELLED",
+            "Stream removed (Channel closed due to fork)",
+            errors.UnavailableError,
+            ConnectionError,
+            "the connection to here:1 was closed because this process was forked",
+        ),
+        (
+            "UNAVAILABLE",
             "the server is stopping",
             errors.UnavailableError,
             ConnectionError,

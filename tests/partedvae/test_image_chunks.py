@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from partedvae.errors import InvalidRequestError
-from partedvae.image_chunks import MAX_BYTES, Chunk, chunks, count_of
+from partedvae.image_chunks import Chunk, chunks, count_of
+from partedvae.packing import MAX_BYTES
 from partedvae.v1.tensors_pb2 import Images
 
 
@@ -97,25 +98,6 @@ def test_a_single_image_needs_no_list(single: str, tmp_path: Path) -> None:
     assert len(part.images.encoded.items) == 1 or list(part.images.packed.shape) == [1, 8, 6]
 
 
-@pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "I;16"])
-def test_pillow_images_of_special_modes_are_sent_as_png(mode: str) -> None:
-    """The server decodes palettes, transparency and 16 bits as it does in files."""
-    image = Image.fromarray(noise(8, 6, 3)).convert("L" if mode == "I;16" else "RGB").convert(mode)
-    (part,) = chunks(image)
-
-    with Image.open(io.BytesIO(part.images.encoded.items[0])) as sent:
-        assert sent.format == "PNG"
-        np.testing.assert_array_equal(np.asarray(sent.convert("RGBA")), np.asarray(image.convert("RGBA")))
-
-
-def test_other_pillow_images_become_rgb() -> None:
-    """Pillow converts modes that a PNG cannot hold."""
-    image = Image.fromarray(noise(8, 6, 3)).convert("CMYK")
-    (part,) = chunks(image)
-
-    np.testing.assert_array_equal(pixels_of(part)[0], np.asarray(image.convert("RGB")))
-
-
 def test_files_are_read_when_their_chunk_is_built(tmp_path: Path) -> None:
     """A generator of paths is read one chunk at a time."""
     (tmp_path / "a.png").write_bytes(png(noise(8, 6)))
@@ -143,7 +125,16 @@ def test_files_are_read_when_their_chunk_is_built(tmp_path: Path) -> None:
         (np.zeros((2, 8, 6), np.float32), "the array is float32, images are uint8; scale it to 0..255 and convert"),
         (np.zeros((2, 8, 6), np.int64), "the array is int64, images are uint8; convert it with .astype(np.uint8)"),
         (noise(1, 2000, 2000), "an image of 2000 x 2000 has 4,000,000 bytes, more than the 3,670,016 of a message"),
-        (b"x" * 5_000_000, "image 0 has 5,000,000 bytes, more than the 3,670,016 of a message; scale it down"),
+        (b"x" * 5_000_000, "image 0: not an image (it starts with b'xxxxxxxx'); replace it"),
+        (
+            png(noise(2000, 2000)),
+            f"image 0 has {len(png(noise(2000, 2000))):,} bytes, more than the 3,670,016 of a message; scale it down",
+        ),
+        (
+            np.zeros((2, 8, 6), np.bool_),
+            "the array is bool, images are uint8; convert it with x.astype(np.uint8) * 255",
+        ),
+        (np.zeros((2, 8, 6), np.uint16), "the array is uint16, images are uint8; convert it with (x // 257)"),
         (
             3.5,
             "float is not an image; pass a uint8 NumPy array, a path, the content of a file as bytes, or a Pillow",

@@ -177,7 +177,7 @@ def test_the_deprecated_arguments_of_transfer_keep_their_layout(
         (None, {"classes": "star"}, "the model has no class 'star'"),
         (None, {"count": 1000}, "a grid of 1000 bases with 5 rows each and 9 columns is out of range"),
         ([], {}, "there are no images in the call"),
-        (COLOURED.random_images(2000), {}, "the bases of a traversal do not fit into one message: pass at most 1024"),
+        (COLOURED.random_images(2000), {}, "the bases of a traversal do not fit into one message: pass at most 100 "),
     ],
 )
 def test_invalid_traversals(

@@ -140,6 +140,7 @@ def test_details_of_a_model() -> None:
         "factors": {"shape": ["square", "ellipse", "heart"], "colour": ["red", "blue"]},
         "execution_provider": "CPUExecutionProvider",
         "has_scores": False,
+        "limits": None,
         "measures": {"generation/shape": 0.375, "generation/colour": 1.0, "probe_z_mlp/shape": 0.5},
         "warnings": ["images drawn for a class do not show it"],
     }

@@ -146,7 +146,7 @@ def test_z_and_probabilities_on_request(two_models: Path, tmp_path: Path) -> Non
     assert table.column_names == [
         *("index", "shape", "shape_prob", "shape_u0", "shape_u1", "shape_p_square", "shape_p_ellipse", "shape_p_heart"),
         *("colour", "colour_prob", "colour_u0", "colour_p_red", "colour_p_blue"),
-        *("z0", "z1", "z2", "z3", "z4", "error"),
+        *("z0", "z1", "z2", "z3", "z4", "unfamiliar", "error"),
     ]
     expected = COLOURED.encode(images)
     np.testing.assert_allclose(table["shape_p_heart"].to_numpy(), expected["shape.probs"][:, 2], atol=1e-5)

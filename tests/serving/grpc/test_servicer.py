@@ -85,6 +85,13 @@ def test_get_model(stub: PartedVAEServiceStub, two_models: Path) -> None:
     assert reply.execution_provider == "CPUExecutionProvider"
 
 
+def test_get_model_reports_the_servers_limits(stub: PartedVAEServiceStub) -> None:
+    """Those of its options, --max-images 100 here, and of their defaults."""
+    assert stub.GetModel(pb.GetModelRequest(model=TINY)).limits == pb.RequestLimits(
+        max_message_bytes=64 * 1024 * 1024, max_images=100, max_pixels=25_000_000, max_request_pixels=250_000_000
+    )
+
+
 def test_get_model_reports_measures_and_warnings(stub: PartedVAEServiceStub) -> None:
     """A model without measures, as every bundle of version 0.2 or older, has none and no warnings."""
     manifest = stub.GetModel(pb.GetModelRequest(model=SHAPES)).manifest
@@ -116,9 +123,9 @@ def test_extract_features(stub: PartedVAEServiceStub) -> None:
 
 
 def test_extract_everything(stub: PartedVAEServiceStub) -> None:
-    """All outputs can be requested."""
+    """All outputs can be requested that the model has: this one does not know the range of its scores."""
     images = GREY.random_images(3)
-    include = [value for value in pb.FeatureOutput.values() if value]
+    include = [value for value in pb.FeatureOutput.values() if value not in (0, pb.FEATURE_OUTPUT_UNFAMILIAR)]
     reply = stub.ExtractFeatures(pb.ExtractFeaturesRequest(model=TINY, images=packed(images), include=include))
     expected = GREY.encode(images)
     assert_tensor(reply.factors[0].u_logvar, expected["digit.u_logvar"])
@@ -142,6 +149,15 @@ def test_classify(stub: PartedVAEServiceStub) -> None:
     assert list(factor.class_indices) == probs.argmax(axis=1).tolist()
     assert list(factor.class_names) == list("0123456789")
     assert_tensor(factor.probs, probs)
+
+
+def test_classify_with_familiarity(stub: PartedVAEServiceStub) -> None:
+    """On request, for a model that knows the range of its scores."""
+    images = packed(COLOURED.random_images(2))
+    request = pb.ClassifyRequest(model=SHAPES, images=images)
+    assert list(stub.Classify(request).familiarity) == []
+    request.check_familiarity = True
+    assert list(stub.Classify(request).familiarity) == [pb.FAMILIARITY_FAMILIAR] * 2
 
 
 def test_generate(stub: PartedVAEServiceStub) -> None:

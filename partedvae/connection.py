@@ -1,0 +1,107 @@
+"""How a client connects: the settings with which it is pickled, and what both transports share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import grpc
+
+from partedvae import forks
+from partedvae.channel import (
+    DEFAULT_TIMEOUT,
+    FileName,
+    Metadata,
+    Token,
+    call_metadata,
+    channel_credentials,
+    channel_options,
+)
+from partedvae.errors import InvalidRequestError, PartedVAEError, from_rpc
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSettings:
+    """The arguments of a client that say how to connect. A client is pickled as these, without its connection."""
+
+    address: str
+    timeout: float | None = DEFAULT_TIMEOUT
+    token: Token | None = None
+    tls: bool = False
+    ca: FileName | None = None
+    cert: FileName | None = None
+    key: FileName | None = None
+    credentials: grpc.ChannelCredentials | None = None
+    connections: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the number of connections."""
+        if self.connections < 1:
+            raise InvalidRequestError(f"connections={self.connections} is out of range: at least 1")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the arguments for pickling.
+
+        Raises:
+            InvalidRequestError: one of them is an object of gRPC.
+        """
+        if self.credentials is not None:
+            raise InvalidRequestError(
+                "a client with credentials= cannot be pickled; pass tls, ca, cert and key instead"
+            )
+        return dict(self.__dict__)
+
+    def channel_credentials(self) -> grpc.ChannelCredentials | None:
+        """Return the credentials of a channel, None for plain text; the errors are those of `channel_credentials`."""
+        return channel_credentials(tls=self.tls, ca=self.ca, cert=self.cert, key=self.key, credentials=self.credentials)
+
+
+class Connection:
+    """Settings and errors of a connection, for both transports. Pickled as its settings."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        """Prepare a connection; it is made at the first call.
+
+        Raises:
+            InvalidRequestError: settings exclude each other.
+            OSError: a file of `ca`, `cert` or `key` cannot be read.
+        """
+        self._settings = settings
+        self._credentials = settings.channel_credentials()
+        self._options = channel_options(settings.address)
+        self._lock = Lock()
+        self._closed = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make a connection with the same settings, for pickling and copying."""
+        return type(self), (self._settings,)
+
+    def open(self) -> None:
+        """Allow calls, also after `close`."""
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """The server's address."""
+        return self._settings.address
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds per message; None waits without limit."""
+        return self._settings.timeout
+
+    def metadata(self) -> Metadata:
+        """Return the metadata of a call; the errors are those of `call_metadata`."""
+        return call_metadata(self._settings.token)
+
+    def error(self, error: grpc.RpcError, locate: Callable[[str], str] = str) -> PartedVAEError:
+        """Return the exception for a failed call; see `from_rpc`."""
+        return from_rpc(error, self.address, locate)
+
+    def _check_open(self) -> None:
+        """Check that calls are possible."""
+        if self._closed:
+            raise InvalidRequestError(f"the client of {self.address} is closed; create another one")
+        forks.check(self.address)

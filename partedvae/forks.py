@@ -1,0 +1,151 @@
+"""Lets clients work in a process that was forked from one in which they were used, as multiprocessing does on Linux.
+
+gRPC stops its threads before a fork and starts them again in the parent; the channels of the parent are closed in the
+child, where clients open their own (`partedvae.transport`). This has two conditions: `ENABLE` is set before gRPC is
+imported, and no thread is inside gRPC at the moment of the fork. `partedvae/__init__.py` sees to the first, `gate` to
+the second. Where they do not hold, as with a connected `AsyncClient`, whose thread of gRPC never leaves it, calls in
+the child would wait for ever, so that `check` refuses them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol
+from weakref import WeakSet
+
+from partedvae.errors import UnavailableError
+
+ENABLE = "GRPC_ENABLE_FORK_SUPPORT"
+"""Environment variable that gRPC reads when it is imported."""
+WAIT_SECONDS = 5.0
+"""Longest delay of a fork by calls of other threads, as in gRPC."""
+
+
+class Forkable(Protocol):
+    """A connection that has to know of forks."""
+
+    def before_fork(self) -> bool:
+        """Give up what is not needed; return whether gRPC remains in use."""
+
+
+class ForkGate:
+    """A context manager for calls into gRPC that block: a fork waits until none is active, new calls wait for the fork.
+
+    Must not be entered by a thread that may fork inside it.
+    """
+
+    def __init__(self) -> None:
+        """Create an open gate; `install` registers it."""
+        self.reason: str | None = None
+        """Why gRPC does not work in this process since a fork; None where it does."""
+        self._supported = True
+        self._connected = False
+        self._connections: WeakSet[Forkable] = WeakSet()
+        self._reset()
+
+    def install(self, *, supported: bool) -> None:
+        """Register what has to happen at each fork of this process.
+
+        Args:
+            supported: whether gRPC handles forks.
+        """
+        self._supported = supported
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before, after_in_parent=self._release, after_in_child=self._after_in_child)
+
+    def watch(self, connection: Forkable) -> None:
+        """Ask a connection before each fork whether it uses gRPC, as long as it exists."""
+        self._connections.add(connection)
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Record a stream, for which a fork does not wait."""
+        process = os.getpid()
+        with self:
+            self._streams += 1
+        try:
+            yield
+        finally:
+            if process == os.getpid():
+                with self._changed:
+                    self._streams -= 1
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._forking:
+                self._changed.wait()
+            self._active += 1
+            self.used = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._active -= 1
+            self._changed.notify_all()
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()
+        self._active = 0
+        self._streams = 0
+        self._forking = False
+        self.used = False
+        """Whether this process called gRPC through the gate."""
+
+    def _before(self) -> None:
+        """Wait until no call is active, and let none begin until after the fork."""
+        self._changed.acquire()
+        self._forking = True
+        end = time.monotonic() + WAIT_SECONDS
+        while self._active and self._changed.wait(end - time.monotonic()):
+            pass
+        in_use = [connection.before_fork() for connection in list(self._connections)]
+        self._connected = any(in_use)
+
+    def _release(self) -> None:
+        self._forking = False
+        self._changed.notify_all()
+        self._changed.release()
+
+    def _after_in_child(self) -> None:
+        if self._active:
+            self.reason = "while another thread waited for a response"
+        elif self._streams:
+            self.reason = "while a stream was open"
+        elif self._connected:
+            self.reason = "while an AsyncClient was connected"
+        elif self.used and not self._supported:
+            self.reason = f"after gRPC was imported without {ENABLE}=1"
+        self._reset()
+
+
+gate = ForkGate()
+
+
+def check(address: str) -> None:
+    """Check that gRPC works in this process.
+
+    Args:
+        address: the server's, for the message.
+
+    Raises:
+        UnavailableError: this process was forked at a moment after which gRPC hangs.
+    """
+    if gate.reason is not None:
+        raise UnavailableError(
+            f"no call to {address} is possible: this process was forked {gate.reason}; fork before the first call, or "
+            "start processes with multiprocessing.get_context('forkserver') or 'spawn'"
+        )
+
+
+def enable() -> None:
+    """Make gRPC handle forks; without effect where the variable is set already, or gRPC was imported before."""
+    if "grpc" not in sys.modules:
+        os.environ.setdefault(ENABLE, "1")
+    gate.install(supported=os.environ.get(ENABLE, "").lower() in ("1", "true", "yes", "y", "on"))

@@ -1,0 +1,69 @@
+"""HTTP proxies of the environment: gRPC sends even calls to this machine to them, and its errors do not name them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""Environment variables that gRPC reads; the first that is set counts."""
+EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
+"""Environment variables with the hosts that are connected to directly; the first that is set counts."""
+
+_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|passthrough):(?://[^/]*/)?", re.IGNORECASE)
+_LOCAL_SCHEME = re.compile(r"(?:unix|unix-abstract|vsock):", re.IGNORECASE)
+
+
+def is_local(target: str) -> bool:
+    """Report whether all hosts of a gRPC target are this machine, which no proxy can reach in its place.
+
+    Args:
+        target: HOST:PORT, or another name that gRPC resolves, such as dns:///HOST:PORT or ipv4:HOST:PORT,HOST:PORT.
+    """
+    return _LOCAL_SCHEME.match(target) is not None or all(map(_is_this_machine, _hosts(target)))
+
+
+def proxy_of(target: str) -> str | None:
+    """Return "HOST:PORT of VARIABLE" of the proxy through which gRPC connects to a target; None without one.
+
+    The name and the password of the proxy are left out.
+    """
+    variable = next((name for name in VARIABLES if os.environ.get(name)), None)
+    if variable is None or is_local(target):
+        return None
+    excepted = next((os.environ[name] for name in EXCEPTIONS if os.environ.get(name)), "")
+    suffixes = tuple(name for name in map(str.strip, excepted.split(",")) if name)
+    if all(host.endswith(suffixes) for host in _hosts(target)):
+        return None
+    value = os.environ[variable]
+    return f"{urlsplit(value if '//' in value else f'//{value}').netloc.rpartition('@')[2]} of {variable}"
+
+
+def _hosts(target: str) -> Sequence[str]:
+    """Return the hosts of a target, without ports and brackets."""
+    scheme = _SCHEME.match(target)
+    addresses = target[scheme.end() :] if scheme else target
+    return [_host(address) for address in addresses.split(",")]
+
+
+def _host(address: str) -> str:
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    # More than one colon: an IPv6 address without a port.
+    return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def _is_this_machine(host: str) -> bool:
+    name = host.lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name.rpartition(".")[2] == "localhost" or name == socket.gethostname().lower()
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    address = mapped or address
+    # A connection to the unspecified address (0.0.0.0, ::), on which servers listen, reaches this machine.
+    return address.is_loopback or address.is_unspecified

@@ -1,0 +1,112 @@
+"""Server and model of the client's commands: on the command line and in the environment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from partedvae.cli.main import main
+from tests.bundles import GREY
+from tests.partedvae.fake_server import fake_server
+from tests.processes import ServerProcess
+
+
+@pytest.fixture
+def array(tmp_path: Path) -> Path:
+    """Return a file of images that `extract` reads."""
+    np.save(tmp_path / "images.npy", GREY.random_images(2))
+    return tmp_path / "images.npy"
+
+
+def run(*arguments: object, **environment: str) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
+
+
+def test_server_and_token_from_the_environment(tmp_path: Path) -> None:
+    """An option on the command line overrides its variable."""
+    token = tmp_path / "token"
+    token.write_text("mine\n")
+    with fake_server() as first, fake_server() as second:
+        variables = {"PARTEDVAE_SERVER": first.address, "PARTEDVAE_TOKEN_FILE": str(token)}
+        assert run("models", **variables).exit_code == 0
+        assert run("models", "--server", second.address, **variables).exit_code == 0
+        assert (first.tokens, second.tokens) == (["Bearer mine"], ["Bearer mine"])
+
+
+@pytest.mark.parametrize("command", ["models", "classify", "generate", "traverse", "transfer", "extract", "health"])
+def test_help_has_the_variables(command: str) -> None:
+    text = " ".join(run(command, "--help").output.split())
+    for name in ("SERVER", "TOKEN_FILE", "TLS", "TLS_CA", "TLS_CERT", "TLS_KEY"):
+        assert f"PARTEDVAE_{name}" in text
+    if command not in ("models", "health"):
+        assert "PARTEDVAE_MODEL_NAME" in text
+        assert "PARTEDVAE_MODEL_VERSION" in text
+
+
+def test_the_health_checks_own_variable_comes_first(server: ServerProcess) -> None:
+    result = run("health", PARTEDVAE_HEALTH_SERVER=server.address, PARTEDVAE_SERVER="127.0.0.1:1")
+    assert (result.exit_code, result.output) == (0, "SERVING\n")
+    result = run("health", PARTEDVAE_SERVER=server.address)
+    assert (result.exit_code, result.output) == (0, "SERVING\n")
+
+
+@pytest.mark.parametrize("variable", ["PARTEDVAE_MODEL", "PARTEDVAE_MODEL_NAME"])
+def test_a_version_is_selected(two_model_server: ServerProcess, tmp_path: Path, variable: str) -> None:
+    """By options and by variables; the newest by default, and an error lists those that exist."""
+    server = ("--server", two_model_server.address)
+    command = ("generate", "--count", 1, "--seed", 0, "--output", tmp_path / "x.png", *server)
+    missing = "model 'tiny' has no version 9: there are [1, 2]"
+
+    assert run(*command, "--model", "tiny", "--model-version", 1).exit_code == 0
+    assert missing in run(*command, "--model-name", "tiny", "--model-version", 9).output
+    assert missing in run(*command, PARTEDVAE_MODEL_VERSION="9", **{variable: "tiny"}).output
+
+
+def test_classify_reports_the_selected_version(two_model_server: ServerProcess, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(GREY.random_images(1)[0, ..., 0]).save(tmp_path / "a.png")
+    options = ("--server", two_model_server.address, "--model", "tiny", "--json")
+    assert '"version": 2' in run("classify", tmp_path / "a.png", *options).output
+    assert '"version": 1' in run("classify", tmp_path / "a.png", *options, "--model-version", 1).output
+
+
+@pytest.mark.parametrize("option", ["--model", "--model-name"])
+def test_a_path_is_not_a_name(tmp_path: Path, option: str) -> None:
+    result = run("generate", "--output", tmp_path / "x.png", option, "models/mnist")
+    assert result.exit_code == 2
+    assert "'models/mnist' is a path; a server's models are selected by their name" in result.output
+
+
+def test_extract_of_one_version(two_model_server: ServerProcess, two_models: Path, array: Path, tmp_path: Path) -> None:
+    """From a server by name, and from a folder in this process."""
+    server = ("--server", two_model_server.address, "--model-name", "tiny")
+    for where in (server, ("--model", two_models / "tiny")):
+        for version in (1, 2):
+            output = tmp_path / f"{version}.npz"
+            assert run("extract", array, "--output", output, *where, "--model-version", version).exit_code == 0
+            assert json.loads(str(np.load(output)["metadata"]))["partedvae.version"] == str(version)
+        result = run("extract", array, "--output", tmp_path / "9.npz", *where, "--model-version", 9)
+        assert result.exit_code == 1
+        assert "model 'tiny' has no version 9" in result.output
+
+
+def test_extract_in_this_process_beside_a_server_in_the_environment(
+    tiny_models: Path, array: Path, tmp_path: Path
+) -> None:
+    """The environment is for commands that need a server; --model needs none."""
+    environment = {"PARTEDVAE_SERVER": "127.0.0.1:1", "PARTEDVAE_MODEL_NAME": "other", "PARTEDVAE_MODEL_VERSION": "7"}
+    command = ("extract", array, "--output", tmp_path / "x.npz")
+
+    result = run(*command, "--model", tiny_models / "tiny", **environment)
+    assert (result.exit_code, (tmp_path / "x.npz").exists()) == (0, True), result.output
+    result = run(*command, "--model", tiny_models / "tiny", "--model-name", "tiny", **environment)
+    assert result.exit_code == 2
+    assert "--model-name requires --server; --model is the folder of a model" in result.output
+    result = run(*command, **environment)
+    assert result.exit_code == 1
+    assert "no server answers at 127.0.0.1:1" in result.output
