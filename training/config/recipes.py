@@ -93,7 +93,7 @@ def _digits_default(info: DatasetInfo) -> TrainConfig:
 
 
 def _sprites_default(info: DatasetInfo) -> TrainConfig:
-    """Return our best recipe for dSprites; it takes 40 minutes on one core.
+    """Return our best recipe for dSprites; it took 50 minutes on a shared core.
 
     With C_u of the paper's 5 nats in its one dimension, u was made to hold what is not the class. The modes of the
     prior start apart. The dimensions of z open one after the other, as otherwise x, y, scale and orientation share
@@ -119,7 +119,7 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
 
 
 def _faces_default(info: DatasetInfo) -> TrainConfig:
-    """Return our best recipe for faces; it takes 25 minutes on one core for 64x64 images.
+    """Return our best recipe for faces; it took 27 minutes on a shared core for 64x64 images.
 
     Without the terms that separate u and z, z encoded the small classes (glasses, a smile) and their u did not change
     the image. A patch can cover a class, so cutout is disabled. The modes of the prior start at equal distances: with
