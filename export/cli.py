@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from partedvae.common.local_path import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import data_option
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("model_folder", metavar="MODELS_DIR/NAME", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run_dir", type=LocalPath(path_type=Path))
+@click.argument("model_folder", metavar="MODELS_DIR/NAME", type=LocalPath(path_type=Path, file_okay=False))
 @data_option
 def export(run_dir: Path, model_folder: Path, data_dir: Path) -> None:
     """Export a run to ONNX as the next version of a served model.

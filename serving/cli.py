@@ -9,6 +9,7 @@ import click
 
 from partedvae.cli.connection import Connection, connection_options
 from partedvae.common.click_errors import click_errors
+from partedvae.common.local_path import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.config.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
 from partedvae.serving.config.serve_config import ServeConfig
@@ -54,15 +55,15 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", metavar="INPUT", type=LocalPath(exists=True, path_type=Path))
 @click.option(
     "--output",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     help="The feature file to write, .parquet or .npz.",
 )
 @click.option(
-    "--model", type=click.Path(path_type=Path), metavar="MODELS_DIR/NAME", help="Run this model in this process."
+    "--model", type=LocalPath(path_type=Path), metavar="MODELS_DIR/NAME", help="Run this model in this process."
 )
 @connection_options(default_server=None)
 @click.option(

@@ -15,6 +15,7 @@ import click
 from partedvae.cli.connection import Connection, connection_options
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.click_errors import click_errors
+from partedvae.common.local_path import LocalPath
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ model_option = click.option("--model", metavar="NAME", default="", help="Name of
 output_option = click.option(
     "--output",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     callback=_check_picture,
     help="Picture to write.",
 )
@@ -90,7 +91,7 @@ def _generated(entry: Mapping[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=LocalPath(exists=True, dir_okay=False))
 @server_options
 @model_option
 @json_option

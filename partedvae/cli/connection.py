@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from partedvae.common.local_path import LocalPath
+
 if TYPE_CHECKING:
     import grpc
 
     from partedvae.client import Client
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = LocalPath(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
     click.option("--token-file", type=_FILE, metavar="FILE", help="File with the bearer token in its first line."),
     click.option("--tls", is_flag=True, help="Encrypt; trust the default authorities."),

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from partedvae.common.atomic_write import write_json
 from partedvae.common.click_errors import click_errors
+from partedvae.common.local_path import LocalPath
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ GRACE_SECONDS = 30.0
 @click.command()
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     default=Path("demo"),
     show_default=True,
     help="Folder for all results.",
@@ -80,7 +82,7 @@ def demo(output: Path) -> None:
         "model": model.name,
         "version": model.version,
     } | {key: trained[key] for key in ("labels", "train_seconds", "epochs", "seed", "recipe")}
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(output / "summary.json", summary)
     _report(output, summary, matching)
 
 

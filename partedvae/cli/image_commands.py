@@ -14,12 +14,13 @@ import click
 from partedvae.cli.commands import model_option, output_option, server_options
 from partedvae.cli.connection import Connection
 from partedvae.common.click_errors import click_errors
+from partedvae.common.local_path import LocalPath
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
     from partedvae.requests import Along
 
-_FILE = click.Path(exists=True, dir_okay=False)
+_FILE = LocalPath(exists=True, dir_okay=False)
 
 
 @click.command()

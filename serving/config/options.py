@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 from click.core import ParameterSource
 
+from partedvae.common.local_path import LocalPath
 from partedvae.common.suggest import did_you_mean, nearest
 from partedvae.serving.config.serve_config import ServeConfig, flag, key, options
 from partedvae.serving.errors import ConfigError
@@ -70,7 +71,7 @@ def serve_options(command: Command) -> Command:
         command = _option(item, types[item.name])(command)
     command = click.option(
         "--config",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=LocalPath(path_type=Path, dir_okay=False),
         metavar="FILE",
         is_eager=True,
         expose_value=False,
@@ -82,7 +83,7 @@ def serve_options(command: Command) -> Command:
         is_flag=True,
         help="Print the effective options as a TOML file, with the source of each, and exit.",
     )(command)
-    return click.argument("models_dir", type=click.Path(path_type=Path), envvar=f"{ENV_PREFIX}_MODELS_DIR")(command)
+    return click.argument("models_dir", type=LocalPath(path_type=Path), envvar=f"{ENV_PREFIX}_MODELS_DIR")(command)
 
 
 def source_of(ctx: click.Context, name: str) -> str:
@@ -157,7 +158,7 @@ def _click_type(item: Field[Any], bare: Any) -> click.ParamType[Any]:
     if get_origin(bare) is Literal:
         return click.Choice(get_args(bare))
     if bare is Path:
-        return click.Path(path_type=Path)
+        return LocalPath(path_type=Path)
     if bare is int:
         return click.IntRange(least, most)
     if bare is float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from partedvae.common.local_path import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import data_option, limit_openmp_spinning, threads_option
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=LocalPath(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
     "--predictions",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     help="Also write the predicted class of every test image to this .npz file.",
 )
 @click.option(

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
+from partedvae.common.local_path import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import data_option, limit_openmp_spinning, threads_option
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=LocalPath(path_type=Path))
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     help="Output folder.  [default: RUN_DIR/figures]",
 )
 @data_option
@@ -29,7 +30,7 @@ from partedvae.training.cli.options import data_option, limit_openmp_spinning, t
 @click.option("--only", multiple=True, metavar="NAME", help="Draw only this figure; repeatable.")
 @click.option(
     "--without-bc",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     metavar="RUN_DIR",
     help="Run of the same data set with --set objective.gamma_bc=0, which Figures 8 and 10 compare with.",
 )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from partedvae.common.local_path import LocalPath
+
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
     from partedvae.training.data.dataset import DatasetInfo
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 data_option = click.option(
     "--data",
     "data_dir",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     default=Path("data"),
     show_default=True,
     help="Folder of the data sets.",

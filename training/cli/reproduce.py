@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from partedvae.common.local_path import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import data_option, device_option, limit_openmp_spinning, threads_option
 
@@ -34,7 +35,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
 @click.option(
     "--runs",
     "runs_dir",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     default=Path("runs/reproduce"),
     show_default=True,
     help="Folder of the run directories.",
@@ -42,7 +43,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
 @click.option(
     "--results",
     "results_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     default=Path("docs/results.json"),
     show_default=True,
     help="JSON file of all results; the page RESULTS.md is written beside it.",

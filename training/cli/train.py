@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from partedvae.common.local_path import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import (
     configure,
@@ -41,7 +42,7 @@ from partedvae.training.cli.options import (
 @click.option("--epochs", type=int, help="Passes over the training images.  [default: the recipe's]")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     help="Run directory.  [default: runs/DATASET-RECIPE[-METHOD]-SEED]",
 )
 @device_option
