@@ -16,7 +16,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from partedvae.common.atomic_write import fsync
+from partedvae.common.atomic_write import fsync, write_error
 from partedvae.serving.errors import BundleError
 from partedvae.v1.manifest_pb2 import GraphFile, Manifest
 
@@ -170,6 +170,9 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
 
     Returns:
         The new version, read back and verified.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
     """
     model_folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=model_folder))
@@ -188,9 +191,10 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
             fsync(path)
         staging.chmod(0o755)
         folder = _publish(staging, model_folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise write_error(error, model_folder) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # After it has been renamed, there is nothing to delete.
     fsync(model_folder)
     return load_bundle(folder)
 
