@@ -6,8 +6,10 @@ The two use different APIs of gRPC, so that one cannot be generated from the oth
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from functools import cached_property
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
@@ -104,7 +106,23 @@ class Transport(_Connection):
                 call.cancel()
 
     def stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
-        """Send the requests of a stream as fast as the server reads them; yield the results in order."""
+        """Send the requests of a stream as fast as the server reads them; yield the results in order.
+
+        The stream is opened again when it is interrupted.
+        """
+        while not stream.is_complete:
+            try:
+                yield from self._stream_once(stream)
+                break
+            except PartedVAEError as error:
+                delay = stream.retry_delay(error, self.timeout)
+                if delay is None:
+                    raise
+            time.sleep(delay)
+        yield from stream.finish()
+
+    def _stream_once(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+        """Make one call of a stream."""
         call = self.stub.StreamFeatures(stream.requests(), metadata=self.metadata())
         ended, timed_out = Event(), Event()
 
@@ -127,7 +145,6 @@ class Transport(_Connection):
         finally:
             ended.set()
             call.cancel()
-        yield from stream.finish()
 
     def close(self) -> None:
         """Close the connection; pending calls are cancelled."""
@@ -185,7 +202,26 @@ class AsyncTransport(_Connection):
                 call.cancel()
 
     async def stream(self, stream: FeatureStream) -> AsyncIterator[FeatureChunk]:
-        """Send the requests of a stream as fast as the server reads them; yield the results in order."""
+        """Send the requests of a stream as fast as the server reads them; yield the results in order.
+
+        The stream is opened again when it is interrupted.
+        """
+        while not stream.is_complete:
+            try:
+                async with aclosing(self._stream_once(stream)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                break
+            except PartedVAEError as error:
+                delay = stream.retry_delay(error, self.timeout)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+        for chunk in stream.finish():
+            yield chunk
+
+    async def _stream_once(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
+        """Make one call of a stream."""
 
         async def requests() -> AsyncIterator[StreamFeaturesRequest]:
             source = stream.requests()
@@ -216,8 +252,6 @@ class AsyncTransport(_Connection):
             if watch is not None:
                 watch.cancel()
             call.cancel()
-        for chunk in stream.finish():
-            yield chunk
 
     async def close(self) -> None:
         """Close the connection; pending calls are cancelled."""
