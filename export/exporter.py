@@ -13,10 +13,9 @@ from torch import Tensor
 from partedvae.export.errors import ExportError
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
-from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, shared_name, write_bundle
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
-from partedvae.training.data.folder import PREFIX
 from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import evaluate
 from partedvae.training.model.partedvae import PartedVAE
@@ -83,11 +82,6 @@ def _parity_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "count he
     test, train = (split.images[torch.arange(min(count, len(split)))] for split in (dataset.test, dataset.train))
     images = torch.cat([test, train])
     return images[torch.arange(count) % len(images)]
-
-
-def shared_name(dataset: str) -> str:
-    """Return the name of a data set for others: a folder without the path to it, which tells of its machine."""
-    return PREFIX + Path(dataset.removeprefix(PREFIX)).resolve().name if dataset.startswith(PREFIX) else dataset
 
 
 def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, object], epochs: int) -> Manifest:

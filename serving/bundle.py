@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from google.protobuf import json_format
 
@@ -95,6 +95,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def shared_name(dataset: str) -> str:
+    """Return the name of a data set for others: that of a folder of images without the path to it."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{PurePath(path).name}" if kind == "folder" and colon else dataset
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a version folder's manifest.
 
@@ -114,6 +120,9 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = json_format.Parse(text, Manifest(), ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise BundleError(f"{path} is not a valid manifest: {error}") from error
+    # Bundles of earlier versions have the path of the machine that trained them.
+    if manifest.HasField("training"):
+        manifest.training.dataset = shared_name(manifest.training.dataset)
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(
             f"{path} has format version {manifest.format_version}, this version of partedvae supports "
