@@ -185,8 +185,7 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
         work: what to do with each.
         size: memory in bytes that a job occupies; with many processors or large images it limits their number.
     """
-    # One batch is decoded while another is in the encoder or sent to the server; both release the GIL.
-    threads = max(2, min(max(4, 2 * available_cpus()), MEMORY // size))
+    threads = thread_count(size)
     ahead: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="partedvae-extract")
     try:
@@ -202,6 +201,14 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
 
 def _bytes_of(image: ImageSpec) -> int:
     return image.height * image.width * image.channels
+
+
+def thread_count(size: int) -> int:
+    """Return the number of threads for jobs of a size in bytes: two per processor, and at most `MEMORY` in all.
+
+    One batch is decoded while another is in the encoder or sent to the server, and both release the GIL.
+    """
+    return max(2, min(max(4, 2 * available_cpus()), MEMORY // size))
 
 
 def joined_rows(prepared: Prepared, parts: Sequence[FeatureChunk], first: int) -> Rows:
