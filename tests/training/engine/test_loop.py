@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.runs.directory import RunDirectory
@@ -133,14 +135,28 @@ def test_a_run_stopped_by_a_signal_saves_and_resumes_from_the_same_step(
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Write 40 labelled images, dark and light ones."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rows = ["file,shade"]
+    for k in range(40):
+        pixels = np.random.default_rng(k).integers(0, 120, (32, 32)) + 120 * (k % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k}.png")
+        rows.append(f"{k}.png,{('dark', 'light')[k % 2]}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_whose_epochs_have_one_step_stops_after_it(
-    tmp_path: Path, data_dir: Path, mnist: ImageDataset, number: signal.Signals
+    tmp_path: Path, pictures: Path, number: signal.Signals
 ) -> None:
-    one_step = ("mnist", "--epochs", "100000", "--labels", "8", "--set", "train_images=64", "--set", "batch_size=64")
     path = tmp_path / "run"
+    arguments = (f"folder:{pictures}", "--epochs", "100000", "--precision", "32-true", "--output", str(path))
     with subprocess.Popen(
-        command(*one_step, *ONE_THREAD, "--output", str(path), data_dir=data_dir), stderr=subprocess.PIPE, text=True
+        command(*arguments, *ONE_THREAD, data_dir=tmp_path), stderr=subprocess.PIPE, text=True
     ) as process:
         wait_until((path / "checkpoint.pt").exists)
         process.send_signal(number)
