@@ -83,7 +83,7 @@ check: install check-protos check-client check-deploy ## Check style, types, imp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	cd protos && ../$(BIN)/buf lint
+	$(BIN)/buf lint partedvae/protos
 
 check-deploy: install ## Check the Dockerfile and the manifests.
 	$(BIN)/hadolint Dockerfile
