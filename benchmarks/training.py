@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from partedvae.common.atomic_write import write_json
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 from partedvae.training.config.recipes import RECIPES, recipe
 from partedvae.training.data.dataset import first_labelled
 from partedvae.training.data.registry import load_dataset

@@ -9,7 +9,7 @@ import click
 
 from partedvae.cli.connection import Connection, connection_options
 from partedvae.common.click_errors import click_errors
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.config.options import ENV_PREFIX, as_toml, misspelt_variables, serve_options
 from partedvae.serving.config.serve_config import ServeConfig

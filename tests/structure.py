@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 import grimp
 
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 
 PACKAGES = ("training", "serving", "partedvae")
 

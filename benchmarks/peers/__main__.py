@@ -21,8 +21,8 @@ from benchmarks.serving.machine import describe, machine
 from benchmarks.serving.requests import encoder_baseline, features_target, grpc_target, pixels
 from benchmarks.serving.server import running_server
 from benchmarks.serving.tables import replace_section, table
+from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
-from partedvae.common.local_path import LocalPath
 from partedvae.serving.bundle import Bundle, factor_output, load_bundle, versions_of
 from partedvae.serving.errors import ServingError
 

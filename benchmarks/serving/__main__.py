@@ -12,8 +12,8 @@ from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.machine import describe
 from benchmarks.serving.suite import LoadResult, run_suite
 from benchmarks.serving.tables import replace_section, table
+from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
-from partedvae.common.local_path import LocalPath
 from partedvae.serving.bundle import load_bundle, versions_of
 from partedvae.serving.errors import ServingError
 

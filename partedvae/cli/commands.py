@@ -15,7 +15,7 @@ import click
 from partedvae.cli.connection import Connection, connection_options
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.click_errors import click_errors
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 
 if TYPE_CHECKING:
     import grpc

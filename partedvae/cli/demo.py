@@ -21,7 +21,7 @@ import click
 
 from partedvae.common.atomic_write import write_json
 from partedvae.common.click_errors import click_errors
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:

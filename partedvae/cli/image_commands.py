@@ -14,7 +14,7 @@ import click
 from partedvae.cli.commands import model_option, output_option, server_options
 from partedvae.cli.connection import Connection
 from partedvae.common.click_errors import click_errors
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:

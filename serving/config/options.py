@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 from click.core import ParameterSource
 
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import did_you_mean, nearest
 from partedvae.serving.config.serve_config import ServeConfig, flag, key, options
 from partedvae.serving.errors import ConfigError

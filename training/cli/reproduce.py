@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import data_option, device_option, limit_openmp_spinning, threads_option
 

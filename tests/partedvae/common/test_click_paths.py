@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from partedvae.cli.main import main
-from partedvae.common.local_path import LocalPath
+from partedvae.common.click_paths import LocalPath
 
 
 @click.command()
