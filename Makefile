@@ -14,8 +14,9 @@ BENCH_MODELS ?= demo/models
 BENCH_DOCUMENT = $(if $(DOCS),--document docs/BENCHMARKS.md)
 # pytriton needs a Python with a shared libpython, which the system's has.
 PEERS_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
-# The model that `make extract` uses without SERVER.
-MODEL ?= $(MODELS)/$(DATASET)
+# The model that `make extract` uses without SERVER: the only one in MODELS, otherwise that of DATASET.
+EXPORTED = $(patsubst %/,%,$(wildcard $(MODELS)/*/))
+MODEL ?= $(if $(filter 1,$(words $(EXPORTED))),$(EXPORTED),$(MODELS)/$(DATASET))
 # The model name of `make export`: the data set of the run.
 NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
@@ -60,7 +61,7 @@ export: install ## Export a run as the next version of a model: RUN=runs/... [MO
 serve: install ## Serve models over gRPC until Ctrl-C: [MODELS=models] [ADDRESS=127.0.0.1:50051] [ARGS=...].
 	exec $(PARTEDVAE) serve $(MODELS) --address $(ADDRESS) $(ARGS)
 
-extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.parquet [MODEL=models/mnist | SERVER=HOST:PORT] [ARGS=...].
+extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.parquet [MODEL=models/NAME | SERVER=HOST:PORT] [ARGS=...].
 	$(if $(and $(INPUT),$(OUTPUT)),,$(error INPUT and OUTPUT are required: make extract INPUT=images/ OUTPUT=features.parquet))
 	$(PARTEDVAE) extract $(INPUT) --output $(OUTPUT) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) $(ARGS)
 
@@ -82,7 +83,7 @@ check: install check-protos check-client check-deploy ## Check style, types, imp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	cd protos && ../$(BIN)/buf lint
+	$(BIN)/buf lint partedvae/protos
 
 check-deploy: install ## Check the Dockerfile and the manifests.
 	$(BIN)/hadolint Dockerfile

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from partedvae.common.atomic_write import write_json
+from partedvae.common.click_paths import LocalPath
 from partedvae.training.config.recipes import RECIPES, recipe
 from partedvae.training.data.dataset import first_labelled
 from partedvae.training.data.registry import load_dataset
@@ -25,11 +26,11 @@ WARM_UP = 0.15
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+@click.option("--output", type=LocalPath(path_type=Path), required=True, help="JSON file to write.")
 @click.option(
     "--data",
     "data_dir",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     default=Path("data"),
     show_default=True,
     help="Folder of the data sets.",

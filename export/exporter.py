@@ -14,10 +14,9 @@ from partedvae.export.errors import ExportError
 from partedvae.export.familiarity import IMAGES, familiar_negative_elbo
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
-from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, shared_name, write_bundle
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
-from partedvae.training.data.folder import PREFIX
 from partedvae.training.evaluation.diagnostics import collapse_warnings
 from partedvae.training.evaluation.evaluation import evaluate
 from partedvae.training.model.partedvae import PartedVAE
@@ -93,11 +92,6 @@ def _held_out_images(dataset: ImageDataset, count: int) -> UInt8[Tensor, "images
 def _repeated(images: Tensor, count: int) -> UInt8[Tensor, "count height width channels"]:
     """Return the first `count` images, completed with repetitions if there are too few."""
     return images[torch.arange(count) % len(images)]
-
-
-def shared_name(dataset: str) -> str:
-    """Return the name of a data set for others: a folder without the path to it, which tells of its machine."""
-    return PREFIX + Path(dataset.removeprefix(PREFIX)).resolve().name if dataset.startswith(PREFIX) else dataset
 
 
 def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, object], epochs: int) -> Manifest:

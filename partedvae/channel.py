@@ -33,7 +33,8 @@ SERVICE_CONFIG = json.dumps(
                     "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
                 },
             },
-            # No retries: gRPC's retry of a stream whose requests are still being made may never end.
+            # Streams are opened again by the client: gRPC's retry of one whose requests are still being made may never
+            # end, and there is none after the first response.
             {"name": [{"service": "partedvae.v1.PartedVAEService", "method": "StreamFeatures"}]},
         ],
         # Retries stop while more than half of the calls fail, so that they add no load to a struggling server.

@@ -1,4 +1,7 @@
-"""The state of one stream of features, shared by both clients: chunks that were sent and have no response yet."""
+"""The state of one stream of features, shared by both clients: chunks without a response yet, and interruptions.
+
+A stream that a server or a network interrupts is opened again, and goes on with the chunks that have no response.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from partedvae.errors import PartedVAEError
+from partedvae.errors import OverloadedError, PartedVAEError, UnavailableError
 from partedvae.image_chunks import Chunk, chunks, count_of
 from partedvae.image_items import ImageInput
 from partedvae.packing import Packing
@@ -18,6 +21,14 @@ from partedvae.v1 import service_pb2 as pb
 
 OnProgress: TypeAlias = Callable[[int, int | None], object]
 """Called with the number of images that are done and the total, None where the total is not known in advance."""
+
+
+FIRST_RETRIES = 3
+"""How often a stream that had no response yet is opened again: as often as gRPC retries other calls."""
+FIRST_DELAY, MAX_DELAY = 0.1, 2.0
+"""Seconds before a stream is opened again; the delay doubles each time, up to the second."""
+OUTAGE = 60.0
+"""Seconds for which an interrupted stream is opened again, where the client has no timeout."""
 
 
 class FeatureStream:
@@ -48,7 +59,13 @@ class FeatureStream:
         self._done = 0
         self._lock = threading.Lock()
         self._pending: deque[Chunk] = deque()
+        self._received = 0
         self._unsent: Chunk | None = None
+        # Held while a chunk is read: the thread of an interrupted call may still wait for the caller's iterator.
+        self._reading = threading.Lock()
+        self._all_read = False
+        self._failures = 0
+        self._failing_since = 0.0
         self._waiting_since = time.monotonic()
         # Raised by the caller's iterator, perhaps in a thread of gRPC: the stream ends there, and `finish` raises it.
         self._failure: Exception | None = None
@@ -58,16 +75,13 @@ class FeatureStream:
         self._chunks = chunks(self._images, packing, skip_unreadable=True)
 
     def requests(self) -> Iterator[pb.StreamFeaturesRequest]:
-        """Yield the requests, one per chunk that has images."""
+        """Yield the requests of a call: one per chunk that has images, from the oldest one without a response."""
         first = True
-        while (chunk := self._next_chunk()) is not None:
-            if not chunk.positions:
-                self._unsent = chunk
-                return
-            with self._lock:
-                if not self._pending:
-                    self._waiting_since = time.monotonic()
-                self._pending.append(chunk)
+        with self._lock:
+            number = self._received
+            self._waiting_since = time.monotonic()
+        while (chunk := self._chunk(number)) is not None:
+            number += 1
             if first:
                 yield pb.StreamFeaturesRequest(model=self._selector, include=self._outputs, images=chunk.images)
             else:
@@ -84,7 +98,14 @@ class FeatureStream:
             if not self._pending:
                 raise PartedVAEError("the server sent more responses than it got requests; is it a PartedVAE server?")
             chunk = self._pending.popleft()
+            self._received += 1
+            self._failures = 0
             self._waiting_since = time.monotonic()
+        if response.features.model.version:
+            # All features are those of one version, also if the stream is opened again.
+            self._selector = pb.ModelSelector(
+                name=response.features.model.name, version=response.features.model.version
+            )
         problems = [
             ImageProblem(index=chunk.positions[e.index], name=chunk.name_of(e.index), reason=e.reason)
             for e in response.errors
@@ -97,6 +118,33 @@ class FeatureStream:
                 problems=tuple(sorted([*chunk.problems, *problems], key=lambda problem: problem.index)),
             )
         )
+
+    def retry_delay(self, error: PartedVAEError, timeout: float | None) -> float | None:
+        """Return the seconds after which to open the stream again; None where it has failed for good.
+
+        Args:
+            error: the error that has ended the call.
+            timeout: seconds without a response after which an interrupted stream fails; None is `OUTAGE`.
+        """
+        if isinstance(error, OverloadedError) and error.retry_after is not None:
+            delay = error.retry_after
+        elif isinstance(error, UnavailableError):
+            delay = min(FIRST_DELAY * 2.0**self._failures, MAX_DELAY)
+        else:
+            return None
+        now = time.monotonic()
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        if not self._received:
+            return delay if self._failures <= FIRST_RETRIES else None
+        return delay if now - self._failing_since < (OUTAGE if timeout is None else timeout) else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all chunks have responses, and nothing is left to open the stream for."""
+        with self._lock:
+            return self._all_read and not self._pending and self._received > 0
 
     def finish(self) -> Iterator[FeatureChunk]:
         """Yield the problems of the last images, which no request carried; to be called after the last response.
@@ -119,6 +167,25 @@ class FeatureStream:
         """How long the oldest pending chunk has waited for its response; 0 where none is pending."""
         with self._lock:
             return time.monotonic() - self._waiting_since if self._pending else 0.0
+
+    def _chunk(self, number: int) -> Chunk | None:
+        """Return the chunk of a number, counted from 0, which is read if it was not yet; None after the last one."""
+        with self._reading:
+            with self._lock:
+                position = number - self._received
+                if position < 0:
+                    return None  # Another call has the response already: this one was interrupted.
+                if position < len(self._pending):
+                    return self._pending[position]
+            chunk = None if self._all_read else self._next_chunk()
+            if chunk is None or not chunk.positions:
+                self._all_read, self._unsent = True, self._unsent or chunk
+                return None
+            with self._lock:
+                if not self._pending:
+                    self._waiting_since = time.monotonic()
+                self._pending.append(chunk)
+            return chunk
 
     def _next_chunk(self) -> Chunk | None:
         try:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import aclosing
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -19,7 +21,7 @@ from google.protobuf.message import Message
 
 from partedvae import forks
 from partedvae.connection import Connection, ConnectionSettings
-from partedvae.errors import deadline_error
+from partedvae.errors import PartedVAEError, deadline_error
 from partedvae.image_chunks import Chunk
 from partedvae.readers import Readers
 from partedvae.results import FeatureChunk
@@ -107,11 +109,24 @@ class Transport(Connection):
                 call.cancel()
 
     def stream(self, stream: FeatureStream) -> Generator[FeatureChunk]:
-        """Send the requests of a stream as fast as the server reads them; yield the results in order."""
-        with forks.gate.stream():
-            yield from self._stream(stream)
+        """Send the requests of a stream as fast as the server reads them; yield the results in order.
 
-    def _stream(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+        The stream is opened again when it is interrupted.
+        """
+        with forks.gate.stream():
+            while not stream.is_complete:
+                try:
+                    yield from self._stream_once(stream)
+                    break
+                except PartedVAEError as error:
+                    delay = stream.retry_delay(error, self.timeout)
+                    if delay is None:
+                        raise
+                time.sleep(delay)
+            yield from stream.finish()
+
+    def _stream_once(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
+        """Make one call of a stream."""
         metadata = self.metadata()
         with forks.gate:
             call = self._stub().StreamFeatures(stream.requests(), metadata=metadata)
@@ -136,7 +151,6 @@ class Transport(Connection):
         finally:
             ended.set()
             call.cancel()
-        yield from stream.finish()
 
     def close(self) -> None:
         """Close the connection; pending calls are cancelled."""
@@ -238,7 +252,26 @@ class AsyncTransport(Connection):
                 call.cancel()
 
     async def stream(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
-        """Send the requests of a stream as fast as the server reads them; yield the results in order."""
+        """Send the requests of a stream as fast as the server reads them; yield the results in order.
+
+        The stream is opened again when it is interrupted.
+        """
+        while not stream.is_complete:
+            try:
+                async with aclosing(self._stream_once(stream)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                break
+            except PartedVAEError as error:
+                delay = stream.retry_delay(error, self.timeout)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+        for chunk in stream.finish():
+            yield chunk
+
+    async def _stream_once(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
+        """Make one call of a stream."""
         timed_out = False
 
         async def cancel_at_deadline(timeout: float) -> None:
@@ -265,8 +298,6 @@ class AsyncTransport(Connection):
             if watch is not None:
                 watch.cancel()
             call.cancel()
-        for chunk in stream.finish():
-            yield chunk
 
     async def close(self) -> None:
         """Close the connections; pending calls are cancelled."""

@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from google.protobuf import json_format
 
-from partedvae.common.atomic_write import fsync
+from partedvae.common.atomic_write import fsync, write_error
 from partedvae.serving.errors import BundleError
 from partedvae.v1.manifest_pb2 import GraphFile, Manifest
 
@@ -95,6 +95,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def shared_name(dataset: str) -> str:
+    """Return the name of a data set for others: that of a folder of images without the path to it."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{PurePath(path).name}" if kind == "folder" and colon else dataset
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a version folder's manifest.
 
@@ -114,6 +120,9 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = json_format.Parse(text, Manifest(), ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise BundleError(f"{path} is not a valid manifest: {error}") from error
+    # Bundles of earlier versions have the path of the machine that trained them.
+    if manifest.HasField("training"):
+        manifest.training.dataset = shared_name(manifest.training.dataset)
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(
             f"{path} has format version {manifest.format_version}, this version of partedvae supports "
@@ -170,6 +179,9 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
 
     Returns:
         The new version, read back and verified.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
     """
     model_folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=model_folder))
@@ -188,9 +200,10 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
             fsync(path)
         staging.chmod(0o755)
         folder = _publish(staging, model_folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise write_error(error, model_folder) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # After it has been renamed, there is nothing to delete.
     fsync(model_folder)
     return load_bundle(folder)
 

@@ -22,6 +22,8 @@ from pathlib import Path
 import click
 import grimp
 
+from partedvae.common.click_paths import LocalPath
+
 PACKAGES = ("training", "serving", "partedvae")
 
 
@@ -72,7 +74,7 @@ def _cyclic(children: list[str], arrows: set[tuple[str, str]]) -> tuple[str, ...
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, path_type=Path), default=Path(__file__).parents[1])
+@click.argument("folder", type=LocalPath(exists=True, path_type=Path), default=Path(__file__).parents[1])
 def main(folder: Path) -> None:
     """Print the counts of the packages in a checkout."""
     sys.path.insert(0, str(folder.resolve()))

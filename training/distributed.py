@@ -128,6 +128,31 @@ class DistributedContext:
             gradient.copy_(part.view_as(gradient))
 
 
+TASK_COUNTS = {
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpiexec",
+    "WORLD_SIZE": "another launcher than torchrun",
+}
+"""Launchers by the variable with the number of processes that they have started. SLURM_NTASKS is no such variable: it
+describes the job, also in a batch script, which is one process."""
+
+
+def _require_alone() -> None:
+    """Check that no launcher has started several processes, which would all write the same run.
+
+    Raises:
+        ValueError: one has.
+    """
+    for name, launcher in TASK_COUNTS.items():
+        count = os.environ.get(name, "1")
+        if count not in ("", "0", "1"):
+            raise ValueError(
+                f"{name}={count}: {launcher} has started several processes, which do not train together; start one per "
+                f"machine, and in it 'torchrun --nproc-per-node N -m partedvae train ...', or unset {name}"
+            )
+
+
 SINGLE_PROCESS = DistributedContext()
 """The context of a process that trains alone, on the CPU."""
 
@@ -138,21 +163,25 @@ def launch(device: str, precision: str) -> DistributedContext:
     Args:
         device: "cpu" or "cuda".
         precision: "32-true", or "bf16-mixed".
+
+    Raises:
+        ValueError: several processes were started, but not by torchrun.
     """
-    # Variables set by torchrun; Fabric reads ranks from them, but not the number of processes. Those of schedulers
-    # (SLURM_NTASKS, OMPI_COMM_WORLD_SIZE) describe the job and not this command: without torchrun it trains alone.
-    environment = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
-    strategy = "ddp" if processes * nodes > 1 else "auto"
-    # Fabric's type is a Literal; TrainConfig has checked the value.
+    # Chosen here, since Fabric would also follow the variables of SLURM, LSF, Kubeflow and MPI: those describe a job,
+    # in which this command may be a single process.
+    under_torchrun = TorchElasticEnvironment.detect()
+    if not under_torchrun:
+        _require_alone()
+    # Fabric reads the ranks, but not the number of processes.
+    processes = int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun else 1
+    nodes = int(os.environ["WORLD_SIZE"]) // processes if under_torchrun else 1
     fabric = Fabric(
         accelerator=device,
         devices=processes,
         num_nodes=nodes,
-        strategy=strategy,
-        precision=precision,  # type: ignore[arg-type]  # a Literal
-        plugins=environment,
+        strategy="ddp" if processes * nodes > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]  # a Literal, whose value TrainConfig has checked
+        plugins=[TorchElasticEnvironment() if under_torchrun else LightningEnvironment()],
     )
     fabric.launch()
     if distributed.is_initialized():

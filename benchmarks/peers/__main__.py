@@ -21,6 +21,7 @@ from benchmarks.serving.machine import describe, machine
 from benchmarks.serving.requests import encoder_baseline, features_target, grpc_target, pixels
 from benchmarks.serving.server import running_server
 from benchmarks.serving.tables import replace_section, table
+from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import Bundle, factor_output, load_bundle, versions_of
 from partedvae.serving.errors import ServingError
@@ -33,10 +34,10 @@ Results = dict[int, Measurement]
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+@click.option("--output", type=LocalPath(path_type=Path), required=True, help="JSON file to write.")
 @click.option(
     "--models",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     default=Path("demo/models"),
     show_default=True,
     help="Folder that holds the models.",
@@ -45,7 +46,7 @@ Results = dict[int, Measurement]
 @click.option(
     "--environments",
     "folder",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     default=Path("build/peers"),
     show_default=True,
     help="Folder of the servers' virtual environments.",
@@ -55,7 +56,7 @@ Results = dict[int, Measurement]
 )
 @click.option("--only", multiple=True, type=click.Choice([peer.package for peer in PEERS]), help="Repeatable.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Per load.")
-@click.option("--document", type=click.Path(path_type=Path), help="Markdown file to update.")
+@click.option("--document", type=LocalPath(path_type=Path), help="Markdown file to update.")
 def main(
     output: Path,
     models: Path,

@@ -12,6 +12,7 @@ from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.machine import describe
 from benchmarks.serving.suite import LoadResult, run_suite
 from benchmarks.serving.tables import replace_section, table
+from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import load_bundle, versions_of
 from partedvae.serving.errors import ServingError
@@ -20,17 +21,17 @@ HEADER = ("request", "concurrency", "workers", "requests/s", "images/s", "of ORT
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+@click.option("--output", type=LocalPath(path_type=Path), required=True, help="JSON file to write.")
 @click.option(
     "--models",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     default=Path("demo/models"),
     show_default=True,
     help="Folder that holds the models.",
 )
 @click.option("--name", default="mnist", show_default=True, help="Name of the model.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Per load.")
-@click.option("--document", type=click.Path(path_type=Path), help="Markdown file to update.")
+@click.option("--document", type=LocalPath(path_type=Path), help="Markdown file to update.")
 def main(output: Path, models: Path, name: str, seconds: float, document: Path | None) -> None:
     """Measure throughput and latency of the server, and compare with ONNX Runtime alone. Run nothing else meanwhile."""
     versions = versions_of(models / name)

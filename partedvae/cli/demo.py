@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from partedvae.common.atomic_write import write_json
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
@@ -81,7 +82,7 @@ def demo(output: Path) -> None:
         "model": model.name,
         "version": model.version,
     } | {key: trained[key] for key in ("labels", "train_seconds", "epochs", "seed", "recipe")}
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(output / "summary.json", summary)
     _report(output, summary, matching)
 
 

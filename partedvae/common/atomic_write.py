@@ -1,4 +1,4 @@
-"""Atomic file writes: readers never see a partial file, also after a crash."""
+"""Atomic file writes: readers never see a partial file, also after a crash. Errors name the file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a full disk, an exceeded quota, and a file above the limit of the process (`ulimit -f`)."""
+"""Errors of a full disk, an exhausted quota, and a file above the limit of the process (`ulimit -f`)."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     process id, so that several processes can write the same file; the last one wins.
 
     Raises:
-        OSError: the disk is full, or the file cannot be written; it names `path`.
+        OSError: the file cannot be written; it names `path`, and the remedy where the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -30,12 +30,43 @@ def atomic_write(path: Path) -> Iterator[Path]:
         fsync(temporary)
         temporary.replace(path)
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        kept = "the earlier one is kept" if path.exists() else "nothing was written"
-        raise OSError(error.errno, f"{error.strerror}; {kept}; free some space and try again", str(path)) from error
+        # The temporary name means nothing to a user, and a write to a full disk has no name at all.
+        if error.filename in (str(temporary), temporary) or (error.filename is None and error.errno in FULL):
+            raise write_error(error, path) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file to append to; where writing fails, the file is left as it was.
+
+    Raises:
+        OSError: the file cannot be written; it names `path`, and the remedy where the disk is full.
+    """
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as file:
+            yield file
+    except OSError as error:
+        if path.exists():
+            os.truncate(path, size)
+        raise write_error(error, path) from error
+
+
+def write_error(error: OSError, path: Path) -> OSError:
+    """Return an error with the name of the file that could not be written, and the remedy where the disk is full.
+
+    Args:
+        error: the error of the system.
+        path: the file.
+    """
+    reason = error.strerror or str(error)
+    if error.errno in FULL:
+        kept = "the earlier file is unchanged" if path.exists() else "nothing was written"
+        reason += f"; {kept}; free space there, or write elsewhere"
+    return OSError(error.errno, reason, str(path))
 
 
 def write_json(path: Path, value: Any) -> None:

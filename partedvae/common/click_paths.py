@@ -1,4 +1,4 @@
-"""The type of options and arguments that are paths of this machine."""
+"""The type of options and arguments that are paths: local ones, not URLs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from typing import Any
 
 import click
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""The start of a URL, also of one whose slashes were merged; a drive of Windows has one letter."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""The start of a URL, with one slash, since pathlib merges two; the scheme has two letters, unlike a Windows drive."""
 
 
 class LocalPath(click.Path):
-    """A `click.Path` that refuses URLs, for which it would create a folder named after their scheme."""
+    """A `click.Path` that refuses URLs: s3://bucket/file would become a local folder `s3:`."""
 
-    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; a URL is a usage error."""
-        if URL.match(os.fspath(value)):
-            self.fail(f"{os.fspath(value)!r} is a URL; only local paths are supported: copy the file", param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; fail if it is a URL."""
+        text = os.fspath(value)
+        if _URL.match(text):
+            self.fail(
+                f"{text!r} is a URL, and partedvae reads and writes local paths: copy the file with the tool of the "
+                "storage, or mount it",
+                param,
+                ctx,
+            )
         return super().convert(value, param, ctx)

@@ -21,13 +21,18 @@ from partedvae.results import FeatureChunk, ImageArray, concatenate
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.inputs import Job, Prepared, Source
 from partedvae.serving.extract.outputs import Layout, Rows, create, model_metadata
-from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
 from partedvae.serving.operations.features import features
 from partedvae.serving.operations.model import DirectModel, run_sync
-from partedvae.v1.manifest_pb2 import Manifest
+from partedvae.v1.manifest_pb2 import ImageSpec, Manifest
 
 T = TypeVar("T")
 
+MEMORY = 1 << 30
+"""Bytes that the batches of an extraction occupy together, unless two of them are larger."""
+LAYERS = 32
+"""Memory of a run of the encoder for one image, as a multiple of its pixels: 32-bit numbers, in the input and in the
+layers that are in memory at a time."""
 REPORTED = 5
 """Number of unreadable images that the summary lists."""
 
@@ -41,8 +46,14 @@ class Extractor(Protocol):
     has_familiarity: bool
     """Whether the model knows the range of its scores."""
 
-    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
-        """Yield the results of batches in order; some are computed ahead."""
+    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...], batch_size: int) -> Iterator[Rows]:
+        """Yield the results of batches in order; some are computed ahead.
+
+        Args:
+            jobs: prepare a batch each.
+            include: the outputs to compute.
+            batch_size: images of a batch.
+        """
 
 
 class LocalExtractor:
@@ -54,7 +65,7 @@ class LocalExtractor:
         self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
         self.has_familiarity = onnx_model.has_familiarity
 
-    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
+    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...], batch_size: int) -> Iterator[Rows]:
         """Read, decode and compute in several threads."""
 
         def compute(job: Job) -> Rows:
@@ -62,7 +73,9 @@ class LocalExtractor:
             computed = run_sync(features(self._model, prepared.images, include)) if len(prepared.images) else None
             return Rows(keys=prepared.keys, errors=prepared.errors, features=computed)
 
-        return in_order(jobs, compute)
+        # A batch as it is read and as it is converted, and the layers of a run, which have at most MAX_ROWS images.
+        image = _bytes_of(self.manifest.image)
+        return in_order(jobs, compute, 2 * batch_size * image + min(batch_size, MAX_ROWS) * image * LAYERS)
 
 
 class RemoteExtractor:
@@ -85,12 +98,13 @@ class RemoteExtractor:
         self.has_familiarity = details.has_familiarity
         self._client = connection.client(model=self.name, version=self.version)
 
-    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...]) -> Iterator[Rows]:
+    def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...], batch_size: int) -> Iterator[Rows]:
         """Read and decode in several threads, so that images are sent at the model's size; compute by one stream."""
         waiting: deque[Prepared] = deque()
+        size = 2 * batch_size * _bytes_of(self.manifest.image)
 
         def batches() -> Iterator[ImageArray]:
-            for prepared in in_order(jobs, lambda job: job(self.manifest.image)):
+            for prepared in in_order(jobs, lambda job: job(self.manifest.image), size):
                 waiting.append(prepared)
                 if len(prepared.images):
                     yield prepared.images
@@ -176,7 +190,7 @@ def extract(
     summary = Summary()
     started = time.monotonic()
     with create(output, layout) as file, progress_bar(len(source), unit="img", title="extract") as bar:
-        for rows in extractor.rows(source.jobs(batch_size), layout.include):
+        for rows in extractor.rows(source.jobs(batch_size), layout.include, batch_size):
             file.write(rows)
             summary.count(rows)
             bar.update(len(rows.errors))
@@ -189,10 +203,15 @@ def extract(
     return summary
 
 
-def in_order(jobs: Iterator[Job], work: Callable[[Job], T]) -> Iterator[T]:
-    """Run jobs in several threads, some of them ahead; yield the results in order."""
-    # One batch is decoded while another is in the encoder or sent to the server; both release the GIL.
-    threads = max(4, 2 * available_cpus())
+def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterator[T]:
+    """Run jobs in several threads, some of them ahead; yield the results in order.
+
+    Args:
+        jobs: the jobs.
+        work: what to do with each.
+        size: memory in bytes that a job occupies; with many processors or large images it limits their number.
+    """
+    threads = thread_count(size)
     ahead: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="partedvae-extract")
     try:
@@ -204,6 +223,18 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T]) -> Iterator[T]:
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _bytes_of(image: ImageSpec) -> int:
+    return image.height * image.width * image.channels
+
+
+def thread_count(size: int) -> int:
+    """Return the number of threads for jobs of a size in bytes: two per processor, and at most `MEMORY` in all.
+
+    One batch is decoded while another is in the encoder or sent to the server, and both release the GIL.
+    """
+    return max(2, min(max(4, 2 * available_cpus()), MEMORY // size))
 
 
 def joined_rows(prepared: Prepared, parts: Sequence[FeatureChunk], first: int) -> Rows:

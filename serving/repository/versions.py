@@ -71,7 +71,8 @@ class Version:
         self.number = int(folder.name)
         self.stamp = stamp
         self.reason = ""
-        """Why the files cannot be used; empty if no failure is known."""
+        """Why the files cannot be used, without the path of the models folder; empty if no failure is known."""
+        self._models_dir = folder.parents[1]
         self._device: Device = device
         self._threads = threads
         self._lock = threading.Lock()
@@ -110,7 +111,7 @@ class Version:
                     model.warm_up()
                 except ServingError as error:
                     self._refuse(error)
-                    raise
+                    raise type(error)(self.reason) from error
                 self._model = model
                 logger.info("loaded %s version %d on %s", self.name, self.number, model.provider)
                 for warning in model.manifest.warnings:
@@ -131,5 +132,6 @@ class Version:
         logger.warning("%s version %d stays as loaded, because its changed files do not work", self.name, self.number)
 
     def _refuse(self, error: ServingError) -> None:
-        self.reason = str(error)
+        # Callers of the server get the reason, and the paths of its machine are none of their business.
+        self.reason = str(error).replace(f"{self._models_dir}{os.sep}", "")
         logger.warning("refused: %s", error)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import partedvae
-from partedvae.export.exporter import export_run, shared_name
-from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE
+from partedvae.export.exporter import export_run
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, shared_name
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
         "partedvae/serving/__init__.py",
         "partedvae/training/__init__.py",
         "partedvae/v1/service_pb2.pyi",
+        "partedvae/protos/partedvae/v1/service.proto",
         f"{metadata}/entry_points.txt",
         f"{metadata}/licenses/LICENSE",
     }

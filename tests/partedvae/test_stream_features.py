@@ -6,17 +6,27 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from partedvae import AsyncClient, Client, DeadlineError, FeatureChunk, InvalidRequestError, NotFoundError
+from partedvae import (
+    AsyncClient,
+    Client,
+    DeadlineError,
+    FeatureChunk,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from partedvae.results import ImageArray, concatenate
 from tests.bundles import GREY
-from tests.processes import ServerProcess
+from tests.processes import PATIENCE, ServerProcess, running_server
 
 Stream = Callable[..., list[FeatureChunk]]
 
@@ -140,6 +150,51 @@ def test_only_a_few_chunks_are_read_ahead(server: ServerProcess) -> None:
             next(stream)
         stream.close()  # type: ignore[attr-defined]  # it is a generator
     assert len(taken) < 100
+
+
+@pytest.mark.slow
+def test_a_stream_goes_on_after_a_restart_with_the_same_version(stream: Stream, tmp_path: Path) -> None:
+    """The server is replaced by one whose newest version is another, while the source is read."""
+    GREY.write(tmp_path / "tiny")
+    images, answered = GREY.random_images(40), Event()
+    with ExitStack() as second, running_server(tmp_path) as first:
+
+        def source() -> Iterator[ImageArray]:
+            yield images[:10]
+            yield images[10:20]
+            assert answered.wait(PATIENCE)
+            first.stop()
+            GREY.write(tmp_path / "tiny")
+            second.enter_context(running_server(tmp_path, "--address", first.address))
+            yield images[20:30]
+            yield images[30:]
+
+        chunks = stream(first.address, source(), on_progress=lambda *_: answered.set())
+    assert [position for chunk in chunks for position in chunk.positions] == list(range(40))
+    assert_features(chunks, images)
+    assert [chunk.features.version for chunk in chunks if chunk.features is not None] == [1] * len(chunks)
+
+
+@pytest.mark.slow
+def test_a_stream_whose_server_does_not_come_back_fails(stream: Stream, tiny_models: Path) -> None:
+    answered = Event()
+    with running_server(tiny_models) as server:
+
+        def source() -> Iterator[ImageArray]:
+            yield GREY.random_images(3)
+            assert answered.wait(PATIENCE)
+            server.stop()
+            yield GREY.random_images(3)
+
+        with pytest.raises(UnavailableError, match=server.address):
+            stream(server.address, source(), on_progress=lambda *_: answered.set(), settings={"timeout": 1})
+
+
+def test_a_stream_without_a_server_fails(stream: Stream) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(UnavailableError, match=f"no server answers at {address}"):
+        stream(address, GREY.random_images(3))
 
 
 def test_an_exception_of_the_source_is_raised(stream: Stream, server: ServerProcess) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from partedvae.serving import onnx_runtime
@@ -39,6 +42,36 @@ def test_computing_features_stores_nothing_in_the_home_folder(tmp_path: Path) ->
     )
     assert result.stdout == "(3, 3)\n", result.stderr
     assert list(home.rglob("*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_extraction_connects_to_nothing_and_writes_its_output_alone(tmp_path: Path) -> None:
+    """Of the system calls of all threads, none opens a socket, and only the output is opened for writing."""
+    GREY.write(tmp_path / "models" / "tiny")
+    np.save(tmp_path / "images.npy", GREY.random_images(3))
+    calls = tmp_path / "calls"
+    trace = ["strace", "-f", "-qq", "-o", str(calls), "-e", "trace=socket,connect,openat,open,creat,mkdir,mkdirat"]
+    command = [sys.executable, "-m", "partedvae", "extract", "images.npy", "--output", "f.parquet", "--model"]
+    env = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    result = subprocess.run(
+        [*trace, *command, "models/tiny"],
+        env=env | {"HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if "ptrace" in result.stderr:
+        pytest.skip(result.stderr)
+    assert result.returncode == 0, result.stderr
+    lines = calls.read_text().splitlines()
+    assert any("encoder.onnx" in line for line in lines)
+    assert [line for line in lines if re.search(r" (socket|connect)\(", line)] == []
+    written = [line for line in lines if re.search(r"O_WRONLY|O_RDWR| creat\(| mkdir(at)?\(", line)]
+    ours = ("f.parquet", "/dev/", "/proc/", "EEXIST")
+    assert [line for line in written if not any(name in line for name in ours)] == []
 
 
 def test_the_users_choice_of_telemetry_is_kept(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option
+from partedvae.training.cli.options import complete_dataset, data_option
 
 
 @click.group()
@@ -25,7 +25,7 @@ def list_command(data_dir: Path) -> None:
 
 
 @data.command(cls=ErrorReportingCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=complete_dataset)
 @data_option
 def get(name: str, data_dir: Path) -> None:
     """Download or draw a data set, and verify it."""
@@ -36,7 +36,7 @@ def get(name: str, data_dir: Path) -> None:
 
 
 @data.command(cls=ErrorReportingCommand)
-@click.argument("name")
+@click.argument("name", shell_complete=complete_dataset)
 @data_option
 def check(name: str, data_dir: Path) -> None:
     """Verify a data set and show its contents.

@@ -8,6 +8,7 @@ import click
 
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import (
+    complete_dataset,
     configure,
     data_option,
     method_option,
@@ -18,7 +19,7 @@ from partedvae.training.cli.options import (
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=complete_dataset)
 @recipe_option
 @method_option
 @set_option

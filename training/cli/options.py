@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partedvae.common.click_paths import LocalPath
+from partedvae.training.data.names import NAMES, OWN
 
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
     from partedvae.training.data.dataset import DatasetInfo
+
+
+def complete_dataset(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the data sets whose names start like an argument; after `folder:` the folders of images."""
+    if not incomplete.startswith(OWN):
+        return [name for name in (*NAMES, OWN) if name.startswith(incomplete)]
+    path = incomplete.removeprefix(OWN)
+    parent = Path(path) if path.endswith("/") or not path else Path(path).parent
+    if not parent.is_dir():
+        return []
+    folders = (f"{OWN}{entry}" for entry in sorted(parent.iterdir()) if entry.is_dir())
+    return [folder for folder in folders if folder.startswith(incomplete)]
+
 
 data_option = click.option(
     "--data",

@@ -44,9 +44,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     "--results",
     "results_file",
     type=LocalPath(path_type=Path, dir_okay=False),
-    default=Path("docs/results.json"),
-    show_default=True,
-    help="JSON file of all results; the page RESULTS.md is written beside it.",
+    help="JSON file of all results; the page RESULTS.md is written beside it.  [default: RUNS/results.json]",
 )
 @device_option
 @threads_option
@@ -57,7 +55,7 @@ def reproduce(
     recipe: str,
     budget: str | None,
     runs_dir: Path,
-    results_file: Path,
+    results_file: Path | None,
     device: str,
     threads: int | None,
     data_dir: Path,
@@ -76,7 +74,7 @@ def reproduce(
         seeds=seeds,
         data_dir=data_dir,
         runs_dir=runs_dir,
-        results_file=results_file,
+        results_file=results_file or runs_dir / "results.json",
         device=device,
         threads=threads,
     )

@@ -9,6 +9,7 @@ import click
 from partedvae.common.click_paths import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import (
+    complete_dataset,
     configure,
     data_option,
     device_option,
@@ -22,7 +23,7 @@ from partedvae.training.cli.options import (
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=complete_dataset)
 @recipe_option
 @method_option
 @click.option("--labels", type=int, help="Number of labelled images; 0 trains without labels.  [default: the recipe's]")

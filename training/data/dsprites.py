@@ -21,6 +21,7 @@ from torch import Tensor
 
 from partedvae.common.atomic_write import atomic_write
 from partedvae.training.data.dataset import DataError, DatasetInfo, FactorInfo, ImageDataset, Images, Split, Truth
+from partedvae.training.data.memmap import create_mapped
 from partedvae.training.data.sprites import COUNT, SHAPES, SIDE, SIZES, DrawnSprites
 
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -123,7 +124,7 @@ def _pack(archive: zipfile.ZipFile, path: Path) -> None:
         shape, fortran, dtype = read_header(member)
         if shape != (COUNT, SIDE, SIDE) or fortran or dtype != np.uint8:
             raise DataError(f"imgs is {dtype} {shape}, not uint8 {(COUNT, SIDE, SIDE)}")
-        packed = npy.open_memmap(path, mode="w+", dtype=np.uint8, shape=(COUNT, PIXELS // 8))
+        packed = create_mapped(path, (COUNT, PIXELS // 8))
         for start in range(0, COUNT, CHUNK):
             rows = min(CHUNK, COUNT - start)
             content = member.read(rows * PIXELS)

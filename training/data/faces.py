@@ -32,7 +32,7 @@ from partedvae.training.data.dataset import (
     Split,
     Truth,
 )
-from partedvae.training.data.memmap import MappedImages
+from partedvae.training.data.memmap import MappedImages, create_mapped
 
 SMALL = (64, 64)
 LARGE = (218, 178)
@@ -144,7 +144,7 @@ def _require_packages() -> None:
 def _draw_file(path: Path, split: str, values: NDArray[np.int64], size: tuple[int, int]) -> None:
     """Draw faces into a memory-mapped .npy file, chunk by chunk."""
     shape = (len(values), *size, 3)
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    pixels = create_mapped(path, shape)
     with progress_bar(len(values), unit="img", title=f"drawing {split} faces {size[0]}x{size[1]}") as bar:
         start = 0
         for drawn in _drawn(values, size):

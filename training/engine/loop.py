@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from jaxtyping import Int
@@ -15,7 +16,7 @@ from torch import Tensor
 from partedvae.common.atomic_write import write_json
 from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import DataError, ImageDataset, Split
+from partedvae.training.data.dataset import ImageDataset, Split
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
@@ -29,7 +30,7 @@ from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.evaluation.measures import Measures, measure
-from partedvae.training.runs.data import check_run_dataset
+from partedvae.training.runs.data import check_run_dataset, select_train_images
 from partedvae.training.runs.directory import RunDirectory, RunError
 
 POSTFIX_STEPS = 20
@@ -75,7 +76,7 @@ def train_run(
         run.require_new()
     with context.main_process_first():
         dataset = load_dataset(config.dataset, data_dir)
-    train = _select_train_images(config, dataset)
+    train = select_train_images(config, dataset)
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])
     if resume:
@@ -90,14 +91,14 @@ def train_run(
     trainer = Trainer(config, train, labelled, context)
     if not resume and context.is_main_process:
         run.start(config, dataset, labelled)
-    seconds = 0.0
+    seconds, epochs = 0.0, 0
     if resume and run.checkpoint_file.exists():
         checkpoint = run.load_checkpoint(trainer.device)
         trainer.load_state_dict(checkpoint["trainer"])
-        seconds = checkpoint["seconds"]
+        seconds, epochs = checkpoint["seconds"], checkpoint["epoch"]
     else:
         trainer.warm_start()
-    loop = TrainingLoop(run, trainer, dataset, seconds)
+    loop = TrainingLoop(run, trainer, dataset, seconds, epochs)
     loop.train()
     return loop.finish(data_dir if measured else None) if context.is_main_process else {}
 
@@ -123,7 +124,9 @@ def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) ->
 class TrainingLoop:
     """The epochs of a run; each ends with an evaluation, a line of metrics and a checkpoint."""
 
-    def __init__(self, run: RunDirectory, trainer: Trainer, dataset: ImageDataset, seconds: float) -> None:
+    def __init__(
+        self, run: RunDirectory, trainer: Trainer, dataset: ImageDataset, seconds: float, epochs: int = 0
+    ) -> None:
         """Prepare to train from the trainer's step to the end.
 
         Args:
@@ -131,6 +134,7 @@ class TrainingLoop:
             trainer: model, optimisers and training state.
             dataset: the data set, whose test images are evaluated.
             seconds: training time of earlier processes.
+            epochs: epochs that they have ended, with evaluation and metrics.
         """
         self.run = run
         self.trainer = trainer
@@ -139,6 +143,8 @@ class TrainingLoop:
         self.config = trainer.config
         self.context = trainer.context
         self.evaluation: Evaluation | None = None
+        self.epochs_done = epochs
+        """Number of epochs that have ended. A run that was stopped during an evaluation has all steps of one more."""
         self._earlier_seconds = seconds
         self._started = time.perf_counter()
 
@@ -146,11 +152,6 @@ class TrainingLoop:
     def seconds(self) -> float:
         """Training time in seconds, including earlier processes."""
         return self._earlier_seconds + time.perf_counter() - self._started
-
-    @property
-    def epochs_done(self) -> int:
-        """Number of complete epochs."""
-        return self.trainer.step // self.trainer.steps_per_epoch
 
     def train(self) -> None:
         """Train to the end.
@@ -165,22 +166,25 @@ class TrainingLoop:
         with MetricsLogger(self.run, self.epochs_done, self.trainer.step) as logger:
             self._train_epochs(logger)
             if self.evaluation is None or self.evaluation.images < len(self.test):
-                self.evaluation = self._evaluate(self.test)
+                with stop_on_signals() as stop, stop.at_once():
+                    self.evaluation = self._evaluate(self.test)
             logger.log_result(self.config, self.trainer.step, self.evaluation)
 
     def _train_epochs(self, logger: MetricsLogger | None) -> None:
         """Train to the end of the last epoch, logging each; without a logger on all processes but the main one."""
         with stop_on_signals() as stop:
-            while self.trainer.step < self.trainer.total_steps:
+            while self.epochs_done < self.config.epochs:
                 if not self._train_epoch(stop):
-                    self._stop()
+                    self._stop(self._state())
+                last_step = self._state()
                 losses = self.trainer.end_epoch()
+                self.epochs_done += 1
                 self._require_finite(losses)
                 if logger is not None:
-                    self._finish_epoch(losses, logger)
-                # An epoch may have a single step, after which `_train_epoch` does not ask.
-                if self.trainer.step < self.trainer.total_steps and self.context.any(stop.is_set):
-                    self._stop()
+                    self._finish_epoch(losses, logger, stop, last_step)
+                # Here too, since an epoch may have a single step.
+                if self.context.any(stop.is_set):
+                    self._stop(self._state())
 
     def finish(self, data_dir: Path | None) -> dict[str, Any]:
         """Evaluate the trained model, print its warnings, and write and return the summary.
@@ -192,7 +196,8 @@ class TrainingLoop:
         assert evaluation is not None
         measures = Measures()
         if data_dir is not None:
-            measures = measure(self.trainer.final_model, self.dataset, self.config, evaluation, data_dir)
+            with stop_on_signals() as stop, stop.at_once():
+                measures = measure(self.trainer.final_model, self.dataset, self.config, evaluation, data_dir)
         broken = separation_warnings(evaluation, measures)
         for warning in broken:
             click.secho(f"warning: {warning}", fg="yellow", err=True)
@@ -218,7 +223,7 @@ class TrainingLoop:
     def _train_epoch(self, stop: StopFlag) -> bool:
         """Train to the end of the current epoch; return False if a signal asked to stop before it."""
         trainer, steps = self.trainer, self.trainer.steps_per_epoch
-        first_step = trainer.step % steps
+        first_step = trainer.step - self.epochs_done * steps
         images, batch_size = self.config.epoch_images or len(trainer.images), self.config.batch_size
         title = f"epoch {self.epochs_done + 1}/{self.config.epochs}"
         with progress_bar(
@@ -236,10 +241,14 @@ class TrainingLoop:
                     return False
         return True
 
-    def _stop(self) -> None:
-        """Save the state and end training early."""
+    def _stop(self, state: dict[str, Any]) -> NoReturn:
+        """Save a state and end training early.
+
+        Raises:
+            KeyboardInterrupt: always.
+        """
         if self.context.is_main_process:
-            self._save_checkpoint()
+            self.run.save_checkpoint(state)
             click.echo(
                 f"stopped at step {self.trainer.step}; continue with the same command and --resume",
                 err=True,
@@ -258,13 +267,27 @@ class TrainingLoop:
                 f"another --seed, with a new --output ({self.run.path} keeps the last checkpoint)"
             )
 
-    def _finish_epoch(self, losses: dict[str, float], logger: MetricsLogger) -> None:
-        """Evaluate the model, log the metrics, save a checkpoint and print a line with warnings."""
+    def _finish_epoch(
+        self, losses: dict[str, float], logger: MetricsLogger, stop: StopFlag, last_step: dict[str, Any]
+    ) -> None:
+        """Evaluate the model, log the metrics, save a checkpoint and print a line with warnings.
+
+        Args:
+            losses: mean losses of the epoch.
+            logger: writes the metrics.
+            stop: set by signals, which interrupt the evaluation.
+            last_step: the state after the last step of the epoch, from which an interrupted evaluation is repeated.
+        """
         test = self.test.first(EPOCH_TEST_IMAGES) if len(self.test) > EPOCH_TEST_IMAGES else self.test
-        self.evaluation = evaluation = self._evaluate(test)
+        try:
+            # Other processes wait for this one, so that all can stop only together, after the evaluation.
+            with stop.at_once() if self.context.world_size == 1 else nullcontext():
+                self.evaluation = evaluation = self._evaluate(test)
+        except KeyboardInterrupt:
+            self._stop(last_step)
         # Before the checkpoint: a process that is killed in between writes the line again, and none is lost.
         logger.log(self.epochs_done, self.trainer.step, losses, evaluation)
-        self._save_checkpoint()
+        self.run.save_checkpoint(self._state())
         click.echo(self._epoch_line(losses, evaluation), err=True)
         for warning in collapse_warnings(evaluation, self.config.method):
             click.secho(f"warning: {warning}", fg="yellow", err=True)
@@ -278,25 +301,11 @@ class TrainingLoop:
         parts += [f"test accuracy {name} {text}" for name, text in evaluation.accuracy_texts.items()]
         return f"epoch {self.epochs_done}/{self.config.epochs}: {', '.join(parts)}, {self.seconds:.0f} s"
 
-    def _save_checkpoint(self) -> None:
-        self.run.save_checkpoint(
-            {
-                "trainer": self.trainer.state_dict(),
-                "final_model": self.trainer.final_model.state_dict(),
-                "epoch": self.epochs_done,
-                "seconds": self.seconds,
-            }
-        )
-
-
-def _select_train_images(config: TrainConfig, dataset: ImageDataset) -> Split:
-    """Return the first `config.train_images` training images, or all of them for 0.
-
-    Raises:
-        DataError: there are fewer.
-    """
-    if config.train_images > len(dataset.train):
-        raise DataError(
-            f"train_images is {config.train_images}; {config.dataset} has {len(dataset.train)} training images"
-        )
-    return dataset.train.first(config.train_images) if config.train_images else dataset.train
+    def _state(self) -> dict[str, Any]:
+        """Return the content of a checkpoint; its tensors are those of the trainer."""
+        return {
+            "trainer": self.trainer.state_dict(),
+            "final_model": self.trainer.final_model.state_dict(),
+            "epoch": self.epochs_done,
+            "seconds": self.seconds,
+        }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from partedvae.common.atomic_write import write_error
 from partedvae.training.config.flatten import flatten
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.evaluation.evaluation import Evaluation
@@ -36,7 +40,11 @@ class MetricsLogger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.writer.close()
+        try:
+            self.writer.close()
+        except OSError as failure:
+            if error is None:  # Otherwise the first error says more.
+                raise write_error(failure, self._events_file) from failure
 
     def log(self, epoch: int, step: int, losses: dict[str, float], evaluation: Evaluation) -> None:
         """Log the mean losses and the evaluation of an epoch.
@@ -49,8 +57,9 @@ class MetricsLogger:
         """
         metrics = {"epoch": epoch, "step": step, **losses}
         metrics |= {f"test/{name}": value for name, value in _measurements(evaluation).items()}
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value, step)
+        with self._write_errors():
+            for name, value in metrics.items():
+                self.writer.add_scalar(name, value, step)
         self.run.append_metrics(metrics)
 
     def log_result(self, config: TrainConfig, step: int, evaluation: Evaluation) -> None:
@@ -62,11 +71,25 @@ class MetricsLogger:
             evaluation: evaluation on all test images at the end of training.
         """
         result = {f"final/{name}": value for name, value in _measurements(evaluation).items()}
-        for name, value in result.items():
-            self.writer.add_scalar(name, value, step)
-        # SummaryWriter.add_hparams would write these into a folder of its own, which TensorBoard shows as another run.
-        for summary in hparams({key: _plain(value) for key, value in flatten(config.to_dict()).items()}, result):
-            self.writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]  # declared as None
+        with self._write_errors():
+            for name, value in result.items():
+                self.writer.add_scalar(name, value, step)
+            # SummaryWriter.add_hparams would write these into a folder of its own, which TensorBoard shows as another
+            # run.
+            for summary in hparams({key: _plain(value) for key, value in flatten(config.to_dict()).items()}, result):
+                self.writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]  # declared as None
+
+    @property
+    def _events_file(self) -> Path:
+        return Path(self.writer.file_writer.event_writer._file_name)  # type: ignore[attr-defined]  # declared as None
+
+    @contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        """Raise the errors of TensorBoard's thread with the name of its file."""
+        try:
+            yield
+        except OSError as error:
+            raise write_error(error, self._events_file) from error
 
 
 def _measurements(evaluation: Evaluation) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Graceful stop of long work: signals set a flag that is checked between two steps."""
+"""Graceful stop of long work: signals set a flag that is checked between two steps, or interrupt work without steps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,32 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.is_set = False
+        self._at_once = False
 
     def handle(self, signal_number: int, frame: FrameType | None) -> None:
         """Handle a signal: the first one sets the flag, the second one stops at once.
 
         Raises:
-            KeyboardInterrupt: the flag was set already.
+            KeyboardInterrupt: the flag was set already, or this is a block of `at_once`.
         """
-        if self.is_set:
+        if self.is_set or self._at_once:
             raise KeyboardInterrupt
         self.is_set = True
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let the first signal interrupt the block, which takes long and changes nothing.
+
+        Raises:
+            KeyboardInterrupt: a signal has been received, before the block or in it.
+        """
+        self._at_once = True
+        try:
+            if self.is_set:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
 
 
 @contextmanager

@@ -167,7 +167,11 @@ class Trainer:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a training state; training then continues exactly as it would have."""
+        """Restore a training state; on the device that it was saved on, training continues exactly as it would have.
+
+        On another device the random numbers differ. The state of a CPU has none of a GPU's generator, which is seeded
+        by the step, so that it does not repeat the noise of the first steps.
+        """
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step = state["step"]
@@ -177,7 +181,10 @@ class Trainer:
         )
         torch.set_rng_state(state["rng"].cpu())
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+            if "cuda_rng" in state:
+                torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+            else:
+                torch.cuda.manual_seed(self.config.seed + self.step)
 
     def _parts(self) -> dict[str, Any]:
         parts = {

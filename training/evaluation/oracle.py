@@ -18,12 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partedvae.common.atomic_write import atomic_write
 from partedvae.common.progress import progress_bar
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Images, Split
 from partedvae.training.data.folder import PREFIX
 from partedvae.training.model.networks import preprocess
 from partedvae.training.runs.data import is_drawn
+from partedvae.training.runs.directory import save_tensors
 
 FEWEST_LABELS = 1_000
 """Fewest labelled training images of a factor that the oracle is trained for. Its test accuracy on MNIST is 97.2 % from
@@ -204,13 +204,9 @@ def _store(path: Path, network: OracleNetwork, accuracy: dict[str, float]) -> No
     state = {name: value.cpu() for name, value in network.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            torch.save({"network": state, "accuracy": accuracy}, temporary)
-    except (OSError, RuntimeError) as error:
-        click.echo(
-            f"the oracle is not stored, and will be trained again next time: {path} cannot be written: {error}",
-            err=True,
-        )
+        save_tensors(path, {"network": state, "accuracy": accuracy})
+    except OSError as error:
+        click.echo(f"the oracle is not stored, and will be trained again next time: {error}", err=True)
 
 
 def _train(network: OracleNetwork, train: Split, network_size: tuple[int, int]) -> None:

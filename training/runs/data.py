@@ -1,4 +1,4 @@
-"""Loading the data set of a run: an error where it no longer matches the model, a warning where its files differ."""
+"""The data set of a run: loaded, compared with the one that it was trained on, and reduced to its training images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from partedvae.training.config.architecture import ModelConfig
-from partedvae.training.data.dataset import DataError, DatasetInfo, ImageDataset
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.runs.directory import RunDirectory
 
@@ -50,6 +51,19 @@ def check_run_dataset(run: RunDirectory, dataset: ImageDataset) -> None:
     if changed:
         warning = f"warning: {config.dataset} has changed since {run.path} was trained: {changed}"
         click.secho(warning, fg="yellow", err=True)
+
+
+def select_train_images(config: TrainConfig, dataset: ImageDataset) -> Split:
+    """Return the first `config.train_images` training images, or all of them for 0.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    if config.train_images > len(dataset.train):
+        raise DataError(
+            f"train_images is {config.train_images}; {config.dataset} has {len(dataset.train)} training images"
+        )
+    return dataset.train.first(config.train_images) if config.train_images else dataset.train
 
 
 def is_drawn(origin: str) -> bool:

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from partedvae.common.atomic_write import atomic_write, write_json
+from partedvae.common.atomic_write import appending, atomic_write, write_json
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset
 from partedvae.training.model.partedvae import PartedVAE
@@ -127,12 +127,12 @@ class RunDirectory:
         return values
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint atomically."""
-        # In memory first: on a full disk, torch.save raises a RuntimeError about its own format.
-        content = io.BytesIO()
-        torch.save(state, content)
-        with atomic_write(self.checkpoint_file) as temporary:
-            temporary.write_bytes(content.getbuffer())
+        """Replace the checkpoint atomically.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written; the earlier checkpoint is unchanged.
+        """
+        save_tensors(self.checkpoint_file, state)
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any]:
         """Return the latest training state.
@@ -171,9 +171,14 @@ class RunDirectory:
         return model.to(device).eval(), state
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        """Append a line to metrics.jsonl.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
+        path = self.path / "metrics.jsonl"
+        with appending(path) as file:
+            file.write(json.dumps(metrics).encode() + b"\n")
 
     def keep_metrics_until(self, epoch: int) -> None:
         """Remove the lines after an epoch, which a resumed run writes again."""
@@ -183,6 +188,23 @@ class RunDirectory:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] <= epoch]
         with atomic_write(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def save_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a dictionary of tensors, atomically.
+
+    Args:
+        path: the file to write.
+        state: tensors and other values that `torch.load` reads with `weights_only`.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written.
+    """
+    # Through memory: where the disk is full, torch.save raises a RuntimeError about its own format.
+    content = io.BytesIO()
+    torch.save(state, content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:

@@ -1,33 +1,65 @@
-"""Options that are paths refuse URLs."""
+"""Paths of commands are local: a URL is refused before a folder named after its scheme is made."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from partedvae.cli.main import main
 from partedvae.common.click_paths import LocalPath
 
 
 @click.command()
-@click.argument("path", type=LocalPath(path_type=Path))
-def command(path: Path) -> None:
-    """Print a path."""
-    click.echo(path)
+@click.option("--output", type=LocalPath(path_type=Path))
+def command(output: Path) -> None:
+    click.echo(repr(output))
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/f.npz", "gs://bucket/f.parquet", "https://host/x", "file:/tmp/x"])
-def test_a_url_is_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(command, [url])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/f.npz", "s3:/bucket/f.npz", "gs://b", "file:///tmp/f", "abfss://c@a.net/f", "HTTPS://host/f"]
+)
+def test_a_url_is_refused_with_the_option_and_the_remedy(url: str) -> None:
+    result = CliRunner().invoke(command, ["--output", url])
     assert result.exit_code == 2
-    assert f"{url!r} is a URL; only local paths are supported: copy the file" in result.output
-    assert not list(tmp_path.iterdir())
+    assert f"Invalid value for '--output': '{url}' is a URL" in result.stderr
+    assert "copy the file with the tool of the storage, or mount it" in result.stderr
 
 
-@pytest.mark.parametrize("path", ["f.npz", "/data/f.npz", "C:/data/f.npz", "a:b", "folder:x/y"])
+@pytest.mark.parametrize("path", ["runs/f.npz", "/tmp/f", "C:/data/f.npz", "./s3:/f", "a:b", "day 1: photos"])
 def test_a_local_path_is_accepted(path: str) -> None:
-    result = CliRunner().invoke(command, [path])
-    assert (result.exit_code, result.output) == (0, f"{path}\n")
+    result = CliRunner().invoke(command, ["--output", path])
+    assert result.output == f"{Path(path)!r}\n"
+
+
+def _paths() -> Iterator[tuple[str, click.Parameter]]:
+    ctx = click.Context(main)
+    for name in main.list_commands(ctx):
+        found = main.get_command(ctx, name)
+        assert found is not None
+        commands = found.commands.values() if isinstance(found, click.Group) else [found]
+        yield from ((each.name or name, p) for each in commands for p in each.params if isinstance(p.type, click.Path))
+
+
+def test_every_path_of_every_command_is_checked() -> None:
+    pytest.importorskip("torch")
+    paths = list(_paths())
+    assert {"output", "predictions", "results_file", "runs_dir", "data_dir", "model_folder", "models_dir"} <= {
+        parameter.name for _, parameter in paths
+    }
+    assert [(name, parameter.name) for name, parameter in paths if not isinstance(parameter.type, LocalPath)] == []
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "npz"])
+def test_extraction_to_an_object_store_leaves_no_folder(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").touch()
+    arguments = ["extract", "list.txt", "--output", f"s3://bucket/f.{suffix}", "--model", str(tiny_models / "tiny")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]

@@ -80,6 +80,8 @@ def test_broken_newest_version(tmp_path: Path, break_it: Callable[[Path], None],
     with pytest.raises(BundleError, match=message) as caught:
         repository.get("tiny", 2)
     assert str(caught.value) == new.reason
+    assert new.reason.startswith("tiny/2")
+    assert str(tmp_path) not in new.reason  # Callers of the server read it.
 
 
 @pytest.mark.parametrize(("break_it", "message"), FAULTS)

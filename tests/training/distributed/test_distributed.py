@@ -60,6 +60,36 @@ def test_two_processes_train_as_one(tmp_path: Path, method: str) -> None:
         torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"SLURM_NTASKS": "4"},
+        {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},
+        {"LSB_JOBID": "7", "LSB_DJOB_NUMPROC": "4", "LSB_DJOB_RANKFILE": "none", "JSM_NAMESPACE_SIZE": "4"},
+        {"KUBERNETES_PORT": "tcp://10.0.0.1:443", "MASTER_ADDR": "10.0.0.2", "MASTER_PORT": "1", "WORLD_SIZE": "1"},
+    ],
+    ids=["batch script", "one task of a step", "LSF", "Kubeflow"],
+)
+def test_a_command_in_a_job_of_several_tasks_trains_alone(job: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ({"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train"} | job).items():
+        monkeypatch.setenv(name, value)
+    context = launch("cpu", "32-true")
+    assert (context.rank, context.world_size, context.device.type) == (0, 1, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "launcher"),
+    [("SLURM_STEP_NUM_TASKS", "srun"), ("OMPI_COMM_WORLD_SIZE", "mpirun"), ("WORLD_SIZE", "another launcher")],
+)
+def test_several_processes_of_another_launcher_are_refused(
+    name: str, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would write into the same run."""
+    monkeypatch.setenv(name, "4")
+    with pytest.raises(ValueError, match=f"{name}=4: {launcher}.* has started several processes.*torchrun"):
+        launch("cpu", "32-true")
+
+
 def test_only_the_first_of_two_processes_draws_a_data_set(tmp_path: Path) -> None:
     torchrun(2, RUN_PROGRAM, tmp_path)
     assert sorted((tmp_path / "log").read_text().splitlines()) == ["0 drew", "0 found", "1 found"]

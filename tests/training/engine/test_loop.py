@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.runs.directory import RunDirectory
-from tests.processes import wait_until
+from tests.processes import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -133,22 +135,89 @@ def test_a_run_stopped_by_a_signal_saves_and_resumes_from_the_same_step(
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
-def test_a_run_of_epochs_with_one_step_stops_and_ignores_the_tasks_of_a_job(tmp_path: Path, data_dir: Path) -> None:
-    """The step of an epoch is its last one; SLURM's variables describe the job, and not this command."""
-    path = tmp_path / "one-step"
-    one_step = ("--epochs", "2000", "--set", "epoch_images=64", "--set", "batch_size=64")
-    process = subprocess.Popen(
-        command(*SMALL, *one_step, *ONE_THREAD, "--output", str(path), data_dir=data_dir),
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train.sh", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"},
-    )
-    with process:
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Write 40 labelled images, dark and light ones."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rows = ["file,shade"]
+    for k in range(40):
+        pixels = np.random.default_rng(k).integers(0, 120, (32, 32)) + 120 * (k % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k}.png")
+        rows.append(f"{k}.png,{('dark', 'light')[k % 2]}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_whose_epochs_have_one_step_stops_after_it(
+    tmp_path: Path, pictures: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "run"
+    arguments = (f"folder:{pictures}", "--epochs", "100000", "--precision", "32-true", "--output", str(path))
+    with subprocess.Popen(
+        command(*arguments, *ONE_THREAD, data_dir=tmp_path), stderr=subprocess.PIPE, text=True
+    ) as process:
         wait_until((path / "checkpoint.pt").exists)
-        process.terminate()
-        _, errors = process.communicate()
+        process.send_signal(number)
+        errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130, errors
     assert "continue with the same command and --resume" in errors
+
+
+SIGNAL_IN = """
+import os, signal, sys
+from partedvae.cli.main import main
+from partedvae.training.engine import loop
+work = loop.{function}
+def interrupted(*arguments):
+    global work
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(10**7):  # the signal arrives between two of these
+        pass
+    print("not interrupted", file=sys.stderr)
+    return work(*arguments)
+loop.{function} = interrupted
+main(prog_name="partedvae")
+"""
+"""The `partedvae` command, which gets SIGTERM when it begins to evaluate, or to measure."""
+
+
+@pytest.mark.parametrize("function", ["evaluate", "measure"])
+def test_a_signal_interrupts_evaluation_which_is_repeated_when_the_run_is_resumed(
+    whole_run: Path, tmp_path: Path, data_dir: Path, function: str
+) -> None:
+    path = tmp_path / "run"
+    arguments = command(*SMALL, *ONE_THREAD, "--output", str(path), "--measure", data_dir=data_dir)[3:]
+    program = [sys.executable, "-c", SIGNAL_IN.format(function=function)]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "not interrupted" not in done.stderr
+    state = RunDirectory(path).load_checkpoint(torch.device("cpu"))
+    ended = {"evaluate": (0, 5), "measure": (3, 15)}[function]
+    assert (state["epoch"], state["trainer"]["step"]) == ended
+    assert not (path / "summary.json").exists()
+    resumed = train(*SMALL, *ONE_THREAD, "--output", str(path), "--resume", data_dir=data_dir)
+    assert resumed.returncode == 0, resumed.stderr
+    expected, actual = final_weights(whole_run), final_weights(path)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    assert (path / "metrics.jsonl").read_text() == (whole_run / "metrics.jsonl").read_text()
+
+
+def test_a_full_disk_ends_training_with_the_file_and_the_remedy(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset
+) -> None:
+    """500 KB hold the configuration and the metrics, but no checkpoint."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)); "
+    program = [sys.executable, "-c", limit + "from partedvae.cli.main import main; main(prog_name='partedvae')"]
+    path = tmp_path / "run"
+    arguments = command(*SMALL, "--output", str(path), data_dir=data_dir)[3:]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    message = f"Error: {path}/checkpoint.pt: File too large; nothing was written; free space there, or write elsewhere"
+    assert done.stderr.splitlines()[-1] == message
+    assert [json.loads(line)["epoch"] for line in (path / "metrics.jsonl").read_text().splitlines()] == [1]
 
 
 @pytest.mark.parametrize(

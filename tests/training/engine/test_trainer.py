@@ -153,6 +153,54 @@ def test_a_restored_trainer_continues_exactly_even_within_an_epoch(every: int) -
     assert torch.equal(restored.epoch_sums, means)
 
 
+@pytest.mark.parametrize("saved", [False, True], ids=["begun on a CPU", "begun on a GPU"])
+def test_a_checkpoint_moves_between_devices(monkeypatch: pytest.MonkeyPatch, saved: bool) -> None:
+    """The generator of a GPU continues where the checkpoint has its state, and is seeded by the step otherwise."""
+
+    class Gpu(str):
+        """Stands for a GPU; PyTorch sees a CPU."""
+
+        type = "cuda"
+
+    calls: list[tuple[str, object]] = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: calls.append(("state", state.tolist())))
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: calls.append(("seed", seed)))
+    config, train = tiny_config(), toy_dataset().train
+    labelled = first_labelled(train, config.labels)
+    prepare(0)
+    trainer = Trainer(config, train, labelled, SINGLE_PROCESS)
+    for _ in range(3):
+        trainer.train_step()
+    state = trainer.state_dict()
+    if saved:
+        state["cuda_rng"] = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    restored = Trainer(config, train, labelled, SINGLE_PROCESS)
+    restored.load_state_dict(state)
+    assert calls == []  # On a CPU the state of a GPU is ignored.
+    restored.device = Gpu("cpu")  # type: ignore[assignment]  # see Gpu
+    restored.load_state_dict(state)
+    assert calls == [("state", [1, 2, 3]) if saved else ("seed", config.seed + 3)]
+    assert torch.equal(weights(restored), weights(trainer))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("first", "second"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_run_goes_on_on_another_device(first: str, second: str) -> None:
+    config, train = tiny_config(), toy_dataset().train
+    labelled = first_labelled(train, config.labels)
+    prepare(0)
+    trainer = Trainer(config, train, labelled, launch(first, "32-true"))
+    trainer.warm_start()
+    for _ in range(3):
+        trainer.train_step()
+    restored = Trainer(config, train, labelled, launch(second, "32-true"))
+    restored.load_state_dict(torch.load(_saved(trainer.state_dict()), map_location=restored.device, weights_only=True))
+    assert torch.equal(weights(restored).cpu(), weights(trainer).cpu())
+    for _ in range(3):
+        assert torch.isfinite(restored.train_step()["loss"])
+    assert restored.step == 6
+
+
 def test_the_plateau_schedulers_halve_the_rates_of_a_run_without_progress() -> None:
     config = tiny_config("paper")
     train = toy_dataset().train
