@@ -108,7 +108,7 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
 
 
 def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
-    """Decode PNG, JPEG or WebP files to the model's images, in several threads if there are many.
+    """Decode image files to the model's images, in several threads if there are many.
 
     Args:
         items: the bytes of each file; sizes and modes may differ.

@@ -86,7 +86,7 @@ def test_image_files_returns_the_pixels_of_the_indexed_files_in_order() -> None:
     ("content", "message"),
     [
         (b"", "no bytes"),
-        (b"GIF89a", "GIF is not supported"),
+        (b"%PDF-1.7", "PDF is not supported"),
         (file_of(Image.fromarray(pixels(3)))[:200], "damaged PNG file"),
         (b"\xff\xd8\xff\xe0broken", "damaged JPEG file"),
     ],
