@@ -75,7 +75,7 @@ class FoundImages:
     """The image files in a folder."""
 
     names: list[str]
-    """Paths relative to the folder with forward slashes, sorted; bytes that are not UTF-8 are surrogates, as in `os`."""
+    """Paths relative to the folder with forward slashes, sorted. Bytes that are not UTF-8 are surrogates."""
     left_out: LeftOut
     """What else is there."""
 

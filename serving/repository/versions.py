@@ -72,6 +72,9 @@ class Version:
         self.stamp = stamp
         self.reason = ""
         """Why the files cannot be used; empty if no failure is known."""
+        self.may_recover = False
+        """Whether that is an error of the operating system, such as of a network file system, which may pass although
+        the files stay the same."""
         self._device: Device = device
         self._threads = threads
         self._lock = threading.Lock()

@@ -75,6 +75,9 @@ def train_run(
         run.require_new()
     with context.main_process_first():
         dataset = load_dataset(config.dataset, data_dir)
+    if context.is_main_process:
+        for note in dataset.notes:
+            click.echo(f"note: {note}", err=True)
     train = _select_train_images(config, dataset)
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])

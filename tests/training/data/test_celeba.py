@@ -211,5 +211,5 @@ def test_the_error_names_a_missing_or_damaged_image_on_access(tmp_path: Path) ->
     (folder / "img_align_celeba" / "000004.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"000002.jpg is missing; unpack img_align_celeba.zip again"):
         dataset.train.images[torch.tensor([0, 1])]
-    with pytest.raises(DataError, match=r"000004.jpg cannot be read as a PNG, JPEG or WebP image"):
+    with pytest.raises(DataError, match=r"000004.jpg cannot be read as an image"):
         dataset.train.images[torch.tensor([2])]

@@ -207,12 +207,12 @@ def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_
 def test_the_error_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     make_folder(tmp_path, ROWS)
     (tmp_path / "7.png").write_bytes(b"%PDF-1.7")
-    with pytest.raises(DataError, match=r"7.png cannot be read as a PNG, JPEG or WebP image"):
+    with pytest.raises(DataError, match=r"7.png cannot be read as an image"):
         describe_folder(tmp_path)
     save(tmp_path / "7.png", size=(200, 200))
     content = (tmp_path / "7.png").read_bytes()
     (tmp_path / "7.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"7.png cannot be read as a PNG, JPEG or WebP image: .*truncated"):
+    with pytest.raises(DataError, match=r"7.png cannot be read as an image: .*truncated"):
         load_folder(tmp_path)
 
 
