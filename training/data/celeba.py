@@ -120,8 +120,8 @@ def _require_files(folder: Path) -> None:
     if missing:
         raise DataError(
             f"CelebA is incomplete: {', '.join(missing)} missing in {folder}; download the aligned and cropped "
-            f"images, the attributes and the partition from {HOME} and put them there, or Kaggle's .csv lists (its licence forbids "
-            "redistribution, so it cannot be downloaded automatically)"
+            f"images, the attributes and the partition from {HOME} and put them there (its licence forbids "
+            "redistribution, so it cannot be downloaded automatically); the .csv lists of Kaggle are read too"
         )
 
 

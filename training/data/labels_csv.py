@@ -185,7 +185,7 @@ def _similar_classes(factor: FactorInfo) -> Iterator[str]:
     for name in factor.classes:
         other = first.setdefault("".join(name.casefold().split()), name)
         if other != name:
-            yield f"labels.csv: {other!r} and {name!r} are two classes of {factor.name!r}; write one if they are the same"
+            yield f"labels.csv: {other!r} and {name!r} of {factor.name!r} are two classes; correct one if not"
 
 
 def _check_training(

@@ -67,7 +67,7 @@ def train_run(
         KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
     """
     device = choose_device(device_name)
-    if resume and config.precision == "auto":
+    if resume and config.precision in ("auto", run.load_config().precision):
         config = dataclasses.replace(config, precision=_precision_of(run, device))
     config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
     context = launch(device, config.precision)
@@ -83,9 +83,9 @@ def train_run(
     config = with_priors(config, train.labels[labelled])
     if resume:
         # The data first: a configuration follows its data set, so a changed data set would change the options too.
-        if context.is_main_process and run.load_config().dataset == config.dataset:
-            check_run_dataset(run, dataset)
-        require_resumable(run, config)
+        if context.is_main_process:
+            check_run_dataset(run, dataset, config.dataset)
+        require_resumable(run, config, dataset, labelled)
     choice = use_threads(threads, run.load_provenance() if resume else None)
     if context.is_main_process:
         click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
@@ -93,6 +93,8 @@ def train_run(
     trainer = Trainer(config, train, labelled, context)
     if not resume and context.is_main_process:
         run.start(config, dataset, labelled)
+    elif context.is_main_process and run.load_config().dataset != config.dataset:
+        run.save_config(config)  # the new place of a folder that has moved
     seconds = 0.0
     if resume and run.checkpoint_file.exists():
         checkpoint = run.load_checkpoint(trainer.device)
