@@ -1,8 +1,8 @@
-"""Feature files: one row per image, as Parquet (written in row groups) or NumPy's .npz.
+r"""Feature files: one row per image, as Parquet (written in row groups) or NumPy's .npz.
 
 Parquet columns: `path` or `index`; per factor `<factor>` (class name), `<factor>_prob`, `<factor>_u0`… and, if
 requested, `<factor>_p_<class>`…; then `z0`…, if requested; then `error`, which is null if the image could be read. The
-other columns are null if it could not. Bytes of a path that are not UTF-8 are written as `\\xNN`.
+other columns are null if it could not. Bytes of a path that are not UTF-8 are written in hexadecimal, `\xNN`.
 
 The .npz has the same data as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
 `<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `error`. Null values are NaN or "".

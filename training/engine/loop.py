@@ -78,13 +78,13 @@ def train_run(
     if context.is_main_process:
         for note in dataset.notes:
             click.echo(f"note: {note}", err=True)
+    if resume and context.is_main_process:
+        # Before labels are chosen, which a changed data set may not have.
+        check_run_dataset(run, dataset, config.dataset)
     train = _select_train_images(config, dataset)
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])
     if resume:
-        # The data first: a configuration follows its data set, so a changed data set would change the options too.
-        if context.is_main_process:
-            check_run_dataset(run, dataset, config.dataset)
         require_resumable(run, config, dataset, labelled)
     choice = use_threads(threads, run.load_provenance() if resume else None)
     if context.is_main_process:
