@@ -25,7 +25,7 @@ from partedvae.training.runs.directory import RunDirectory
 from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
 
 
-def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
+def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: str | None = None) -> Bundle:
     """Export the latest checkpoint of a run as the next version of a model.
 
     Args:
@@ -33,6 +33,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
         model_folder: folder of the model, `<models>/<name>`; the version is created in it.
         data_dir: folder of the data sets, whose test images are used to check parity, to measure accuracy, and to find
             the range of the negative ELBO.
+        dataset_name: name of the data set where its folder has moved; None takes that of the run.
 
     Raises:
         ValueError: the run, its data or its checkpoint is not available, they do not match, or parity fails. No version
@@ -46,7 +47,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path) -> Bundle:
             "export a run of method 'partedvae'"
         )
     model, state = run.load_model(torch.device("cpu"))
-    dataset = load_run_dataset(run, data_dir)
+    dataset = load_run_dataset(run, data_dir, dataset_name)
     images = _held_out_images(dataset, IMAGES)
     evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     manifest = _make_manifest(model, config, run.load_provenance(), state["epoch"])

@@ -105,10 +105,11 @@ def extract(
 ) -> None:
     """Write the class-related features of many images into a file.
 
-    INPUT is a folder of images (PNG, JPEG, WebP; including subfolders), an IDX file (optionally .gz), a .npy or .npz of
-    uint8 images, or a .txt with one path per line, relative to its folder. The file has one row per image: its path or
-    index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column
-    "unfamiliar" says how an image differs from the training images, and "error" why one cannot be read.
+    INPUT is a folder of images (PNG, JPEG, WebP, BMP, TIFF, GIF; including subfolders), an IDX file (optionally .gz), a
+    .npy or .npz of uint8 images, or a .txt with one path per line, relative to its folder. The file has one row per
+    image: its path or index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …;
+    the column "unfamiliar" says how an image differs from the training images, and "error" why one cannot be read.
+    Hidden files and other files of a folder are left out; the summary counts them by reason.
     """
     import signal
     import sys
@@ -165,3 +166,5 @@ def extract(
             click.echo(f"  {example}", err=True)
         if summary.unreadable > len(summary.examples):
             click.echo("  …", err=True)
+    for line in images.left_out.lines():
+        click.echo(f"left out: {line}", err=True)

@@ -142,7 +142,7 @@ def from_array(array: ImageArray, spec: ImageSpec) -> ImageArray:
 
 
 def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
-    """Decode PNG, JPEG or WebP files to the model's images, in several threads if there are many.
+    """Decode image files to the model's images, in several threads if there are many.
 
     Args:
         items: the bytes of each file; sizes and modes may differ.

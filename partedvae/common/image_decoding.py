@@ -1,10 +1,11 @@
 """Decoding of image files for training and serving, so that a model is served the same pixels as it was trained on.
 
 Rules, in this order:
-1. Files are PNG, JPEG or WebP. The EXIF orientation is applied; an animation is reduced to its first frame;
-   colour profiles are ignored.
+1. Files are PNG, JPEG, WebP, BMP, TIFF or GIF, recognised by their first bytes, or HEIC where the package pillow-heif
+   is installed. The EXIF orientation is applied; animations and files of several pages are reduced to the first; colour
+   profiles are ignored.
 2. 16-bit grey is scaled to 8 bits; 16-bit colour is truncated to 8 bits. Palettes and 1-bit images are expanded.
-   Images of 32 bits per pixel are refused, because they do not say which value is white.
+   Images of 32 bits per pixel, as scientific TIFF files have, are refused: they do not say which value is white.
 3. Transparent images are composed over black, the background of the data sets.
 4. Grey for a colour model is repeated three times. Colour for a grey model becomes ITU-R 601 luma (Pillow's "L").
 5. Another size is resized to the model's, without keeping the aspect ratio, with Pillow's bilinear filter, which
@@ -22,23 +23,49 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+FORMATS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+"""The formats that are always read, for messages."""
 EXIF_ORIENTATION = 0x0112
 
+# First bytes of each format.
+_PLUGINS: dict[bytes, type[ImageFile]] = {
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"\xff\xd8\xff": JpegImageFile,
+    b"BM": BmpImageFile,
+    b"GIF87a": GifImageFile,
+    b"GIF89a": GifImageFile,
+    b"II*\x00": TiffImageFile,
+    b"MM\x00*": TiffImageFile,
+    b"II+\x00": TiffImageFile,
+    b"MM\x00+": TiffImageFile,
+}
 # First bytes of other formats, which the message names.
 _UNSUPPORTED = {
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
     b"\x93NUMPY": "a NumPy array",
     b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"<svg": "SVG",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x01\x00": "ICO",
+    b"\x00\x05\x16\x07": "an AppleDouble file of macOS, which has no pixels,",
+    b"version https://git-lfs": "a pointer of Git LFS, whose file is not downloaded,",
 }
-_SIGNATURE_BYTES = 12
+# The brand in bytes 8 to 12 of an ISO base media file.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+_SIGNATURE_BYTES = 32
+_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
+"""Pillow's modes of at most 8 bits per channel that can be converted to grey and to RGB; 16-bit grey is `I;16…`."""
 
 
 class UnsupportedImageError(ValueError):
@@ -46,14 +73,14 @@ class UnsupportedImageError(ValueError):
 
 
 class DamagedImageError(ValueError):
-    """A PNG, JPEG or WebP file that cannot be decoded; the message has the reason, without a remedy."""
+    """A file of a supported format that cannot be decoded; the message has the reason, without a remedy."""
 
 
 def open_image(file: IO[bytes]) -> ImageFile:
     """Read the header of an image file; the pixels are decoded by `load_pixels`.
 
     Raises:
-        UnsupportedImageError: the file is not PNG, JPEG or WebP.
+        UnsupportedImageError: the file has another format, or pixels of a kind whose range is not known.
         DamagedImageError: its header is damaged.
     """
     start = file.read(_SIGNATURE_BYTES)
@@ -61,19 +88,19 @@ def open_image(file: IO[bytes]) -> ImageFile:
     plugin = _plugin_for(start)
     try:
         # Not Image.open, which has its own limit for large images and warns above it.
-        return plugin(file)
+        image = plugin(file)
     except Exception as error:  # Pillow raises anything from OSError to SyntaxError for damaged files.
         raise DamagedImageError(f"damaged {plugin.format} file: {error}") from error
+    check_mode(image)
+    return image
 
 
 def load_pixels(image: ImageFile) -> Image.Image:
     """Decode an opened image to 8 bits, upright and opaque; its mode is any that Pillow can convert.
 
     Raises:
-        UnsupportedImageError: it has 32 bits per pixel.
         DamagedImageError: the file is damaged.
     """
-    check_mode(image)
     try:
         image.load()
         return opaque(ImageOps.exif_transpose(image))
@@ -82,14 +109,19 @@ def load_pixels(image: ImageFile) -> Image.Image:
 
 
 def check_mode(image: Image.Image) -> None:
-    """Check that the values of an image have a known range.
+    """Check that an image can be converted to 8 bits.
 
     Raises:
-        UnsupportedImageError: its mode is "F", or "I" unless it is a PNG file, which has 16 bits then.
+        UnsupportedImageError: the range of its values is not known (floating-point numbers, 32-bit integers), or
+            Pillow cannot convert its mode.
     """
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        kind = "floating-point numbers" if image.mode == "F" else "integers of 32 bits"
+    # Before version 11.3, Pillow opened 16-bit PNG files in the 32-bit mode "I".
+    if image.mode in _MODES or image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return
+    kind = {"F": "floating-point numbers", "I": "integers of 32 bits"}.get(image.mode)
+    if kind:
         raise UnsupportedImageError(f"mode {image.mode} ({kind}) does not say which value is white")
+    raise UnsupportedImageError(f"Pillow's mode {image.mode} is not supported")
 
 
 def opaque(image: Image.Image) -> Image.Image:
@@ -97,7 +129,7 @@ def opaque(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    if image.mode == "LAB":
+    if image.mode in ("LAB", "HSV"):
         return image.convert("RGB")  # Pillow has no direct conversion to "L".
     if image.has_transparency_data:
         # Pillow converts "La", grey with premultiplied alpha, to "LA" only.
@@ -143,15 +175,31 @@ def is_grey(image: ImageFile) -> bool:
 
 def _plugin_for(start: bytes) -> type[ImageFile]:
     """Return the decoder of a file by its first bytes."""
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile
-    if start.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile
+    for signature, plugin in _PLUGINS.items():
+        if start.startswith(signature):
+            return plugin
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return WebPImageFile
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
+        return _heic_plugin()
     if not start:
         raise UnsupportedImageError("no bytes")
+    if start[4:8] == b"ftyp":
+        raise UnsupportedImageError(f"{'AVIF' if start[8:12] in _AVIF_BRANDS else 'a video'} is not supported")
+    if not any(start):
+        raise UnsupportedImageError(
+            "not an image (it starts with zeros, as a file does whose download was interrupted)"
+        )
     for signature, name in _UNSUPPORTED.items():
         if start.startswith(signature):
             raise UnsupportedImageError(f"{name} is not supported")
     raise UnsupportedImageError(f"not an image (it starts with {start[:8]!r})")
+
+
+def _heic_plugin() -> type[ImageFile]:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise UnsupportedImageError("HEIC needs the package pillow-heif: pip install 'partedvae[heic]'") from error
+    plugin: type[ImageFile] = HeifImageFile
+    return plugin

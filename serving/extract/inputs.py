@@ -6,6 +6,7 @@ many run at a time.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import math
@@ -20,12 +21,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from partedvae.common.file_names import printable
+from partedvae.common.image_folder import LeftOut, find_images, image_endings
+from partedvae.common.retry import Retries
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.images import decode, from_array, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +35,7 @@ class Prepared:
     """Consecutive images, ready for the encoder."""
 
     keys: Sequence[str] | Sequence[int]
-    """Path or index of every image, including unreadable ones."""
+    """Path (printable) or index of every image, including unreadable ones."""
     errors: Sequence[str | None]
     """Why an image is unreadable; None for readable ones."""
     images: ImageArray
@@ -49,6 +51,8 @@ class Source(Protocol):
 
     key: Literal["path", "index"]
     """What identifies an image."""
+    left_out: LeftOut
+    """Files of a folder that are not images of the source."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -65,20 +69,43 @@ def open_source(path: Path) -> Source:
         OSError: it cannot be read.
     """
     if path.is_dir():
-        source: Source = FileSource(path, _image_files(path))
+        found = find_images(path)
+        source: Source = FileSource(path, found.names, found.left_out)
     elif path.suffix == ".txt":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        source = FileSource(path.parent, [line.strip() for line in lines if line.strip()])
+        source = FileSource(path.parent, _read_list(path))
     elif path.suffix in (".npy", ".npz"):
         source = ArraySource(_load_array(path))
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
+    elif path.suffix.lower() in image_endings():
         source = FileSource(path.parent, [path.name])
     else:
         source = IdxSource(path)
     if not len(source):
-        suffixes = ", ".join(IMAGE_SUFFIXES)
-        raise InvalidInputError(f"{path} contains no images" + (f" ({suffixes})" if path.is_dir() else ""))
+        raise InvalidInputError(_no_images(path, source.left_out))
     return source
+
+
+def _no_images(path: Path, left_out: LeftOut) -> str:
+    if not path.is_dir():
+        return f"{path} contains no images"
+    found = f"; left out: {'; '.join(left_out.lines())}" if left_out.counts else ""
+    return f"{path} contains no images ({', '.join(image_endings())}){found}"
+
+
+def _read_list(path: Path) -> list[str]:
+    """Return the lines of a list file that are not blank; names may have bytes that are not UTF-8, as in `os`.
+
+    Raises:
+        InvalidInputError: it begins as UTF-16, and is not.
+    """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
+        try:
+            text = content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"{path} cannot be read as UTF-16: {error}; save it as UTF-8") from error
+    else:
+        text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 class FileSource:
@@ -86,15 +113,18 @@ class FileSource:
 
     key: Literal["path", "index"] = "path"
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], left_out: LeftOut | None = None) -> None:
         """Create a source.
 
         Args:
             folder: the folder of relative names.
             names: paths of the files, relative or absolute.
+            left_out: other files of the folder.
         """
+        self.left_out = left_out or LeftOut()
         self._folder = folder
         self._names = names
+        self._retry = Retries()
 
     def __len__(self) -> int:
         return len(self._names)
@@ -112,15 +142,18 @@ class FileSource:
         limits = memory_limits()
         for name in names:
             try:
-                images[readable] = decode([(self._folder / name).read_bytes()], spec, limits)[0]
+                content = self._retry((self._folder / name).read_bytes)
+                images[readable] = decode([content], spec, limits)[0]
             except ImageError as error:
                 errors.append(error.reason)
             except OSError as error:
                 errors.append(error.strerror or str(error))
+            except ValueError as error:  # a name with a null character
+                errors.append(f"not the name of a file: {error}")
             else:
                 errors.append(None)
                 readable += 1
-        return Prepared(keys=names, errors=errors, images=images[:readable])
+        return Prepared(keys=[printable(name) for name in names], errors=errors, images=images[:readable])
 
 
 class ArraySource:
@@ -130,6 +163,7 @@ class ArraySource:
 
     def __init__(self, array: ImageArray) -> None:
         """Wrap uint8 [images, height, width] or [images, height, width, channels]."""
+        self.left_out = LeftOut()
         self._array = array
 
     def __len__(self) -> int:
@@ -156,6 +190,7 @@ class IdxSource:
         Raises:
             InvalidInputError: it is not an IDX file of images, or is shorter than its header says.
         """
+        self.left_out = LeftOut()
         self._path = path
         with self._open() as file:
             magic = _read(file, 4, path)
@@ -200,16 +235,6 @@ def _from_array(array: ImageArray, first: int, spec: ImageSpec) -> Prepared:
 
 def _from_pixels(data: bytes, shape: Sequence[int], first: int, spec: ImageSpec) -> Prepared:
     return _from_array(np.frombuffer(data, dtype=np.uint8).reshape(shape), first, spec)
-
-
-def _image_files(folder: Path) -> list[str]:
-    """Return the image files in a folder and its subfolders as sorted relative paths with forward slashes."""
-    # os.walk instead of rglob, because a million strings need much less memory than a million Path objects.
-    names = []
-    for parent, _, files in os.walk(folder):
-        inside = Path(parent).relative_to(folder)
-        names += [(inside / name).as_posix() for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-    return sorted(names)
 
 
 def _load_array(path: Path) -> ImageArray:

@@ -1,9 +1,10 @@
-"""Feature files: one row per image, as Parquet (written in row groups) or NumPy's .npz.
+r"""Feature files: one row per image, as Parquet (written in row groups) or NumPy's .npz.
 
 Parquet columns: `path` or `index`; per factor `<factor>` (class name), `<factor>_prob`, `<factor>_u0`… and, if
 requested, `<factor>_p_<class>`…; then `z0`…, if requested; then, if the model knows the range of its scores,
 `unfamiliar`, which says how an image differs from the training images and is null if it does not; then `error`, which
-is null if the image could be read. The other columns are null if it could not.
+is null if the image could be read. The other columns are null if it could not. Bytes of a path that are not UTF-8 are
+written in hexadecimal, `\xNN`.
 
 The .npz has the same data as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
 `<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `unfamiliar`, `error`. Null values are

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from partedvae.common.retry import Retries
 from partedvae.common.suggest import did_you_mean
 from partedvae.serving.bundle import MANIFEST_FILE, load_bundle, versions_of
 from partedvae.serving.errors import BundleError
@@ -56,7 +57,7 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
 
 def _load(folder: Path, device: Device, threads: int | None) -> OnnxModel:
     try:
-        model = OnnxModel.load(load_bundle(folder), device, threads)
+        model = OnnxModel.load(Retries()(lambda: load_bundle(folder)), device, threads)
     except OSError as error:
         raise BundleError(f"{folder} cannot be read: {error}") from error
     model.warm_up()

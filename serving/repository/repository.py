@@ -156,7 +156,8 @@ class ModelRepository:
         """Find versions that were added, changed or removed; load and warm up new ones, then replace the table.
 
         Blocks while models are loaded; meanwhile the old table is used. A version that does not work is refused, and
-        tried again only when its files change. A models folder that cannot be read changes nothing.
+        tried again only when its files change, or at every refresh while the operating system cannot read them. A
+        models folder that cannot be read changes nothing.
         """
         with self._refreshing:
             try:
@@ -180,8 +181,8 @@ class ModelRepository:
             version = known.get(number)
             if version is None:
                 version = self._read(folder, stamp)
-            elif version.stamp != stamp:
-                version = self._changed(version, self._read(folder, stamp))
+            elif version.stamp != stamp or version.may_recover:
+                version = self._changed(version, self._read(folder, stamp, version.reason))
             versions[number] = version
         for version in reversed(versions.values()):
             if not version.ready:
@@ -197,10 +198,10 @@ class ModelRepository:
             return _Model(versions=versions, default=version)
         return _Model(versions=versions, default=None)
 
-    def _read(self, folder: Path, stamp: Stamp) -> Version:
-        """Verify a version folder; report to the observer if it is refused."""
-        version = Version(folder, stamp, self._device, self._threads)
-        if version.reason and self._observer is not None:
+    def _read(self, folder: Path, stamp: Stamp, known_reason: str = "") -> Version:
+        """Verify a version folder; report to the observer if it is refused, but not twice for the same reason."""
+        version = Version(folder, stamp, self._device, self._threads, known_reason)
+        if version.reason not in ("", known_reason) and self._observer is not None:
             self._observer.load_done(version.name, ok=False)
         return version
 
@@ -211,7 +212,7 @@ class ModelRepository:
         try:
             self._load(new)
         except ServingError:
-            old.keep_loaded(new.stamp, new.reason)
+            old.keep_loaded(new)
             return old
         return new
 

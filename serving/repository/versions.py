@@ -58,7 +58,7 @@ def check_models_dir(models_dir: Path) -> None:
 class Version:
     """One version folder. Can be used from several threads."""
 
-    def __init__(self, folder: Path, stamp: Stamp, device: Device, threads: int | None) -> None:
+    def __init__(self, folder: Path, stamp: Stamp, device: Device, threads: int | None, known_reason: str = "") -> None:
         """Read the manifest and verify the files; a failure sets `reason` instead of raising.
 
         Args:
@@ -66,12 +66,17 @@ class Version:
             stamp: from `stamp_of`, taken earlier, so that files that change while they are read are read again.
             device: see `OnnxModel.load`.
             threads: see `OnnxModel.load`.
+            known_reason: why an earlier attempt failed; failing for the same reason is not logged again.
         """
         self.name = folder.parent.name
         self.number = int(folder.name)
         self.stamp = stamp
         self.reason = ""
         """Why the files cannot be used, without the path of the models folder; empty if no failure is known."""
+        self.may_recover = False
+        """Whether that is an error of the operating system, such as of a network file system or of permissions, which
+        may pass although the files stay the same."""
+        self._known_reason = known_reason
         self._models_dir = folder.parents[1]
         self._device: Device = device
         self._threads = threads
@@ -81,9 +86,9 @@ class Version:
         try:
             self._bundle = load_bundle(folder)
         except BundleError as error:
-            self._refuse(error)
+            self._refuse(error, may_recover=isinstance(error.__cause__, OSError))
         except OSError as error:
-            self._refuse(BundleError(f"{folder} cannot be read: {error}"))
+            self._refuse(BundleError(f"{folder} cannot be read: {error}"), may_recover=True)
 
     @property
     def model(self) -> OnnxModel | None:
@@ -99,7 +104,7 @@ class Version:
         """Return the model; the first call loads it and warms it up, and concurrent calls wait.
 
         Raises:
-            BundleError: it does not work. Loading is not tried again until the files change.
+            BundleError: it does not work. Loading is not tried again until the files change, or can be read again.
             DeviceError: the requested device is not available.
         """
         with self._lock:
@@ -110,7 +115,8 @@ class Version:
                     model = OnnxModel.load(self._bundle, self._device, self._threads)
                     model.warm_up()
                 except ServingError as error:
-                    self._refuse(error)
+                    # ONNX Runtime opens the files itself, and does not say whether it could read them.
+                    self._refuse(error, may_recover=not _can_be_read(self._bundle.folder))
                     raise type(error)(self.reason) from error
                 self._model = model
                 logger.info("loaded %s version %d on %s", self.name, self.number, model.provider)
@@ -125,13 +131,34 @@ class Version:
                 logger.info("unloaded %s version %d", self.name, self.number)
             self._model = None
 
-    def keep_loaded(self, stamp: Stamp, reason: str) -> None:
-        """Keep the loaded model although its files were replaced by others that do not work."""
-        self.stamp = stamp
-        self.reason = reason
-        logger.warning("%s version %d stays as loaded, because its changed files do not work", self.name, self.number)
+    def keep_loaded(self, changed: Version) -> None:
+        """Keep the loaded model although its files were replaced by others that do not work.
 
-    def _refuse(self, error: ServingError) -> None:
+        Args:
+            changed: the version of the new files.
+        """
+        self.stamp = changed.stamp
+        if self.reason != changed.reason:
+            logger.warning(
+                "%s version %d stays as loaded, because its changed files do not work", self.name, self.number
+            )
+        self.reason, self.may_recover = changed.reason, changed.may_recover
+
+    def _refuse(self, error: ServingError, *, may_recover: bool) -> None:
         # Callers of the server get the reason, and the paths of its machine are none of their business.
         self.reason = str(error).replace(f"{self._models_dir}{os.sep}", "")
-        logger.warning("refused: %s", error)
+        self.may_recover = may_recover
+        if self.reason != self._known_reason:
+            logger.warning("refused: %s", error)
+
+
+def _can_be_read(folder: Path) -> bool:
+    """Return whether the operating system can read the files of a version folder."""
+    try:
+        for path in folder.iterdir():
+            with path.open("rb") as file:
+                while file.read(1 << 20):
+                    pass
+    except OSError:
+        return False
+    return True

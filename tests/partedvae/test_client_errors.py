@@ -58,9 +58,9 @@ def test_a_bad_image_of_a_later_message_has_the_callers_number(
     """Image 2,000 of a call is image 976 of its message; the error has 2,000 and the file name."""
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.fromarray(GREY.random_images(1)[0, ..., 0]).save(good)
-    bad.write_bytes(b"GIF89a")
+    bad.write_bytes(b"%PDF-1.7")
 
-    with pytest.raises(InvalidRequestError, match=re.escape(f"image 2000 ({bad}): GIF is not supported")):
+    with pytest.raises(InvalidRequestError, match=re.escape(f"image 2000 ({bad}): PDF is not supported")):
         call(server.address, "classify", [good] * 2000 + [bad] + [good] * 3000)
 
 

@@ -199,7 +199,7 @@ def test_invalid_traversals(
         ({"classes": [{}]}, "entry 0 of the classes is empty"),
         ({"u_images": IMAGES, "factors": ["size"]}, "no factor is named 'size'"),
         ({"u_images": IMAGES[:2], "pairs": True}, "2 images for u and 3 images for z cannot be paired"),
-        ({"u_images": [b"GIF89a"]}, "image 0: GIF is not supported"),
+        ({"u_images": [b"%PDF-1.7"]}, "image 0: PDF is not supported"),
         ({"u_images": []}, "there are no images in the call"),
     ],
 )

@@ -78,14 +78,14 @@ def test_log_variances_are_columns_of_their_own() -> None:
 
 def test_a_chunk_as_a_table() -> None:
     """One row per image of the call by position; unusable images have an error and no features."""
-    problem = ImageProblem(index=11, name="a.gif", reason="GIF is not supported")
+    problem = ImageProblem(index=11, name="a.gif", reason="PDF is not supported")
     chunk = FeatureChunk(features=FEATURES, positions=(10, 12), problems=(problem,))
     frame = chunk.to_pandas()
 
     assert frame.index.tolist() == [10, 11, 12]
     assert frame.index.name == "position"
     assert frame["error"].isna().tolist() == [True, False, True]
-    assert frame["error"][11] == "GIF is not supported"
+    assert frame["error"][11] == "PDF is not supported"
     assert frame["digit"].dropna().tolist() == ["7", "4"]
     assert frame["digit_u1"].isna().tolist() == [False, True, False]
     assert repr(chunk) == (

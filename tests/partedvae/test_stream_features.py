@@ -106,7 +106,7 @@ def test_unusable_images_are_problems(stream: Stream, server: ServerProcess, tmp
     for path, pixels in zip(paths, images[..., 0], strict=True):
         Image.fromarray(pixels).save(path)
     gif, missing = tmp_path / "a.gif", tmp_path / "missing.png"
-    gif.write_bytes(b"GIF89a")
+    gif.write_bytes(b"%PDF-1.7")
     items = [missing, paths[0], gif, paths[1], 3.5, paths[2], paths[3], missing]
     chunks = stream(server.address, items)
 
@@ -122,14 +122,14 @@ def test_unusable_images_are_problems(stream: Stream, server: ServerProcess, tmp
     ]
     reasons = [problem.reason for problem in chunk.problems]
     assert reasons[0] == reasons[3] == "No such file or directory"
-    assert reasons[1] == "GIF is not supported: send a PNG, JPEG or WebP file"
+    assert reasons[1] == "PDF is not supported: send a PNG, JPEG or WebP file"
     assert reasons[2].startswith("image 4: float is not an image")
 
 
 def test_only_unusable_images(stream: Stream, server: ServerProcess) -> None:
     """Chunks without features: nothing was sent, or the server could use nothing."""
     nothing_sent = stream(server.address, ["missing.png"])
-    nothing_used = stream(server.address, [b"nonsense", b"GIF89a"])
+    nothing_used = stream(server.address, [b"nonsense", b"%PDF-1.7"])
 
     for chunks, count in ((nothing_sent, 1), (nothing_used, 2)):
         assert [(chunk.features, list(chunk.positions), len(chunk.problems)) for chunk in chunks] == [(None, [], count)]

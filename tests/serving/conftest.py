@@ -25,6 +25,6 @@ def folder(tmp_path: Path, images: ImageArray) -> Path:
         place = (folder, folder / "deep", folder / "deep" / "er")[i % 3]
         Image.fromarray(images[i, ..., 0]).save(place / f"{i:02}.png")
     (folder / "05-bad.PNG").write_bytes(b"nonsense")
-    (folder / "deep" / "animation.jpg").write_bytes(b"GIF89a")
+    (folder / "deep" / "animation.jpg").write_bytes(b"%PDF-1.7")
     (folder / "notes.txt").write_text("not an image, and not to be read")
     return folder

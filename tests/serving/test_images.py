@@ -133,9 +133,9 @@ WEBP = file_of(noise(), "WEBP")
     [
         (b"", "no bytes"),
         (b"hello", r"not an image \(it starts with b'hello'\): send a PNG, JPEG or WebP file"),
-        (file_of(noise(), "GIF"), "GIF is not supported: send a PNG, JPEG or WebP file"),
-        (file_of(noise(), "TIFF"), "TIFF is not supported"),
-        (file_of(noise(), "BMP"), "BMP is not supported"),
+        (file_of(noise(), "PDF"), "PDF is not supported: send a PNG, JPEG or WebP file"),
+        (file_of(noise(), "JPEG2000"), "JPEG 2000 is not supported"),
+        (file_of(noise(), "ICO"), "ICO is not supported"),
         (JPEG[: len(JPEG) // 2], "damaged JPEG file: image file is truncated"),
         (JPEG[:10], "damaged JPEG file"),
         (PNG[: len(PNG) // 2], "damaged PNG file: image file is truncated"),

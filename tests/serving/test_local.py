@@ -213,8 +213,8 @@ def test_deprecated_arguments_of_transfer_give_the_grid_of_the_client(
 def test_a_bad_image_is_named(model: LocalModel, tmp_path: Path) -> None:
     """By its position in the call, and its file."""
     bad = tmp_path / "animation.gif"
-    bad.write_bytes(b"GIF89a")
-    with pytest.raises(InvalidRequestError, match=re.escape(f"image 6 ({bad}): GIF is not supported")):
+    bad.write_bytes(b"%PDF-1.7")
+    with pytest.raises(InvalidRequestError, match=re.escape(f"image 6 ({bad}): PDF is not supported")):
         model.features([IMAGES[0], IMAGES, bad])
     with pytest.raises(FileNotFoundError):
         model.features(tmp_path / "nowhere.png")

@@ -32,6 +32,8 @@ def get(name: str, data_dir: Path) -> None:
     from partedvae.training.data.registry import load_dataset
 
     dataset = load_dataset(name, data_dir)
+    for note in dataset.notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(f"{name} is ready: {len(dataset.train):,} training and {len(dataset.test):,} test images")
 
 

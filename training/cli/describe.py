@@ -16,17 +16,32 @@ from partedvae.training.cli.options import (
     resolve_dataset,
     set_option,
 )
+from partedvae.training.cli.resumption import given_options
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.argument("dataset", shell_complete=complete_dataset)
+@click.argument("dataset", metavar="DATASET|RUN_DIR", shell_complete=complete_dataset)
 @recipe_option
 @method_option
 @set_option
 @data_option
-def describe(dataset: str, recipe: str, method: str, settings: tuple[str, ...], data_dir: Path) -> None:
-    """Show a recipe: the layers with their shapes, and the hyperparameters (Tables 3 and 6 of the paper)."""
-    from partedvae.training.reports.describe import describe_config
+@click.pass_context
+def describe(
+    ctx: click.Context, dataset: str, recipe: str, method: str, settings: tuple[str, ...], data_dir: Path
+) -> None:
+    """Show the recipe of a data set, or the configuration of a run.
 
+    Shows the layers with their shapes, and the hyperparameters, as Tables 3 and 6 of the paper do.
+    """
+    from partedvae.training.reports.describe import describe_config, describe_run
+    from partedvae.training.runs.directory import RunDirectory
+
+    if (Path(dataset) / "config.json").is_file():
+        given = given_options(ctx, {"recipe": recipe, "method": method, "settings": settings})
+        if given:
+            options = ", ".join("--set" if name == "settings" else f"--{name}" for name in given)
+            raise click.UsageError(f"{dataset} is a run, whose configuration is shown as it is; omit {options}")
+        click.echo(describe_run(RunDirectory(Path(dataset)), data_dir))
+        return
     config, info = configure(resolve_dataset(dataset), recipe, method, settings, data_dir)
     click.echo(describe_config(config, info.train_images))

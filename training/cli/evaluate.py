@@ -9,7 +9,7 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option, limit_openmp_spinning, threads_option
+from partedvae.training.cli.options import data_option, dataset_option, limit_openmp_spinning, threads_option
 
 if TYPE_CHECKING:
     from partedvae.training.evaluation.metrics.dci import Predictor
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     help="Importances of the DCI scores. forest: random forests, seconds. boosting: gradient boosting as in "
     "disentanglement_lib, minutes; only its scores can be compared with published ones.",
 )
+@dataset_option
 @data_option
 @threads_option
 def evaluate(
@@ -46,6 +47,7 @@ def evaluate(
     predictions: Path | None,
     truth_images: int,
     dci: Predictor,
+    dataset: str | None,
     data_dir: Path,
     threads: int | None,
 ) -> None:
@@ -61,7 +63,7 @@ def evaluate(
     from partedvae.training.runs.directory import RunDirectory
 
     use_threads(threads)
-    report = evaluate_run(run_dir, data_dir, truth_images, dci)
+    report = evaluate_run(run_dir, data_dir, truth_images, dci, dataset)
     # Printed first, so that minutes of measurement are not lost when the predictions cannot be written.
     click.echo(report.to_json() if as_json else report.to_text())
     try:

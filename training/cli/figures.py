@@ -8,7 +8,7 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option, limit_openmp_spinning, threads_option
+from partedvae.training.cli.options import data_option, dataset_option, limit_openmp_spinning, threads_option
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -18,6 +18,7 @@ from partedvae.training.cli.options import data_option, limit_openmp_spinning, t
     type=LocalPath(path_type=Path, file_okay=False),
     help="Output folder.  [default: RUN_DIR/figures]",
 )
+@dataset_option
 @data_option
 @threads_option
 @click.option(
@@ -37,6 +38,7 @@ from partedvae.training.cli.options import data_option, limit_openmp_spinning, t
 def figures(
     run_dir: Path,
     output: Path | None,
+    dataset: str | None,
     data_dir: Path,
     threads: int | None,
     seed: int,
@@ -66,5 +68,5 @@ def figures(
     from partedvae.training.figures.registry import draw_run
 
     use_threads(threads)
-    for path in draw_run(run_dir, output, data_dir, seed=seed, only=only, without_bc=without_bc):
+    for path in draw_run(run_dir, output, data_dir, dataset=dataset, seed=seed, only=only, without_bc=without_bc):
         click.echo(path)

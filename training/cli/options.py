@@ -36,6 +36,12 @@ data_option = click.option(
     show_default=True,
     help="Folder of the data sets.",
 )
+dataset_option = click.option(
+    "--dataset",
+    metavar="NAME",
+    callback=lambda ctx, param, value: resolve_dataset(value) if value else None,
+    help="The data set of the run, where its folder has moved: folder:PATH.  [default: as recorded in the run]",
+)
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -57,12 +63,26 @@ method_option = click.option(
     show_default=True,
     help="partedvae, a baseline (vae, beta-vae, beta-tcvae, factor-vae), or classifier (labels alone).",
 )
+
+
+def _list_keys(ctx: click.Context, _: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
+    """Print the keys of --set and exit where one of its values is "help"."""
+    if "help" in settings and not ctx.resilient_parsing:
+        from partedvae.training.config.overrides import describe_keys
+
+        click.echo(describe_keys())
+        ctx.exit()
+    return settings
+
+
 set_option = click.option(
     "--set",
     "settings",
     multiple=True,
+    is_eager=True,
+    callback=_list_keys,
     metavar="KEY=VALUE",
-    help="Change one field of the configuration, such as objective.gamma_bc=0; repeatable.",
+    help="Change one field of the configuration, such as objective.gamma_bc=0; repeatable. 'help' lists the keys.",
 )
 
 

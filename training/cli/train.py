@@ -20,10 +20,11 @@ from partedvae.training.cli.options import (
     set_option,
     threads_option,
 )
+from partedvae.training.cli.resumption import arguments_of, given_options, resumed_config
 
 
 @click.command(cls=ErrorReportingCommand)
-@click.argument("dataset", shell_complete=complete_dataset)
+@click.argument("dataset", required=False, shell_complete=complete_dataset)
 @recipe_option
 @method_option
 @click.option("--labels", type=int, help="Number of labelled images; 0 trains without labels.  [default: the recipe's]")
@@ -54,7 +55,14 @@ from partedvae.training.cli.options import (
     help="Floating-point precision; bf16-mixed needs a GPU, or a CPU with avx512_bf16 or amx_bf16, and auto selects it "
     "there.  [default: the recipe's]",
 )
-@click.option("--resume", is_flag=True, help="Continue an interrupted run from its last checkpoint.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN_DIR]",
+    help="Continue the interrupted run in RUN_DIR, or in --output, from its last checkpoint. Data set and options are "
+    "those of the run; a DATASET is needed only if its folder has moved.",
+)
 @click.option(
     "--measure/--no-measure",
     "measured",
@@ -64,8 +72,10 @@ from partedvae.training.cli.options import (
 )
 @set_option
 @data_option
+@click.pass_context
 def train(
-    dataset: str,
+    ctx: click.Context,
+    dataset: str | None,
     recipe: str,
     method: str,
     labels: int | None,
@@ -77,22 +87,23 @@ def train(
     device: str,
     threads: int | None,
     precision: str | None,
-    resume: bool,
+    resume: str | None,
     measured: bool,
     settings: tuple[str, ...],
     data_dir: Path,
 ) -> None:
     """Train a model on a data set and write a run directory.
 
-    DATASET is a name from 'partedvae data list', or folder:PATH for your own images. To train with several processes,
-    start this command with torchrun.
+    DATASET is a name from 'partedvae data list', or folder:PATH for your own images. 'partedvae train --resume RUN_DIR'
+    continues an interrupted run. To train with several processes, start this command with torchrun.
     """
     limit_openmp_spinning()
     from partedvae.training.engine.loop import train_run
     from partedvae.training.runs.directory import RunDirectory
 
-    dataset = resolve_dataset(dataset)
-    run = RunDirectory(output or _run_path(dataset, recipe, method, seed))
+    dataset, output = arguments_of(dataset, resume, output)
+    dataset = resolve_dataset(dataset) if dataset else None
+    run = RunDirectory(output or _run_path(dataset or "", recipe, method, seed))
     options = {
         "labels": labels,
         "labelled": labelled,
@@ -101,18 +112,25 @@ def train(
         "epochs": epochs,
         "precision": precision,
     }
-    config, _ = configure(dataset, recipe, method, settings, data_dir, **options)
-    summary = train_run(config, run, data_dir, device, threads, resume=resume, measured=measured)
+    if resume is None:
+        assert dataset is not None
+        config, _ = configure(dataset, recipe, method, settings, data_dir, **options)
+    else:
+        given = given_options(ctx, {**options, "recipe": recipe, "method": method})
+        config = resumed_config(run, dataset, given, settings)
+    summary = train_run(config, run, data_dir, device, threads, resume=resume is not None, measured=measured)
     if not summary:
         return  # not the main process
     accuracies = ", ".join(f"{name} {text}" for name, text in summary["accuracy_text"].items())
-    result = f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"{method} without labels"
+    result = (
+        f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"{config.method} without labels"
+    )
     click.echo(f"{run.path}: {result}, {summary['train_seconds']:.0f} s")
     for name in summary["accuracy"]:
         if line := _measured_line(name, summary.get("measures", {})):
             click.echo(line)
-    exportable = method == "partedvae"
-    follow_up = f"export {run.path} models/{_model_name(dataset)}" if exportable else f"evaluate {run.path}"
+    exportable = config.method == "partedvae"
+    follow_up = f"export {run.path} models/{_model_name(config.dataset)}" if exportable else f"evaluate {run.path}"
     click.echo(f"next: partedvae {follow_up}")
 
 

@@ -23,6 +23,13 @@ def settable_keys() -> dict[str, Any]:
     return dict(_fields_of(TrainConfig, ""))
 
 
+def describe_keys() -> str:
+    """Return a line per key that `--set` accepts, with the kind of its values."""
+    keys = settable_keys()
+    width = max(map(len, keys))
+    return "\n".join(f"{key:<{width}}  {_describe(kind)}" for key, kind in keys.items())
+
+
 def apply_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
     """Return the configuration with each "key=value" applied.
 
@@ -37,7 +44,7 @@ def apply_overrides(config: TrainConfig, settings: Iterable[str]) -> TrainConfig
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise ValueError(f"--set {setting!r} is not KEY=VALUE")
+            raise ValueError(f"--set {setting!r} is not KEY=VALUE; '--set help' lists the keys")
         key = CONFIG_KEYS.get(key, key)
         if key in OPTIONS:
             raise ValueError(f"--set has no key {key!r}; use the option --{key}, which sets what follows from it too")
@@ -115,4 +122,4 @@ def _describe(kind: Any) -> str:
         return f"{count}comma-separated integers"
     if isinstance(kind, types.UnionType):
         return str(kind)
-    return {int: "an integer", float: "a number", bool: "true or false"}.get(kind, str(kind))
+    return {int: "an integer", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))

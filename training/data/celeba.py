@@ -7,6 +7,9 @@
     list_eval_partition.txt                     0 training, 1 validation, 2 test
     skin_tone.csv                               optional: image_id,skin_tone with white, brown or black
 
+or as Kaggle has them: list_attr_celeba.csv and list_eval_partition.csv, and the images in a folder of the same name
+within the folder or the archive.
+
 Memory: labels only (13 MB). Images are decoded in threads on access, as all of them would need 23 GB.
 """
 
@@ -21,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+from partedvae.common.retry import Retries
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, FactorInfo, ImageDataset, Split
 from partedvae.training.data.image_files import ImageFiles
 
@@ -69,26 +73,27 @@ def load_celeba(data_dir: Path) -> ImageDataset:
     """
     folder = data_dir / "celeba"
     _require_files(folder)
-    labels = _read_labels(folder / ATTRIBUTES)
+    attributes, partition = _list_file(folder, ATTRIBUTES), _list_file(folder, PARTITION)
+    labels = _read_labels(attributes)
     tones = _read_skin_tones(folder / SKIN_TONE, labels)
     for name, tone in tones.items():
         labels[name][1] = tone
-    parts = _read_partition(folder / PARTITION, labels)
+    parts = _read_partition(partition, labels)
     read = _reader(folder, next(iter(labels)))
     splits = {}
     for part in (TRAIN, TEST):
         names = [name for name, its_part in parts.items() if its_part == part]
         if not names:
-            raise DataError(f"{folder / PARTITION} has no image of part {part}; {AGAIN}")
+            raise DataError(f"{partition} has no image of part {part}; {AGAIN}")
         splits[part] = Split(
             images=ImageFiles(names, read, SIZE), labels=torch.tensor([labels[name] for name in names])
         )
-    listed = [name for name in (ATTRIBUTES, PARTITION, SKIN_TONE) if (folder / name).is_file()]
+    listed = [path for path in (attributes, partition, folder / SKIN_TONE) if path.is_file()]
     return ImageDataset(
         info=dataclasses.replace(INFO, train_images=len(splits[TRAIN])),
         train=splits[TRAIN],
         test=splits[TEST],
-        source={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in listed},
+        source={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in listed},
     )
 
 
@@ -98,10 +103,16 @@ def celeba_is_available(data_dir: Path) -> bool:
 
 
 def _missing(folder: Path) -> list[str]:
-    missing = [name for name in (ATTRIBUTES, PARTITION) if not (folder / name).is_file()]
+    missing = [name for name in (ATTRIBUTES, PARTITION) if not _list_file(folder, name).is_file()]
     if not (folder / IMAGES).is_dir() and not (folder / f"{IMAGES}.zip").is_file():
         missing.insert(0, f"{IMAGES}.zip (or the folder {IMAGES})")
     return missing
+
+
+def _list_file(folder: Path, name: str) -> Path:
+    """Return the path of a list: the official .txt, or Kaggle's .csv where only that exists."""
+    path, table = folder / name, (folder / name).with_suffix(".csv")
+    return table if table.is_file() and not path.is_file() else path
 
 
 def _require_files(folder: Path) -> None:
@@ -110,7 +121,7 @@ def _require_files(folder: Path) -> None:
         raise DataError(
             f"CelebA is incomplete: {', '.join(missing)} missing in {folder}; download the aligned and cropped "
             f"images, the attributes and the partition from {HOME} and put them there (its licence forbids "
-            "redistribution, so it cannot be downloaded automatically)"
+            "redistribution, so it cannot be downloaded automatically); the .csv lists of Kaggle are read too"
         )
 
 
@@ -136,12 +147,17 @@ def _read_lines(path: Path, encoding: str, remedy: str) -> list[str]:
 def _read_labels(path: Path) -> dict[str, list[int]]:
     """Read list_attr_celeba.txt (a count, 40 names, then one row per image) as labels of the eight factors."""
     lines = _read_lines(path, "ascii", AGAIN)
+    if path.suffix == ".csv":  # the same table, without the count
+        lines = [str(len(lines) - 1), lines[0].removeprefix("image_id,"), *lines[1:]] if lines else []
+        lines = [line.replace(",", " ") for line in lines]
     columns = {name: column for column, name in enumerate(lines[1].split())} if len(lines) > 2 else {}
     absent = [name for name in NEEDED if name not in columns]
     if absent:
-        raise DataError(f"{path} has no attribute {absent[0]} in its second line; {AGAIN}")
+        raise DataError(
+            f"{path} has no attribute {absent[0]} in its {'first' if path.suffix == '.csv' else 'second'} line; {AGAIN}"
+        )
     labels = {}
-    for number, line in enumerate(lines[2:], start=3):
+    for number, line in enumerate(lines[2:], start=2 if path.suffix == ".csv" else 3):
         name, *values = line.split() or [""]
         if len(values) != len(columns) or not set(values) <= {"1", "-1"}:
             raise DataError(
@@ -172,8 +188,11 @@ def _labels_of(has: Mapping[str, bool]) -> list[int]:
 def _read_partition(path: Path, labels: Mapping[str, list[int]]) -> dict[str, int]:
     """Read list_eval_partition.txt: one file name and its part per row."""
     parts = {}
-    for number, line in enumerate(_read_lines(path, "ascii", AGAIN), start=1):
-        fields = line.split()
+    lines = _read_lines(path, "ascii", AGAIN)
+    for number, line in enumerate(lines, start=1):
+        fields = line.replace(",", " ").split() if path.suffix == ".csv" else line.split()
+        if path.suffix == ".csv" and number == 1 and fields == ["image_id", "partition"]:
+            continue
         if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
             raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, not {line!r}")
         if fields[0] not in labels:
@@ -218,13 +237,17 @@ def _reader(folder: Path, sample: str) -> Callable[[str], bytes]:
         images = inner if inner.is_dir() else images
         if not (images / sample).is_file():
             raise DataError(f"{images} has no {sample}, which is listed in {ATTRIBUTES}; unpack {IMAGES}.zip again")
-        return lambda name: _read_from_folder(images, name)
+        retry = Retries()
+        return lambda name: retry(lambda: _read_from_folder(images, name))
     packed = images.with_suffix(".zip")
     try:
         archive = zipfile.ZipFile(packed)
     except zipfile.BadZipFile as error:
         raise DataError(f"{packed} is damaged: {error}; {AGAIN}") from error
-    return lambda name: _read_from_archive(archive, name)
+    # Kaggle's archive has a nested folder too.
+    nested = f"{IMAGES}/{IMAGES}/"
+    prefix = nested if f"{nested}{sample}" in archive.NameToInfo else f"{IMAGES}/"
+    return lambda name: _read_from_archive(archive, f"{prefix}{name}")
 
 
 def _read_from_folder(folder: Path, name: str) -> bytes:
@@ -236,6 +259,6 @@ def _read_from_folder(folder: Path, name: str) -> bytes:
 
 def _read_from_archive(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
-        return archive.read(f"{IMAGES}/{name}")
+        return archive.read(name)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive.filename}: {IMAGES}/{name} cannot be read: {error}; download it again") from error
+        raise DataError(f"{archive.filename}: {name} cannot be read: {error}; download it again") from error

@@ -164,6 +164,8 @@ class ImageDataset:
     """Origin of each file: its SHA-256, or how it was drawn. Recorded in the run directory."""
     truth: Truth | None = None
     """The true factors, if they are known."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the user's own files, or is read in a way that may surprise, one sentence each."""
 
 
 def with_labels(split: Split, count: int) -> Int[Tensor, " labelled"]:

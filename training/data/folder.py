@@ -1,9 +1,10 @@
-"""`folder:PATH`: the user's own PNG, JPEG or WebP images, some of them labelled in PATH/labels.csv.
+"""`folder:PATH`: the user's own images, some of them labelled in PATH/labels.csv.
 
-All images in the folder and its subfolders are used; those without a row in labels.csv are unlabelled. They are grey if
-every file is stored as grey, and RGB otherwise. They are resized to 64x64, or to 32x32 if the median of their longer
-sides is at most 48; if all are 218x178 (the size of CelebA), they keep their size. They are loaded into memory, up to
-4 GB.
+All images in the folder and its subfolders are used (`partedvae.common.image_folder` says which files these are); those
+without a row in labels.csv are unlabelled. Images that cannot be read are an error, which lists all of them. They are
+grey if every file is stored as grey, and RGB otherwise. They are resized to 64x64, or to 32x32 if the median of their
+longer sides is at most 48; if all are 218x178 (the size of CelebA), they keep their size. They are loaded into memory,
+up to 4 GB.
 
 Test images are those whose `split` is test. Without that column, a fifth of the labelled images of each class of each
 factor, at least one of two, is held out, chosen by file name (training/data/hold_out.py). Test images are not used for
@@ -13,22 +14,28 @@ training, even without their labels; each class keeps at least one labelled trai
 from __future__ import annotations
 
 import hashlib
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from partedvae.common.file_names import printable
+from partedvae.common.image_folder import find_images
+from partedvae.common.retry import Retries
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
+from partedvae.training.data.faults import listed
 from partedvae.training.data.hold_out import hold_out
-from partedvae.training.data.image_files import ImageFiles, read_header
+from partedvae.training.data.image_files import ImageFiles, find_faults, read_header
 from partedvae.training.data.labels_csv import TABLE, LabelTable, read_table
+from partedvae.training.data.missing_values import CLASSES
 
 PREFIX = "folder:"
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 LARGE = (218, 178)
 SMALL_SIDE = 48
 """A median longer side up to this gives 32x32, a larger one 64x64."""
@@ -51,6 +58,10 @@ class _Contents:
     labels: Int[Tensor, "count factors"]
     is_test: tuple[bool, ...]
     """Whether each file is for testing."""
+    notes: tuple[str, ...]
+    """What is left out of the folder, and what may surprise in labels.csv."""
+    read: Callable[[str], bytes]
+    """Returns the content of a file."""
 
     @property
     def info(self) -> DatasetInfo:
@@ -89,15 +100,18 @@ def load_folder(folder: Path) -> ImageDataset:
     digests: dict[str, bytes] = {}
 
     def read(name: str) -> bytes:
-        content = (folder / name).read_bytes()
+        content = contents.read(name)
         digests[name] = hashlib.sha256(content).digest()
         return content
 
     pictures = ImageFiles(contents.files, read, contents.size)
-    pixels = torch.cat([pictures[indices] for indices in torch.arange(len(pictures)).split(CHUNK)])
+    try:
+        pixels = torch.cat([pictures[indices] for indices in torch.arange(len(pictures)).split(CHUNK)])
+    except DataError as error:
+        raise _all_faults(contents.files, contents.read, error) from error
     # In the order of the files, which does not depend on the threads.
-    digest = hashlib.sha256(b"".join(name.encode() + digests[name] for name in contents.files))
-    test = torch.tensor(contents.is_test)
+    digest = hashlib.sha256(b"".join(os.fsencode(name) + digests[name] for name in contents.files))
+    test, classes = torch.tensor(contents.is_test), folder / CLASSES
     names = tuple(name for name, is_test in zip(contents.files, contents.is_test, strict=True) if not is_test)
     files = SplitFiles(names=names, held_out=frozenset(contents.files) - set(names))
     return ImageDataset(
@@ -106,8 +120,10 @@ def load_folder(folder: Path) -> ImageDataset:
         test=Split(images=pixels[test], labels=contents.labels[test]),
         source={
             TABLE: hashlib.sha256((folder / TABLE).read_bytes()).hexdigest(),
+            **({CLASSES: hashlib.sha256(classes.read_bytes()).hexdigest()} if classes.is_file() else {}),
             f"{len(contents.files)} images": digest.hexdigest(),
         },
+        notes=contents.notes,
     )
 
 
@@ -115,25 +131,59 @@ def _survey(folder: Path) -> _Contents:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; pass the folder of your images as folder:PATH")
     table = read_table(folder)
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    found = find_images(folder)
     # Labelled files with another ending are kept, so that decoding them reports the error.
-    files = tuple(sorted({path.relative_to(folder).as_posix() for path in found} | set(table.labels)))
-    size = _image_size(folder, files)
+    files = tuple(sorted({*found.names, *table.labels}))
+    retry = Retries()
+
+    def read(name: str) -> bytes:
+        try:
+            return retry((folder / name).read_bytes)
+        except OSError as error:
+            raise DataError(
+                f"{printable(str(folder / name))} cannot be read: {error.strerror}; repair it, or remove it"
+            ) from error
+
+    try:
+        size = _image_size(folder, files, retry)
+    except DataError as error:
+        raise _all_faults(files, read, error) from error
     _check_memory(folder, len(files), size)
     blank = (UNLABELLED,) * len(table.factors)
     rows = [table.labels.get(file, blank) for file in files]
     labels = torch.tensor(rows, dtype=torch.int64)
     tests = hold_out(table.labels) if table.tests is None else table.tests
     is_test = [file in tests for file in files]
-    return _Contents(folder=folder, files=files, table=table, size=size, labels=labels, is_test=tuple(is_test))
+    return _Contents(
+        folder=folder,
+        files=files,
+        table=table,
+        size=size,
+        labels=labels,
+        is_test=tuple(is_test),
+        notes=(*(f"left out of {folder}: {line}" for line in found.left_out.lines()), *table.notes),
+        read=read,
+    )
 
 
-def _image_size(folder: Path, files: Sequence[str]) -> tuple[int, int, int]:
+def _all_faults(files: Sequence[str], read: Callable[[str], bytes], first: DataError) -> DataError:
+    """Return an error that lists all files that cannot be used, after the first was met."""
+    return DataError(listed(find_faults(files, read) or [str(first)], "images cannot be used"))
+
+
+def _image_size(folder: Path, files: Sequence[str], retry: Retries) -> tuple[int, int, int]:
     """Return the common height, width and channels of the images, from the headers of their files."""
     sizes, greys = [], []
+
+    def header(path: Path) -> tuple[int, int, bool]:
+        with path.open("rb") as file:
+            return read_header(str(path), file)
+
     for name in files:
-        with (folder / name).open("rb") as file:
-            height, width, grey = read_header(str(folder / name), file)
+        try:
+            height, width, grey = retry(partial(header, folder / name))
+        except OSError as error:
+            raise DataError(f"{printable(str(folder / name))} cannot be read: {error.strerror}") from error
         sizes.append((height, width))
         greys.append(grey)
     channels = 1 if all(greys) else 3

@@ -7,6 +7,7 @@ training and testing, and an unlabelled image moves none.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 
 from partedvae.training.data.dataset import UNLABELLED
@@ -43,7 +44,7 @@ def hold_out(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
 
 def _place(file: str) -> bytes:
     """Return the sort key of a file: a hash of its name, as the names themselves often follow the classes."""
-    return hashlib.sha256(file.encode()).digest()
+    return hashlib.sha256(os.fsencode(file)).digest()
 
 
 def _known(labels: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from partedvae.common.cpus import available_cpus
+from partedvae.common.file_names import printable
 from partedvae.common.image_decoding import (
     DamagedImageError,
     UnsupportedImageError,
@@ -81,7 +82,7 @@ def read_header(name: str, file: IO[bytes]) -> tuple[int, int, bool]:
         file: the opened file.
 
     Raises:
-        DataError: the file is not PNG, JPEG or WebP, or its header is damaged.
+        DataError: the file has a format that is not supported, or its header is damaged.
     """
     try:
         image = open_image(file)
@@ -99,7 +100,7 @@ def decode_image(name: str, content: bytes, size: tuple[int, int, int]) -> NDArr
         size: height, width and channels of the result.
 
     Raises:
-        DataError: the file is not PNG, JPEG or WebP, or it is damaged.
+        DataError: the file has a format that is not supported, or it is damaged.
     """
     try:
         return fit(load_pixels(open_image(io.BytesIO(content))), size)
@@ -107,5 +108,24 @@ def decode_image(name: str, content: bytes, size: tuple[int, int, int]) -> NDArr
         raise DataError(_unreadable(name, error)) from error
 
 
+def find_faults(names: Sequence[str], read: Callable[[str], bytes]) -> list[str]:
+    """Read and decode files in threads, and return the message of each that cannot be used, in order.
+
+    Args:
+        names: names of the files.
+        read: returns the bytes of a file by its name, or raises DataError; called from several threads.
+    """
+
+    def fault(name: str) -> str | None:
+        try:
+            decode_image(name, read(name), (1, 1, 1))
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max_workers=available_cpus(), thread_name_prefix="partedvae-data") as pool:
+        return [found for found in pool.map(fault, names) if found is not None]
+
+
 def _unreadable(name: str, error: Exception) -> str:
-    return f"{name} cannot be read as a PNG, JPEG or WebP image: {error}; replace it, or remove it from the folder"
+    return f"{printable(name)} cannot be read as an image: {error}; replace it, or remove it from the folder"

@@ -6,20 +6,30 @@
     photos/3.png,,white,
 
 The column `file` has paths relative to the folder. `split` is optional; blank means train. Every other column is a
-factor, whose classes are its values; blank means unknown. Factor names that would give feature files two columns of the
-same name are errors.
+factor, whose classes are its values; blank and the markers of missing_values.py, such as NaN, mean unknown. Factor
+names that would give feature files two columns of the same name are errors.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from partedvae.common.suggest import did_you_mean
 from partedvae.training.data.column_names import check_column_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, FactorInfo
+from partedvae.training.data.faults import listed
+from partedvae.training.data.missing_values import (
+    MARKERS,
+    clear_missing,
+    describe_missing,
+    normalised,
+    read_named_classes,
+)
 
 FILE_COLUMN = "file"
 SPLIT_COLUMN = "split"
@@ -36,6 +46,8 @@ class LabelTable:
     """Labels by file, one per factor; -1 where the value is blank."""
     tests: frozenset[str] | None
     """Files for testing; None without a column `split`."""
+    notes: tuple[str, ...]
+    """Values that are read in a way that may surprise, one sentence per factor."""
 
 
 def read_table(folder: Path) -> LabelTable:
@@ -48,22 +60,25 @@ def read_table(folder: Path) -> LabelTable:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(row)]
+            header = [normalised(name.strip()) for name in next(reader, [])]
+            rows = [(reader.line_num, [normalised(value.strip()) for value in row]) for row in reader if any(row)]
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing; create it with the first line 'file,FACTOR' and a line 'IMAGE,CLASS' for each "
             "labelled image"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+        raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}; save it as UTF-8") from error
     _check_header(path, header)
     if not rows:
         raise DataError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
     cells = _cells(path, header, rows)
     factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
+    missing = clear_missing(cells, factor_names, read_named_classes(folder, factor_names))
     alone = len(factor_names) == 1
-    factors = tuple(_factor(path, name, [row[name] for row in cells.values()], alone) for name in factor_names)
+    factors = tuple(
+        _factor(path, name, [row[name] for row in cells.values()], alone, missing[name]) for name in factor_names
+    )
     check_column_names(path, factors)
     labels = {
         file: tuple(f.classes.index(row[f.name]) if row[f.name] else UNLABELLED for f in factors)
@@ -75,14 +90,17 @@ def read_table(folder: Path) -> LabelTable:
         if not tests:
             raise DataError(f"{path} has a column 'split' but no row with 'test'; mark some, or remove the column")
         _check_training(path, factors, labels, tests)
-    return LabelTable(factors=factors, labels=labels, tests=tests)
+    notes = [describe_missing(name, markers) for name, markers in missing.items() if markers]
+    notes += [note for factor in factors for note in _similar_classes(factor)]
+    return LabelTable(factors=factors, labels=labels, tests=tests, notes=tuple(notes))
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     if not header:
         raise DataError(f"{path} is empty; write 'file,FACTOR' into its first line")
-    if len(header) == 1 and ";" in header[0]:
-        raise DataError(f"{path}, line 1: the columns are separated by semicolons; separate them by commas")
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise DataError(f"{path}, line 1: the columns are separated by {name}; separate them by commas")
     if FILE_COLUMN not in header:
         raise DataError(
             f"{path}, line 1: no column is called 'file'{did_you_mean(FILE_COLUMN, header)} "
@@ -100,46 +118,74 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 
 def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> dict[str, dict[str, str]]:
+    """Return the values of each row by column, by file; all rows that are wrong are in one error."""
     cells: dict[str, dict[str, str]] = {}
     lines: dict[str, int] = {}
+    faults = []
     for line, values in rows:
-        if len(values) != len(header):
-            raise DataError(f"{path}, line {line}: {len(values)} values for {len(header)} columns")
-        row = dict(zip(header, values, strict=True))
-        file = Path(row[FILE_COLUMN]).as_posix()
-        if not row[FILE_COLUMN]:
-            raise DataError(f"{path}, line {line}: the file is blank")
-        if Path(file).is_absolute() or ".." in Path(file).parts:
-            raise DataError(f"{path}, line {line}: {file!r} is outside the folder; write a path relative to the folder")
-        if file in cells:
-            raise DataError(f"{path}, line {line}: {file!r} is in line {lines[file]} already; keep one of them")
-        if row.get(SPLIT_COLUMN, "") not in ("", "train", "test"):
-            raise DataError(f"{path}, line {line}: split is {row[SPLIT_COLUMN]!r}; it must be train, test or blank")
-        cells[file], lines[file] = row, line
-    for file, line in lines.items():
         try:
-            there = (path.parent / file).is_file()
-        except OSError as error:  # such as a name that is too long, or a folder without permission
-            raise DataError(
-                f"{path}, line {line}: {file!r} cannot be opened: {error.strerror}; correct the path"
-            ) from error
-        if not there:
-            raise DataError(
-                f"{path}, line {line}: {path.parent / file} does not exist; paths are relative to the folder"
-            )
+            file, row = _checked_row(path.parent, header, values)
+            if file in cells:
+                raise DataError(f"{file!r} is in line {lines[file]} already; keep one of them")
+        except DataError as error:
+            faults.append(f"{path}, line {line}: {error}")
+        else:
+            cells[file], lines[file] = row, line
+    if faults:
+        raise DataError(listed(faults, f"rows of {path} cannot be used"))
     return cells
 
 
-def _factor(path: Path, name: str, values: Sequence[str], alone: bool) -> FactorInfo:
+def _checked_row(folder: Path, header: Sequence[str], values: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the file of a row, as it is called in the folder, and the row's values by column.
+
+    Raises:
+        DataError: the row is invalid; the message lacks the line.
+    """
+    if len(values) != len(header):
+        raise DataError(f"{len(values)} values for {len(header)} columns")
+    row = dict(zip(header, values, strict=True))
+    if not row[FILE_COLUMN]:
+        raise DataError("the file is blank")
+    file = Path(row[FILE_COLUMN]).as_posix()
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise DataError(f"{file!r} is outside the folder; write a path relative to the folder")
+    split = row.get(SPLIT_COLUMN, "")
+    if split.lower() in MARKERS:
+        row[SPLIT_COLUMN] = ""
+    elif split not in ("", "train", "test"):
+        raise DataError(f"split is {split!r}; it must be train, test or blank")
+    # The same letter may be written otherwise in the name of the file, and Windows separates folders by backslashes.
+    for name in (file, unicodedata.normalize("NFD", file), file.replace("\\", "/")):
+        try:
+            if (folder / name).is_file():
+                return name, row
+        except (OSError, ValueError) as error:  # a name that is too long, a folder without permission, a null character
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{file!r} cannot be opened: {reason}; correct the path") from error
+    raise DataError(f"{folder / file} does not exist; paths are relative to the folder")
+
+
+def _factor(path: Path, name: str, values: Sequence[str], alone: bool, missing: Counter[str]) -> FactorInfo:
     classes = {value for value in values if value}
     if len(classes) < 2:
         found = f"only the class {next(iter(classes))!r}" if classes else "no class"
         more = "label images of another class too" if classes else "write the classes of some images into it"
         remedy = more if alone else f"{more}, or remove its column"
-        raise DataError(f"{path}: factor {name!r} has {found}, but at least two are needed; {remedy}")
+        marked = f"; {describe_missing(name, missing)}" if missing else ""
+        raise DataError(f"{path}: factor {name!r} has {found}, but at least two are needed; {remedy}{marked}")
     numbers = all(value.isdecimal() for value in classes)
     ordered = sorted(classes, key=lambda value: (int(value) if numbers else 0, value))
     return FactorInfo(name=name, classes=tuple(ordered))
+
+
+def _similar_classes(factor: FactorInfo) -> Iterator[str]:
+    """Yield a note for each class that differs from another only in case or spaces."""
+    first: dict[str, str] = {}
+    for name in factor.classes:
+        other = first.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            yield f"labels.csv: {other!r} and {name!r} of {factor.name!r} are two classes; correct one if not"
 
 
 def _check_training(

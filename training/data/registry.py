@@ -100,6 +100,8 @@ def entry(name: str) -> Entry:
             raise ValueError("folder: lacks a path; write folder:PATH with the folder of your images")
         path = Path(name.removeprefix(folder.PREFIX))
         return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path))
+    if name not in ENTRIES and (any(separator in name for separator in "/\\") or Path(name).is_dir()):
+        raise ValueError(f"no data set is called {name!r}; did you mean {folder.PREFIX + name!r}?")
     if name not in ENTRIES:
         raise ValueError(
             f"no data set is called {name!r}{did_you_mean(name, ENTRIES)} "

@@ -56,6 +56,7 @@ def summarise(dataset: ImageDataset) -> str:
         pairs = zip(dataset.truth.names, sizes.tolist(), strict=True)
         lines.append("true factors: " + ", ".join(f"{name} {size}" for name, size in pairs))
     lines += [f"source: {name}: {origin}" for name, origin in dataset.source.items()]
+    lines += [f"note: {note}" for note in dataset.notes]
     return "\n".join(lines)
 
 

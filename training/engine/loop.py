@@ -68,7 +68,7 @@ def train_run(
         KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
     """
     device = choose_device(device_name)
-    if resume and config.precision == "auto":
+    if resume and config.precision in ("auto", run.load_config().precision):
         config = dataclasses.replace(config, precision=resumed_precision(run, device))
     config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
     context = launch(device, config.precision)
@@ -76,14 +76,17 @@ def train_run(
         run.require_new()
     with context.main_process_first():
         dataset = load_dataset(config.dataset, data_dir)
+    if context.is_main_process:
+        for note in dataset.notes:
+            click.echo(f"note: {note}", err=True)
+    if resume and context.is_main_process:
+        # Before labels are chosen, which a changed data set may not have.
+        check_run_dataset(run, dataset, config.dataset)
     train = select_train_images(config, dataset)
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])
     if resume:
-        # The data first: a configuration follows its data set, so a changed data set would change the options too.
-        if context.is_main_process and run.load_config().dataset == config.dataset:
-            check_run_dataset(run, dataset)
-        require_resumable(run, config)
+        require_resumable(run, config, dataset, labelled)
     choice = use_threads(threads, run.load_provenance() if resume else None)
     if context.is_main_process:
         click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
@@ -91,6 +94,8 @@ def train_run(
     trainer = Trainer(config, train, labelled, context)
     if not resume and context.is_main_process:
         run.start(config, dataset, labelled)
+    elif context.is_main_process and run.load_config().dataset != config.dataset:
+        run.save_config(config)  # the new place of a folder that has moved
     seconds, epochs = 0.0, 0
     if resume and run.checkpoint_file.exists():
         checkpoint = run.load_checkpoint(trainer.device)

@@ -88,6 +88,8 @@ class FigureContext:
     """Folder of the data sets."""
     seed: int
     """Random seed of the choice of test images and of the samples from the priors."""
+    dataset: str | None = None
+    """Name of the data set where its folder has moved; None takes that of the run."""
     without_bc: FigureContext | None = None
     """The run without the Bhattacharyya term to compare with, if there is one."""
 
@@ -105,7 +107,7 @@ class FigureContext:
     @cached_property
     def encoded(self) -> EncodedImages:
         """At most SAMPLE random test images, encoded."""
-        test = load_run_dataset(self.run, self.data_dir).test
+        test = load_run_dataset(self.run, self.data_dir, self.dataset).test
         if not len(test):
             raise ValueError(f"{self.config.dataset} has no test images, which the figures show; add some")
         return encode_sample(self.model, test, self.config, self.label_counts, self.generator())

@@ -81,6 +81,7 @@ def draw_run(
     output: Path | None,
     data_dir: Path,
     *,
+    dataset: str | None = None,
     seed: int = 0,
     only: Sequence[str] = (),
     without_bc: Path | None = None,
@@ -91,6 +92,7 @@ def draw_run(
         run_dir: a run directory with a checkpoint.
         output: folder to write to; None is `figures` in the run directory.
         data_dir: folder of the data sets.
+        dataset: name of the data set where its folder has moved; None takes that of the run.
         seed: random seed of the choice of test images and of the samples from the priors.
         only: names of the figures to draw; empty draws all that apply to the run.
         without_bc: run directory of the same data set, trained without the Bhattacharyya term, to compare with.
@@ -99,8 +101,10 @@ def draw_run(
         ValueError: a run or its data set is not available, the runs cannot be compared, a figure is unknown, or a
             named one does not apply.
     """
-    other = FigureContext(run=RunDirectory(without_bc), data_dir=data_dir, seed=seed) if without_bc else None
-    context = FigureContext(run=RunDirectory(run_dir), data_dir=data_dir, seed=seed, without_bc=other)
+    other = None
+    if without_bc:
+        other = FigureContext(run=RunDirectory(without_bc), data_dir=data_dir, dataset=dataset, seed=seed)
+    context = FigureContext(run=RunDirectory(run_dir), data_dir=data_dir, dataset=dataset, seed=seed, without_bc=other)
     if other:
         bc_comparison.compared(context)
     chosen = {name: lookup("figure", name, FIGURES) for name in only or FIGURES}

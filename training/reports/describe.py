@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.registry import entry
 from partedvae.training.model.networks import feature_map_sizes
 from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.data import run_dataset_name
+from partedvae.training.runs.directory import RunDirectory
 
 COLUMN = 34
 """Width of the first column of the hyperparameters."""
@@ -35,6 +39,32 @@ def describe_config(config: TrainConfig, train_images: int) -> str:
     lines += ["", f"{parameters:,} parameters", "", "Hyperparameters"]
     lines += [f"  {name:<{COLUMN}}{value}" for name, value in _hyperparameters(config, train_images)]
     return "\n".join(lines)
+
+
+def describe_run(run: RunDirectory, data_dir: Path) -> str:
+    """Return the state of a run, and the description of its configuration.
+
+    Args:
+        run: the run directory.
+        data_dir: folder of the data sets, whose number of training images determines the number of steps.
+
+    Raises:
+        ValueError: the run cannot be read, or its folder of images has moved and is needed.
+    """
+    config = run.load_config()
+    images = config.epoch_images or config.train_images
+    if not images:
+        images = entry(run_dataset_name(run)).describe(data_dir).train_images
+    return f"{run.path}: {_state(run)}\n{describe_config(config, images)}"
+
+
+def _state(run: RunDirectory) -> str:
+    if not run.summary_file.exists():
+        return "not finished; continue with 'partedvae train --resume RUN_DIR'"
+    summary = run.load_summary()
+    texts = summary.get("accuracy_text") or {name: f"{value:.2%}" for name, value in summary["accuracy"].items()}
+    accuracies = ", ".join(f"test accuracy {name} {text}" for name, text in texts.items())
+    return f"finished after {summary['epochs']} epochs" + (f", {accuracies}" if accuracies else "")
 
 
 def _encoder(config: TrainConfig) -> Iterator[str]:

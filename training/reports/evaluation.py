@@ -123,7 +123,11 @@ class Report:
 
 
 def evaluate_run(
-    run_dir: Path, data_dir: Path, truth_images: int = TRUTH_IMAGES, dci_predictor: Predictor = "forest"
+    run_dir: Path,
+    data_dir: Path,
+    truth_images: int = TRUTH_IMAGES,
+    dci_predictor: Predictor = "forest",
+    dataset_name: str | None = None,
 ) -> Report:
     """Evaluate a run on its data set.
 
@@ -132,6 +136,7 @@ def evaluate_run(
         data_dir: folder of the data sets.
         truth_images: number of images for disentanglement scores, where the true factors are known; 0 uses all.
         dci_predictor: classifiers that give the importances of DCI.
+        dataset_name: name of the data set where its folder has moved; None takes that of the run.
 
     Raises:
         ValueError: the run or the data set is not available, or they do not match.
@@ -139,7 +144,7 @@ def evaluate_run(
     run = RunDirectory(run_dir)
     config = run.load_config()
     model, _ = run.load_model(torch.device("cpu"))
-    dataset = load_run_dataset(run, data_dir)
+    dataset = load_run_dataset(run, data_dir, dataset_name)
     evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     return Report(
         config=config,

@@ -10,46 +10,73 @@ import click
 from partedvae.training.config.architecture import ModelConfig
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
+from partedvae.training.data.folder import PREFIX
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.runs.directory import RunDirectory
 
 
-def load_run_dataset(run: RunDirectory, data_dir: Path) -> ImageDataset:
+def load_run_dataset(run: RunDirectory, data_dir: Path, name: str | None = None) -> ImageDataset:
     """Load the data set that a run was trained on.
 
     Args:
         run: the run directory.
         data_dir: folder of the data sets.
+        name: name of the data set where its folder has moved since; None takes that of the run.
 
     Raises:
         ValueError: the run or the data set is not available, or the data set no longer matches the run.
     """
-    dataset = load_dataset(run.load_config().dataset, data_dir)
-    check_run_dataset(run, dataset)
+    name = name or run_dataset_name(run)
+    dataset = load_dataset(name, data_dir)
+    check_run_dataset(run, dataset, name)
     return dataset
 
 
-def check_run_dataset(run: RunDirectory, dataset: ImageDataset) -> None:
+def run_dataset_name(run: RunDirectory) -> str:
+    """Return the name of the data set of a run.
+
+    Raises:
+        RunError: the run cannot be read.
+        DataError: it is a folder that does not exist any more.
+    """
+    name = run.load_config().dataset
+    if name.startswith(PREFIX) and not Path(name.removeprefix(PREFIX)).exists():
+        raise DataError(
+            f"{name}, which {run.path} was trained on, does not exist; if the folder has moved, pass its new place: "
+            f"{PREFIX}PATH as --dataset, or as DATASET of 'partedvae train --resume'"
+        )
+    return name
+
+
+def differences(run: RunDirectory, dataset: ImageDataset) -> str:
+    """Return how the files of a data set differ from those that a run was trained on; empty if they are the same."""
+    return "; ".join(_changes(run.load_provenance()["data"], dataset.source))
+
+
+def check_run_dataset(run: RunDirectory, dataset: ImageDataset, name: str | None = None) -> None:
     """Compare a data set with the one that the run was trained on; print a warning if its files differ.
 
     Args:
         run: the run directory.
         dataset: the data set as it is now.
+        name: its name, for messages; None takes that of the run.
 
     Raises:
         RunError: the run cannot be read.
         DataError: image size, factors or classes differ from those of the run.
     """
     config = run.load_config()
+    name = name or config.dataset
     mismatches = "; ".join(_mismatches(config.model, dataset.info))
     if mismatches:
         raise DataError(
-            f"{config.dataset} does not match the data that {run.path} was trained on: {mismatches}; "
+            f"{name} does not match the data that {run.path} was trained on: {mismatches}; "
             "restore the data set, or train a new run"
         )
-    changed = "; ".join(_changes(run.load_provenance()["data"], dataset.source))
+    changed = differences(run, dataset)
     if changed:
-        warning = f"warning: {config.dataset} has changed since {run.path} was trained: {changed}"
+        verb = "has changed since" if name == config.dataset else "differs from the data on which"
+        warning = f"warning: {name} {verb} {run.path} was trained: {changed}"
         click.secho(warning, fg="yellow", err=True)
 
 

@@ -81,6 +81,10 @@ class RunDirectory:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.provenance_file, _provenance(dataset, labelled))
+        self.save_config(config)
+
+    def save_config(self, config: TrainConfig) -> None:
+        """Write the configuration."""
         write_json(self.config_file, config.to_dict())
 
     def load_config(self) -> TrainConfig:

@@ -42,7 +42,8 @@ def test_a_folder_becomes_one_row_per_image(
     assert result.stderr == (
         '2 of them could not be read; the column "error" has the reasons:\n'
         "  05-bad.PNG: not an image (it starts with b'nonsense'): send a PNG, JPEG or WebP file\n"
-        "  deep/animation.jpg: GIF is not supported: send a PNG, JPEG or WebP file\n"
+        "  deep/animation.jpg: PDF is not supported: send a PNG, JPEG or WebP file\n"
+        f"left out: 1 ending in .txt, which is not read ({folder / 'notes.txt'})\n"
     )
     table = pq.read_table(output)
     assert table.column_names == ["path", "digit", "digit_prob", "digit_u0", "digit_u1", "digit_u2", "error"]

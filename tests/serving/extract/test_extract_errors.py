@@ -38,7 +38,11 @@ def test_nothing_readable_is_an_error(folder: Path, tiny_models: Path, tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty", None, "empty contains no images (.png, .jpg, .jpeg, .webp)"),
+        (
+            "empty",
+            None,
+            "empty contains no images (.png, .jpg, .jpeg, .jpe, .jfif, .webp, .bmp, .dib, .tif, .tiff, .gif",
+        ),
         ("list.txt", b"\n\n", "list.txt contains no images"),
         (
             "floats.npy",

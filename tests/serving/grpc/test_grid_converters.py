@@ -136,9 +136,9 @@ def test_messages_of_version_0_2_get_the_same_images(two_model_server: ServerPro
         ),
         (
             pb.TransferAttributesRequest(
-                model=MODEL, z_images=IMAGES, u_images=Images(encoded=EncodedImages(items=[b"GIF89a"]))
+                model=MODEL, z_images=IMAGES, u_images=Images(encoded=EncodedImages(items=[b"%PDF-1.7"]))
             ),
-            "image 0: GIF is not supported",
+            "image 0: PDF is not supported",
         ),
     ],
 )

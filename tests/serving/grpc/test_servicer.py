@@ -220,7 +220,7 @@ BAD = {
     "too many encoded": (features(encoded(*[b""] * 101)), INVALID, "101 images are above the limit of 100"),
     "no image": (features(encoded(PNG, b"hello")), INVALID, "image 1: not an image (it starts with b'hello')"),
     "empty file": (features(encoded(PNG, PNG, b"")), INVALID, "image 2: no bytes"),
-    "gif": (features(encoded(file_of(noise(), "GIF"))), INVALID, "image 0: GIF is not supported"),
+    "pdf": (features(encoded(file_of(noise(), "PDF"))), INVALID, "image 0: PDF is not supported"),
     "truncated jpeg": (features(encoded(JPEG[:-200])), INVALID, "image 0: damaged JPEG file: image file is truncated"),
     "truncated png": (features(encoded(PNG[:-200])), INVALID, "image 0: damaged PNG file: image file is truncated"),
     "bomb": (features(encoded(png_bomb())), INVALID, "image 0: 60000x60000 pixels are above the limit of 25,000,000"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
 import shutil
 import threading
 import weakref
@@ -252,3 +254,52 @@ def test_watcher_refreshes_on_request(
         watcher.check_now()
         wait_until(lambda: repository.get().version == 2)
     assert looked == ["partedvae-watcher"] * 2
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "scorer.onnx"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_version_that_could_not_be_read_is_used_when_it_can(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, number: int
+) -> None:
+    """An error of the file system is logged once, listed while it lasts, and forgotten when it has passed."""
+    repository = ModelRepository(models)
+    GREY.write(models / "tiny")
+    opened = Path.open
+
+    def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == name and path.parent.name == "2":
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", failing)
+        for _ in range(3):
+            repository.refresh()
+        assert table(repository) == [("tiny", 1, True, True), ("tiny", 2, False, False)]
+        assert os.strerror(number) in repository.statuses()[1].reason
+        assert [record.message for record in caplog.records].count(f"refused: {repository.statuses()[1].reason}") == 1
+    repository.refresh()
+    assert table(repository) == [("tiny", 1, True, False), ("tiny", 2, True, True)]
+
+
+def test_a_loaded_version_whose_new_files_cannot_be_read_is_replaced_when_they_can(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = ModelRepository(models)
+    before = repository.get()
+    opened = Path.open
+
+    def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == "decoder.onnx":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(path, *args, **kwargs)
+
+    os.utime(models / "tiny" / "1" / "manifest.json", ns=(1, 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", failing)
+        repository.refresh()
+        assert repository.get() is before
+        assert "Input/output error" in repository.statuses()[0].reason
+    repository.refresh()
+    assert repository.get() is not before
+    assert repository.statuses()[0].reason == ""

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import partedvae.training.engine.device
+import partedvae.training.reports.describe
 import partedvae.training.runs.data
 from partedvae.training.cli.describe import describe
 from partedvae.training.cli.evaluate import evaluate
@@ -17,7 +18,9 @@ from partedvae.training.cli.figures import figures
 from partedvae.training.cli.reproduce import reproduce
 from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.data.registry import Entry
 from tests.training.figures.runs import load, write_run
+from tests.training.toys import TOY_INFO
 
 
 @pytest.mark.parametrize(
@@ -114,3 +117,48 @@ def test_predictions_that_cannot_be_written_are_an_error_after_the_report(
     assert CliRunner().invoke(evaluate, [str(run), "--predictions", str(tmp_path / "new" / "y.npz")]).exit_code == 0
     with np.load(tmp_path / "new" / "y.npz") as arrays:
         assert arrays["corner"].shape == arrays["shade"].shape == (64,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["./photos/"], 1, "no data set is called './photos/'; did you mean 'folder:./photos/'?"),
+        ([], 2, "Missing argument 'DATASET'; choose a name from 'partedvae data list', or folder:PATH"),
+        (["--resume"], 2, "--resume needs the run: --resume RUN_DIR"),
+        (["--resume", "runs/none"], 1, "runs/none is not a run directory: config.json is missing"),
+        (["mnist", "--resume", "a", "--output", "b"], 2, "--resume a and --output b are two run directories"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == code
+    assert message in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_set_help_lists_every_key_without_a_data_set() -> None:
+    result = CliRunner().invoke(train, ["--set", "help"])
+    assert result.exit_code == 0
+    lines = dict(line.split(maxsplit=1) for line in result.output.splitlines())
+    assert lines["objective.gamma_bc"] == "a number"
+    assert lines["priors"] == "one of given, uniform, estimated"
+
+
+def test_describe_shows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", "toys")
+    monkeypatch.setattr(
+        partedvae.training.reports.describe,
+        "entry",
+        lambda _: Entry(describe=lambda _: TOY_INFO, load=lambda path: load("toys", path)),
+    )
+    result = CliRunner().invoke(describe, [str(run)])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(
+        f"{run}: not finished; continue with 'partedvae train --resume RUN_DIR'\ntoys, recipe"
+    )
+    refused = CliRunner().invoke(describe, [str(run), "--recipe", "paper"])
+    assert refused.exit_code == 2
+    assert "is a run, whose configuration is shown as it is; omit --recipe" in refused.output

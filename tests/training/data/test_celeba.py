@@ -211,5 +211,36 @@ def test_the_error_names_a_missing_or_damaged_image_on_access(tmp_path: Path) ->
     (folder / "img_align_celeba" / "000004.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"000002.jpg is missing; unpack img_align_celeba.zip again"):
         dataset.train.images[torch.tensor([0, 1])]
-    with pytest.raises(DataError, match=r"000004.jpg cannot be read as a PNG, JPEG or WebP image"):
+    with pytest.raises(DataError, match=r"000004.jpg cannot be read as an image"):
         dataset.train.images[torch.tensor([2])]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_layout_of_kaggle_is_the_same_data_set(tmp_path: Path, packed: bool) -> None:
+    """Lists as CSV, and images in a folder within a folder of the same name."""
+    folder = make_celeba(tmp_path)
+    expected = load_celeba(tmp_path)
+    lines = (folder / "list_attr_celeba.txt").read_text().splitlines()[1:]
+    rows = [",".join(["image_id", *lines[0].split()]), *(",".join(line.split()) for line in lines[1:])]
+    (folder / "list_attr_celeba.csv").write_text("\n".join(rows) + "\n")
+    parts = (folder / "list_eval_partition.txt").read_text().replace(" ", ",")
+    (folder / "list_eval_partition.csv").write_text("image_id,partition\n" + parts)
+    images = folder / "img_align_celeba"
+    if packed:
+        with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
+            for path in images.iterdir():
+                archive.write(path, f"img_align_celeba/img_align_celeba/{path.name}")
+        images.rename(folder / "unpacked")
+    else:
+        images.rename(folder / "inner")
+        images.mkdir()
+        (folder / "inner").rename(images / "img_align_celeba")
+    for name in ("list_attr_celeba.txt", "list_eval_partition.txt"):
+        (folder / name).unlink()
+    dataset = load_celeba(tmp_path)
+    assert torch.equal(dataset.train.labels, expected.train.labels)
+    assert torch.equal(dataset.test.labels, expected.test.labels)
+    assert dataset.train.images[torch.tensor([2, 0])].float().mean(dim=(1, 2)) == pytest.approx(
+        torch.tensor([[90.0, 165, 40], [0, 255, 40]]), abs=2
+    )
+    assert set(dataset.source) == {"list_attr_celeba.csv", "list_eval_partition.csv"}

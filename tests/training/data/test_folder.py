@@ -206,13 +206,13 @@ def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_
 
 def test_the_error_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     make_folder(tmp_path, ROWS)
-    (tmp_path / "7.png").write_bytes(b"GIF89a")
-    with pytest.raises(DataError, match=r"7.png cannot be read as a PNG, JPEG or WebP image"):
+    (tmp_path / "7.png").write_bytes(b"%PDF-1.7")
+    with pytest.raises(DataError, match=r"7.png cannot be read as an image"):
         describe_folder(tmp_path)
     save(tmp_path / "7.png", size=(200, 200))
     content = (tmp_path / "7.png").read_bytes()
     (tmp_path / "7.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"7.png cannot be read as a PNG, JPEG or WebP image: .*truncated"):
+    with pytest.raises(DataError, match=r"7.png cannot be read as an image: .*truncated"):
         load_folder(tmp_path)
 
 
@@ -220,3 +220,67 @@ def test_images_above_the_memory_limit_are_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(folder_module, "LIMIT", 10_000)
     with pytest.raises(DataError, match=r"10 images of 32x32 need 0.0 GB of memory, more than the 0 GB"):
         load_folder(make_folder(tmp_path, ROWS))
+
+
+def test_markers_of_missing_values_are_not_classes_and_are_noted(tmp_path: Path) -> None:
+    rows = "0.png,cat\n1.png,dog\n2.png,nan\n3.png,None\n4.png,NA\n5.png,-1\n6.png,nan\n7.png,cat\n8.png,#N/A\n"
+    dataset = load_folder(make_folder(tmp_path, rows + "9.png,dog\n", header="file,animal"))
+    assert dataset.info.factors[0].classes == ("cat", "dog")
+    (note,) = dataset.notes
+    assert "values of 'animal' that count as not known: 'nan' 2, 'None' 1, 'NA' 1, '-1' 1, '#N/A' 1;" in note
+    assert "name it in classes.csv (first line 'factor,class', then 'animal,nan')" in note
+
+
+def test_classes_csv_makes_a_marker_a_class(tmp_path: Path) -> None:
+    make_folder(tmp_path, "0.png,none\n1.png,round\n2.png,none\n3.png,round\n", header="file,glasses")
+    with pytest.raises(DataError, match=r"'glasses' has only the class 'round'.*'none' 2; .*name it in classes.csv"):
+        load_folder(tmp_path)
+    (tmp_path / "classes.csv").write_text("factor,class\nglasses,none\n")
+    dataset = load_folder(tmp_path)
+    assert dataset.info.factors[0].classes == ("none", "round")
+    assert dataset.notes == ()
+    assert "classes.csv" in dataset.source
+    (tmp_path / "classes.csv").write_text("factor,class\nglases,none\n")
+    with pytest.raises(DataError, match=r"classes.csv, line 2: .*no factor 'glases'; did you mean 'glasses'"):
+        load_folder(tmp_path)
+
+
+def test_all_damaged_images_are_in_one_error_of_bounded_length(tmp_path: Path) -> None:
+    make_folder(tmp_path, ROWS, count=30)
+    for number in range(5, 20):
+        content = (tmp_path / f"{number}.png").read_bytes()
+        (tmp_path / f"{number}.png").write_bytes(content[:60] if number % 2 else b"nonsense")
+    for read in (load_folder, describe_folder):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path)
+        lines = str(caught.value).splitlines()
+        assert lines[0] == "15 images cannot be used:"
+        assert lines[1].startswith("  10.png cannot be read as an image: not an image")
+        assert lines[-1] == "  … and 5 more"
+        assert len(lines) == 12
+
+
+def test_all_wrong_rows_are_in_one_error(tmp_path: Path) -> None:
+    make_folder(tmp_path, "0.png,cat\nx.png,dog\n1.png\n0.png,dog\n", header="file,animal")
+    with pytest.raises(
+        DataError, match=r"3 rows of .*\n.*line 3: .*x.png does not exist.*\n.*line 4: 1 values.*\n.*line 5"
+    ):
+        load_folder(tmp_path)
+
+
+def test_names_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    make_folder(tmp_path, "0.png,caf\u00e9\n1.png,cafe\u0301\n2.png,b\n3.png,b\ncaf\u00e9.png,b\n", header="file,kind")
+    save(tmp_path / "cafe\u0301.png", 5)
+    dataset = load_folder(tmp_path)
+    assert dataset.info.factors[0].classes == ("b", "caf\u00e9")
+    assert len(dataset.train) + len(dataset.test) == 11
+
+
+def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
+    make_folder(tmp_path, ROWS)
+    (tmp_path / "x.heic").write_bytes(bytes(24))
+    (tmp_path / "._0.png").write_bytes(b"\0\5\26\7")
+    assert sorted(load_folder(tmp_path).notes) == [
+        f"left out of {tmp_path}: 1 ending in .heic, which needs pip install 'partedvae[heic]' ({tmp_path}/x.heic)",
+        f"left out of {tmp_path}: 1 hidden ({tmp_path}/._0.png)",
+    ]

@@ -55,6 +55,13 @@ FILES: dict[str, Callable[[], bytes]] = {
     **{f"JPEG of orientation {k}": lambda k=k: turned(k) for k in range(2, 9)},  # type: ignore[misc]  # k is bound at once
     "lossy WebP": lambda: file_of(Image.fromarray(pixels(3)), "WEBP"),
     "lossless WebP": lambda: file_of(Image.fromarray(pixels(3)), "WEBP", lossless=True),
+    "RGB BMP": lambda: file_of(Image.fromarray(pixels(3)), "BMP"),
+    "RGB TIFF": lambda: file_of(Image.fromarray(pixels(3)), "TIFF", compression="tiff_lzw"),
+    "16-bit TIFF": lambda: file_of(wide(), "TIFF"),
+    "CMYK TIFF": lambda: file_of(Image.fromarray(pixels(3)).convert("CMYK"), "TIFF"),
+    "animated GIF": lambda: file_of(
+        Image.fromarray(pixels(3)), "GIF", save_all=True, append_images=[Image.fromarray(pixels(3))]
+    ),
     "WebP with alpha": lambda: file_of(Image.fromarray(pixels(4)), "WEBP", lossless=True),
 }
 
@@ -86,7 +93,10 @@ def test_image_files_returns_the_pixels_of_the_indexed_files_in_order() -> None:
     ("content", "message"),
     [
         (b"", "no bytes"),
-        (b"GIF89a", "GIF is not supported"),
+        (b"%PDF-1.7", "PDF is not supported"),
+        (b"\0\0\0\x1cftypavif", "AVIF is not supported"),
+        (bytes(40), "it starts with zeros, as a file does whose download was interrupted"),
+        (file_of(Image.fromarray(pixels()).convert("F"), "TIFF"), "TIFF in Pillow's mode 'F' is not supported"),
         (file_of(Image.fromarray(pixels(3)))[:200], "damaged PNG file"),
         (b"\xff\xd8\xff\xe0broken", "damaged JPEG file"),
     ],

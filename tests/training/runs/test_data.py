@@ -81,6 +81,26 @@ def test_a_run_is_not_resumed_on_a_folder_with_a_new_class(photos: Path, tmp_pat
     assert "the classes of its factor 'hat' are 'no', 'perhaps', 'yes', those of the run 'no', 'yes'" in result.output
 
 
+def test_a_run_finds_its_folder_at_a_new_place(photos: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(f"folder:{photos}", Path())
+    run = untrained(tmp_path / "run", recipe(dataset.info, "default"), dataset)
+    moved = photos.rename(tmp_path / "moved")
+    lost = CliRunner().invoke(evaluate, [str(run.path)])
+    assert lost.exit_code == 1
+    assert "does not exist; if the folder has moved, pass its new place: folder:PATH as --dataset" in lost.output
+    found = CliRunner().invoke(evaluate, [str(run.path), "--dataset", f"folder:{moved}"])
+    assert found.exit_code == 0, found.output
+    assert "warning: folder" not in found.stderr
+    write_labels(moved, ("yes", "no"))
+    other = CliRunner().invoke(evaluate, [str(run.path), "--dataset", f"folder:{moved}"])
+    assert (
+        f"warning: folder:{moved} differs from the data on which {run.path} was trained: 'labels.csv'" in other.stderr
+    )
+    resumed = CliRunner().invoke(train, [f"folder:{moved}", "--resume", "--output", str(run.path), "--device", "cpu"])
+    assert resumed.exit_code == 1
+    assert f"cannot resume: folder:{moved} is not the data that {run.path} was started with" in resumed.output
+
+
 def test_a_folder_whose_files_have_changed_is_evaluated_with_a_warning(photos: Path, tmp_path: Path) -> None:
     dataset = load_dataset(f"folder:{photos}", Path())
     run = untrained(tmp_path / "run", recipe(dataset.info, "default"), dataset)
