@@ -72,6 +72,8 @@ _NEVER_CONNECTED = (
     "dns resolution failed",
 )
 """Prefixes of gRPC's own details where no server was reached; a server's UNAVAILABLE has its own text."""
+_CLOSED_WHILE_SENDING = "Internal error from Core"
+"""Details of grpc.aio where a call ended while the client was sending a message."""
 
 
 def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = str) -> PartedVAEError:
@@ -85,6 +87,8 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
     status, details = error.code().name, error.details() or ""
     if "closed due to fork" in details:
         return UnavailableError(f"the connection to {address} was closed because this process was forked")
+    if status == "INTERNAL" and details == _CLOSED_WHILE_SENDING:
+        return UnavailableError(f"the connection to {address} was closed while images were sent; try again")
     kind = _BY_STATUS.get(status, InternalError)
     if kind is UnavailableError:
         return kind(_unavailable(details, address) + proxy_hint(address))

@@ -23,8 +23,6 @@ OnProgress: TypeAlias = Callable[[int, int | None], object]
 """Called with the number of images that are done and the total, None where the total is not known in advance."""
 
 
-FIRST_RETRIES = 3
-"""How often a stream that had no response yet is opened again: as often as gRPC retries other calls."""
 FIRST_DELAY, MAX_DELAY = 0.1, 2.0
 """Seconds before a stream is opened again; the delay doubles each time, up to the second."""
 OUTAGE = 60.0
@@ -122,6 +120,8 @@ class FeatureStream:
     def retry_delay(self, error: PartedVAEError, timeout: float | None) -> float | None:
         """Return the seconds after which to open the stream again; None where it has failed for good.
 
+        Also without a response so far: the server has told its limits before.
+
         Args:
             error: the error that has ended the call.
             timeout: seconds without a response after which an interrupted stream fails; None is `OUTAGE`.
@@ -136,8 +136,6 @@ class FeatureStream:
         if not self._failures:
             self._failing_since = now
         self._failures += 1
-        if not self._received:
-            return delay if self._failures <= FIRST_RETRIES else None
         return delay if now - self._failing_since < (OUTAGE if timeout is None else timeout) else None
 
     @property
@@ -151,9 +149,13 @@ class FeatureStream:
 
         Raises:
             Exception: the exception of the caller's iterator.
+            PartedVAEError: images are left, although the server has ended the call without an error.
         """
         if self._failure is not None:
             raise self._failure
+        with self._lock:
+            if self._pending or not self._all_read:
+                raise PartedVAEError("the server ended the stream before all images were sent; try again")
         if self._unsent is not None:
             yield self._counted(FeatureChunk(features=None, positions=(), problems=self._unsent.problems))
 

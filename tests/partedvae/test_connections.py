@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from partedvae import AsyncClient, Client, InvalidRequestError, UnavailableError
+from partedvae import AsyncClient, Client, InvalidRequestError, PartedVAEError, UnavailableError
 from partedvae.results import ImageArray
 from tests.bundles import GREY
 from tests.partedvae.conftest import Call
@@ -106,7 +106,7 @@ def test_a_server_that_is_not_healthy_gets_no_calls(call: Call) -> None:
 def test_a_stream_whose_server_is_lost_before_its_first_answer(
     tiny_models: Path, asynchronous: bool, sent: int
 ) -> None:
-    """The stream ends with an error, also where another server takes the place of the first."""
+    """The stream goes on with the server that takes the place of the first."""
     with ExitStack() as stack:
         server = stack.enter_context(running_server(tiny_models, must_end_well=False))
 
@@ -115,23 +115,43 @@ def test_a_stream_whose_server_is_lost_before_its_first_answer(
                 yield GREY.random_images(100)
             server.process.kill()
             server.process.wait()
-            stack.enter_context(fake_server(address=server.address))
+            stack.enter_context(running_server(tiny_models, "--address", server.address))
             yield GREY.random_images(100)
 
-        def synchronous_stream() -> None:
+        def synchronous_stream() -> int:
             with Client(server.address, timeout=20) as client:
                 client.features(GREY.random_images(1))  # Asks for the limits, as the first call does.
                 server.process.send_signal(signal.SIGSTOP)
-                list(client.stream_features(images()))
+                return sum(len(chunk.positions) for chunk in client.stream_features(images()))
 
-        async def asynchronous_stream() -> None:
+        async def asynchronous_stream() -> int:
             async with AsyncClient(server.address, timeout=20) as client:
                 await client.features(GREY.random_images(1))
                 server.process.send_signal(signal.SIGSTOP)
-                async for _ in client.stream_features(images()):
+                return sum([len(chunk.positions) async for chunk in client.stream_features(images())])
+
+        received = asyncio.run(asynchronous_stream()) if asynchronous else synchronous_stream()
+        assert received == 100 * (sent + 1)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_server_that_ends_a_stream_early(asynchronous: bool) -> None:
+    """The fake server answers the first message alone, and ends the call without an error."""
+    with fake_server() as server:
+        images = [GREY.random_images(300)] * 50
+
+        def synchronous_stream() -> None:
+            with Client(server.address, timeout=20) as client:
+                list(client.stream_features(images))
+
+        async def asynchronous_stream() -> None:
+            async with AsyncClient(server.address, timeout=20) as client:
+                async for _ in client.stream_features(images):
                     pass
 
-        with pytest.raises(UnavailableError, match=server.address):
+        with pytest.raises(
+            PartedVAEError, match=r"ended the stream before all images were sent|was closed while images"
+        ):
             asyncio.run(asynchronous_stream()) if asynchronous else synchronous_stream()
 
 

@@ -277,7 +277,7 @@ def test_a_version_that_could_not_be_read_is_used_when_it_can(
             repository.refresh()
         assert table(repository) == [("tiny", 1, True, True), ("tiny", 2, False, False)]
         assert os.strerror(number) in repository.statuses()[1].reason
-        assert [record.message for record in caplog.records].count(f"refused: {repository.statuses()[1].reason}") == 1
+        assert [record.message.startswith("refused: ") for record in caplog.records].count(True) == 1
     repository.refresh()
     assert table(repository) == [("tiny", 1, True, False), ("tiny", 2, True, True)]
 
