@@ -17,10 +17,13 @@ from pathlib import Path, PurePath
 from google.protobuf import json_format
 
 from partedvae.common.atomic_write import fsync, write_error
+from partedvae.common.fit import DEFAULT_FIT, FITS
+from partedvae.image_fit import fit_of
 from partedvae.serving.errors import BundleError
 from partedvae.v1.manifest_pb2 import GraphFile, Manifest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Newest version of the format. Bundles whose images are stretched have version 1, which servers before 0.3.0 load."""
 ENCODER_FILE = "encoder.onnx"
 DECODER_FILE = "decoder.onnx"
 SCORER_FILE = "scorer.onnx"
@@ -105,7 +108,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a version folder's manifest.
 
     Raises:
-        BundleError: it is missing, not valid JSON, or of a newer format version.
+        BundleError: it is missing, not valid JSON, of a newer format version, or fits images in an unknown way.
     """
     path = folder / MANIFEST_FILE
     try:
@@ -123,10 +126,17 @@ def read_manifest(folder: Path) -> Manifest:
     # Bundles of earlier versions have the path of the machine that trained them.
     if manifest.HasField("training"):
         manifest.training.dataset = shared_name(manifest.training.dataset)
-    if manifest.format_version != FORMAT_VERSION:
+    if not 1 <= manifest.format_version <= FORMAT_VERSION:
         raise BundleError(
-            f"{path} has format version {manifest.format_version}, this version of partedvae supports "
+            f"{path} has format version {manifest.format_version}, this version of partedvae supports 1 to "
             f"{FORMAT_VERSION}; export the run again, or install the version of partedvae that wrote it"
+        )
+    fit = fit_of(manifest.image)
+    # A name that is unknown is read as if it were absent, which in version 2 it is not.
+    if fit is None or (fit == DEFAULT_FIT and manifest.format_version > 1):
+        raise BundleError(
+            f"{path}: image.fit is none of {', '.join(FITS)}; install the version of partedvae that wrote it, or "
+            "export the run again"
         )
     return manifest
 
@@ -187,7 +197,7 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=model_folder))
     try:
         write_graphs(staging)
-        manifest.format_version = FORMAT_VERSION
+        manifest.format_version = 1 if fit_of(manifest.image) == DEFAULT_FIT else FORMAT_VERSION
         del manifest.files[:]
         for name in (*GRAPH_FILES, SCORER_FILE):
             path = staging / name

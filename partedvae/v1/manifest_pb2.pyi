@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Fit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIT_UNSPECIFIED: _Fit.ValueType  # 0
+    """Absent in bundles of exports before 0.3.0: FIT_STRETCH."""
+    FIT_STRETCH: _Fit.ValueType  # 1
+    """Resized without keeping the aspect ratio."""
+    FIT_PAD: _Fit.ValueType  # 2
+    """Resized to fit inside, in the centre, over black."""
+    FIT_CROP: _Fit.ValueType  # 3
+    """Cropped around the centre to the aspect ratio of the model's images, then resized."""
+
+class Fit(_Fit, metaclass=_FitEnumTypeWrapper):
+    """How an image of another shape is fitted to the size of the model's."""
+
+FIT_UNSPECIFIED: Fit.ValueType  # 0
+"""Absent in bundles of exports before 0.3.0: FIT_STRETCH."""
+FIT_STRETCH: Fit.ValueType  # 1
+"""Resized without keeping the aspect ratio."""
+FIT_PAD: Fit.ValueType  # 2
+"""Resized to fit inside, in the centre, over black."""
+FIT_CROP: Fit.ValueType  # 3
+"""Cropped around the centre to the aspect ratio of the model's images, then resized."""
+Global___Fit: _TypeAlias = Fit  # noqa: Y015
 
 @_typing.final
 class Manifest(_message.Message):
@@ -79,7 +108,9 @@ class Manifest(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     FAMILIAR_NEGATIVE_ELBO_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
-    """Version of the bundle format. Servers refuse unknown versions."""
+    """Version of the bundle format. Servers refuse unknown versions. It is 2 where image.fit is FIT_PAD or FIT_CROP, which
+    servers before 0.3.0 would ignore, and 1 otherwise.
+    """
     z_dim: _builtins.int
     """Dimensions of the class-independent z."""
     opset: _builtins.int
@@ -169,29 +200,33 @@ Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
 
 @_typing.final
 class ImageSpec(_message.Message):
-    """Size of an image."""
+    """Size of an image, and how images of another shape are fitted to it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HEIGHT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
     height: _builtins.int
     """Pixels."""
     width: _builtins.int
     """Pixels."""
     channels: _builtins.int
     """1 for grey, 3 for RGB."""
+    fit: Global___Fit.ValueType
+    """How the server fits images of another shape, as training did. A client that resizes images itself has to do the same."""
     def __init__(
         self,
         *,
         height: _builtins.int = ...,
         width: _builtins.int = ...,
         channels: _builtins.int = ...,
+        fit: Global___Fit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "height", b"height", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "fit", b"fit", "height", b"height", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
