@@ -120,7 +120,7 @@ def shrunk(images: Iterable[ImageArray], packing: Packing) -> list[ImageArray]:
     decoding = _decoding()
     assert decoding is not None
     assert packing.size is not None
-    return [decoding.fit(decoding.from_pixels(image), packing.size) for image in images]
+    return [decoding.fit_image(decoding.from_pixels(image), packing.size, packing.fit) for image in images]
 
 
 def shrinks(size: int, pixels: int, packing: Packing) -> bool:
@@ -164,7 +164,7 @@ def _file(data: bytes, what: str, name: str, packing: Packing) -> Item:
         pixels = image.width * image.height
         _check_pixels(pixels, what, packing)
         if packing.shrinks(len(data), pixels):
-            fitted = decoding.fit(decoding.load_pixels(image), packing.size)
+            fitted = decoding.fit_image(decoding.load_pixels(image), packing.size, packing.fit)
             return Item(content=fitted, pixels=fitted.shape[0] * fitted.shape[1], name=name)
     except (decoding.UnsupportedImageError, decoding.DamagedImageError) as error:
         if len(data) > packing.max_image_bytes:
@@ -190,7 +190,7 @@ def _pillow(image: PillowImage, where: str, packing: Packing) -> Item:
             plain = np.asarray(image)
         elif packing.size is not None:
             # All other modes are converted here: no message could hold each of them as a file does.
-            plain = decoding.fit(decoding.opaque(image), packing.size)
+            plain = decoding.fit_image(decoding.opaque(image), packing.size, packing.fit)
         else:
             plain = np.asarray(decoding.opaque(image).convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # Pillow opens files lazily: this one is damaged.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partedvae.familiarity import FAMILIAR, UNFAMILIAR
+from partedvae.image_fit import fit_of
 from partedvae.packing import Packing, RequestLimits
 from partedvae.results import Features, shortened
 from partedvae.v1 import service_pb2 as pb
@@ -76,6 +77,11 @@ class ModelDetails:
         return features.unfamiliar
 
     @property
+    def fit(self) -> str:
+        """How the server fits images of another shape: stretch, pad or crop; "unknown" to this version."""
+        return fit_of(self.manifest.image) or "unknown"
+
+    @property
     def packing(self) -> Packing:
         """How images for the model are packed into messages."""
         return Packing.of(self.limits or RequestLimits(), self.manifest.image)
@@ -106,7 +112,7 @@ class ModelDetails:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the main fields, with those of the manifest: training, class names, measures and warnings."""
+        """Return the main fields, with those of the manifest: training, class names, fit, measures and warnings."""
         training = self.manifest.training
         return {
             "name": self.name,
@@ -115,6 +121,7 @@ class ModelDetails:
             "recipe": training.recipe,
             "labels_used": training.labels_used,
             "factors": {factor.name: list(factor.class_names) for factor in self.manifest.factors},
+            "fit": self.fit,
             "execution_provider": self.execution_provider,
             "has_scores": self.has_scores,
             "limits": dataclasses.asdict(self.limits) if self.limits else None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+from partedvae.common.fit import DEFAULT_FIT, Fit
+from partedvae.image_fit import fit_of
 from partedvae.v1.manifest_pb2 import ImageSpec
 from partedvae.v1.service_pb2 import GetModelResponse
 
@@ -56,14 +58,18 @@ class Packing:
     """Limits of one request."""
     size: tuple[int, int, int] | None = None
     """Height, width and channels of the model's images; None where they are not known, and nothing is shrunk."""
+    fit: Fit = DEFAULT_FIT
+    """How images of another shape are fitted to it."""
     shrink: bool = True
     """Whether images that are far larger than the model's are shrunk, or above a limit of the request."""
 
     @classmethod
     def of(cls, limits: RequestLimits, image: ImageSpec, *, shrink: bool = True) -> Self:
         """Return the packing for a model."""
-        size = (image.height, image.width, image.channels) if image.height else None
-        return cls(limits=limits, size=size, shrink=shrink)
+        fit = fit_of(image)
+        if not image.height or fit is None:  # The server fits its images in a way that this client does not know.
+            return cls(limits=limits, shrink=shrink)
+        return cls(limits=limits, size=(image.height, image.width, image.channels), fit=fit, shrink=shrink)
 
     def with_replies_of_images(self) -> Self:
         """Return the packing of requests whose response has an image at the model's size for each of theirs."""

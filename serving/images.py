@@ -22,12 +22,13 @@ from partedvae.common.cpus import available_cpus
 from partedvae.common.image_decoding import (
     DamagedImageError,
     UnsupportedImageError,
-    fit,
+    fit_image,
     from_pixels,
     load_pixels,
     open_image,
 )
 from partedvae.common.memory import available_memory
+from partedvae.image_fit import fit_of
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -96,7 +97,7 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
     Args:
         data: the pixels.
         shape: [images, height, width] for grey, or [images, height, width, channels] with 1 or 3 channels.
-        spec: the model's image size.
+        spec: the size of the model's images, and how others are fitted to it.
         limits: limits of the request.
 
     Returns:
@@ -130,7 +131,7 @@ def from_array(array: ImageArray, spec: ImageSpec) -> ImageArray:
 
     Args:
         array: uint8 [images, height, width], or [images, height, width, channels] with 1 or 3 channels.
-        spec: the model's image size.
+        spec: the size of the model's images, and how others are fitted to it.
 
     Returns:
         uint8 [images, height, width, channels]; a view if size and channels are the model's.
@@ -146,7 +147,7 @@ def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAUL
 
     Args:
         items: the bytes of each file; sizes and modes may differ.
-        spec: the model's image size.
+        spec: the size of the model's images, and how others are fitted to it.
         limits: limits of the request.
 
     Returns:
@@ -235,12 +236,13 @@ class _Budget:
 
 def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Image]) -> ImageArray:
     """Convert `image_at(0)`, `image_at(1)`, … to one batch; if several fail, the first error is raised."""
-    size = (spec.height, spec.width, spec.channels)
+    size, fit = (spec.height, spec.width, spec.channels), fit_of(spec)
+    assert fit is not None, "a bundle with an unknown fit is not loaded"
     batch = np.empty((count, *size), dtype=np.uint8)
 
     def fill(start: int) -> None:
         for index in range(start, min(start + _SLICE, count)):
-            batch[index] = fit(image_at(index), size)
+            batch[index] = fit_image(image_at(index), size, fit)
 
     if count <= _SLICE:
         fill(0)

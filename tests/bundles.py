@@ -15,6 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from partedvae import image_fit
+from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.bundle import (
     DECODER_FILE,
@@ -52,6 +54,8 @@ class TinyModel:
     height: int = 8
     width: int = 6
     channels: int = 1
+    fit: Fit = DEFAULT_FIT
+    """How images of another shape are fitted, in the manifest."""
     z_dim: int = 4
     seed: int = 0
     has_scorer: bool = True
@@ -89,7 +93,9 @@ class TinyModel:
     def manifest(self) -> Manifest:
         """Return the manifest, with different priors for each class."""
         return Manifest(
-            image=ImageSpec(height=self.height, width=self.width, channels=self.channels),
+            image=ImageSpec(
+                height=self.height, width=self.width, channels=self.channels, fit=image_fit.BY_NAME[self.fit]
+            ),
             factors=[_factor(f) for f in self.factors],
             z_dim=self.z_dim,
             training=TrainingRecord(dataset="tiny", recipe="default", seed=self.seed, labels_used=256),

@@ -8,8 +8,8 @@ Rules, in this order:
    Images of 32 bits per pixel, as scientific TIFF files have, are refused: they do not say which value is white.
 3. Transparent images are composed over black, the background of the data sets.
 4. Grey for a colour model is repeated three times. Colour for a grey model becomes ITU-R 601 luma (Pillow's "L").
-5. Another size is resized to the model's, without keeping the aspect ratio, with Pillow's bilinear filter, which
-   averages over all source pixels when it reduces.
+5. Another size is resized to the model's with Pillow's bilinear filter, which averages over all source pixels when it
+   reduces. Another shape is stretched, padded or cropped (`partedvae.common.fit`), as the run and the bundle say.
 
 The client applies the same rules to images that it shrinks before it sends them: the model gets the same pixels.
 
@@ -30,6 +30,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from partedvae.common.fit import Fit
 
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 """The formats that are always read, for messages."""
@@ -125,7 +127,7 @@ def check_mode(image: Image.Image) -> None:
 
 
 def opaque(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits and compose transparent images over black; the result can be converted by `fit`."""
+    """Scale 16-bit grey to 8 bits and compose transparent images over black, so that `fit_image` can convert them."""
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
@@ -145,14 +147,39 @@ def from_pixels(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
-def fit(image: Image.Image, size: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return an image's pixels as uint8 [height, width, channels] of `size`, converted and resized as needed."""
+def fit_image(image: Image.Image, size: tuple[int, int, int], fit: Fit) -> NDArray[np.uint8]:
+    """Return an image's pixels, converted and resized as needed.
+
+    Args:
+        image: an opaque image; see `opaque`.
+        size: height, width and channels of the result.
+        fit: how an image of another shape is fitted. All are the same for an image of the shape of `size`.
+
+    Returns:
+        uint8 [height, width, channels].
+    """
     height, width, channels = size
     mode = "L" if channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        match fit:
+            case "stretch":
+                image = image.resize((width, height), Image.Resampling.BILINEAR)
+            case "pad":
+                image = _padded(image, width, height)
+            case "crop":
+                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(height, width, channels)
+
+
+def _padded(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Return an image that is resized to fit inside, in the centre, over black."""
+    scale = min(width / image.width, height / image.height)
+    # A line is at least one pixel thick; ImageOps.pad rounds it to none, and returns a black image.
+    inside = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
+    padded = Image.new(image.mode, (width, height))
+    padded.paste(image.resize(inside, Image.Resampling.BILINEAR), ((width - inside[0]) // 2, (height - inside[1]) // 2))
+    return padded
 
 
 def upright_size(image: ImageFile) -> tuple[int, int]:

@@ -14,7 +14,9 @@ from PIL import Image
 
 import partedvae.image_items
 from partedvae import InvalidRequestError, RequestLimits
+from partedvae.common.fit import FITS
 from partedvae.image_chunks import Chunk, chunks, one_message
+from partedvae.image_fit import BY_NAME
 from partedvae.packing import OVERHEAD, Packing
 from partedvae.results import ImageArray
 from partedvae.serving.images import ImageLimits, decode, from_message, from_packed
@@ -23,6 +25,12 @@ from partedvae.v1.service_pb2 import GetModelResponse
 from partedvae.v1.service_pb2 import RequestLimits as LimitsMessage
 
 GREY, RGB = ImageSpec(height=28, width=20, channels=1), ImageSpec(height=24, width=30, channels=3)
+SPECS = [
+    ImageSpec(height=spec.height, width=spec.width, channels=spec.channels, fit=BY_NAME[fit])
+    for spec in (GREY, RGB)
+    for fit in FITS
+]
+SPEC_IDS = [f"{colour} {fit}" for colour in ("grey", "rgb") for fit in FITS]
 LIMITS = RequestLimits(max_message_bytes=400_000, max_images=100, max_pixels=25_000_000, max_request_pixels=2_000_000)
 SERVER = ImageLimits(max_images=100, max_pixels=25_000_000, max_request_pixels=2_000_000)
 
@@ -65,7 +73,7 @@ def assert_within_limits(part: Chunk) -> None:
     from_message(part.images, GREY, SERVER)
 
 
-@pytest.mark.parametrize("spec", [GREY, RGB], ids=["grey", "rgb"])
+@pytest.mark.parametrize("spec", SPECS, ids=SPEC_IDS)
 @pytest.mark.parametrize("name", FILES)
 def test_a_shrunk_file_has_the_pixels_that_the_server_would_decode(name: str, spec: ImageSpec) -> None:
     """Shrunk by the client, a file is the same image to the model, bit for bit."""
@@ -75,7 +83,7 @@ def test_a_shrunk_file_has_the_pixels_that_the_server_would_decode(name: str, sp
     np.testing.assert_array_equal(from_message(part.images, spec), decode([FILES[name]], spec))
 
 
-@pytest.mark.parametrize("spec", [GREY, RGB], ids=["grey", "rgb"])
+@pytest.mark.parametrize("spec", SPECS, ids=SPEC_IDS)
 @pytest.mark.parametrize("shape", [(3, 400, 500), (3, 400, 500, 1), (2, 300, 200, 3)])
 def test_shrunk_arrays_have_the_pixels_that_the_server_would_compute(spec: ImageSpec, shape: tuple[int, ...]) -> None:
     """As for files, also for one image in a list and for a Pillow image."""
@@ -87,6 +95,16 @@ def test_shrunk_arrays_have_the_pixels_that_the_server_would_compute(spec: Image
         (part,) = chunks(images, packing)
         assert list(part.images.packed.shape) == [len(array), spec.height, spec.width, spec.channels]
         np.testing.assert_array_equal(from_message(part.images, spec), expected)
+
+
+def test_images_for_a_server_that_fits_them_in_an_unknown_way_are_sent_as_they_are() -> None:
+    """A later server resizes them by itself."""
+    spec = ImageSpec(height=28, width=20, channels=1)
+    spec.fit = 99  # type: ignore[assignment]  # as a later version may have
+    packing = Packing.of(RequestLimits(), spec)
+
+    assert list(next(chunks(FILES["jpeg"], packing)).images.encoded.items) == [FILES["jpeg"]]
+    assert next(chunks(noise(1, 400, 500), packing)).images.packed.shape == [1, 400, 500]
 
 
 def test_small_images_are_sent_as_they_are() -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from partedvae.common.fit import DEFAULT_FIT
+from partedvae.image_fit import fit_of
 from partedvae.oip import inference_pb2 as oip
 from partedvae.oip.inference_pb2_grpc import GRPCInferenceServiceServicer
 from partedvae.results import ImageArray
@@ -70,13 +72,16 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         model, graph = await self._model(request.name, request.version)
         tensors = signature(model.manifest, graph)
         versions = [s.version for s in self._shared.repository.statuses() if s.name == model.name and s.ready]
+        properties = {"execution_provider": model.onnx_model.provider}
+        if graph == "encoder":
+            properties["fit"] = fit_of(model.manifest.image) or DEFAULT_FIT
         return oip.ModelMetadataResponse(
             name=request.name,
             versions=[str(number) for number in versions],
             platform=PLATFORM,
             inputs=[_metadata(tensor) for tensor in tensors.inputs],
             outputs=[_metadata(tensor) for tensor in tensors.outputs],
-            properties={"execution_provider": model.onnx_model.provider},
+            properties=properties,
         )
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:

@@ -62,7 +62,7 @@ FAULTS = [
     (missing_graph, r"encoder\.onnx is missing; export the run again"),
     (missing_manifest, r"is not a bundle: manifest\.json is missing"),
     (damaged_manifest, r"manifest\.json is not a valid manifest"),
-    (future_format, r"has format version 99, this version of partedvae supports 1"),
+    (future_format, r"has format version 99, this version of partedvae supports 1 to 2;"),
     (truncated_graph, r"encoder\.onnx is not a graph that ONNX Runtime can load"),
 ]
 
