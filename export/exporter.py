@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jaxtyping import UInt8
 from torch import Tensor
 
+from partedvae import image_fit
 from partedvae.export.errors import ExportError
 from partedvae.export.familiarity import IMAGES, familiar_negative_elbo
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
@@ -104,7 +105,7 @@ def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, 
     created.GetCurrentTime()
     return Manifest(
         created=created,
-        image=ImageSpec(height=height, width=width, channels=channels),
+        image=ImageSpec(height=height, width=width, channels=channels, fit=image_fit.BY_NAME[config.fit]),
         factors=[
             Factor(
                 name=module.config.name,

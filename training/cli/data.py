@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import complete_dataset, data_option
+from partedvae.training.cli.options import complete_dataset, data_option, fit_option
+
+if TYPE_CHECKING:
+    from partedvae.common.fit import Fit
 
 
 @click.group()
@@ -39,13 +43,18 @@ def get(name: str, data_dir: Path) -> None:
 
 @data.command(cls=ErrorReportingCommand)
 @click.argument("name", shell_complete=complete_dataset)
+@fit_option
 @data_option
-def check(name: str, data_dir: Path) -> None:
+def check(name: str, fit: Fit | None, data_dir: Path) -> None:
     """Verify a data set and show its contents.
 
     Downloads or draws the data set where it is missing. For your own images: partedvae data check folder:PATH
     """
-    from partedvae.training.data.registry import load_dataset
+    from partedvae.common.fit import DEFAULT_FIT
+    from partedvae.training.data.names import check_fit
+    from partedvae.training.data.registry import entry
     from partedvae.training.data.summary import summarise
 
-    click.echo(summarise(load_dataset(name, data_dir)))
+    found = entry(name, fit or DEFAULT_FIT)
+    check_fit(name, fit)
+    click.echo(summarise(found.load(data_dir)))

@@ -11,6 +11,7 @@ from partedvae.training.cli.options import (
     complete_dataset,
     configure,
     data_option,
+    fit_option,
     method_option,
     recipe_option,
     resolve_dataset,
@@ -23,11 +24,18 @@ from partedvae.training.cli.resumption import given_options
 @click.argument("dataset", metavar="DATASET|RUN_DIR", shell_complete=complete_dataset)
 @recipe_option
 @method_option
+@fit_option
 @set_option
 @data_option
 @click.pass_context
 def describe(
-    ctx: click.Context, dataset: str, recipe: str, method: str, settings: tuple[str, ...], data_dir: Path
+    ctx: click.Context,
+    dataset: str,
+    recipe: str,
+    method: str,
+    fit: str | None,
+    settings: tuple[str, ...],
+    data_dir: Path,
 ) -> None:
     """Show the recipe of a data set, or the configuration of a run.
 
@@ -37,11 +45,11 @@ def describe(
     from partedvae.training.runs.directory import RunDirectory
 
     if (Path(dataset) / "config.json").is_file():
-        given = given_options(ctx, {"recipe": recipe, "method": method, "settings": settings})
+        given = given_options(ctx, {"recipe": recipe, "method": method, "fit": fit, "settings": settings})
         if given:
             options = ", ".join("--set" if name == "settings" else f"--{name}" for name in given)
             raise click.UsageError(f"{dataset} is a run, whose configuration is shown as it is; omit {options}")
         click.echo(describe_run(RunDirectory(Path(dataset)), data_dir))
         return
-    config, info = configure(resolve_dataset(dataset), recipe, method, settings, data_dir)
+    config, info = configure(resolve_dataset(dataset), recipe, method, settings, data_dir, fit=fit)
     click.echo(describe_config(config, info.train_images))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partedvae.common.click_paths import LocalPath
-from partedvae.training.data.names import NAMES, OWN
+from partedvae.common.fit import FITS
+from partedvae.training.data.names import NAMES, OWN, check_fit
 
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
@@ -63,6 +64,13 @@ method_option = click.option(
     show_default=True,
     help="partedvae, a baseline (vae, beta-vae, beta-tcvae, factor-vae), or classifier (labels alone).",
 )
+fit_option = click.option(
+    "--fit",
+    type=click.Choice(FITS),
+    help="How images of folder:PATH that are not of the model's shape are fitted: stretch does not keep the "
+    "proportions, pad adds black borders, crop cuts off what does not fit. The exported model does the same.  "
+    "[default: stretch]",
+)
 
 
 def _list_keys(ctx: click.Context, _: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,7 +119,9 @@ def configure(
     from partedvae.training.config.train_config import METHODS, MethodName
     from partedvae.training.data.registry import entry
 
-    info = entry(dataset).describe(data_dir)
+    described = entry(dataset)
+    check_fit(dataset, options.get("fit"))
+    info = described.describe(data_dir)
     lookup("method", method, dict.fromkeys(METHODS))
     config = recipe(info, recipe_name, cast("MethodName", method), options.get("labels"))
     given = {name: value for name, value in options.items() if value is not None}

@@ -13,6 +13,7 @@ from partedvae.training.cli.options import (
     configure,
     data_option,
     device_option,
+    fit_option,
     limit_openmp_spinning,
     method_option,
     recipe_option,
@@ -41,6 +42,7 @@ from partedvae.training.cli.resumption import arguments_of, given_options, resum
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Random seed of the weights, the batches and the noise."
 )
+@fit_option
 @click.option("--epochs", type=int, help="Passes over the training images.  [default: the recipe's]")
 @click.option(
     "--output",
@@ -82,6 +84,7 @@ def train(
     labelled: str | None,
     priors: str | None,
     seed: int,
+    fit: str | None,
     epochs: int | None,
     output: Path | None,
     device: str,
@@ -109,6 +112,7 @@ def train(
         "labelled": labelled,
         "priors": priors,
         "seed": seed,
+        "fit": fit,
         "epochs": epochs,
         "precision": precision,
     }

@@ -6,10 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from partedvae.common.fit import DEFAULT_FIT, FITS, Fit
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
 from partedvae.training.config.old_names import current_config
 from partedvae.training.config.validation import require, require_choice
 from partedvae.training.data.labelled import check_way
+from partedvae.training.data.names import check_fit
 
 MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae"]
 METHODS = get_args(MethodName)
@@ -189,6 +191,8 @@ class TrainConfig:
 
     dataset: str
     """Name of the data set."""
+    fit: Fit = DEFAULT_FIT
+    """How images of a folder that have another shape are fitted to the size of the model's: stretch, pad or crop."""
     recipe: str
     """Name of the recipe that the configuration is based on."""
     seed: int = 0
@@ -233,7 +237,8 @@ class TrainConfig:
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         require_choice(self, "", method=METHODS, priors=("given", "uniform", "estimated"))
-        require_choice(self, "", precision=get_args(Precision))
+        require_choice(self, "", precision=get_args(Precision), fit=FITS)
+        check_fit(self.dataset, None if self.fit == DEFAULT_FIT else self.fit)
         check_way(self.labelled)
         if self.method in NEED_FACTORS and not self.model.factors:
             raise ValueError(f"method {self.method!r} needs a labelled factor, but {self.dataset!r} has none")

@@ -3,8 +3,8 @@
 All images in the folder and its subfolders are used (`partedvae.common.image_folder` says which files these are); those
 without a row in labels.csv are unlabelled. Images that cannot be read are an error, which lists all of them. They are
 grey if every file is stored as grey, and RGB otherwise. They are resized to 64x64, or to 32x32 if the median of their
-longer sides is at most 48; if all are 218x178 (the size of CelebA), they keep their size. They are loaded into memory,
-up to 4 GB.
+longer sides is at most 48; if all are 218x178 (the size of CelebA), they keep their size. Those of another shape are
+fitted (`partedvae.common.fit`). They are loaded into memory, up to 4 GB.
 
 Test images are those whose `split` is test. Without that column, a fifth of the labelled images of each class of each
 factor, at least one of two, is held out, chosen by file name (training/data/hold_out.py). Test images are not used for
@@ -26,6 +26,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from partedvae.common.file_names import printable
+from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.image_folder import find_images
 from partedvae.common.retry import Retries
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
@@ -34,6 +35,7 @@ from partedvae.training.data.hold_out import hold_out
 from partedvae.training.data.image_files import ImageFiles, find_faults, read_header
 from partedvae.training.data.labels_csv import TABLE, LabelTable, read_table
 from partedvae.training.data.missing_values import CLASSES
+from partedvae.training.data.shapes import stretched
 
 PREFIX = "folder:"
 LARGE = (218, 178)
@@ -55,6 +57,8 @@ class _Contents:
     """Paths relative to the folder, sorted."""
     table: LabelTable
     size: tuple[int, int, int]
+    sizes: tuple[tuple[int, int], ...]
+    """Height and width of each file."""
     labels: Int[Tensor, "count factors"]
     is_test: tuple[bool, ...]
     """Whether each file is for testing."""
@@ -84,8 +88,12 @@ def describe_folder(folder: Path) -> DatasetInfo:
     return _survey(folder).info
 
 
-def load_folder(folder: Path) -> ImageDataset:
+def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
     """Load a folder of images.
+
+    Args:
+        folder: the folder.
+        fit: how images of another shape are fitted to the common size.
 
     Raises:
         DataError: the folder, labels.csv or a file is missing or wrong, or the images exceed the memory limit.
@@ -104,7 +112,7 @@ def load_folder(folder: Path) -> ImageDataset:
         digests[name] = hashlib.sha256(content).digest()
         return content
 
-    pictures = ImageFiles(contents.files, read, contents.size)
+    pictures = ImageFiles(contents.files, read, contents.size, fit)
     try:
         pixels = torch.cat([pictures[indices] for indices in torch.arange(len(pictures)).split(CHUNK)])
     except DataError as error:
@@ -123,7 +131,7 @@ def load_folder(folder: Path) -> ImageDataset:
             **({CLASSES: hashlib.sha256(classes.read_bytes()).hexdigest()} if classes.is_file() else {}),
             f"{len(contents.files)} images": digest.hexdigest(),
         },
-        notes=contents.notes,
+        notes=(*contents.notes, *(stretched(contents.sizes, contents.size[:2]) if fit == "stretch" else [])),
     )
 
 
@@ -145,7 +153,7 @@ def _survey(folder: Path) -> _Contents:
             ) from error
 
     try:
-        size = _image_size(folder, files, retry)
+        size, sizes = _image_size(folder, files, retry)
     except DataError as error:
         raise _all_faults(files, read, error) from error
     _check_memory(folder, len(files), size)
@@ -159,6 +167,7 @@ def _survey(folder: Path) -> _Contents:
         files=files,
         table=table,
         size=size,
+        sizes=sizes,
         labels=labels,
         is_test=tuple(is_test),
         notes=(*(f"left out of {folder}: {line}" for line in found.left_out.lines()), *table.notes),
@@ -171,8 +180,10 @@ def _all_faults(files: Sequence[str], read: Callable[[str], bytes], first: DataE
     return DataError(listed(find_faults(files, read) or [str(first)], "images cannot be used"))
 
 
-def _image_size(folder: Path, files: Sequence[str], retry: Retries) -> tuple[int, int, int]:
-    """Return the common height, width and channels of the images, from the headers of their files."""
+def _image_size(
+    folder: Path, files: Sequence[str], retry: Retries
+) -> tuple[tuple[int, int, int], tuple[tuple[int, int], ...]]:
+    """Return the common height, width and channels of the images, and height and width of each, from their headers."""
     sizes, greys = [], []
 
     def header(path: Path) -> tuple[int, int, bool]:
@@ -188,9 +199,9 @@ def _image_size(folder: Path, files: Sequence[str], retry: Retries) -> tuple[int
         greys.append(grey)
     channels = 1 if all(greys) else 3
     if set(sizes) == {LARGE}:
-        return (*LARGE, channels)
+        return (*LARGE, channels), tuple(sizes)
     side = 32 if statistics.median(max(size) for size in sizes) <= SMALL_SIDE else 64
-    return (side, side, channels)
+    return (side, side, channels), tuple(sizes)
 
 
 def _check_memory(folder: Path, count: int, size: tuple[int, int, int]) -> None:

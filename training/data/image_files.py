@@ -15,10 +15,11 @@ from torch import Tensor
 
 from partedvae.common.cpus import available_cpus
 from partedvae.common.file_names import printable
+from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.image_decoding import (
     DamagedImageError,
     UnsupportedImageError,
-    fit,
+    fit_image,
     is_grey,
     load_pixels,
     open_image,
@@ -35,17 +36,25 @@ class ImageFiles:
 
     memory = "files that are decoded on access"
 
-    def __init__(self, names: Sequence[str], read: Callable[[str], bytes], size: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        read: Callable[[str], bytes],
+        size: tuple[int, int, int],
+        fit: Fit = DEFAULT_FIT,
+    ) -> None:
         """Create the images without reading a file.
 
         Args:
             names: names of the files.
             read: returns the bytes of a file by its name; called from several threads.
             size: height, width and channels of the decoded images.
+            fit: how images of another shape are fitted to it.
         """
         self._names = names
         self._read = read
         self._size = size
+        self._fit = fit
         self._pool = ThreadPoolExecutor(max_workers=available_cpus(), thread_name_prefix="partedvae-data")
 
     @property
@@ -67,7 +76,7 @@ class ImageFiles:
 
         def fill(position: int, index: int) -> None:
             name = self._names[index]
-            pixels[position] = decode_image(name, self._read(name), self._size)
+            pixels[position] = decode_image(name, self._read(name), self._size, self._fit)
 
         for _ in self._pool.map(fill, range(len(indices)), indices.tolist()):
             pass
@@ -91,19 +100,20 @@ def read_header(name: str, file: IO[bytes]) -> tuple[int, int, bool]:
         raise DataError(_unreadable(name, error)) from error
 
 
-def decode_image(name: str, content: bytes, size: tuple[int, int, int]) -> NDArray[np.uint8]:
+def decode_image(name: str, content: bytes, size: tuple[int, int, int], fit: Fit = DEFAULT_FIT) -> NDArray[np.uint8]:
     """Decode an image file to uint8 [height, width, channels].
 
     Args:
         name: name of the file, for the error message.
         content: its bytes.
         size: height, width and channels of the result.
+        fit: how an image of another shape is fitted to it.
 
     Raises:
         DataError: the file has a format that is not supported, or it is damaged.
     """
     try:
-        return fit(load_pixels(open_image(io.BytesIO(content))), size)
+        return fit_image(load_pixels(open_image(io.BytesIO(content))), size, fit)
     except (UnsupportedImageError, DamagedImageError) as error:
         raise DataError(_unreadable(name, error)) from error
 

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from partedvae.common.fit import Fit
+
 NAMES = ("mnist", "fashion-mnist", "dsprites", "faces", "faces-large", "celeba")
 """Data sets that `partedvae data list` shows."""
 OWN = "folder:"
 """Start of the name of a folder of images."""
+
+
+def check_fit(dataset: str, fit: Fit | None) -> None:
+    """Check that the images of a data set can be fitted.
+
+    Args:
+        dataset: name of the data set.
+        fit: how images of another shape are to be fitted; None where it was not given.
+
+    Raises:
+        ValueError: it was given, and the images of the data set have a fixed size.
+    """
+    if fit is not None and not dataset.startswith(OWN):
+        raise ValueError(f"the images of {dataset!r} have a fixed size; omit --fit {fit}, which is for {OWN}PATH")

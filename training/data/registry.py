@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.suggest import did_you_mean
 from partedvae.training.data import celeba, dsprites, faces, fashion_mnist, folder, mnist
 from partedvae.training.data.dataset import DatasetInfo, ImageDataset
+from partedvae.training.data.names import check_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +91,22 @@ ENTRIES: dict[str, ListedEntry] = {
 }
 
 
-def entry(name: str) -> Entry:
-    """Return the entry of a data set; `folder:PATH` is a folder of the user's own images.
+def entry(name: str, fit: Fit = DEFAULT_FIT) -> Entry:
+    """Return the entry of a data set.
+
+    Args:
+        name: its name; `folder:PATH` is a folder of the user's own images.
+        fit: how images of a folder that have another shape are fitted to the common size.
 
     Raises:
-        ValueError: the name is unknown; the message has the nearest one.
+        ValueError: the name is unknown (the message has the nearest one), or its images have a fixed size and cannot be
+            fitted.
     """
     if name.startswith(folder.PREFIX):
         if name == folder.PREFIX:
             raise ValueError("folder: lacks a path; write folder:PATH with the folder of your images")
         path = Path(name.removeprefix(folder.PREFIX))
-        return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path))
+        return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path, fit))
     if name not in ENTRIES and (any(separator in name for separator in "/\\") or Path(name).is_dir()):
         raise ValueError(f"no data set is called {name!r}; did you mean {folder.PREFIX + name!r}?")
     if name not in ENTRIES:
@@ -107,14 +114,20 @@ def entry(name: str) -> Entry:
             f"no data set is called {name!r}{did_you_mean(name, ENTRIES)} "
             f"(there are: {', '.join(ENTRIES)}, and {folder.PREFIX}PATH for your own images)"
         )
+    check_fit(name, None if fit == DEFAULT_FIT else fit)
     return ENTRIES[name]
 
 
-def load_dataset(name: str, data_dir: Path) -> ImageDataset:
+def load_dataset(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
     """Load a data set by name.
 
+    Args:
+        name: its name; see `entry`.
+        data_dir: folder of the data sets.
+        fit: how images of another shape are fitted; see `entry`.
+
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or its images cannot be fitted.
         DataError: the data set is not available.
     """
-    return entry(name).load(data_dir)
+    return entry(name, fit).load(data_dir)

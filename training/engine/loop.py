@@ -75,7 +75,7 @@ def train_run(
     if not resume and context.is_main_process:
         run.require_new()
     with context.main_process_first():
-        dataset = load_dataset(config.dataset, data_dir)
+        dataset = load_dataset(config.dataset, data_dir, config.fit)
     if context.is_main_process:
         for note in dataset.notes:
             click.echo(f"note: {note}", err=True)

@@ -27,7 +27,7 @@ def load_run_dataset(run: RunDirectory, data_dir: Path, name: str | None = None)
         ValueError: the run or the data set is not available, or the data set no longer matches the run.
     """
     name = name or run_dataset_name(run)
-    dataset = load_dataset(name, data_dir)
+    dataset = load_dataset(name, data_dir, run.load_config().fit)
     check_run_dataset(run, dataset, name)
     return dataset
 

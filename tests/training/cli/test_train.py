@@ -42,6 +42,13 @@ from tests.training.toys import TOY_INFO
         (["mnist", "--set", "train_images=70000"], "train_images is 70000; mnist has 60000 training images"),
         (["mnist", "--labelled", "frist"], "no selection of labelled images is called 'frist'; did you mean 'first'?"),
         (["mnist", "--seed", "99999999999999999999"], "it must be less than 2**62"),
+        (
+            ["mnist", "--fit", "pad"],
+            "the images of 'mnist' have a fixed size; omit --fit pad, which is for folder:PATH",
+        ),
+        (["mnist", "--fit", "stretch"], "the images of 'mnist' have a fixed size; omit --fit stretch, which is for"),
+        (["mnist", "--set", "fit=crop"], "the images of 'mnist' have a fixed size; omit --fit crop, which is for"),
+        (["mnist", "--set", "fit=zoom"], "--set fit='zoom': expected one of stretch, pad, crop"),
         (["folder:"], "folder: lacks a path; write folder:PATH"),
         (["mnist", "--resume"], "is not a run directory: config.json is missing"),
     ],
@@ -54,6 +61,13 @@ def test_train_rejects_invalid_input_and_writes_nothing(
     assert result.exit_code == 1
     assert message in result.output
     assert not output.exists()
+
+
+@pytest.mark.parametrize("command", [train, describe])
+def test_an_unknown_fit_is_a_usage_error(command: click.Command) -> None:
+    result = CliRunner().invoke(command, ["folder:photos", "--fit", "zoom"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--fit': 'zoom' is not one of 'stretch', 'pad', 'crop'" in result.output
 
 
 @pytest.mark.parametrize("command", [train, evaluate, figures, reproduce])
@@ -159,6 +173,9 @@ def test_describe_shows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert result.output.startswith(
         f"{run}: not finished; continue with 'partedvae train --resume RUN_DIR'\ntoys, recipe"
     )
+    refused = CliRunner().invoke(describe, [str(run), "--fit", "pad"])
+    assert refused.exit_code == 2
+    assert "is a run, whose configuration is shown as it is; omit --fit" in refused.output
     refused = CliRunner().invoke(describe, [str(run), "--recipe", "paper"])
     assert refused.exit_code == 2
     assert "is a run, whose configuration is shown as it is; omit --recipe" in refused.output

@@ -50,6 +50,16 @@ def test_a_configuration_is_equal_after_a_round_trip_through_json(name: str) -> 
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+def test_a_configuration_of_earlier_versions_stretches() -> None:
+    """Their config.json has no fit; another one is only for folders, whose images may have any shape."""
+    values = recipe(INFO, "default").to_dict()
+    assert values.pop("fit") == "stretch"
+    assert TrainConfig.from_dict(values).fit == "stretch"
+    assert TrainConfig.from_dict({**values, "dataset": "folder:photos", "fit": "crop"}).fit == "crop"
+    with pytest.raises(ValueError, match="the images of 'mnist' have a fixed size; omit --fit crop"):
+        TrainConfig.from_dict({**values, "fit": "crop"})
+
+
 def test_set_changes_one_field_of_each_type() -> None:
     settings = [
         "objective.gamma_bc=0",

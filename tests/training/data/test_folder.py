@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
+from partedvae.common.fit import FITS
 from partedvae.training.data import folder as folder_module
 from partedvae.training.data.dataset import DataError
 from partedvae.training.data.folder import describe_folder, load_folder
@@ -29,6 +31,8 @@ def make_folder(path: Path, rows: str, count: int = 10, header: str = "file,anim
     return path
 
 
+SPLIT_HEADER = "file,kind,split"
+SPLIT = "0.png,a,train\n1.png,b,train\n2.png,a,test\n3.png,b,test\n"
 ROWS = "0.png,cat,black\n1.png,cat,\n2.png,dog,white\n3.png,dog,black\n4.png,,white\n"
 
 
@@ -274,6 +278,57 @@ def test_names_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
     dataset = load_folder(tmp_path)
     assert dataset.info.factors[0].classes == ("b", "caf\u00e9")
     assert len(dataset.train) + len(dataset.test) == 11
+
+
+def patterned(path: Path, width: int, height: int, seed: int = 0) -> None:
+    """Save an image of noise without black."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.Generator(np.random.PCG64(seed))
+    Image.fromarray(random.integers(1, 256, (height, width), dtype=np.uint8)).save(path)
+
+
+def test_images_of_another_shape_are_fitted(tmp_path: Path) -> None:
+    """A wide image of 60x30 in 64x64: padded by 16 rows above and below, or cropped to its middle 30x30."""
+    make_folder(tmp_path, SPLIT, count=0, header=SPLIT_HEADER)
+    for number in range(4):
+        patterned(tmp_path / f"{number}.png", 60, 30, number)
+    wide, bilinear = Image.open(tmp_path / "0.png"), Image.Resampling.BILINEAR
+    stretched, padded, cropped = (load_folder(tmp_path, fit).train.images[torch.tensor([0])][0] for fit in FITS)
+    assert torch.equal(stretched[..., 0], torch.from_numpy(np.array(wide.resize((64, 64), bilinear))))
+    assert torch.equal(padded[16:48, :, 0], torch.from_numpy(np.array(wide.resize((64, 32), bilinear))))
+    assert not padded[:16].any()
+    assert not padded[48:].any()
+    middle = wide.resize((64, 64), bilinear, box=(15, 0, 45, 30))
+    assert torch.equal(cropped[..., 0], torch.from_numpy(np.array(middle)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "note"),
+    [
+        ([(160, 90)], "1 of 12 images is not square (up to 16:9) and is stretched to 32x32"),
+        ([(90, 160), (40, 30), (41, 40)], "2 of 12 images are not square (up to 9:16) and are stretched to 32x32"),
+        ([(40, 1), (40, 10), (10, 40)], "3 of 12 images are not square (up to 40:1) and are stretched to 32x32"),
+        ([(4032, 3024)] * 8, "8 of 12 images are not square (up to 4:3) and are stretched to 64x64"),
+        ([(44, 40)] * 8, ""),
+        ([], ""),
+    ],
+)
+def test_stretched_images_are_noted(tmp_path: Path, sizes: list[tuple[int, int]], note: str) -> None:
+    """With their number and the largest aspect ratio, unless it is at most 1.1, or they are padded or cropped."""
+    make_folder(tmp_path, SPLIT, count=12 - len(sizes), header=SPLIT_HEADER)
+    for number, size in enumerate(sizes):
+        save(tmp_path / f"other{number}.png", size=size)
+    expected = (f"{note}; --fit pad or --fit crop keeps their shape",) if note else ()
+    assert load_folder(tmp_path).notes == expected
+    assert load_folder(tmp_path, "pad").notes == load_folder(tmp_path, "crop").notes == ()
+
+
+def test_a_photo_that_is_stored_rotated_is_noted_as_it_is_seen(tmp_path: Path) -> None:
+    make_folder(tmp_path, SPLIT, count=11, header=SPLIT_HEADER)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (160, 90)).save(tmp_path / "tall.jpg", exif=exif)
+    assert "1 of 12 images is not square (up to 9:16)" in load_folder(tmp_path).notes[0]
 
 
 def test_what_is_left_out_is_noted(tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_the_error_for_an_unknown_name_suggests_the_nearest() -> None:
         load_dataset("face", Path())
 
 
+def test_only_folders_are_fitted(tmp_path: Path) -> None:
+    """Other images have one size, so that a fit would be ignored."""
+    for name in NAMES:
+        with pytest.raises(ValueError, match=f"the images of '{name}' have a fixed size; omit --fit pad, which is for"):
+            load_dataset(name, tmp_path, "pad")
+    assert list(tmp_path.iterdir()) == []
+
+
 def own_images(path: Path) -> Path:
     path.mkdir()
     for number in range(4):
@@ -60,6 +68,42 @@ def test_the_list_shows_size_factors_and_availability(tmp_path: Path) -> None:
     assert "requires your files" in rows["celeba"]
     assert "not drawn yet" in rows["faces"]
     assert "drawn on first use" in rows["dsprites"]
+
+
+def test_a_check_says_whether_images_are_stretched(tmp_path: Path) -> None:
+    """Or shows them as they are with --fit."""
+    path = own_images(tmp_path / "own")
+    Image.new("L", (40, 30), 255).save(path / "3.png")
+    stretched = CliRunner().invoke(data, ["check", f"folder:{path}"])
+    note = (
+        "1 of 4 images is not square (up to 4:3) and is stretched to 32x32; --fit pad or --fit crop keeps their shape"
+    )
+    assert stretched.output.splitlines()[-1] == f"note: {note}"
+    padded = CliRunner().invoke(data, ["check", f"folder:{path}", "--fit", "pad"])
+    assert padded.exit_code == 0
+    assert "not square" not in padded.output
+    assert padded.output.splitlines()[1:3] != stretched.output.splitlines()[1:3]  # the mean of the pixels
+
+
+@pytest.mark.parametrize(
+    ("name", "fit", "code", "message"),
+    [
+        (
+            "mnist",
+            "stretch",
+            1,
+            "the images of 'mnist' have a fixed size; omit --fit stretch, which is for folder:PATH",
+        ),
+        ("mnits", "pad", 1, "no data set is called 'mnits'; did you mean 'mnist'?"),
+        ("folder:own", "zoom", 2, "'zoom' is not one of 'stretch', 'pad', 'crop'"),
+    ],
+)
+def test_a_check_refuses_a_fit_that_it_cannot_apply(
+    tmp_path: Path, name: str, fit: str, code: int, message: str
+) -> None:
+    result = CliRunner().invoke(data, ["check", name, "--fit", fit, "--data", str(tmp_path)])
+    assert result.exit_code == code
+    assert message in result.output
 
 
 def test_a_check_shows_counts_memory_classes_and_source(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
@@ -90,7 +91,7 @@ def half_labelled_dataset() -> ImageDataset:
     return dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, labels=labels))
 
 
-def load(name: str, data_dir: Path) -> ImageDataset:
+def load(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
     """Stand in for the registry's `load_dataset`."""
     makers = {
         "toys": toy_dataset,

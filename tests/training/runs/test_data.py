@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from click import Command
 from click.testing import CliRunner
 from PIL import Image
@@ -22,7 +23,7 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, first_labelled
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.model.partedvae import PartedVAE
-from partedvae.training.runs.data import check_run_dataset
+from partedvae.training.runs.data import check_run_dataset, load_run_dataset
 from partedvae.training.runs.directory import RunDirectory, RunError
 from tests.training.toys import TOY_INFO, TOY_MODEL, tiny_config, toy_dataset
 
@@ -99,6 +100,23 @@ def test_a_run_finds_its_folder_at_a_new_place(photos: Path, tmp_path: Path) -> 
     resumed = CliRunner().invoke(train, [f"folder:{moved}", "--resume", "--output", str(run.path), "--device", "cpu"])
     assert resumed.exit_code == 1
     assert f"cannot resume: folder:{moved} is not the data that {run.path} was started with" in resumed.output
+
+
+def test_a_run_reads_its_folder_with_its_own_fit(photos: Path, tmp_path: Path) -> None:
+    """Also at a new place; and it is not resumed with another one."""
+    for path in photos.glob("*.png"):
+        Image.new("L", (32, 16), 200).save(path)
+    dataset = load_dataset(f"folder:{photos}", Path(), "pad")
+    config = dataclasses.replace(recipe(dataset.info, "default"), fit="pad", precision="32-true")
+    run = untrained(tmp_path / "run", config, dataset)
+    assert run.load_config().fit == "pad"
+    moved = photos.rename(tmp_path / "moved")
+    images = load_run_dataset(run, Path(), f"folder:{moved}").test.images
+    assert images[torch.tensor([0])][0, :, 0, 0].tolist() == [0] * 8 + [200] * 16 + [0] * 8
+    arguments = [f"folder:{moved}", "--fit", "crop", "--resume", "--output", str(run.path), "--device", "cpu"]
+    resumed = CliRunner().invoke(train, arguments)
+    assert resumed.exit_code == 1
+    assert "cannot resume: the run was started with fit 'pad'; pass the same options" in resumed.output
 
 
 def test_a_folder_whose_files_have_changed_is_evaluated_with_a_warning(photos: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from partedvae.common.fit import Fit
 from partedvae.training.config.flatten import flatten
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.engine.loop import train_run
@@ -44,7 +45,8 @@ def stopped(finished: RunDirectory) -> RunDirectory:
 def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load the toy data set under every name."""
 
-    def load(name: str, data_dir: Path) -> ImageDataset:
+    def load(name: str, data_dir: Path, fit: Fit) -> ImageDataset:
+        assert fit == "stretch"
         return toy_dataset()
 
     for module in ("engine.loop", "runs.data"):
