@@ -139,6 +139,7 @@ def test_details_of_a_model() -> None:
         "labels_used": 256,
         "factors": {"shape": ["square", "ellipse", "heart"], "colour": ["red", "blue"]},
         "execution_provider": "CPUExecutionProvider",
+        "fit": "stretch",
         "has_scores": False,
         "limits": None,
         "measures": {"generation/shape": 0.375, "generation/colour": 1.0, "probe_z_mlp/shape": 0.5},
