@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 
 from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
+from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.connection import ConnectionSettings
 from partedvae.familiarity import warn_if_unfamiliar
@@ -21,9 +22,7 @@ from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
     DEFAULT_INCLUDE,
     Along,
-    ClassSpec,
     FeatureName,
-    class_by_factor,
     feature_outputs,
     generate_request,
     transfer_request,
@@ -186,11 +185,12 @@ class AsyncClient:
 
         Args:
             count: number of images.
-            classes: class name by factor name, or one class as "NAME" or "factor=NAME". Factors that are not named
-                are drawn from their prior p(c).
+            classes: class name by factor name; one class as "NAME" or "factor=NAME"; or a list of those, each of
+                another factor: {"shape": "heart", "colour": "red"} and ["heart", "red"] are red hearts. Factors that
+                are not named are drawn from their prior p(c).
             seed: the same seed gives the same images; None draws one on the server, which the result reports.
         """
-        chosen = await self._class_choices([classes] if classes else [{}])
+        chosen = await self._class_choices([{} if classes is None else classes])
         request = generate_request(self._selector, count, classes=chosen[0], seed=seed)
         return Generated.from_response(await self._transport.call(lambda stub: stub.Generate, request))
 
@@ -236,7 +236,7 @@ class AsyncClient:
             count: number of bases to draw; one where None.
             seed: of the draw, as for `generate`.
         """
-        chosen = await self._class_choices([classes] if classes else [])
+        chosen = await self._class_choices([{} if classes is None else classes])
         request = traverse_request(
             self._selector,
             images,
@@ -246,7 +246,7 @@ class AsyncClient:
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=chosen[0] if chosen else None,
+            classes=chosen[0] or None,
             count=count,
             seed=seed,
         )
@@ -274,11 +274,12 @@ class AsyncClient:
             z_images: images that give z, and u of the factors that the others do not give; as for `features`, but in
                 one message.
             u_images: images that give u; or None.
-            classes: classes that give u instead of `u_images`: each {factor: class}, "NAME" or "factor=NAME".
+            classes: classes that give u instead of `u_images`, one per row: each {factor: class}, "NAME",
+                "factor=NAME", or a list of those, each of another factor.
             factors: the factors whose u is that of `u_images`; all where empty.
             pairs: combine the n-th u with the n-th z only, rather than each with each.
         """
-        chosen = None if classes is None else await self._class_choices(classes)
+        chosen = None if classes is None else await self._class_choices(class_rows(classes))
         request = transfer_request(
             self._selector,
             content,
@@ -337,6 +338,6 @@ class AsyncClient:
         return self._known[1]
 
     async def _class_choices(self, classes: Sequence[ClassSpec]) -> list[Mapping[str, str]]:
-        """Return each class as {factor: class}; asks the server for the factors of classes that are a str."""
-        details = await self.model_info() if any(isinstance(spec, str) for spec in classes) else None
+        """Return each entry as {factor: class}; asks the server for the factors of those that do not name them."""
+        details = await self.model_info() if any(not isinstance(spec, Mapping) for spec in classes) else None
         return [class_by_factor(spec, details.manifest if details else None) for spec in classes]

@@ -12,7 +12,6 @@ from partedvae.image_chunks import one_message
 from partedvae.image_items import ImageInput
 from partedvae.packing import Packing
 from partedvae.v1 import service_pb2 as pb
-from partedvae.v1.manifest_pb2 import Manifest
 
 FeatureName: TypeAlias = Literal[
     "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo", "unfamiliar"
@@ -21,8 +20,6 @@ DEFAULT_INCLUDE: tuple[FeatureName, ...] = ("probs", "u_mean")
 """The class-related outputs."""
 Along: TypeAlias = Literal["z", "u", "classes"]
 """What changes in a traversal."""
-ClassSpec: TypeAlias = Mapping[str, str] | str
-"""{factor: class}, or one class as "NAME" or "factor=NAME"."""
 MAX_UINT32, MAX_UINT64 = 2**32 - 1, 2**64 - 1
 """Largest values of the contract's counts and dimensions, and of its seeds."""
 
@@ -42,35 +39,6 @@ def feature_outputs(include: Iterable[FeatureName]) -> list[pb.FeatureOutput.Val
             hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}"
             raise InvalidRequestError(f"include has {name!r}, which is not a feature output{hint}")
     return [pb.FeatureOutput.Value(f"FEATURE_OUTPUT_{name.upper()}") for name in names]
-
-
-def class_by_factor(spec: ClassSpec, manifest: Manifest | None) -> Mapping[str, str]:
-    """Return {factor: class}.
-
-    Args:
-        spec: as the caller wrote it.
-        manifest: the model's, needed where `spec` is a str.
-
-    Raises:
-        InvalidRequestError: no factor has such a class, or several factors have it.
-    """
-    if not isinstance(spec, str):
-        return spec
-    assert manifest is not None
-    classes = {factor.name: list(factor.class_names) for factor in manifest.factors}
-    factor, equals, name = spec.partition("=")
-    if equals and factor in classes:
-        if name in classes[factor]:
-            return {factor: name}
-        raise InvalidRequestError(_no_class(name, f"factor {factor!r}", classes[factor]))
-    owners = [factor for factor, names in classes.items() if spec in names]
-    if len(owners) == 1:
-        return {owners[0]: spec}
-    if owners:
-        examples = " or ".join(f"'{owner}={spec}'" for owner in owners[:2])
-        raise InvalidRequestError(f"{spec!r} is a class of {len(owners)} factors; write {examples}")
-    known = [name for names in classes.values() for name in names]
-    raise InvalidRequestError(_no_class(spec, "the model", known))
 
 
 def generate_request(
@@ -205,8 +173,3 @@ def _check_range(name: str, value: int | None, most: int) -> None:
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise InvalidRequestError(message)
-
-
-def _no_class(name: str, owner: str, known: Sequence[str]) -> str:
-    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return f"{owner} has no class {name!r}; its classes are {shown}{did_you_mean(name, known)}"

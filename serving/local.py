@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
 from partedvae.common.memory import available_memory
 from partedvae.errors import InvalidRequestError, ModelError
 from partedvae.familiarity import warn_if_unfamiliar
@@ -21,9 +22,7 @@ from partedvae.model_results import ModelDetails
 from partedvae.packing import Packing, RequestLimits
 from partedvae.requests import (
     DEFAULT_INCLUDE,
-    ClassSpec,
     FeatureName,
-    class_by_factor,
     transfer_request,
     traverse_request,
 )
@@ -140,7 +139,7 @@ class LocalModel:
 
     def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
         """Return new images; see `Client.generate`."""
-        named = class_by_factor(classes or {}, self.manifest)
+        named = class_by_factor({} if classes is None else classes, self.manifest)
         seed = new_seed() if seed is None else seed
         with _errors_of_client():
             return run_sync(generate(self._model, count, named, seed, self._max_images()))
@@ -172,7 +171,7 @@ class LocalModel:
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=class_by_factor(classes, self.manifest) if classes else None,
+            classes=class_by_factor({} if classes is None else classes, self.manifest) or None,
             count=count,
             seed=seed,
         )
@@ -208,7 +207,7 @@ class LocalModel:
         """Return images that combine u of some images, or of classes, with z of others; see `Client.transfer`."""
         named: list[Mapping[str, str]] | None = None
         if classes is not None:
-            named = [class_by_factor(item, self.manifest) for item in classes]
+            named = [class_by_factor(item, self.manifest) for item in class_rows(classes)]
         request = transfer_request(
             pb.ModelSelector(),
             content,

@@ -42,7 +42,13 @@ _FILE = LocalPath(exists=True, dir_okay=False)
     type=click.FloatRange(0, 10, min_open=True),
     help="Range to either side, in standard deviations.  [default: 2.5]",
 )
-@click.option("--class", "class_name", metavar="[FACTOR=]NAME", help="Without images: class to draw.")
+@click.option(
+    "--class",
+    "classes",
+    metavar="[FACTOR=]NAME",
+    multiple=True,
+    help="Without images: class to draw; repeat it to combine classes of different factors.",
+)
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Without images: seed of the draw.")
 @output_option
 @server_options
@@ -55,7 +61,7 @@ def traverse(
     factor: str,
     steps: int | None,
     reach: float | None,
-    class_name: str | None,
+    classes: Sequence[str],
     seed: int | None,
     output: Path,
     connection: Connection,
@@ -78,7 +84,7 @@ def traverse(
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=class_name,
+            classes=classes or None,
             seed=seed,
         )
     save_picture(traversal.to_pil([Path(image).name for image in images]), output)
@@ -91,7 +97,13 @@ def traverse(
     "--u-image", "u_images", type=_FILE, multiple=True, metavar="IMAGE", help="Image that gives u; may be repeated."
 )
 @click.option("--style", "former_u_images", type=_FILE, multiple=True, hidden=True, help="Former name of --u-image.")
-@click.option("--class", "classes", multiple=True, metavar="[FACTOR=]NAME", help="Class that gives u; may be repeated.")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="[FACTOR=]NAME",
+    help="Class that gives u. Repeat it for more rows, or with a class of another factor to combine them in each row.",
+)
 @click.option(
     "--factor", "factors", multiple=True, metavar="NAME", help="Factor whose u is that of --u-image.  [default: all]"
 )
@@ -113,8 +125,10 @@ def transfer(
     """Draw images of a class in the style of others.
 
     Combines the u of each --u-image, or of each --class, with the z (the style) of each IMAGE, as in Figure 5 of the
-    paper: one row per --u-image or --class, one column per IMAGE.
+    paper: one row per --u-image or --class, one column per IMAGE. Classes of different factors are combined, as in
+    'partedvae generate'.
     """
+    from partedvae.class_choices import class_combinations, class_label
     from partedvae.grid import save_picture
     from partedvae.results import plural
 
@@ -122,9 +136,13 @@ def transfer(
     if bool(u_images) == bool(classes):
         raise click.UsageError("give either --u-image images or --class names, from which u is taken")
     with connection.client(model_name, model_version) as client:
+        rows, chosen = [Path(name).name for name in u_images], None
+        if classes:
+            manifest = client.model_info().manifest
+            chosen = class_combinations(classes, manifest)
+            rows = [class_label(combination, manifest) for combination in chosen]
         result = client.transfer(
-            z_images=list(images), u_images=u_images or None, classes=list(classes) or None, factors=list(factors)
+            z_images=list(images), u_images=u_images or None, classes=chosen, factors=list(factors)
         )
-    rows = [Path(name).name for name in u_images] or classes
     save_picture(result.to_pil(rows, [Path(name).name for name in images]), output)
     click.echo(f"{plural(len(rows), 'row')} of {plural(result.images.shape[1], 'image')} -> {output}")

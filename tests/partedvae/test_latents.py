@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from partedvae import InvalidRequestError, ModelError
+from partedvae.serving import load
 from partedvae.serving.operations.model import DirectModel, run_sync
 from partedvae.serving.operations.transfer import ClassesOfU, ImagesOfU, transfer
 from partedvae.serving.operations.traverse import AlongClasses, AlongU, AlongZ, PriorBase, traverse
@@ -216,3 +217,35 @@ def test_deprecated_and_current_arguments_of_transfer_exclude_each_other(
     message = "the deprecated content and style cannot be combined with z_images and u_images: pass the latter only"
     with pytest.warns(DeprecationWarning, match="are deprecated"), pytest.raises(InvalidRequestError, match=message):
         call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, u_images=IMAGES)
+
+
+def test_combined_classes(call: Call, two_model_server: ServerProcess, two_models: Path) -> None:
+    """A list of classes of different factors is the same as {factor: class}, in both clients and in process."""
+    combined = {"shape": "heart", "colour": "red"}
+    local = load(two_models / "shapes")
+    expected = local.generate(3, classes=combined, seed=6)
+    for classes in (combined, ["heart", "red"], ("colour=red", "shape=heart")):
+        for made in (
+            call(two_model_server.address, "generate", 3, classes=classes, seed=6, settings=SHAPES),
+            local.generate(3, classes=classes, seed=6),
+        ):
+            assert {factor: set(names) for factor, names in made.classes.items()} == {
+                "shape": {"heart"},
+                "colour": {"red"},
+            }
+            np.testing.assert_array_equal(made.images, expected.images)
+
+
+def test_rows_of_combined_classes(call: Call, two_model_server: ServerProcess, two_models: Path) -> None:
+    """Each entry of a transfer's classes is a row."""
+    local = load(two_models / "shapes")
+    expected = local.transfer(z_images=IMAGES, classes=[{"shape": "heart", "colour": "red"}, {"shape": "square"}])
+    rows = [["heart", "red"], "square"]
+    arguments = {"z_images": IMAGES, "classes": rows}
+    for made in (
+        call(two_model_server.address, "transfer", settings=SHAPES, **arguments),
+        local.transfer(z_images=IMAGES, classes=rows),
+    ):
+        np.testing.assert_array_equal(made.images, expected.images)
+    with pytest.raises(InvalidRequestError, match="pass a list with one entry per row, such as"):
+        call(two_model_server.address, "transfer", z_images=IMAGES, classes="heart", settings=SHAPES)

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click import Command
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from partedvae import Client
 from partedvae.cli.image_commands import transfer, traverse
 from tests.bundles import COLOURED
 from tests.processes import ServerProcess
@@ -46,16 +48,32 @@ def test_traverse_classes_of_a_draw(two_model_server: ServerProcess, tmp_path: P
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
 
 
+def test_traverse_a_combination_of_classes(two_model_server: ServerProcess, tmp_path: Path) -> None:
+    """The draw has the class of each factor that is named; two classes of one factor would be two draws."""
+    output = tmp_path / "x.png"
+    seed = ("--along", "u", "--factor", "colour", "--seed", 4, "--output", output)
+    result = run(traverse, two_model_server, "--class", "shape=heart", "--class", "blue", *seed)
+    with Client(two_model_server.address, model="shapes") as client:
+        expected = client.traverse(along="u", factor="colour", classes={"shape": "heart", "colour": "blue"}, seed=4)
+
+    assert result.exit_code == 0, result.output
+    with Image.open(output) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected.to_pil([])))
+    result = run(traverse, two_model_server, "--class", "heart", "--class", "square", *seed)
+    assert result.exit_code == 1
+    assert "'heart' and 'square' are both classes of 'shape', and an image has one class per factor" in result.output
+
+
 @pytest.mark.parametrize(
     ("source", "rows"),
-    [(("--class", "heart", "--class", "colour=red", "--class", "square"), 3), (("--u-image",), 1), (("--style",), 1)],
+    [(("--class", "heart", "--class", "colour=red", "--class", "square"), 2), (("--u-image",), 1), (("--style",), 1)],
 )
 def test_transfer(
     two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path, source: tuple[str, ...], rows: int
 ) -> None:
-    """One row per class or image that gives u, one column per image that gives z."""
+    """One row per combination of classes, or image, that gives u; one column per image that gives z."""
     output = tmp_path / "t.png"
-    of_u = source if rows == 3 else (*source, pictures[0])
+    of_u = source if rows == 2 else (*source, pictures[0])
     result = run(transfer, two_model_server, *pictures, *of_u, "--output", output)
 
     assert result.output == f"{rows} row{'s' if rows > 1 else ''} of 2 images -> {output}\n"
