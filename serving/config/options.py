@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 from click.core import ParameterSource
 
+from partedvae.common.click_numbers import FiniteFloatRange
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import did_you_mean, nearest
 from partedvae.serving.config.serve_config import ServeConfig, flag, key, options
@@ -162,7 +163,7 @@ def _click_type(item: Field[Any], bare: Any) -> click.ParamType[Any]:
     if bare is int:
         return click.IntRange(least, most)
     if bare is float:
-        return click.FloatRange(least, most)
+        return FiniteFloatRange(least, most)
     return click.STRING
 
 
