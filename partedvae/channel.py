@@ -13,7 +13,6 @@ import grpc
 from partedvae.errors import InvalidRequestError
 from partedvae.proxy import is_local
 
-DEFAULT_TIMEOUT = 60.0
 SERVICE_CONFIG = json.dumps(
     {
         # Where a name resolves to several servers, calls take turns among those that work. Of each server, grpc.health
@@ -97,7 +96,7 @@ def channel_credentials(
         OSError: a file cannot be read.
     """
     if (cert is None) != (key is None):
-        raise InvalidRequestError("a client certificate needs its key: pass both cert and key, or neither")
+        raise InvalidRequestError("a client certificate needs its key: pass both cert= and key=, or neither")
     if credentials is not None:
         if tls or ca is not None or cert is not None:
             raise InvalidRequestError("credentials cannot be used with tls, ca, cert and key: pass either")

@@ -10,12 +10,12 @@ from typing import Self
 import grpc
 import numpy as np
 
-from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
+from partedvae.channel import FileName, Token
 from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
-from partedvae.common import DEFAULT_ADDRESS
+from partedvae.common import DEFAULT_ADDRESS, DEFAULT_TIMEOUT
 from partedvae.connection import ConnectionSettings
 from partedvae.familiarity import warn_if_unfamiliar
-from partedvae.image_chunks import DEFAULT_PACKING, chunks
+from partedvae.image_chunks import chunks, locator
 from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
 from partedvae.model_results import ModelDetails, ModelInfo
@@ -25,7 +25,9 @@ from partedvae.requests import (
     FeatureName,
     feature_outputs,
     generate_request,
+    model_selector,
     transfer_request,
+    traversal_bases,
     traverse_request,
 )
 from partedvae.results import FeatureChunk, Features, ImageArray, concatenate
@@ -92,11 +94,11 @@ class Client:
                 --workers` get calls by connection: with one connection, this client uses one worker.
 
         Raises:
-            InvalidRequestError: arguments exclude each other.
+            InvalidRequestError: an argument has another type or is out of range, or arguments exclude each other.
             OSError: a file of `ca`, `cert` or `key` cannot be read.
         """
         self.address = address
-        self._selector = pb.ModelSelector(name=model, version=version)
+        self._selector = model_selector(model, version)
         self._transport = Transport(
             ConnectionSettings(
                 address=address,
@@ -235,10 +237,10 @@ class Client:
             seed: of the draw, as for `generate`.
         """
         chosen = self._class_choices([{} if classes is None else classes])
+        bases = None if images is None else traversal_bases(images, (self._details()).packing)
         request = traverse_request(
             self._selector,
-            images,
-            DEFAULT_PACKING if images is None else (self._details()).packing,
+            bases,
             along=along,
             dimensions=dimensions,
             factor=factor,
@@ -248,7 +250,7 @@ class Client:
             count=count,
             seed=seed,
         )
-        response = self._transport.call(lambda stub: stub.Traverse, request)
+        response = self._transport.call(lambda stub: stub.Traverse, request, locator({"": bases}))
         return Traversal.from_response(response, along)
 
     def transfer(
@@ -278,7 +280,7 @@ class Client:
             pairs: combine the n-th u with the n-th z only, rather than each with each.
         """
         chosen = None if classes is None else self._class_choices(class_rows(classes))
-        request = transfer_request(
+        request, sent = transfer_request(
             self._selector,
             content,
             style,
@@ -289,7 +291,7 @@ class Client:
             factors=factors,
             pairs=pairs,
         )
-        response = self._transport.call(lambda stub: stub.TransferAttributes, request)
+        response = self._transport.call(lambda stub: stub.TransferAttributes, request, locator(sent))
         return Transferred.from_response(response)
 
     def models(self) -> tuple[ModelInfo, ...]:
@@ -304,9 +306,8 @@ class Client:
             model: name of the model; that of this client by default.
             version: its version; that of this client by default.
         """
-        selector = pb.ModelSelector(
-            name=self._selector.name if model is None else model,
-            version=self._selector.version if version is None else version,
+        selector = model_selector(
+            self._selector.name if model is None else model, self._selector.version if version is None else version
         )
         response = self._transport.call(lambda stub: stub.GetModel, pb.GetModelRequest(model=selector))
         return ModelDetails.from_response(response)

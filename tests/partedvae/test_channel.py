@@ -81,7 +81,7 @@ def test_invalid_tokens(token: Any, message: str) -> None:
 
 
 def test_arguments_of_tls_that_exclude_each_other() -> None:
-    with pytest.raises(InvalidRequestError, match="pass both cert and key, or neither"):
+    with pytest.raises(InvalidRequestError, match="pass both cert= and key=, or neither"):
         channel_credentials(cert="cert.pem")
     with pytest.raises(InvalidRequestError, match="credentials cannot be used with tls, ca, cert and key"):
         channel_credentials(tls=True, credentials=grpc.ssl_channel_credentials())

@@ -1,0 +1,66 @@
+"""Checks of the arguments of both clients: types and ranges, before protobuf and gRPC see them.
+
+Every check raises `InvalidRequestError`, whose message names the argument, its value and what is accepted.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from numbers import Real
+
+from partedvae.errors import InvalidRequestError
+
+MAX_UINT32, MAX_UINT64 = 2**32 - 1, 2**64 - 1
+"""Largest values of the contract's counts, dimensions and versions, and of its seeds."""
+
+
+def check_text(name: str, value: object) -> None:
+    """Check that an argument is a str."""
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{_shown(name, value)}; it must be a str")
+
+
+def check_integer(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Check that an argument is an integer, also one of NumPy, of at least `least` and at most `most`."""
+    bounds = f"at least {least}" if most is None else f"{least} to {most}"
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # Any object may be passed.
+    except TypeError:
+        raise InvalidRequestError(f"{_shown(name, value)}; it must be an integer, {bounds}") from None
+    if isinstance(value, bool):
+        raise InvalidRequestError(f"{_shown(name, value)}; it must be an integer, {bounds}")
+    if number < least and least > 0:
+        raise InvalidRequestError(f"{name} is {value}; it must be at least {least}")
+    if number < least or (most is not None and number > most):
+        raise InvalidRequestError(f"{name} is {value}; it must be {bounds}")
+
+
+def check_positive(name: str, value: object, unit: str) -> None:
+    """Check that an argument is a finite number above 0 of a unit."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidRequestError(f"{_shown(name, value)}; it must be a number of {unit}")
+    if not 0 < float(value) < math.inf:
+        raise InvalidRequestError(f"{name} is {value}; it must be more than 0 {unit}, and finite")
+
+
+def check_sequence(name: str, value: object) -> None:
+    """Check that an argument is a list or a tuple or the like, not a str, which would be read letter by letter."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise InvalidRequestError(f"{_shown(name, value)}; pass a list, such as [{value!r}]")
+
+
+def check_names(name: str, value: object) -> list[str]:
+    """Return names as a list; check that each is a str, and that they are not themselves one."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        example = f", such as [{value!r}]" if isinstance(value, str) else ""
+        raise InvalidRequestError(f"{_shown(name, value)}; pass a list of names{example}")
+    names = list(value)
+    for item in names:
+        check_text(f"an entry of {name}", item)
+    return names
+
+
+def _shown(name: str, value: object) -> str:
+    return f"{name} is {value!r}" + ("" if value is None else f" ({type(value).__name__})")
