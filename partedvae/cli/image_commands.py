@@ -14,6 +14,7 @@ import click
 from partedvae.cli.commands import model_option, output_option, server_options
 from partedvae.cli.connection import Connection
 from partedvae.common.click_errors import click_errors
+from partedvae.common.click_numbers import FiniteFloatRange
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 
@@ -39,7 +40,7 @@ _FILE = LocalPath(exists=True, dir_okay=False)
 @click.option(
     "--reach",
     metavar="X",
-    type=click.FloatRange(0, 10, min_open=True),
+    type=FiniteFloatRange(0, 10, min_open=True),
     help="Range to either side, in standard deviations.  [default: 2.5]",
 )
 @click.option(
@@ -76,6 +77,14 @@ def traverse(
     from partedvae.grid import save_picture
     from partedvae.results import plural
 
+    if images and (classes or seed is not None):
+        raise click.UsageError("--class and --seed draw an image, and cannot be used with IMAGE; leave one of them out")
+    if along == "z" and factor:
+        raise click.UsageError("--factor cannot be used with --along z: z belongs to no factor")
+    if along == "classes" and (dimensions or steps is not None or reach is not None):
+        raise click.UsageError(
+            "--dim, --steps and --reach cannot be used with --along classes, where each column is a class"
+        )
     with connection.client(model_name, model_version) as client:
         traversal = client.traverse(
             list(images) or None,
@@ -135,6 +144,8 @@ def transfer(
     u_images = [*u_images, *former_u_images]
     if bool(u_images) == bool(classes):
         raise click.UsageError("give either --u-image images or --class names, from which u is taken")
+    if classes and factors:
+        raise click.UsageError("--factor cannot be used with --class, which names its factor; leave --factor out")
     with connection.client(model_name, model_version) as client:
         rows, chosen = [Path(name).name for name in u_images], None
         if classes:

@@ -102,6 +102,15 @@ def test_invalid_input(two_model_server: ServerProcess, pictures: list[Path], tm
         (traverse, ("--steps", 1), "1 is not in the range 2<=x<=64"),
         (transfer, (pictures[0],), "give either --u-image images or --class names, from which u is taken"),
         (transfer, (pictures[0], "--class", "star"), "the model has no class 'star'"),
+        (transfer, (pictures[0], "--class", "red", "--factor", "shape"), "--factor cannot be used with --class, which"),
+        (traverse, (pictures[0], "--seed", 0), "--class and --seed draw an image, and cannot be used with IMAGE"),
+        (traverse, ("--factor", "shape"), "--factor cannot be used with --along z: z belongs to no factor"),
+        (
+            traverse,
+            ("--along", "classes", "--dim", 0),
+            "--dim, --steps and --reach cannot be used with --along classes",
+        ),
+        (traverse, ("--reach", "nan"), "'nan' is not a finite number"),
     ):
         result = run(command, two_model_server, *arguments, "--output", output)
         assert result.exit_code in (1, 2)
@@ -109,3 +118,17 @@ def test_invalid_input(two_model_server: ServerProcess, pictures: list[Path], tm
     result = run(traverse, two_model_server, "--output", tmp_path / "x.parquet")
     assert "has no suffix of an image format; use .png" in result.output
     assert not output.exists()
+
+
+def test_a_damaged_file_is_named(two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path) -> None:
+    """With the option or argument that it was given by."""
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(pictures[0].read_bytes()[:60])
+    for command, arguments, message in (
+        (traverse, (pictures[0], bad), f"Error: image 1 ({bad}): damaged PNG file"),
+        (transfer, (pictures[0], bad, "--class", "heart"), f"Error: IMAGE: image 1 ({bad}): damaged PNG file"),
+        (transfer, (pictures[0], "--u-image", bad), f"Error: --u-image: image 0 ({bad}): damaged PNG file"),
+    ):
+        result = run(command, two_model_server, *arguments, "--output", tmp_path / "x.png")
+        assert result.exit_code == 1
+        assert result.output.startswith(message)
