@@ -18,6 +18,7 @@ from click.core import ParameterSource
 
 from partedvae.common import DEFAULT_TIMEOUT
 from partedvae.common.click_numbers import FiniteFloatRange
+from partedvae.common.click_options import RenamedOption
 from partedvae.common.click_paths import LocalPath
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _with_options(message: str) -> str:
 
 
 def _check_name(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
-    """Check that the name of a model is not a path, which --model of other commands is."""
+    """Check that the name of a model is not a path, which --model of `extract` is."""
     if "/" in name or os.sep in name:
         raise click.BadParameter(
             f"{name!r} is a path; a server's models are selected by their name, which 'partedvae models' lists",
@@ -199,12 +200,13 @@ def model_options(*flags: str) -> Callable[[Callable[..., Any]], Callable[..., A
     """Return a decorator that adds the options that select a model of a server: `model_name` and `model_version`.
 
     Args:
-        flags: other spellings of --model-name; each also has a variable.
+        flags: former spellings of --model-name, which are accepted and not shown; each also has a variable.
     """
-    flags = (*flags, "--model-name")
+    flags = ("--model-name", *flags)
     name_option = click.option(
         *flags,
         "model_name",
+        cls=RenamedOption,
         metavar="NAME",
         default="",
         callback=_check_name,
@@ -215,7 +217,7 @@ def model_options(*flags: str) -> Callable[[Callable[..., Any]], Callable[..., A
     version_option = click.option(
         "--model-version",
         metavar="N",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, 2**32 - 1),
         default=0,
         help="Version of the model; 0 is the newest that works.",
         **variables("model_version"),

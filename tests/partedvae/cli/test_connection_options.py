@@ -80,7 +80,12 @@ def test_classify_reports_the_selected_version(two_model_server: ServerProcess, 
 def test_a_path_is_not_a_name(tmp_path: Path, option: str) -> None:
     result = run("generate", "--output", tmp_path / "x.png", option, "models/mnist")
     assert result.exit_code == 2
+    assert "Invalid value for '--model-name'" in result.output
     assert "'models/mnist' is a path; a server's models are selected by their name" in result.output
+    help_text = run("generate", "--help").output
+    assert "--model-name NAME" in help_text
+    assert "--model " not in help_text
+    assert "PARTEDVAE_MODEL," not in help_text
 
 
 def test_extract_of_one_version(two_model_server: ServerProcess, two_models: Path, array: Path, tmp_path: Path) -> None:
@@ -94,6 +99,13 @@ def test_extract_of_one_version(two_model_server: ServerProcess, two_models: Pat
         result = run("extract", array, "--output", tmp_path / "9.npz", *where, "--model-version", 9)
         assert result.exit_code == 1
         assert "model 'tiny' has no version 9" in result.output
+    folder, output = two_models / "tiny" / "1", tmp_path / "x.npz"
+    assert run("extract", array, "--output", output, "--model", folder).exit_code == 0
+    assert json.loads(str(np.load(output)["metadata"]))["partedvae.version"] == "1"
+    result = run("extract", array, "--output", output, "--model", folder, "--model-version", 2)
+    assert (result.exit_code, "is version 1 of model 'tiny', not 2" in result.output) == (1, True)
+    result = run("extract", array, "--output", output, *server, "--model-version", 2**32)
+    assert (result.exit_code, "4294967296 is not in the range 0<=x<=4294967295" in result.output) == (2, True)
 
 
 def test_extract_in_this_process_beside_a_server_in_the_environment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -199,6 +200,10 @@ def test_the_error_for_an_invalid_table_has_file_and_line(tmp_path: Path, header
 def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere is not a folder; pass the folder of your images as folder:PATH"):
         load_folder(tmp_path / "nowhere")
+    (tmp_path / "photos").mkdir()
+    meant = re.escape(f"phtos is not a folder; did you mean folder:{tmp_path / 'photos'}?")
+    with pytest.raises(DataError, match=meant):
+        load_folder(tmp_path / "phtos")
     with pytest.raises(DataError, match=r"labels.csv is missing; create it with the first line 'file,FACTOR'"):
         load_folder(tmp_path)
     (tmp_path / "labels.csv").write_bytes(b"file,animal\n0.png,\xff\xfe\n")
