@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Real
 
+from partedvae.common.suggest import did_you_mean
 from partedvae.errors import InvalidRequestError
 
 MAX_UINT32, MAX_UINT64 = 2**32 - 1, 2**64 - 1
@@ -31,7 +33,7 @@ def check_integer(name: str, value: object, least: int, most: int | None = None)
         raise InvalidRequestError(f"{_shown(name, value)}; it must be an integer, {bounds}") from None
     if isinstance(value, bool):
         raise InvalidRequestError(f"{_shown(name, value)}; it must be an integer, {bounds}")
-    if number < least and least > 0:
+    if number < least and (least > 0 or most is None):
         raise InvalidRequestError(f"{name} is {value}; it must be at least {least}")
     if number < least or (most is not None and number > most):
         raise InvalidRequestError(f"{name} is {value}; it must be {bounds}")
@@ -45,10 +47,27 @@ def check_positive(name: str, value: object, unit: str) -> None:
         raise InvalidRequestError(f"{name} is {value}; it must be more than 0 {unit}, and finite")
 
 
-def check_sequence(name: str, value: object) -> None:
-    """Check that an argument is a list or a tuple or the like, not a str, which would be read letter by letter."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise InvalidRequestError(f"{_shown(name, value)}; pass a list, such as [{value!r}]")
+def check_path(name: str, value: object) -> None:
+    """Check that an argument is the path of a file or a folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidRequestError(f"{_shown(name, value)}; it must be a path")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Check that an argument is one of some names."""
+    if value not in choices:
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InvalidRequestError(f"{name} is {value!r}; choose from {', '.join(choices)}{hint}")
+
+
+def check_integers(name: str, value: object, most: int) -> list[int]:
+    """Return integers as a list; check that each is at least 0, and that they are not a str or a single one."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidRequestError(f"{_shown(name, value)}; pass a list, such as [0, 1]")
+    integers = list(value)
+    for item in integers:
+        check_integer(f"an entry of {name}", item, 0, most)
+    return integers
 
 
 def check_names(name: str, value: object) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Literal, TypeAlias, cast, get_args
 from partedvae.arguments import (
     MAX_UINT32,
     MAX_UINT64,
+    check_choice,
     check_integer,
+    check_integers,
     check_names,
     check_positive,
-    check_sequence,
     check_text,
 )
 from partedvae.common.suggest import did_you_mean
@@ -111,12 +112,9 @@ def traverse_request(
     Raises:
         InvalidRequestError: arguments exclude each other, or a value is not allowed.
     """
-    check_text("along", along)
+    check_choice("along", along, get_args(Along))
     check_text("factor", factor)
-    check_sequence("dimensions", dimensions)
-    if along not in get_args(Along):
-        hint = did_you_mean(along, get_args(Along))
-        raise InvalidRequestError(f"along is {along!r}; choose from {', '.join(get_args(Along))}{hint}")
+    dimensions = check_integers("dimensions", dimensions, MAX_UINT32)
     if along == "z" and factor:
         raise InvalidRequestError(f"factor {factor!r} cannot be used with along='z': z belongs to no factor")
     if along == "classes" and (dimensions or steps is not None or reach is not None):
@@ -134,8 +132,6 @@ def traverse_request(
             check_integer(name, value, least, most)
     if reach is not None:
         check_positive("reach", reach, "standard deviations")
-    for dimension in dimensions:
-        check_integer("dimension", dimension, 0, MAX_UINT32)
     request = pb.TraverseRequest(model=selector, steps=steps or 0, reach=reach or 0)
     if bases is None:
         request.prior.CopyFrom(pb.PriorDraw(count=count or 1, classes=classes, seed=seed))

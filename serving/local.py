@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
+from partedvae.arguments import check_choice, check_integer, check_path
 from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
 from partedvae.common.memory import available_memory
 from partedvae.errors import InvalidRequestError, ModelError
@@ -74,9 +75,15 @@ def load(
         threads: threads per run on the CPU; None uses all processors that this process may use.
 
     Raises:
+        InvalidRequestError: an argument has another type or is out of range.
         BundleError: the folder is neither, the version does not exist, or none works.
         DeviceError: the requested device is not available.
     """
+    check_path("path", path)
+    check_integer("version", version, 0)
+    check_choice("device", device, get_args(Device))
+    if threads is not None:
+        check_integer("threads", threads, 1)
     return LocalModel(load_model(Path(path), version, device=device, threads=threads))
 
 
@@ -181,9 +188,9 @@ class LocalModel:
         )
         changed: Along
         if along == "z":
-            changed = AlongZ(dimensions=dimensions, steps=steps or STEPS, reach=reach or REACH)
+            changed = AlongZ(dimensions=request.z.dimensions, steps=steps or STEPS, reach=reach or REACH)
         elif along == "u":
-            changed = AlongU(factor=factor, dimensions=dimensions, steps=steps or STEPS, reach=reach or REACH)
+            changed = AlongU(factor=factor, dimensions=request.u.dimensions, steps=steps or STEPS, reach=reach or REACH)
         else:
             changed = AlongClasses(factor=factor)
         with _errors_of_client(locator({"": bases})):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from partedvae import AsyncClient, Client, InvalidRequestError
-from partedvae.arguments import check_integer, check_names, check_positive, check_sequence
+from partedvae.arguments import check_integer, check_integers, check_names, check_positive
 from partedvae.serving import load
 from tests.bundles import COLOURED
 from tests.partedvae.conftest import Call
@@ -23,11 +23,11 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("generate", (1,), {"seed": "0"}, "seed is '0' (str); it must be an integer, 0 to 18446744073709551615"),
     ("generate", (1,), {"classes": {"colour": 1}}, "classes has 1, which is not a str"),
     ("generate", (1,), {"classes": {1: "red"}}, "classes has 1, which is not a str"),
-    ("traverse", (), {"along": None}, "along is None; it must be a str"),
+    ("traverse", (), {"along": None}, "along is None; choose from z, u, classes"),
     ("traverse", (), {"along": "u", "factor": 1}, "factor is 1 (int); it must be a str"),
-    ("traverse", (), {"dimensions": 3}, "dimensions is 3 (int); pass a list, such as [3]"),
+    ("traverse", (), {"dimensions": 3}, "dimensions is 3 (int); pass a list, such as [0, 1]"),
     ("traverse", (), {"dimensions": "12"}, "dimensions is '12' (str); pass a list"),
-    ("traverse", (), {"dimensions": [0.5]}, "dimension is 0.5 (float); it must be an integer"),
+    ("traverse", (), {"dimensions": [0.5]}, "an entry of dimensions is 0.5 (float); it must be an integer"),
     ("traverse", (), {"steps": "9"}, "steps is '9' (str); it must be an integer"),
     ("traverse", (), {"steps": 1}, "steps is 1; it must be at least 2"),
     ("traverse", (), {"count": "9"}, "count is '9' (str); it must be an integer"),
@@ -55,6 +55,11 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"model": 3}, "model is 3 (int); it must be a str"),
     ({"version": "1"}, "version is '1' (str); it must be an integer, 0 to 4294967295"),
     ({"version": -1}, "version is -1; it must be 0 to 4294967295"),
+    ({"ca": 3}, "ca is 3 (int); it must be a path"),
+    ({"cert": b"x", "key": "y"}, "cert is b'x' (bytes); it must be a path"),
+    ({"token": b"secret"}, "token= is of type bytes; pass the token as a str, the path of its file, or a function"),
+    ({"token": 3}, "token= is of type int; pass the token as a str"),
+    ({"credentials": "x"}, "credentials= is of type str; pass grpc.ChannelCredentials, or ca, cert and key"),
     ({"version": 2**32}, "version is 4294967296; it must be 0 to 4294967295"),
 ]
 
@@ -96,8 +101,26 @@ def test_factors_of_a_transfer(two_models: Path) -> None:
         load(two_models / "shapes").transfer(z_images=images, u_images=images, factors="shape")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3,), "path is 3 (int); it must be a path"),
+        (("shapes", "1"), "version is '1' (str); it must be an integer, at least 0"),
+        (("shapes", -1), "version is -1; it must be at least 0"),
+        (("shapes", 0, {"device": "gpu"}), "device is 'gpu'; choose from auto, cpu, cuda, tensorrt"),
+        (("shapes", 0, {"device": "cdua"}), "choose from auto, cpu, cuda, tensorrt; did you mean 'cuda'?"),
+        (("shapes", 0, {"threads": 0}), "threads is 0; it must be at least 1"),
+        (("shapes", 0, {"threads": "2"}), "threads is '2' (str); it must be an integer, at least 1"),
+    ],
+)
+def test_arguments_of_load(arguments: tuple[Any, ...], message: str) -> None:
+    options = arguments[2] if len(arguments) > 2 else {}
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        load(*arguments[:2], **options)
+
+
 def test_numbers_of_numpy_are_accepted() -> None:
     check_integer("count", np.int64(3), 1)
     check_positive("timeout", np.float32(3), "seconds")
-    check_sequence("dimensions", range(2))
+    assert check_integers("dimensions", np.array([1, 0]), 1) == [1, 0]
     assert check_names("include", (name for name in ("a", "b"))) == ["a", "b"]
