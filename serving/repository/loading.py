@@ -68,6 +68,9 @@ def _not_a_model(folder: Path) -> str:
     if (folder.parent / MANIFEST_FILE).is_file():
         return f"{folder} is a part of a model; pass the folder of the model, {folder.parent.parent}"
     if not folder.is_dir():
+        for models in folders_of_models(folder.parent):
+            if folder.name in model_names(models):
+                return f"{folder} is not a folder; did you mean {str(models / folder.name)!r}?"
         known = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         hint = (
             did_you_mean(folder.name, known) or "; pass the folder of a model, or export a run with 'partedvae export'"

@@ -241,6 +241,8 @@ def test_what_cannot_be_loaded(two_models: Path, tmp_path: Path) -> None:
     (above / "models").symlink_to(two_models)
     with pytest.raises(BundleError, match=r"above is not a model, but .*/models holds models; .* such as .*/shapes$"):
         load(above)
+    with pytest.raises(BundleError, match=r"above/tiny is not a folder; did you mean '.*/above/models/tiny'\?$"):
+        load(above / "tiny")
     with pytest.raises(
         BundleError, match=r"encoder\.onnx is a part of a model; pass the folder of the model, .*/tiny$"
     ):

@@ -33,7 +33,8 @@ def suggestion(path: Path) -> str:
     if not path.exists():
         for folder in (path.parent, DEFAULT_PARENT):
             runs = {run.name: run for run in runs_in(folder)}
-            near = nearest(path.name, runs)
+            # A data set in place of its run, such as mnist, is not similar enough to be the nearest.
+            near = nearest(path.name, runs) or next((name for name in runs if name.startswith(f"{path.name}-")), None)
             if near:
                 return f"did you mean {str(runs[near])!r}?"
     return ""

@@ -35,6 +35,7 @@ def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("runs/mnist-default-0/figures", "it is a part of one; did you mean 'runs/mnist-default-0'?"),
         ("runs/mnist-defualt-0", "did you mean 'runs/mnist-default-0'?"),
         ("photos-default-0", "did you mean 'runs/photos-default-0'?"),
+        ("photos", "did you mean 'runs/photos-default-0'?"),
         ("nothing-alike", "train one with 'partedvae train'"),
         (".", "train one with 'partedvae train'"),
     ],
