@@ -55,7 +55,7 @@ def check_path(name: str, value: object) -> None:
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Check that an argument is one of some names."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise InvalidRequestError(f"{name} is {value!r}; choose from {', '.join(choices)}{hint}")
 

@@ -37,14 +37,19 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 _AS_OPTIONS: tuple[tuple[str, str], ...] = (
-    (r"\btls=True", "--tls"),
-    (r"\bca=", "--tls-ca"),
-    (r"\bcert=", "--tls-cert"),
-    (r"\bkey=", "--tls-key"),
-    (r"\btoken=", "--token-file"),
-    (r"\btimeout=", "--timeout"),
-    (r"\bu_images: ", "--u-image: "),
-    (r"\bz_images: ", "IMAGE: "),
+    *(
+        (rf"(?<!\S){argument}(?=[\s,;]|$)", option)  # Not within the name of a file.
+        for argument, option in (
+            ("tls=True", "--tls"),
+            ("ca=", "--tls-ca"),
+            ("cert=", "--tls-cert"),
+            ("key=", "--tls-key"),
+            ("token=", "--token-file"),
+            ("timeout=", "--timeout"),
+        )
+    ),
+    (r"^u_images: ", "--u-image: "),
+    (r"^z_images: ", "IMAGE: "),
     (r"(there are several models); choose one of", r"\1; pass --model-name with one of"),
 )
 """What errors of the client call its arguments, as regular expressions, and the options of commands for them."""

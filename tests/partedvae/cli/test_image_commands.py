@@ -122,7 +122,7 @@ def test_invalid_input(two_model_server: ServerProcess, pictures: list[Path], tm
 
 def test_a_damaged_file_is_named(two_model_server: ServerProcess, pictures: list[Path], tmp_path: Path) -> None:
     """With the option or argument that it was given by."""
-    bad = tmp_path / "bad.png"
+    bad = tmp_path / "bad key=1 ca=.png"
     bad.write_bytes(pictures[0].read_bytes()[:60])
     for command, arguments, message in (
         (traverse, (pictures[0], bad), f"Error: image 1 ({bad}): damaged PNG file"),
