@@ -15,7 +15,16 @@ from partedvae.export.errors import ExportError
 from partedvae.export.familiarity import IMAGES, familiar_negative_elbo
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
-from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, shared_name, write_bundle
+from partedvae.serving.bundle import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    MANIFEST_FILE,
+    SCORER_FILE,
+    Bundle,
+    shared_name,
+    versions_of,
+    write_bundle,
+)
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.evaluation.diagnostics import collapse_warnings
@@ -41,6 +50,7 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: 
             is created.
     """
     run = RunDirectory(run_dir)
+    _check_folders(run, model_folder)
     config = run.load_config()
     if config.method != "partedvae":
         raise ExportError(
@@ -61,6 +71,11 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: 
     summary = _summary_of(run, state["epoch"])
     manifest.measures.update(summary.get("measures", {}))
     manifest.warnings.extend(summary.get("warnings", collapse_warnings(evaluation, config.method)))
+    if state["epoch"] < config.epochs:
+        manifest.warnings.append(
+            f"training is not finished: {state['epoch']} of {config.epochs} epochs; finish it with 'partedvae train "
+            "--resume RUN', and export again"
+        )
     if "measures" not in summary:
         manifest.warnings.append(
             "whether u and not z has the class was not measured; run 'partedvae evaluate RUN', and export again"
@@ -73,6 +88,30 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: 
         manifest.parity_max_difference = check_parity(folder, model, config, _repeated(images, max(BATCH_SIZES)))
 
     return write_bundle(model_folder, manifest, write_graphs)
+
+
+def _check_folders(run: RunDirectory, model_folder: Path) -> None:
+    """Check that a model folder is one, and not a folder above or below it, where no server would find the version.
+
+    Raises:
+        ExportError: it holds models or is a version; or it is a run, and the run is a model.
+    """
+    if versions_of(run.path) and RunDirectory(model_folder).config_file.is_file():
+        raise ExportError(
+            f"{run.path} is a model and {model_folder} is a run; pass the run first: RUN_DIR MODELS_DIR/NAME"
+        )
+    if (model_folder / MANIFEST_FILE).is_file():
+        raise ExportError(
+            f"{model_folder} is one version of a model; pass the folder of the model, {model_folder.resolve().parent}, "
+            "where the export becomes the next version"
+        )
+    if model_folder.is_dir() and not versions_of(model_folder):
+        names = sorted(entry.name for entry in model_folder.iterdir() if versions_of(entry))
+        if names:
+            raise ExportError(
+                f"{model_folder} holds the models {', '.join(names)}; pass MODELS_DIR/NAME, such as "
+                f"{model_folder / names[0]} for its next version, or a new name"
+            )
 
 
 def _summary_of(run: RunDirectory, epochs: int) -> dict[str, Any]:

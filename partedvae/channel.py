@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +14,6 @@ import grpc
 from partedvae.errors import InvalidRequestError
 from partedvae.proxy import is_local
 
-DEFAULT_TIMEOUT = 60.0
 SERVICE_CONFIG = json.dumps(
     {
         # Where a name resolves to several servers, calls take turns among those that work. Of each server, grpc.health
@@ -93,18 +93,22 @@ def channel_credentials(
         credentials: gRPC's own, instead of all the others.
 
     Raises:
-        InvalidRequestError: arguments exclude each other.
+        InvalidRequestError: arguments exclude each other, or a file is not PEM.
         OSError: a file cannot be read.
     """
     if (cert is None) != (key is None):
-        raise InvalidRequestError("a client certificate needs its key: pass both cert and key, or neither")
+        raise InvalidRequestError("a client certificate needs its key: pass both cert= and key=, or neither")
     if credentials is not None:
         if tls or ca is not None or cert is not None:
             raise InvalidRequestError("credentials cannot be used with tls, ca, cert and key: pass either")
         return credentials
     if not (tls or ca is not None or cert is not None):
         return None
-    return grpc.ssl_channel_credentials(_read(ca), _read(key), _read(cert))
+    return grpc.ssl_channel_credentials(
+        _read_pem("ca=", ca, "CERTIFICATE"),
+        _read_pem("key=", key, "PRIVATE KEY"),
+        _read_pem("cert=", cert, "CERTIFICATE"),
+    )
 
 
 def call_metadata(token: Token | None) -> Metadata:
@@ -129,5 +133,14 @@ def call_metadata(token: Token | None) -> Metadata:
     return (("authorization", f"Bearer {text}"),)
 
 
-def _read(path: FileName | None) -> bytes | None:
-    return None if path is None else Path(path).read_bytes()
+def _read_pem(argument: str, path: FileName | None, label: str) -> bytes | None:
+    """Return the content of a PEM file; gRPC writes log lines about other files, and fails at the first call."""
+    if path is None:
+        return None
+    content = Path(path).read_bytes()
+    if not re.search(rf"^-----BEGIN (?:[A-Z0-9]+ )*{label}-----".encode(), content, re.MULTILINE):
+        raise InvalidRequestError(
+            f"{argument} is the file {os.fspath(path)}, which has no PEM block of a {label.lower()} (-----BEGIN … "
+            f"{label}-----)"
+        )
+    return content

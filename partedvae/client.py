@@ -10,23 +10,24 @@ from typing import Self
 import grpc
 import numpy as np
 
-from partedvae.channel import DEFAULT_TIMEOUT, FileName, Token
-from partedvae.common import DEFAULT_ADDRESS
+from partedvae.channel import FileName, Token
+from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
+from partedvae.common import DEFAULT_ADDRESS, DEFAULT_TIMEOUT
 from partedvae.connection import ConnectionSettings
 from partedvae.familiarity import warn_if_unfamiliar
-from partedvae.image_chunks import DEFAULT_PACKING, chunks
+from partedvae.image_chunks import chunks, locator
 from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal, read_images
 from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
     DEFAULT_INCLUDE,
     Along,
-    ClassSpec,
     FeatureName,
-    class_by_factor,
     feature_outputs,
     generate_request,
+    model_selector,
     transfer_request,
+    traversal_bases,
     traverse_request,
 )
 from partedvae.results import FeatureChunk, Features, ImageArray, concatenate
@@ -93,11 +94,11 @@ class Client:
                 --workers` get calls by connection: with one connection, this client uses one worker.
 
         Raises:
-            InvalidRequestError: arguments exclude each other.
+            InvalidRequestError: an argument has another type or is out of range, or arguments exclude each other.
             OSError: a file of `ca`, `cert` or `key` cannot be read.
         """
         self.address = address
-        self._selector = pb.ModelSelector(name=model, version=version)
+        self._selector = model_selector(model, version)
         self._transport = Transport(
             ConnectionSettings(
                 address=address,
@@ -184,11 +185,12 @@ class Client:
 
         Args:
             count: number of images.
-            classes: class name by factor name, or one class as "NAME" or "factor=NAME". Factors that are not named
-                are drawn from their prior p(c).
+            classes: class name by factor name; one class as "NAME" or "factor=NAME"; or a list of those, each of
+                another factor: {"shape": "heart", "colour": "red"} and ["heart", "red"] are red hearts. Factors that
+                are not named are drawn from their prior p(c).
             seed: the same seed gives the same images; None draws one on the server, which the result reports.
         """
-        chosen = self._class_choices([classes] if classes else [{}])
+        chosen = self._class_choices([{} if classes is None else classes])
         request = generate_request(self._selector, count, classes=chosen[0], seed=seed)
         return Generated.from_response(self._transport.call(lambda stub: stub.Generate, request))
 
@@ -234,21 +236,21 @@ class Client:
             count: number of bases to draw; one where None.
             seed: of the draw, as for `generate`.
         """
-        chosen = self._class_choices([classes] if classes else [])
+        chosen = self._class_choices([{} if classes is None else classes])
+        bases = None if images is None else traversal_bases(images, (self._details()).packing)
         request = traverse_request(
             self._selector,
-            images,
-            DEFAULT_PACKING if images is None else (self._details()).packing,
+            bases,
             along=along,
             dimensions=dimensions,
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=chosen[0] if chosen else None,
+            classes=chosen[0] or None,
             count=count,
             seed=seed,
         )
-        response = self._transport.call(lambda stub: stub.Traverse, request)
+        response = self._transport.call(lambda stub: stub.Traverse, request, locator({"": bases}))
         return Traversal.from_response(response, along)
 
     def transfer(
@@ -272,12 +274,13 @@ class Client:
             z_images: images that give z, and u of the factors that the others do not give; as for `features`, but in
                 one message.
             u_images: images that give u; or None.
-            classes: classes that give u instead of `u_images`: each {factor: class}, "NAME" or "factor=NAME".
+            classes: classes that give u instead of `u_images`, one per row: each {factor: class}, "NAME",
+                "factor=NAME", or a list of those, each of another factor.
             factors: the factors whose u is that of `u_images`; all where empty.
             pairs: combine the n-th u with the n-th z only, rather than each with each.
         """
-        chosen = None if classes is None else self._class_choices(classes)
-        request = transfer_request(
+        chosen = None if classes is None else self._class_choices(class_rows(classes))
+        request, sent = transfer_request(
             self._selector,
             content,
             style,
@@ -288,7 +291,7 @@ class Client:
             factors=factors,
             pairs=pairs,
         )
-        response = self._transport.call(lambda stub: stub.TransferAttributes, request)
+        response = self._transport.call(lambda stub: stub.TransferAttributes, request, locator(sent))
         return Transferred.from_response(response)
 
     def models(self) -> tuple[ModelInfo, ...]:
@@ -303,9 +306,8 @@ class Client:
             model: name of the model; that of this client by default.
             version: its version; that of this client by default.
         """
-        selector = pb.ModelSelector(
-            name=self._selector.name if model is None else model,
-            version=self._selector.version if version is None else version,
+        selector = model_selector(
+            self._selector.name if model is None else model, self._selector.version if version is None else version
         )
         response = self._transport.call(lambda stub: stub.GetModel, pb.GetModelRequest(model=selector))
         return ModelDetails.from_response(response)
@@ -335,6 +337,6 @@ class Client:
         return self._known[1]
 
     def _class_choices(self, classes: Sequence[ClassSpec]) -> list[Mapping[str, str]]:
-        """Return each class as {factor: class}; asks the server for the factors of classes that are a str."""
-        details = self.model_info() if any(isinstance(spec, str) for spec in classes) else None
+        """Return each entry as {factor: class}; asks the server for the factors of those that do not name them."""
+        details = self.model_info() if any(not isinstance(spec, Mapping) for spec in classes) else None
         return [class_by_factor(spec, details.manifest if details else None) for spec in classes]

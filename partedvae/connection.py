@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
@@ -10,8 +11,8 @@ from typing import Any
 import grpc
 
 from partedvae import forks
+from partedvae.arguments import check_integer, check_path, check_positive
 from partedvae.channel import (
-    DEFAULT_TIMEOUT,
     FileName,
     Metadata,
     Token,
@@ -19,7 +20,9 @@ from partedvae.channel import (
     channel_credentials,
     channel_options,
 )
+from partedvae.common import DEFAULT_TIMEOUT
 from partedvae.errors import InvalidRequestError, PartedVAEError, from_rpc
+from partedvae.targets import check_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +40,24 @@ class ConnectionSettings:
     connections: int = 1
 
     def __post_init__(self) -> None:
-        """Check the number of connections."""
-        if self.connections < 1:
-            raise InvalidRequestError(f"connections={self.connections} is out of range: at least 1")
+        """Check the types and ranges of the arguments; the errors never show a token."""
+        check_target(self.address, encrypted=self.is_encrypted)
+        if self.timeout is not None:
+            check_positive("timeout", self.timeout, "seconds")
+        check_integer("connections", self.connections, 1)
+        for name, path in (("ca", self.ca), ("cert", self.cert), ("key", self.key)):
+            if path is not None:
+                check_path(name, path)
+        if not (self.token is None or isinstance(self.token, str | os.PathLike) or callable(self.token)):
+            raise InvalidRequestError(
+                f"token= is of type {type(self.token).__name__}; pass the token as a str, the path of its file, or a "
+                "function that returns it"
+            )
+        if not isinstance(self.credentials, grpc.ChannelCredentials | None):
+            raise InvalidRequestError(
+                f"credentials= is of type {type(self.credentials).__name__}; pass grpc.ChannelCredentials, or ca, cert "
+                "and key"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the arguments for pickling.
@@ -52,6 +70,11 @@ class ConnectionSettings:
                 "a client with credentials= cannot be pickled; pass tls, ca, cert and key instead"
             )
         return dict(self.__dict__)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether calls are encrypted."""
+        return self.tls or any(given is not None for given in (self.ca, self.cert, self.credentials))
 
     def channel_credentials(self) -> grpc.ChannelCredentials | None:
         """Return the credentials of a channel, None for plain text; the errors are those of `channel_credentials`."""

@@ -99,7 +99,7 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
     if kind is AuthenticationError:
         # After the colon the server names the remedy in terms of gRPC metadata.
         reason = details.partition(":")[0]
-        return kind(f"{reason}: the server at {address} requires one; pass token=, or --token-file to a command")
+        return kind(f"{reason}: the server at {address} requires one; pass token=")
     made = kind(locate(details))
     if isinstance(made, OverloadedError):
         made.retry_after = _retry_after(error)

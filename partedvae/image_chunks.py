@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import cast
 
@@ -69,8 +69,27 @@ def count_of(images: ImageInput) -> int | None:
     return len(images) if isinstance(images, Sized) else None
 
 
-def one_message(images: ImageInput, what: str, packing: Packing = DEFAULT_PACKING) -> Images:
-    """Return images as one message.
+def locator(sent: Mapping[str, Chunk | None]) -> Callable[[str], str]:
+    """Return a function that replaces "image N" in a server's message as `Chunk.locate` does.
+
+    Args:
+        sent: the chunk of each field of the request; the message starts with the field's name. The chunk of an empty
+            name is that of a request with one field of images.
+    """
+
+    def locate(message: str) -> str:
+        field, separator, rest = message.partition(": ")
+        chunk = sent.get(field) if separator else None
+        if chunk is not None:
+            return f"{field}: {chunk.locate(rest)}"
+        only = sent.get("")
+        return message if only is None else only.locate(message)
+
+    return locate
+
+
+def one_message(images: ImageInput, what: str, packing: Packing = DEFAULT_PACKING) -> Chunk:
+    """Return images as one chunk.
 
     Args:
         images: the call's.
@@ -87,7 +106,7 @@ def one_message(images: ImageInput, what: str, packing: Packing = DEFAULT_PACKIN
             f"{what} do not fit into one message: pass at most {packing.max_chunk_images} of one kind (files, or "
             f"arrays of one shape), {packing.max_chunk_bytes:,} bytes in all"
         )
-    return first.images
+    return first
 
 
 def chunks(images: ImageInput, packing: Packing = DEFAULT_PACKING, *, skip_unreadable: bool = False) -> Iterator[Chunk]:

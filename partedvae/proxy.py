@@ -14,7 +14,8 @@ VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 """Environment variables with the hosts that are connected to directly; the first that is set counts."""
 
-_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|passthrough):(?://[^/]*/)?", re.IGNORECASE)
+ADDRESS_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|passthrough):(?://[^/]*/)?", re.IGNORECASE)
+"""The start of gRPC targets that list addresses, HOST:PORT each."""
 _LOCAL_SCHEME = re.compile(r"(?:unix|unix-abstract|vsock):", re.IGNORECASE)
 
 
@@ -43,11 +44,15 @@ def proxy_of(target: str) -> str | None:
     return f"{urlsplit(value if '//' in value else f'//{value}').netloc.rpartition('@')[2]} of {variable}"
 
 
+def addresses_of(target: str) -> Sequence[str]:
+    """Return the addresses of a target, HOST:PORT each."""
+    scheme = ADDRESS_SCHEME.match(target)
+    return (target[scheme.end() :] if scheme else target).split(",")
+
+
 def _hosts(target: str) -> Sequence[str]:
     """Return the hosts of a target, without ports and brackets."""
-    scheme = _SCHEME.match(target)
-    addresses = target[scheme.end() :] if scheme else target
-    return [_host(address) for address in addresses.split(",")]
+    return [_host(address) for address in addresses_of(target)]
 
 
 def _host(address: str) -> str:

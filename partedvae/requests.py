@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
+from partedvae.arguments import (
+    MAX_UINT32,
+    MAX_UINT64,
+    check_choice,
+    check_integer,
+    check_integers,
+    check_names,
+    check_positive,
+    check_text,
+)
 from partedvae.common.suggest import did_you_mean
 from partedvae.errors import InvalidRequestError
-from partedvae.image_chunks import one_message
+from partedvae.image_chunks import Chunk, one_message
 from partedvae.image_items import ImageInput
 from partedvae.packing import Packing
 from partedvae.v1 import service_pb2 as pb
-from partedvae.v1.manifest_pb2 import Manifest
 
 FeatureName: TypeAlias = Literal[
     "probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_error", "negative_elbo", "unfamiliar"
@@ -21,56 +30,43 @@ DEFAULT_INCLUDE: tuple[FeatureName, ...] = ("probs", "u_mean")
 """The class-related outputs."""
 Along: TypeAlias = Literal["z", "u", "classes"]
 """What changes in a traversal."""
-ClassSpec: TypeAlias = Mapping[str, str] | str
-"""{factor: class}, or one class as "NAME" or "factor=NAME"."""
-MAX_UINT32, MAX_UINT64 = 2**32 - 1, 2**64 - 1
-"""Largest values of the contract's counts and dimensions, and of its seeds."""
 
 
-def feature_outputs(include: Iterable[FeatureName]) -> list[pb.FeatureOutput.ValueType]:
-    """Return the protocol's values for the names of outputs.
+def model_selector(name: str, version: int) -> pb.ModelSelector:
+    """Return the selector of a model.
+
+    Args:
+        name: its name; empty for the only one.
+        version: its version; 0 for the newest that works.
 
     Raises:
-        InvalidRequestError: a name is unknown, or there is none.
+        InvalidRequestError: one of them has another type, or the version is out of range.
+    """
+    check_text("model", name)
+    check_integer("version", version, 0, MAX_UINT32)
+    return pb.ModelSelector(name=name, version=version)
+
+
+def feature_names(include: Iterable[FeatureName]) -> tuple[FeatureName, ...]:
+    """Return the names of outputs.
+
+    Raises:
+        InvalidRequestError: a name is unknown, there is none, or `include` is not a list of names.
     """
     known = get_args(FeatureName)
-    names = list(include)
+    names = check_names("include", include)
     if not names:
         raise InvalidRequestError(f"include is empty; choose from {', '.join(known)}")
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}"
             raise InvalidRequestError(f"include has {name!r}, which is not a feature output{hint}")
-    return [pb.FeatureOutput.Value(f"FEATURE_OUTPUT_{name.upper()}") for name in names]
+    return tuple(cast("list[FeatureName]", names))
 
 
-def class_by_factor(spec: ClassSpec, manifest: Manifest | None) -> Mapping[str, str]:
-    """Return {factor: class}.
-
-    Args:
-        spec: as the caller wrote it.
-        manifest: the model's, needed where `spec` is a str.
-
-    Raises:
-        InvalidRequestError: no factor has such a class, or several factors have it.
-    """
-    if not isinstance(spec, str):
-        return spec
-    assert manifest is not None
-    classes = {factor.name: list(factor.class_names) for factor in manifest.factors}
-    factor, equals, name = spec.partition("=")
-    if equals and factor in classes:
-        if name in classes[factor]:
-            return {factor: name}
-        raise InvalidRequestError(_no_class(name, f"factor {factor!r}", classes[factor]))
-    owners = [factor for factor, names in classes.items() if spec in names]
-    if len(owners) == 1:
-        return {owners[0]: spec}
-    if owners:
-        examples = " or ".join(f"'{owner}={spec}'" for owner in owners[:2])
-        raise InvalidRequestError(f"{spec!r} is a class of {len(owners)} factors; write {examples}")
-    known = [name for names in classes.values() for name in names]
-    raise InvalidRequestError(_no_class(spec, "the model", known))
+def feature_outputs(include: Iterable[FeatureName]) -> list[pb.FeatureOutput.ValueType]:
+    """Return the protocol's values for the names of outputs; the errors are those of `feature_names`."""
+    return [pb.FeatureOutput.Value(f"FEATURE_OUTPUT_{name.upper()}") for name in feature_names(include)]
 
 
 def generate_request(
@@ -85,17 +81,22 @@ def generate_request(
         seed: seed of the sampling; None lets the server choose one.
 
     Raises:
-        InvalidRequestError: count or seed is out of range.
+        InvalidRequestError: count or seed is not an integer, or out of range.
     """
-    _check_range("count", count, MAX_UINT32)
-    _check_range("seed", seed, MAX_UINT64)
+    check_integer("count", count, 0, MAX_UINT32)  # The server has the largest count, and refuses 0.
+    if seed is not None:
+        check_integer("seed", seed, 0, MAX_UINT64)
     return pb.GenerateRequest(model=selector, count=count, classes=classes, seed=seed)
+
+
+def traversal_bases(images: ImageInput, packing: Packing) -> Chunk:
+    """Return the bases of a traversal as one message; the errors are those of `one_message`."""
+    return one_message(images, "the bases of a traversal", packing)
 
 
 def traverse_request(
     selector: pb.ModelSelector,
-    images: ImageInput | None,
-    packing: Packing,
+    bases: Chunk | None,
     *,
     along: Along,
     dimensions: Sequence[int],
@@ -106,35 +107,36 @@ def traverse_request(
     count: int | None,
     seed: int | None,
 ) -> pb.TraverseRequest:
-    """Return the request of `Client.traverse`, whose arguments these are, besides the packing of its images.
+    """Return the request of `Client.traverse`, whose arguments these are; `bases` is the message of its images.
 
     Raises:
         InvalidRequestError: arguments exclude each other, or a value is not allowed.
-        OSError: a file cannot be read.
     """
-    if along not in get_args(Along):
-        hint = did_you_mean(along, get_args(Along))
-        raise InvalidRequestError(f"along is {along!r}; choose from {', '.join(get_args(Along))}{hint}")
+    check_choice("along", along, get_args(Along))
+    check_text("factor", factor)
+    dimensions = check_integers("dimensions", dimensions, MAX_UINT32)
     if along == "z" and factor:
         raise InvalidRequestError(f"factor {factor!r} cannot be used with along='z': z belongs to no factor")
     if along == "classes" and (dimensions or steps is not None or reach is not None):
         raise InvalidRequestError(
             "dimensions, steps and reach cannot be used with along='classes', where each column is a class"
         )
-    if images is not None and (classes is not None or count is not None or seed is not None):
+    if bases is not None and (classes is not None or count is not None or seed is not None):
         raise InvalidRequestError("classes, count and seed draw the bases and cannot be used with images: pass either")
-    _check(count is None or count >= 1, f"count is {count}; it must be at least 1")
-    _check(steps is None or steps >= 2, f"steps is {steps}; it must be at least 2")
-    _check(reach is None or reach > 0, f"reach is {reach}; it must be more than 0 standard deviations")
-    _check_range("seed", seed, MAX_UINT64)
-    _check_range("count", count, MAX_UINT32)
-    for dimension in dimensions:
-        _check_range("dimension", dimension, MAX_UINT32)
+    for name, value, least, most in (
+        ("count", count, 1, MAX_UINT32),
+        ("steps", steps, 2, MAX_UINT32),
+        ("seed", seed, 0, MAX_UINT64),
+    ):
+        if value is not None:
+            check_integer(name, value, least, most)
+    if reach is not None:
+        check_positive("reach", reach, "standard deviations")
     request = pb.TraverseRequest(model=selector, steps=steps or 0, reach=reach or 0)
-    if images is None:
+    if bases is None:
         request.prior.CopyFrom(pb.PriorDraw(count=count or 1, classes=classes, seed=seed))
     else:
-        request.images.CopyFrom(one_message(images, "the bases of a traversal", packing))
+        request.images.CopyFrom(bases.images)
     if along == "z":
         request.z.CopyFrom(pb.ZDimensions(dimensions=dimensions))
     elif along == "u":
@@ -155,8 +157,8 @@ def transfer_request(
     classes: Sequence[Mapping[str, str]] | None,
     factors: Sequence[str],
     pairs: bool,
-) -> pb.TransferAttributesRequest:
-    """Return the request of `Client.transfer`, whose arguments these are, besides the packing of its images.
+) -> tuple[pb.TransferAttributesRequest, Mapping[str, Chunk]]:
+    """Return the request of `Client.transfer`, whose arguments these are, and the images of each of its fields.
 
     With the deprecated `content` and `style` it has the deprecated fields, whose grid is transposed. To be called by
     `transfer` itself, so that the warning names the line of its caller.
@@ -182,6 +184,7 @@ def transfer_request(
         raise InvalidRequestError("no images give z: pass z_images")
     if (u_images is None) == (classes is None):
         raise InvalidRequestError("pass either u_images or classes, which give u")
+    factors = check_names("factors", factors)
     if classes is not None and factors:
         raise InvalidRequestError("factors cannot be used with classes, which name their factors: leave factors out")
     z_message = one_message(z_images, "the z_images of a transfer", packing)
@@ -191,22 +194,9 @@ def transfer_request(
         model=selector, factors=factors, layout=pb.TRANSFER_LAYOUT_PAIRS if pairs else pb.TRANSFER_LAYOUT_GRID
     )
     fields = ("content", "style_images", "style_classes") if former else ("z_images", "u_images", "u_classes")
-    for name, message in zip(fields, (z_message, u_message, choices), strict=True):
-        if message is not None:
-            getattr(request, name).CopyFrom(message)
-    return request
-
-
-def _check_range(name: str, value: int | None, most: int) -> None:
-    """Check an integer against the range of its field; the server checks what the model has."""
-    _check(value is None or 0 <= value <= most, f"{name} is {value}; it must be 0 to {most}")
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise InvalidRequestError(message)
-
-
-def _no_class(name: str, owner: str, known: Sequence[str]) -> str:
-    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return f"{owner} has no class {name!r}; its classes are {shown}{did_you_mean(name, known)}"
+    sent = {name: chunk for name, chunk in zip(fields, (z_message, u_message), strict=False) if chunk is not None}
+    for name, chunk in sent.items():
+        getattr(request, name).CopyFrom(chunk.images)
+    if choices is not None:
+        getattr(request, fields[2]).CopyFrom(choices)
+    return request, sent

@@ -75,14 +75,14 @@ class Transport(Connection):
             return grpc.insecure_channel(self.address, options=self._options)
         return grpc.secure_channel(self.address, self._credentials, options=self._options)
 
-    def call(self, method: Method[Request, Response], request: Request) -> Response:
-        """Send one message and return its response."""
+    def call(self, method: Method[Request, Response], request: Request, locate: Callable[[str], str] = str) -> Response:
+        """Send one message and return its response; `locate` replaces image numbers in errors, see `from_rpc`."""
         metadata = self.metadata()
         try:
             with forks.gate:
                 return method(self._stub())(request, timeout=self.timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise self.error(error) from error
+            raise self.error(error, locate) from error
 
     def map_chunks(
         self,
@@ -221,13 +221,15 @@ class AsyncTransport(Connection):
             return grpc.aio.insecure_channel(self.address, options=self._options)
         return grpc.aio.secure_channel(self.address, self._credentials, options=self._options)
 
-    async def call(self, method: AsyncMethod[Request, Response], request: Request) -> Response:
-        """Send one message and return its response."""
+    async def call(
+        self, method: AsyncMethod[Request, Response], request: Request, locate: Callable[[str], str] = str
+    ) -> Response:
+        """Send one message and return its response; `locate` replaces image numbers in errors, see `from_rpc`."""
         try:
             rpc = method(next(self._connection().stubs))
             return await rpc(request, timeout=self.timeout, metadata=self.metadata())
         except grpc.RpcError as error:
-            raise self.error(error) from error
+            raise self.error(error, locate) from error
 
     async def map_chunks(
         self,

@@ -66,7 +66,8 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     "--model",
     type=LocalPath(path_type=Path),
     metavar="MODELS_DIR/NAME",
-    help="Run the model of this folder in this process. Overrides PARTEDVAE_SERVER.",
+    help="Run the model of this folder in this process: the newest version that works, or --model-version. Overrides "
+    "PARTEDVAE_SERVER.",
 )
 @connection_options(default_server=None)
 @model_options()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ServingError(Exception):
     """Base of all errors that a caller or an operator can fix."""
@@ -24,6 +27,15 @@ class ImageError(InvalidInputError):
         super().__init__(f"image {index}: {reason}")
         self.index = index
         self.reason = reason
+
+
+@contextmanager
+def in_field(name: str) -> Iterator[None]:
+    """Name the field of a request with several fields of images at the start of the errors of its images."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{name}: {error}") from error
 
 
 class ModelNotFoundError(ServingError, LookupError):

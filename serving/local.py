@@ -7,29 +7,32 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
+from partedvae.arguments import check_choice, check_integer, check_path
+from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
 from partedvae.common.memory import available_memory
 from partedvae.errors import InvalidRequestError, ModelError
 from partedvae.familiarity import warn_if_unfamiliar
-from partedvae.image_chunks import chunks
+from partedvae.image_chunks import chunks, locator
 from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal
 from partedvae.model_results import ModelDetails
 from partedvae.packing import Packing, RequestLimits
 from partedvae.requests import (
     DEFAULT_INCLUDE,
-    ClassSpec,
     FeatureName,
-    class_by_factor,
+    feature_names,
+    generate_request,
     transfer_request,
+    traversal_bases,
     traverse_request,
 )
 from partedvae.requests import Along as AlongName
 from partedvae.results import Features, ImageArray, concatenate
-from partedvae.serving.errors import BundleError, InvalidInputError
+from partedvae.serving.errors import BundleError, InvalidInputError, in_field
 from partedvae.serving.images import from_message, memory_limits
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
@@ -72,9 +75,15 @@ def load(
         threads: threads per run on the CPU; None uses all processors that this process may use.
 
     Raises:
+        InvalidRequestError: an argument has another type or is out of range.
         BundleError: the folder is neither, the version does not exist, or none works.
         DeviceError: the requested device is not available.
     """
+    check_path("path", path)
+    check_integer("version", version, 0)
+    check_choice("device", device, get_args(Device))
+    if threads is not None:
+        check_integer("threads", threads, 1)
     return LocalModel(load_model(Path(path), version, device=device, threads=threads))
 
 
@@ -124,7 +133,7 @@ class LocalModel:
 
     def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order; see `Client.features`."""
-        names = tuple(include)
+        names = feature_names(include)
         result = concatenate(self._for_each_chunk(images, lambda batch: features(self._model, batch, names)))
         warn_if_unfamiliar(self.info.unfamiliar(result))
         return result
@@ -140,7 +149,8 @@ class LocalModel:
 
     def generate(self, count: int = 1, *, classes: ClassSpec | None = None, seed: int | None = None) -> Generated:
         """Return new images; see `Client.generate`."""
-        named = class_by_factor(classes or {}, self.manifest)
+        named = class_by_factor({} if classes is None else classes, self.manifest)
+        generate_request(pb.ModelSelector(), count, classes=named, seed=seed)  # Checks them as the client does.
         seed = new_seed() if seed is None else seed
         with _errors_of_client():
             return run_sync(generate(self._model, count, named, seed, self._max_images()))
@@ -163,35 +173,35 @@ class LocalModel:
         seed: int | None = None,
     ) -> Traversal:
         """Return images in which one latent dimension, or the class, changes along a row; see `Client.traverse`."""
+        bases = None if images is None else traversal_bases(images, self._packing())
         request = traverse_request(
             pb.ModelSelector(),
-            images,
-            self._packing(),
+            bases,
             along=along,
             dimensions=dimensions,
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=class_by_factor(classes, self.manifest) if classes else None,
+            classes=class_by_factor({} if classes is None else classes, self.manifest) or None,
             count=count,
             seed=seed,
         )
         changed: Along
         if along == "z":
-            changed = AlongZ(dimensions=dimensions, steps=steps or STEPS, reach=reach or REACH)
+            changed = AlongZ(dimensions=request.z.dimensions, steps=steps or STEPS, reach=reach or REACH)
         elif along == "u":
-            changed = AlongU(factor=factor, dimensions=dimensions, steps=steps or STEPS, reach=reach or REACH)
+            changed = AlongU(factor=factor, dimensions=request.u.dimensions, steps=steps or STEPS, reach=reach or REACH)
         else:
             changed = AlongClasses(factor=factor)
-        with _errors_of_client():
+        with _errors_of_client(locator({"": bases})):
             base: Base
-            if images is None:
+            if bases is None:
                 prior = request.prior
                 base = PriorBase(
                     classes=dict(prior.classes), seed=new_seed() if seed is None else seed, count=prior.count
                 )
             else:
-                base = self._read(request.images)
+                base = self._read(bases.images)
             return run_sync(traverse(self._model, base, changed, self._max_images()))
 
     def transfer(
@@ -208,8 +218,8 @@ class LocalModel:
         """Return images that combine u of some images, or of classes, with z of others; see `Client.transfer`."""
         named: list[Mapping[str, str]] | None = None
         if classes is not None:
-            named = [class_by_factor(item, self.manifest) for item in classes]
-        request = transfer_request(
+            named = [class_by_factor(item, self.manifest) for item in class_rows(classes)]
+        request, sent = transfer_request(
             pb.ModelSelector(),
             content,
             style,
@@ -221,14 +231,17 @@ class LocalModel:
             pairs=pairs,
         )
         former = request.HasField("content")
-        with _errors_of_client():
+        with _errors_of_client(locator(sent)):
+            read = {}
+            for field, chunk in sent.items():
+                with in_field(field):
+                    read[field] = self._read(chunk.images)
+            z = read["content" if former else "z_images"]
             source: SourceOfU
             if named is None:
-                images = self._read(request.style_images if former else request.u_images)
-                source = ImagesOfU(images=images, factors=factors)
+                source = ImagesOfU(images=read["style_images" if former else "u_images"], factors=factors)
             else:
                 source = ClassesOfU(choices=named)
-            z = self._read(request.content if former else request.z_images)
             transferred = run_sync(transfer(self._model, z, source, pairs=pairs, max_images=self._max_images()))
         return transposed(transferred) if former and not pairs else transferred
 

@@ -143,7 +143,13 @@ def classify(images: Sequence[str], connection: Connection, model_name: str, mod
 
 
 @click.command()
-@click.option("--class", "classes", metavar="[FACTOR=]NAME", multiple=True, help="Class to draw; repeat for more rows.")
+@click.option(
+    "--class",
+    "classes",
+    metavar="[FACTOR=]NAME",
+    multiple=True,
+    help="Class to draw. Repeat it for more rows, or with a class of another factor to combine them in each image.",
+)
 @click.option("--each-class", is_flag=True, help="One row per class of the first factor.")
 @click.option(
     "--count",
@@ -172,15 +178,18 @@ def generate(
 
     One row per --class, or per class with --each-class; the images of a column share their z, and hence their style.
     Without either, --count images with classes from p(c).
+
+    Classes of different factors are combined: '--class shape=heart --class colour=red' is one row of red hearts, and
+    with '--class shape=square' also one of red squares. Factors without --class are drawn from p(c).
     """
-    from partedvae.requests import class_by_factor
+    from partedvae.class_choices import class_combinations, class_label
     from partedvae.results import plural
 
     if classes and each_class:
         raise click.UsageError("--class and --each-class exclude each other; give one of them")
     with connection.client(model_name, model_version) as client:
         manifest = client.model_info().manifest
-        wanted: list[Mapping[str, str]] = [class_by_factor(text, manifest) for text in classes]
+        wanted = class_combinations(classes, manifest)
         if each_class:
             first = manifest.factors[0]
             wanted = [{first.name: name} for name in first.class_names]
@@ -188,20 +197,18 @@ def generate(
         for chosen in wanted or [{}]:
             results.append(client.generate(count, classes=chosen, seed=seed))
             seed = results[-1].seed  # All rows share the seed, also where the server drew it.
-    _draw(results, wanted, output)
+    _draw(results, [class_label(chosen, manifest) for chosen in wanted], output)
     click.echo(f"{plural(count * len(results), 'image')} -> {output} (seed {seed})")
 
 
-def _draw(results: Sequence[Generated], wanted: Sequence[Mapping[str, str]], output: Path) -> None:
+def _draw(results: Sequence[Generated], labels: Sequence[str], output: Path) -> None:
     """Write the picture: one row per requested class, or images with their classes where none was requested."""
     from partedvae.grid import Row, labelled_grid, save_picture
 
     first = results[0]
-    if not wanted:
+    if not labels:
         save_picture(first.to_pil(), output)
         return
-    several = len(first.classes) > 1
-    labels = [", ".join(f"{f}={c}" if several else c for f, c in chosen.items()) for chosen in wanted]
     rows = [Row(images=result.images, label=label) for result, label in zip(results, labels, strict=True)]
     save_picture(labelled_grid(rows, f"{first.model} version {first.version}, seed {first.seed}"), output)
 

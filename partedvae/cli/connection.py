@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from partedvae.common import DEFAULT_TIMEOUT
+from partedvae.common.click_numbers import FiniteFloatRange
+from partedvae.common.click_options import RenamedOption
 from partedvae.common.click_paths import LocalPath
 
 if TYPE_CHECKING:
@@ -32,12 +36,33 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+_AS_OPTIONS: tuple[tuple[str, str], ...] = (
+    *(
+        (rf"(?<!\S){argument}(?=[\s,;]|$)", option)  # Not within the name of a file.
+        for argument, option in (
+            ("tls=True", "--tls"),
+            ("ca=", "--tls-ca"),
+            ("cert=", "--tls-cert"),
+            ("key=", "--tls-key"),
+            ("token=", "--token-file"),
+            ("timeout=", "--timeout"),
+        )
+    ),
+    (r"^u_images: ", "--u-image: "),
+    (r"^z_images: ", "IMAGE: "),
+    (r"(there are several models); choose one of", r"\1; pass --model-name with one of"),
+)
+"""What errors of the client call its arguments, as regular expressions, and the options of commands for them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """How to connect to a server; the arguments are those of `partedvae.Client`."""
 
     server: str
     """HOST:PORT."""
+    timeout: float = DEFAULT_TIMEOUT
+    """Seconds per call."""
     token_file: Path | None = None
     tls: bool = False
     tls_ca: Path | None = None
@@ -54,8 +79,10 @@ class Connection:
         import grpc
 
         from partedvae.channel import channel_credentials, proxy_options
+        from partedvae.targets import check_target
 
         credentials = channel_credentials(tls=self.tls, ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
+        check_target(self.server, encrypted=credentials is not None)
         options = proxy_options(self.server)
         if credentials is None:
             return grpc.insecure_channel(self.server, options)
@@ -74,6 +101,7 @@ class Connection:
             self.server,
             model=model,
             version=version,
+            timeout=self.timeout,
             token=self.token_file,
             tls=self.tls,
             ca=self.tls_ca,
@@ -98,7 +126,7 @@ def typed(ctx: click.Context, name: str) -> bool:
 
 
 def connection_options(
-    *, default_server: str | None, prefixes: Sequence[str] = ()
+    *, default_server: str | None, default_timeout: float = DEFAULT_TIMEOUT, prefixes: Sequence[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds --server and its options to a command and passes them to it as `connection`.
 
@@ -106,6 +134,7 @@ def connection_options(
 
     Args:
         default_server: the default of --server. With None, `connection` is None where the option is not given.
+        default_timeout: the default of --timeout, in seconds.
         prefixes: further prefixes of the environment variables, each of which precedes PARTEDVAE.
     """
     server_option = click.option(
@@ -116,6 +145,15 @@ def connection_options(
         help="Address of the server." if default_server else "Compute on this server.",
         **variables("server", *prefixes),
     )
+    timeout_option = click.option(
+        "--timeout",
+        metavar="SECONDS",
+        type=FiniteFloatRange(min=0, min_open=True),
+        default=default_timeout,
+        show_default=True,
+        help="Seconds to wait for the response to a call.",
+        **variables("timeout", *prefixes),
+    )
     others = [
         click.option(f"--{name.replace('_', '-')}", **settings, **variables(name, *prefixes))
         for name, settings in _OPTIONS
@@ -124,24 +162,36 @@ def connection_options(
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def with_connection(*, server: str | None, **arguments: Any) -> Any:
-            given = {name: arguments.pop(name) for name, _ in _OPTIONS}
+            given = {name: arguments.pop(name) for name in ("timeout", *(name for name, _ in _OPTIONS))}
             if server is None:
                 ctx = click.get_current_context()
                 for name in given:
                     if typed(ctx, name):
                         raise click.UsageError(f"--{name.replace('_', '-')} requires --server")
             connection = None if server is None else Connection(server=server, **given)
-            return command(connection=connection, **arguments)
+            try:
+                return command(connection=connection, **arguments)
+            except click.ClickException as error:
+                if isinstance(error, click.UsageError):
+                    raise  # Of the command itself.
+                raise click.ClickException(_with_options(error.message)) from error.__cause__
 
-        for option in reversed((server_option, *others)):
+        for option in reversed((server_option, timeout_option, *others)):
             option(with_connection)
         return with_connection
 
     return add
 
 
+def _with_options(message: str) -> str:
+    """Return an error of the client with the options of commands in place of its arguments."""
+    for argument, option in _AS_OPTIONS:
+        message = re.sub(argument, option, message)
+    return message
+
+
 def _check_name(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
-    """Check that the name of a model is not a path, which --model of other commands is."""
+    """Check that the name of a model is not a path, which --model of `extract` is."""
     if "/" in name or os.sep in name:
         raise click.BadParameter(
             f"{name!r} is a path; a server's models are selected by their name, which 'partedvae models' lists",
@@ -155,12 +205,13 @@ def model_options(*flags: str) -> Callable[[Callable[..., Any]], Callable[..., A
     """Return a decorator that adds the options that select a model of a server: `model_name` and `model_version`.
 
     Args:
-        flags: other spellings of --model-name; each also has a variable.
+        flags: former spellings of --model-name, which are accepted and not shown; each also has a variable.
     """
-    flags = (*flags, "--model-name")
+    flags = ("--model-name", *flags)
     name_option = click.option(
         *flags,
         "model_name",
+        cls=RenamedOption,
         metavar="NAME",
         default="",
         callback=_check_name,
@@ -171,7 +222,7 @@ def model_options(*flags: str) -> Callable[[Callable[..., Any]], Callable[..., A
     version_option = click.option(
         "--model-version",
         metavar="N",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, 2**32 - 1),
         default=0,
         help="Version of the model; 0 is the newest that works.",
         **variables("model_version"),

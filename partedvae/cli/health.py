@@ -14,18 +14,10 @@ from partedvae.errors import PartedVAEError, proxy_hint
 
 
 @click.command(context_settings={"auto_envvar_prefix": "PARTEDVAE_HEALTH"})
-@connection_options(default_server=DEFAULT_ADDRESS, prefixes=["PARTEDVAE_HEALTH"])
+@connection_options(default_server=DEFAULT_ADDRESS, default_timeout=5.0, prefixes=["PARTEDVAE_HEALTH"])
 @click.option("--service", default="", help="Full name of one service; the whole server by default.")
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Seconds to wait for the response.",
-)
 @click_errors(PartedVAEError, OSError)
-def health(connection: Connection, service: str, timeout: float) -> None:
+def health(connection: Connection, service: str) -> None:
     """Check the health of a server.
 
     The exit code is 0 when the server answers SERVING, and 1 otherwise.
@@ -43,7 +35,7 @@ def health(connection: Connection, service: str, timeout: float) -> None:
     with connection.channel() as channel:
         try:
             response = HealthStub(channel).Check(
-                HealthCheckRequest(service=service), timeout=timeout, metadata=metadata
+                HealthCheckRequest(service=service), timeout=connection.timeout, metadata=metadata
             )
         except grpc.RpcError as error:
             hint = proxy_hint(server) if error.code() is grpc.StatusCode.UNAVAILABLE else ""

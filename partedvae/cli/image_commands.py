@@ -14,6 +14,7 @@ import click
 from partedvae.cli.commands import model_option, output_option, server_options
 from partedvae.cli.connection import Connection
 from partedvae.common.click_errors import click_errors
+from partedvae.common.click_numbers import FiniteFloatRange
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 
@@ -39,10 +40,16 @@ _FILE = LocalPath(exists=True, dir_okay=False)
 @click.option(
     "--reach",
     metavar="X",
-    type=click.FloatRange(0, 10, min_open=True),
+    type=FiniteFloatRange(0, 10, min_open=True),
     help="Range to either side, in standard deviations.  [default: 2.5]",
 )
-@click.option("--class", "class_name", metavar="[FACTOR=]NAME", help="Without images: class to draw.")
+@click.option(
+    "--class",
+    "classes",
+    metavar="[FACTOR=]NAME",
+    multiple=True,
+    help="Without images: class to draw; repeat it to combine classes of different factors.",
+)
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Without images: seed of the draw.")
 @output_option
 @server_options
@@ -55,7 +62,7 @@ def traverse(
     factor: str,
     steps: int | None,
     reach: float | None,
-    class_name: str | None,
+    classes: Sequence[str],
     seed: int | None,
     output: Path,
     connection: Connection,
@@ -70,6 +77,14 @@ def traverse(
     from partedvae.grid import save_picture
     from partedvae.results import plural
 
+    if images and (classes or seed is not None):
+        raise click.UsageError("--class and --seed draw an image, and cannot be used with IMAGE; leave one of them out")
+    if along == "z" and factor:
+        raise click.UsageError("--factor cannot be used with --along z: z belongs to no factor")
+    if along == "classes" and (dimensions or steps is not None or reach is not None):
+        raise click.UsageError(
+            "--dim, --steps and --reach cannot be used with --along classes, where each column is a class"
+        )
     with connection.client(model_name, model_version) as client:
         traversal = client.traverse(
             list(images) or None,
@@ -78,7 +93,7 @@ def traverse(
             factor=factor,
             steps=steps,
             reach=reach,
-            classes=class_name,
+            classes=classes or None,
             seed=seed,
         )
     save_picture(traversal.to_pil([Path(image).name for image in images]), output)
@@ -91,7 +106,13 @@ def traverse(
     "--u-image", "u_images", type=_FILE, multiple=True, metavar="IMAGE", help="Image that gives u; may be repeated."
 )
 @click.option("--style", "former_u_images", type=_FILE, multiple=True, hidden=True, help="Former name of --u-image.")
-@click.option("--class", "classes", multiple=True, metavar="[FACTOR=]NAME", help="Class that gives u; may be repeated.")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="[FACTOR=]NAME",
+    help="Class that gives u. Repeat it for more rows, or with a class of another factor to combine them in each row.",
+)
 @click.option(
     "--factor", "factors", multiple=True, metavar="NAME", help="Factor whose u is that of --u-image.  [default: all]"
 )
@@ -113,18 +134,26 @@ def transfer(
     """Draw images of a class in the style of others.
 
     Combines the u of each --u-image, or of each --class, with the z (the style) of each IMAGE, as in Figure 5 of the
-    paper: one row per --u-image or --class, one column per IMAGE.
+    paper: one row per --u-image or --class, one column per IMAGE. Classes of different factors are combined, as in
+    'partedvae generate'.
     """
+    from partedvae.class_choices import class_combinations, class_label
     from partedvae.grid import save_picture
     from partedvae.results import plural
 
     u_images = [*u_images, *former_u_images]
     if bool(u_images) == bool(classes):
         raise click.UsageError("give either --u-image images or --class names, from which u is taken")
+    if classes and factors:
+        raise click.UsageError("--factor cannot be used with --class, which names its factor; leave --factor out")
     with connection.client(model_name, model_version) as client:
+        rows, chosen = [Path(name).name for name in u_images], None
+        if classes:
+            manifest = client.model_info().manifest
+            chosen = class_combinations(classes, manifest)
+            rows = [class_label(combination, manifest) for combination in chosen]
         result = client.transfer(
-            z_images=list(images), u_images=u_images or None, classes=list(classes) or None, factors=list(factors)
+            z_images=list(images), u_images=u_images or None, classes=chosen, factors=list(factors)
         )
-    rows = [Path(name).name for name in u_images] or classes
     save_picture(result.to_pil(rows, [Path(name).name for name in images]), output)
     click.echo(f"{plural(len(rows), 'row')} of {plural(result.images.shape[1], 'image')} -> {output}")

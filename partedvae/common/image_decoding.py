@@ -92,7 +92,7 @@ def open_image(file: IO[bytes]) -> ImageFile:
         # Not Image.open, which has its own limit for large images and warns above it.
         image = plugin(file)
     except Exception as error:  # Pillow raises anything from OSError to SyntaxError for damaged files.
-        raise DamagedImageError(f"damaged {plugin.format} file: {error}") from error
+        raise DamagedImageError(f"damaged {plugin.format} file: {_in_one_line(error)}") from error
     check_mode(image)
     return image
 
@@ -107,7 +107,7 @@ def load_pixels(image: ImageFile) -> Image.Image:
         image.load()
         return opaque(ImageOps.exif_transpose(image))
     except Exception as error:  # As above.
-        raise DamagedImageError(f"damaged {image.format} file: {error}") from error
+        raise DamagedImageError(f"damaged {image.format} file: {_in_one_line(error)}") from error
 
 
 def check_mode(image: Image.Image) -> None:
@@ -191,7 +191,7 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
     try:
         rotated = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
     except Exception as error:  # As above.
-        raise DamagedImageError(f"damaged {image.format} file: {error}") from error
+        raise DamagedImageError(f"damaged {image.format} file: {_in_one_line(error)}") from error
     return image.size if rotated else image.size[::-1]
 
 
@@ -230,3 +230,8 @@ def _heic_plugin() -> type[ImageFile]:
         raise UnsupportedImageError("HEIC needs the package pillow-heif: pip install 'partedvae[heic]'") from error
     plugin: type[ImageFile] = HeifImageFile
     return plugin
+
+
+def _in_one_line(error: Exception) -> str:
+    """Return the message of an error; libheif's have line breaks."""
+    return " ".join(str(error).split())

@@ -9,7 +9,6 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import Field
 from pathlib import Path
 from types import NoneType
@@ -18,6 +17,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 from click.core import ParameterSource
 
+from partedvae.common.click_numbers import FiniteFloatRange
+from partedvae.common.click_options import RenamedOption
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import did_you_mean, nearest
 from partedvae.serving.config.serve_config import ServeConfig, flag, key, options
@@ -37,21 +38,8 @@ FILE_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class ServeOption(click.Option):
-    """An option whose errors name the source of the value, and whose former name is accepted but not shown."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the help of the option without its former name."""
-        return super(ServeOption, self._without_former_name()).get_help_record(ctx)
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Return the name of the option in errors, without its former name."""
-        return super(ServeOption, self._without_former_name()).get_error_hint(ctx)
-
-    def _without_former_name(self) -> ServeOption:
-        shown = copy(self)
-        shown.opts = self.opts[:1]
-        return shown
+class ServeOption(RenamedOption):
+    """An option whose errors name the source of the value."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """Convert and check the value."""
@@ -162,7 +150,7 @@ def _click_type(item: Field[Any], bare: Any) -> click.ParamType[Any]:
     if bare is int:
         return click.IntRange(least, most)
     if bare is float:
-        return click.FloatRange(least, most)
+        return FiniteFloatRange(least, most)
     return click.STRING
 
 

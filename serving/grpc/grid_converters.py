@@ -64,6 +64,10 @@ class TransferInputs(NamedTuple):
     """The images or classes that give u."""
     is_transposed: bool
     """Whether the request has the deprecated fields, whose grid has one row per z and one column per u."""
+    z_field: str
+    """Name of the field of `z`."""
+    u_field: str
+    """Name of the field of `u`."""
 
 
 def transfer_inputs_from(request: pb.TransferAttributesRequest) -> TransferInputs:
@@ -86,16 +90,17 @@ def transfer_inputs_from(request: pb.TransferAttributesRequest) -> TransferInput
     source = u or former_u
     if source is None:
         raise InvalidInputError("nothing gives u; set u_images or u_classes")
-    z_images = request.content if former else request.z_images
+    z_field = "content" if former else "z_images"
+    z_images = getattr(request, z_field)
     if source.endswith("images"):
-        return TransferInputs(z_images, getattr(request, source), bool(former))
+        return TransferInputs(z_images, getattr(request, source), bool(former), z_field, source)
     if request.factors:
         raise InvalidInputError(
             f"factors {list(request.factors)} cannot be combined with {source}, which name their own; "
             "leave factors empty"
         )
     choices: list[Mapping[str, str]] = [dict(item.classes) for item in getattr(request, source).items]
-    return TransferInputs(z_images, ClassesOfU(choices=choices), bool(former))
+    return TransferInputs(z_images, ClassesOfU(choices=choices), bool(former), z_field, source)
 
 
 def wants_pairs(value: int) -> bool:

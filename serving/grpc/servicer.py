@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from partedvae.results import ImageArray
 from partedvae.serving.batching.model import BatchedModel
+from partedvae.serving.errors import in_field
 from partedvae.serving.grpc import converters
 from partedvae.serving.grpc import grid_converters as grids
 from partedvae.serving.grpc.service_context import ServiceContext
@@ -146,9 +147,11 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         if isinstance(inputs.u, ClassesOfU):
             source = inputs.u
         else:
-            images = await self._shared.reader.read(inputs.u, spec)
+            with in_field(inputs.u_field):
+                images = await self._shared.reader.read(inputs.u, spec)
             source = ImagesOfU(images=images, factors=tuple(request.factors))
-        z_images = await self._shared.reader.read(inputs.z, spec)
+        with in_field(inputs.z_field):
+            z_images = await self._shared.reader.read(inputs.z, spec)
         limit = self._shared.max_reply(model.onnx_model)
         transferred = await transfer(model, z_images, source, pairs=pairs, max_images=limit)
         if inputs.is_transposed and not pairs:

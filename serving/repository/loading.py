@@ -11,7 +11,7 @@ from partedvae.serving.bundle import MANIFEST_FILE, load_bundle, versions_of
 from partedvae.serving.errors import BundleError
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
-from partedvae.serving.repository.versions import model_names
+from partedvae.serving.repository.versions import folders_of_models, model_names
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,12 @@ def _load(folder: Path, device: Device, threads: int | None) -> OnnxModel:
 
 
 def _not_a_model(folder: Path) -> str:
+    if (folder.parent / MANIFEST_FILE).is_file():
+        return f"{folder} is a part of a model; pass the folder of the model, {folder.parent.parent}"
     if not folder.is_dir():
+        for models in folders_of_models(folder.parent):
+            if folder.name in model_names(models):
+                return f"{folder} is not a folder; did you mean {str(models / folder.name)!r}?"
         known = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         hint = (
             did_you_mean(folder.name, known) or "; pass the folder of a model, or export a run with 'partedvae export'"
@@ -73,5 +78,9 @@ def _not_a_model(folder: Path) -> str:
         return f"{folder} is not a folder{hint}"
     names = model_names(folder)
     if names:
-        return f"{folder} holds the models {names}; pass the folder of one, for example {folder / names[0]}"
+        return f"{folder} holds the models {names}; pass the folder of one, such as {folder / names[0]}"
+    below = folders_of_models(folder)
+    if below:
+        model = below[0] / model_names(below[0])[0]
+        return f"{folder} is not a model, but {below[0]} holds models; pass the folder of one, such as {model}"
     return f"{folder} holds no version of a model; export a run with 'partedvae export'"

@@ -7,7 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from partedvae.serving.bundle import Bundle, load_bundle, versions_of
+from partedvae.common.suggest import nearest
+from partedvae.serving.bundle import MANIFEST_FILE, Bundle, load_bundle, versions_of
 from partedvae.serving.errors import BundleError, ServingError
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
@@ -35,7 +36,8 @@ def model_names(models_dir: Path) -> list[str]:
         BundleError: it is not a folder.
     """
     if not models_dir.is_dir():
-        raise BundleError(f"{models_dir} is not a folder of models; export a run into it with 'partedvae export'")
+        remedy = _nearest_folder(models_dir) or "export a run into it with 'partedvae export'"
+        raise BundleError(f"{models_dir} is not a folder of models; {remedy}")
     folders = sorted(entry for entry in models_dir.iterdir() if not entry.name.startswith("."))
     return [folder.name for folder in folders if versions_of(folder)]
 
@@ -44,15 +46,34 @@ def check_models_dir(models_dir: Path) -> None:
     """Check that a folder holds models.
 
     Raises:
-        BundleError: it does not; the message suggests the parent if it is the folder of one model.
+        BundleError: it does not; the message suggests the folder of models that is above or below it.
     """
     if model_names(models_dir):
         return
+    above = models_dir.resolve().parent
+    if (models_dir / MANIFEST_FILE).is_file():
+        raise BundleError(f"{models_dir} is one version of a model; serve the folder of models, {above.parent}")
     if versions_of(models_dir):
-        raise BundleError(
-            f"{models_dir} is the folder of one model; serve the folder above it, {models_dir.resolve().parent}"
-        )
+        raise BundleError(f"{models_dir} is the folder of one model; serve the folder above it, {above}")
+    below = folders_of_models(models_dir)
+    if below:
+        raise BundleError(f"{models_dir} holds no models, but {below[0]} does; serve that folder")
     raise BundleError(f"{models_dir} holds no models; export a run into it with 'partedvae export'")
+
+
+def folders_of_models(folder: Path) -> list[Path]:
+    """Return the folders directly in a folder that hold models, in order; none if it cannot be listed."""
+    try:
+        inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        return [entry for entry in inside if model_names(entry)]
+    except OSError:
+        return []
+
+
+def _nearest_folder(folder: Path) -> str:
+    """Return a suggestion for a misspelt folder of models; empty where none beside it has a similar name."""
+    near = nearest(folder.name, [entry.name for entry in folders_of_models(folder.parent)])
+    return f"did you mean {str(folder.parent / near)!r}?" if near else ""
 
 
 class Version:

@@ -307,6 +307,44 @@ def test_a_missing_run_and_a_damaged_checkpoint_are_rejected(small_run: Path, tm
         assert not (tmp_path / "models").exists()
 
 
+def test_a_folder_above_or_below_that_of_the_model_is_rejected(small_run: Path, tmp_path: Path, data_dir: Path) -> None:
+    """No server would find a version in it; the error names the right folder."""
+    version = tmp_path / "models" / "mnist" / "1"
+    version.mkdir(parents=True)
+    (version / "manifest.json").write_text("{}")
+    models = version.parents[1]
+    cases = {
+        (small_run, models): f"{models} holds the models mnist; pass MODELS_DIR/NAME, such as {models / 'mnist'} for",
+        (small_run, version): f"{version} is one version of a model; pass the folder of the model, {models / 'mnist'},",
+        (models / "mnist", small_run): "is a run; pass the run first: RUN_DIR MODELS_DIR/NAME",
+        (small_run.parent, models / "new"): f"it holds the runs small; pass one of them, such as {small_run}",
+    }
+    for arguments, message in cases.items():
+        result = CliRunner().invoke(export_command, [*map(str, arguments), "--data", str(data_dir)])
+        assert result.exit_code == 1
+        assert message in result.output
+    assert [path.relative_to(models) for path in sorted(models.rglob("*"))] == [
+        Path("mnist"),
+        Path("mnist/1"),
+        Path("mnist/1/manifest.json"),
+    ]
+
+
+def test_an_unfinished_run_is_exported_with_a_warning(small_run: Path, tmp_path: Path, data_dir: Path) -> None:
+    """The command prints it, and the bundle has it; that of a finished run has not."""
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(small_run, unfinished)
+    config = json.loads((unfinished / "config.json").read_text())
+    (unfinished / "config.json").write_text(json.dumps(config | {"epochs": 3}))
+    (unfinished / "summary.json").unlink()
+    text = "training is not finished: 1 of 3 epochs; finish it with 'partedvae train --resume RUN', and export again"
+    for run, expected in ((unfinished, True), (small_run, False)):
+        result = CliRunner().invoke(export_command, [str(run), str(tmp_path / run.name), "--data", str(data_dir)])
+        assert result.exit_code == 0, result.output
+        assert (f"warning: {text}\n" in result.output) == expected
+        assert (text in load_bundle(tmp_path / run.name / "1").manifest.warnings) == expected
+
+
 def test_a_data_set_with_changed_classes_is_rejected(
     small_run: Path, tmp_path: Path, data_dir: Path, mnist: ImageDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

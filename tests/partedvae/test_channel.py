@@ -81,10 +81,34 @@ def test_invalid_tokens(token: Any, message: str) -> None:
 
 
 def test_arguments_of_tls_that_exclude_each_other() -> None:
-    with pytest.raises(InvalidRequestError, match="pass both cert and key, or neither"):
+    with pytest.raises(InvalidRequestError, match="pass both cert= and key=, or neither"):
         channel_credentials(cert="cert.pem")
     with pytest.raises(InvalidRequestError, match="credentials cannot be used with tls, ca, cert and key"):
         channel_credentials(tls=True, credentials=grpc.ssl_channel_credentials())
     with pytest.raises(FileNotFoundError, match=re.escape("nowhere.pem")):
         channel_credentials(ca="nowhere.pem")
     assert channel_credentials() is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "content", "label"),
+    [
+        ("ca", b"\x30\x82\x03", "CERTIFICATE"),
+        ("ca", b"-----BEGIN EC PRIVATE KEY-----\n", "CERTIFICATE"),
+        ("cert", b"-----BEGIN PRIVATE KEY-----\n", "CERTIFICATE"),
+        ("key", b"subject=me\n-----BEGIN CERTIFICATE-----\n", "PRIVATE KEY"),
+        ("key", b"", "PRIVATE KEY"),
+    ],
+)
+def test_files_of_tls_that_are_not_pem(tmp_path: Path, argument: str, content: bytes, label: str) -> None:
+    """Before anything connects: a file of another format, and a key in place of a certificate."""
+    files = {"ca": b"CERTIFICATE", "cert": b"CERTIFICATE", "key": b"EC PRIVATE KEY"}
+    for name, kind in files.items():
+        (tmp_path / name).write_bytes(b"-----BEGIN " + kind + b"-----\n")
+    ca, cert, key = (tmp_path / name for name in files)
+    assert isinstance(channel_credentials(ca=ca, cert=cert, key=key), grpc.ChannelCredentials)
+    bad = tmp_path / argument
+    bad.write_bytes(content)
+    message = f"{argument}= is the file {bad}, which has no PEM block of a {label.lower()} (-----BEGIN … {label}"
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        channel_credentials(ca=ca, cert=cert, key=key)

@@ -60,7 +60,7 @@ def test_calls_take_turns_among_connections(call: Call, connections: int) -> Non
 
 
 def test_a_number_of_connections_that_is_out_of_range() -> None:
-    with pytest.raises(InvalidRequestError, match="connections=0 is out of range: at least 1"):
+    with pytest.raises(InvalidRequestError, match="connections is 0; it must be at least 1"):
         Client("here:1", connections=0)
 
 

@@ -87,7 +87,7 @@ class FailedCall(grpc.RpcError):
             "no token: send",
             errors.AuthenticationError,
             PermissionError,
-            "no token: the server at here:1 requires one; pass token=, or --token-file to a command",
+            "no token: the server at here:1 requires one; pass token=",
         ),
         ("FAILED_PRECONDITION", "no scorer.onnx", errors.ModelError, PartedVAEError, "no scorer.onnx"),
         (

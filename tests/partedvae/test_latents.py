@@ -1,14 +1,16 @@
 """Traversals, transfers and scores through both clients and a real server."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from partedvae import InvalidRequestError, ModelError
+from partedvae.serving import load
 from partedvae.serving.operations.model import DirectModel, run_sync
 from partedvae.serving.operations.transfer import ClassesOfU, ImagesOfU, transfer
 from partedvae.serving.operations.traverse import AlongClasses, AlongU, AlongZ, PriorBase, traverse
@@ -167,9 +169,9 @@ def test_the_deprecated_arguments_of_transfer_keep_their_layout(
         (None, {"reach": 0}, "reach is 0; it must be more than 0 standard deviations"),
         (None, {"reach": 99}, "a reach of 99 is out of range"),
         (None, {"seed": 2**64}, "seed is 18446744073709551616; it must be 0 to 18446744073709551615"),
-        (None, {"count": 2**32}, "count is 4294967296; it must be 0 to 4294967295"),
-        (None, {"dimensions": [2**32]}, "dimension is 4294967296; it must be 0 to 4294967295"),
-        (None, {"dimensions": [-1]}, "dimension is -1; it must be 0 to 4294967295"),
+        (None, {"count": 2**32}, "count is 4294967296; it must be 1 to 4294967295"),
+        (None, {"dimensions": [2**32]}, "an entry of dimensions is 4294967296; it must be 0 to 4294967295"),
+        (None, {"dimensions": [-1]}, "an entry of dimensions is -1; it must be 0 to 4294967295"),
         (None, {"dimensions": [7]}, "z has no dimension 7: it has 5, counted from 0"),
         (None, {"along": "u"}, "the model has several factors; choose one of ['shape', 'colour']"),
         (None, {"along": "u", "factor": "size"}, "no factor is named 'size': there are ['shape', 'colour']"),
@@ -216,3 +218,83 @@ def test_deprecated_and_current_arguments_of_transfer_exclude_each_other(
     message = "the deprecated content and style cannot be combined with z_images and u_images: pass the latter only"
     with pytest.warns(DeprecationWarning, match="are deprecated"), pytest.raises(InvalidRequestError, match=message):
         call(two_model_server.address, "transfer", IMAGES, settings=SHAPES, u_images=IMAGES)
+
+
+def test_combined_classes(call: Call, two_model_server: ServerProcess, two_models: Path) -> None:
+    """A list of classes of different factors is the same as {factor: class}, in both clients and in process."""
+    combined = {"shape": "heart", "colour": "red"}
+    local = load(two_models / "shapes")
+    expected = local.generate(3, classes=combined, seed=6)
+    for classes in (combined, ["heart", "red"], ("colour=red", "shape=heart")):
+        for made in (
+            call(two_model_server.address, "generate", 3, classes=classes, seed=6, settings=SHAPES),
+            local.generate(3, classes=classes, seed=6),
+        ):
+            assert {factor: set(names) for factor, names in made.classes.items()} == {
+                "shape": {"heart"},
+                "colour": {"red"},
+            }
+            np.testing.assert_array_equal(made.images, expected.images)
+
+
+def test_rows_of_combined_classes(call: Call, two_model_server: ServerProcess, two_models: Path) -> None:
+    """Each entry of a transfer's classes is a row."""
+    local = load(two_models / "shapes")
+    expected = local.transfer(z_images=IMAGES, classes=[{"shape": "heart", "colour": "red"}, {"shape": "square"}])
+    rows = [["heart", "red"], "square"]
+    arguments = {"z_images": IMAGES, "classes": rows}
+    for made in (
+        call(two_model_server.address, "transfer", settings=SHAPES, **arguments),
+        local.transfer(z_images=IMAGES, classes=rows),
+    ):
+        np.testing.assert_array_equal(made.images, expected.images)
+    with pytest.raises(InvalidRequestError, match="pass a list with one entry per row, such as"):
+        call(two_model_server.address, "transfer", z_images=IMAGES, classes="heart", settings=SHAPES)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a good image file, and one that starts like a PNG and is damaged."""
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(IMAGES[0]).save(good)
+    bad.write_bytes(good.read_bytes()[:60])
+    return good, bad
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "start"),
+    [
+        ("traverse", lambda good, bad: {"images": [good, bad]}, "image 1"),
+        ("transfer", lambda good, bad: {"z_images": [good, bad], "u_images": [good]}, "z_images: image 1"),
+        ("transfer", lambda good, bad: {"z_images": [good], "u_images": [good, good, bad]}, "u_images: image 2"),
+        ("transfer", lambda good, bad: {"z_images": bad, "classes": ["heart"]}, "z_images: image 0"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    call: Call,
+    two_model_server: ServerProcess,
+    two_models: Path,
+    files: tuple[Path, Path],
+    method: str,
+    arguments: Callable[[Path, Path], dict[str, Any]],
+    start: str,
+) -> None:
+    """By its position and name, and where there are two lists by the list; in both clients and in process."""
+    given = arguments(*files)
+    message = re.escape(f"{start} ({files[1]}): damaged PNG file")
+    with pytest.raises(InvalidRequestError, match=message):
+        call(two_model_server.address, method, settings=SHAPES, **given)
+    with pytest.raises(InvalidRequestError, match=message):
+        getattr(load(two_models / "shapes"), method)(**given)
+
+
+def test_a_damaged_file_of_deprecated_arguments_is_named(
+    call: Call, two_model_server: ServerProcess, files: tuple[Path, Path]
+) -> None:
+    good, bad = files
+    for content, style, start in ((good, [good, bad], "style_images: image 1"), (bad, good, "content: image 0")):
+        with (
+            pytest.warns(DeprecationWarning, match="content and style of transfer are deprecated"),
+            pytest.raises(InvalidRequestError, match=re.escape(f"{start} ({bad}): damaged PNG file")),
+        ):
+            call(two_model_server.address, "transfer", content, style, settings=SHAPES)

@@ -81,3 +81,23 @@ def test_commands_have_the_same_as_options(secure_server: ServerProcess, keys: P
     assert "tiny   1 (default)  ready" in listed.output
     assert refused.exit_code == 1
     assert refused.output.startswith("Error: no token: the server at")
+    assert refused.output.endswith("requires one; pass --token-file\n")
+
+
+def test_errors_of_commands_name_options(secure_server: ServerProcess, keys: Path, tmp_path: Path) -> None:
+    """Not the arguments of the client, in all commands that connect."""
+    output = ["--output", str(tmp_path / "x.png")]
+    for command in (["models"], ["generate", *output], ["traverse", *output]):
+        arguments = [*command, "--server", secure_server.address]
+        plain = CliRunner().invoke(main, arguments)
+        unknown = CliRunner().invoke(main, [*arguments, "--tls-ca", str(keys / "other.pem")])
+
+        assert (plain.exit_code, unknown.exit_code) == (1, 1)
+        assert plain.output == (
+            f"Error: the connection to {secure_server.address} was closed; try again, with --tls or --tls-ca if the "
+            "server uses TLS\n"
+        )
+        assert unknown.output.endswith(
+            "check that the server uses TLS, that --tls-ca signed its certificate for this name, and whether it "
+            "requires --tls-cert and --tls-key\n"
+        )

@@ -236,6 +236,17 @@ def test_what_cannot_be_loaded(two_models: Path, tmp_path: Path) -> None:
     """A folder of models is answered with their names."""
     with pytest.raises(BundleError, match=r"holds the models \['shapes', 'tiny'\]; pass the folder of one"):
         load(two_models)
+    above = tmp_path / "above"
+    above.mkdir()
+    (above / "models").symlink_to(two_models)
+    with pytest.raises(BundleError, match=r"above is not a model, but .*/models holds models; .* such as .*/shapes$"):
+        load(above)
+    with pytest.raises(BundleError, match=r"above/tiny is not a folder; did you mean '.*/above/models/tiny'\?$"):
+        load(above / "tiny")
+    with pytest.raises(
+        BundleError, match=r"encoder\.onnx is a part of a model; pass the folder of the model, .*/tiny$"
+    ):
+        load(two_models / "tiny" / "1" / "encoder.onnx")
     with pytest.raises(BundleError, match="holds no version of a model"):
         load(tmp_path)
     with pytest.raises(BundleError, match="is not a folder; pass the folder of a model"):

@@ -43,8 +43,9 @@ def describe(
     """
     from partedvae.training.reports.describe import describe_config, describe_run
     from partedvae.training.runs.directory import RunDirectory
+    from partedvae.training.runs.nearby import CONFIG_FILE, runs_in
 
-    if (Path(dataset) / "config.json").is_file():
+    if (Path(dataset) / CONFIG_FILE).is_file() or runs_in(Path(dataset)):
         given = given_options(ctx, {"recipe": recipe, "method": method, "fit": fit, "settings": settings})
         if given:
             options = ", ".join("--set" if name == "settings" else f"--{name}" for name in given)

@@ -103,8 +103,11 @@ def train(
     limit_openmp_spinning()
     from partedvae.training.engine.loop import train_run
     from partedvae.training.runs.directory import RunDirectory
+    from partedvae.training.runs.nearby import CONFIG_FILE
 
     dataset, output = arguments_of(dataset, resume, output)
+    if dataset and resume is None and (Path(dataset) / CONFIG_FILE).is_file():
+        raise click.UsageError(f"{dataset} is a run, not a data set; continue it with --resume {dataset}")
     dataset = resolve_dataset(dataset) if dataset else None
     run = RunDirectory(output or _run_path(dataset or "", recipe, method, seed))
     options = {

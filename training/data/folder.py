@@ -29,6 +29,7 @@ from partedvae.common.file_names import printable
 from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.image_folder import find_images
 from partedvae.common.retry import Retries
+from partedvae.common.suggest import nearest
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
 from partedvae.training.data.faults import listed
 from partedvae.training.data.hold_out import hold_out
@@ -137,7 +138,14 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
 
 def _survey(folder: Path) -> _Contents:
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; pass the folder of your images as folder:PATH")
+        known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+        near = nearest(folder.name, known)
+        meant = (
+            f"did you mean {PREFIX}{folder.with_name(near)}?"
+            if near
+            else "pass the folder of your images as folder:PATH"
+        )
+        raise DataError(f"{folder} is not a folder; {meant}")
     table = read_table(folder)
     found = find_images(folder)
     # Labelled files with another ending are kept, so that decoding them reports the error.

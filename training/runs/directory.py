@@ -30,6 +30,7 @@ from partedvae.common.atomic_write import appending, atomic_write, write_json
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset
 from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.nearby import CONFIG_FILE, suggestion
 
 
 class RunError(ValueError):
@@ -45,7 +46,7 @@ class RunDirectory:
     @property
     def config_file(self) -> Path:
         """File of the complete configuration."""
-        return self.path / "config.json"
+        return self.path / CONFIG_FILE
 
     @property
     def provenance_file(self) -> Path:
@@ -95,10 +96,10 @@ class RunDirectory:
         """
         try:
             return TrainConfig.from_dict(json.loads(self.config_file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            remedy = suggestion(self.path) or "train one with 'partedvae train'"
             raise RunError(
-                f"{self.path} is not a run directory: {self.config_file.name} is missing; "
-                "train one with 'partedvae train'"
+                f"{self.path} is not a run directory: {self.config_file.name} is missing; {remedy}"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config_file} cannot be read: {error}") from error

@@ -8,6 +8,7 @@ from PIL import Image
 
 from partedvae import Client
 from partedvae.cli.main import main
+from partedvae.grid import Row, labelled_grid
 from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess, running_server
 
@@ -118,17 +119,51 @@ def test_one_row_per_class(server: ServerProcess, tmp_path: Path) -> None:
     assert [path.name for path in output.parent.iterdir()] == ["grid.png"]
 
 
-def test_one_row_per_named_class(two_model_server: ServerProcess, tmp_path: Path) -> None:
-    """--class is repeated, and qualified by its factor; an existing picture is replaced."""
+def test_classes_of_two_factors_are_combined(two_model_server: ServerProcess, tmp_path: Path) -> None:
+    """A red heart and a red square, each a row; an existing picture is replaced."""
     output = tmp_path / "grid.png"
     output.write_text("old")
-    wanted = ("--class", "heart", "--class", "colour=red", "--model", "shapes")
-    result = run("generate", *wanted, "--count", 2, "--output", output, "--server", two_model_server.address)
+    wanted = ("--class", "heart", "--class", "colour=red", "--class", "shape=square", "--model-name", "shapes")
+    options = ("--count", 2, "--seed", 5, "--output", output, "--server", two_model_server.address)
+    result = run("generate", *wanted, *options)
 
-    assert result.exit_code == 0
-    assert result.output.startswith(f"4 images -> {output} (seed ")
+    assert (result.exit_code, result.output) == (0, f"4 images -> {output} (seed 5)\n")
+    with Client(two_model_server.address, model="shapes") as client:
+        rows = [client.generate(2, classes={"shape": name, "colour": "red"}, seed=5) for name in ("heart", "square")]
+    expected = labelled_grid(
+        [
+            Row(images=rows[0].images, label="shape=heart, colour=red"),
+            Row(images=rows[1].images, label="shape=square, colour=red"),
+        ],
+        "shapes version 1, seed 5",
+    )
     with Image.open(output) as picture:
-        assert picture.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
+    assert not np.array_equal(rows[0].images, rows[1].images)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            ["shape=circle", "colour=red"],
+            "factor 'shape' has no class 'circle'; its classes are square, ellipse, heart",
+        ),
+        (["heart", "size=big"], "the model has no factor 'size'; its factors are shape, colour"),
+        (["heart", "red", "gren"], "the model has no class 'gren'; its classes are square, ellipse, heart, red, blue"),
+    ],
+)
+def test_unknown_classes_and_factors(
+    two_model_server: ServerProcess, tmp_path: Path, classes: list[str], message: str
+) -> None:
+    """The error lists those that exist."""
+    options = [argument for name in classes for argument in ("--class", name)]
+    connection = ("--server", two_model_server.address, "--model-name", "shapes")
+    result = run("generate", *options, *connection, "--output", tmp_path / "x.png")
+
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_without_a_class_classes_are_drawn(server: ServerProcess, tmp_path: Path) -> None:

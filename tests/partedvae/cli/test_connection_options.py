@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_server_and_token_from_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["models", "classify", "generate", "traverse", "transfer", "extract", "health"])
 def test_help_has_the_variables(command: str) -> None:
     text = " ".join(run(command, "--help").output.split())
-    for name in ("SERVER", "TOKEN_FILE", "TLS", "TLS_CA", "TLS_CERT", "TLS_KEY"):
+    for name in ("SERVER", "TIMEOUT", "TOKEN_FILE", "TLS", "TLS_CA", "TLS_CERT", "TLS_KEY"):
         assert f"PARTEDVAE_{name}" in text
     if command not in ("models", "health"):
         assert "PARTEDVAE_MODEL_NAME" in text
@@ -79,7 +80,12 @@ def test_classify_reports_the_selected_version(two_model_server: ServerProcess, 
 def test_a_path_is_not_a_name(tmp_path: Path, option: str) -> None:
     result = run("generate", "--output", tmp_path / "x.png", option, "models/mnist")
     assert result.exit_code == 2
+    assert "Invalid value for '--model-name'" in result.output
     assert "'models/mnist' is a path; a server's models are selected by their name" in result.output
+    help_text = run("generate", "--help").output
+    assert "--model-name NAME" in help_text
+    assert "--model " not in help_text
+    assert "PARTEDVAE_MODEL," not in help_text
 
 
 def test_extract_of_one_version(two_model_server: ServerProcess, two_models: Path, array: Path, tmp_path: Path) -> None:
@@ -93,6 +99,13 @@ def test_extract_of_one_version(two_model_server: ServerProcess, two_models: Pat
         result = run("extract", array, "--output", tmp_path / "9.npz", *where, "--model-version", 9)
         assert result.exit_code == 1
         assert "model 'tiny' has no version 9" in result.output
+    folder, output = two_models / "tiny" / "1", tmp_path / "x.npz"
+    assert run("extract", array, "--output", output, "--model", folder).exit_code == 0
+    assert json.loads(str(np.load(output)["metadata"]))["partedvae.version"] == "1"
+    result = run("extract", array, "--output", output, "--model", folder, "--model-version", 2)
+    assert (result.exit_code, "is version 1 of model 'tiny', not 2" in result.output) == (1, True)
+    result = run("extract", array, "--output", output, *server, "--model-version", 2**32)
+    assert (result.exit_code, "4294967296 is not in the range 0<=x<=4294967295" in result.output) == (2, True)
 
 
 def test_extract_in_this_process_beside_a_server_in_the_environment(
@@ -110,3 +123,22 @@ def test_extract_in_this_process_beside_a_server_in_the_environment(
     result = run(*command, **environment)
     assert result.exit_code == 1
     assert "no server answers at 127.0.0.1:1" in result.output
+
+
+def test_the_timeout(server: ServerProcess, array: Path, tmp_path: Path) -> None:
+    """Of the commands' calls; the error names the option. In this process there are no calls."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # Accepts connections, and never answers.
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        result = run("models", "--server", address, "--timeout", "0.2")
+        message = f"Error: the server at {address} did not answer in time; try again with a longer --timeout\n"
+        assert (result.exit_code, result.output) == (1, message)
+        assert run("models", PARTEDVAE_SERVER=address, PARTEDVAE_TIMEOUT="0.2").output == message
+    assert run("models", "--server", server.address, "--timeout", "30").exit_code == 0
+    result = run("extract", array, "--output", tmp_path / "x.npz", "--model", tmp_path, "--timeout", "3")
+    assert (result.exit_code, "--timeout requires --server" in result.output) == (2, True)
+
+
+def test_one_of_several_models_is_selected_by_an_option(two_model_server: ServerProcess, tmp_path: Path) -> None:
+    result = run("generate", "--server", two_model_server.address, "--output", tmp_path / "x.png")
+    assert result.exit_code == 1
+    assert result.output == ("Error: there are several models; pass --model-name with one of ['shapes', 'tiny']\n")

@@ -47,4 +47,14 @@ def test_a_certificate_without_its_key(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").touch()
     result = run("--tls-cert", str(tmp_path / "cert.pem"))
     assert result.exit_code == 1
-    assert "a client certificate needs its key" in result.output
+    assert result.output == (
+        "Error: a client certificate needs its key: pass both --tls-cert and --tls-key, or neither\n"
+    )
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-1"])
+def test_a_timeout_that_never_ends(value: str) -> None:
+    """Exit code 2, on the command line and from the environment."""
+    for result in (run("--timeout", value), run(PARTEDVAE_HEALTH_TIMEOUT=value), run(PARTEDVAE_TIMEOUT=value)):
+        assert result.exit_code == 2
+        assert "Invalid value for '--timeout'" in result.output

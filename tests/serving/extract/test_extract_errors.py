@@ -139,7 +139,7 @@ def test_a_server_of_several_models_is_asked_by_name(
     named = extract(folder, output, "--server", two_model_server.address, "--model-name", "shapes", "--batch-size", 50)
 
     assert unnamed.exit_code == 1
-    assert "there are several models; choose one of ['shapes', 'tiny']" in unnamed.stderr
+    assert "there are several models; pass --model-name with one of ['shapes', 'tiny']" in unnamed.stderr
     assert named.exit_code == 0
     assert "shape" in pq.read_schema(output).names
 

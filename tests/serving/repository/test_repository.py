@@ -157,6 +157,14 @@ def test_no_models(tmp_path: Path) -> None:
     GREY.write(tmp_path / "tiny")
     with pytest.raises(BundleError, match=f"is the folder of one model; serve the folder above it, {tmp_path}"):
         ModelRepository(tmp_path / "tiny")
+    with pytest.raises(BundleError, match=f"1 is one version of a model; serve the folder of models, {tmp_path}$"):
+        ModelRepository(tmp_path / "tiny" / "1")
+    (tmp_path / "above").mkdir()
+    (tmp_path / "tiny").rename(tmp_path / "above" / "tiny")
+    with pytest.raises(BundleError, match=f"holds no models, but {tmp_path / 'above'} does; serve that folder"):
+        ModelRepository(tmp_path)
+    with pytest.raises(BundleError, match=f"abov is not a folder of models; did you mean '{tmp_path / 'above'}'"):
+        ModelRepository(tmp_path / "abov")
 
 
 def test_a_missing_device_is_no_broken_bundle(tiny_models: Path) -> None:

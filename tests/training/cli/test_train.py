@@ -153,6 +153,16 @@ def test_what_is_missing_is_named_with_the_remedy(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_is_not_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs") / "mnist-default-0"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    result = CliRunner().invoke(train, [str(run)])
+    assert result.exit_code == 2
+    assert f"{run} is a run, not a data set; continue it with --resume {run}" in result.output
+
+
 def test_set_help_lists_every_key_without_a_data_set() -> None:
     result = CliRunner().invoke(train, ["--set", "help"])
     assert result.exit_code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,10 @@ def test_the_error_for_an_invalid_table_has_file_and_line(tmp_path: Path, header
 def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere is not a folder; pass the folder of your images as folder:PATH"):
         load_folder(tmp_path / "nowhere")
+    (tmp_path / "photos").mkdir()
+    meant = re.escape(f"phtos is not a folder; did you mean folder:{tmp_path / 'photos'}?")
+    with pytest.raises(DataError, match=meant):
+        load_folder(tmp_path / "phtos")
     with pytest.raises(DataError, match=r"labels.csv is missing; create it with the first line 'file,FACTOR'"):
         load_folder(tmp_path)
     (tmp_path / "labels.csv").write_bytes(b"file,animal\n0.png,\xff\xfe\n")
@@ -335,7 +341,10 @@ def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     make_folder(tmp_path, ROWS)
     (tmp_path / "x.heic").write_bytes(bytes(24))
     (tmp_path / "._0.png").write_bytes(b"\0\5\26\7")
-    assert sorted(load_folder(tmp_path).notes) == [
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)  # As where it is not installed.
+        notes = load_folder(tmp_path).notes
+    assert sorted(notes) == [
         f"left out of {tmp_path}: 1 ending in .heic, which needs pip install 'partedvae[heic]' ({tmp_path}/x.heic)",
         f"left out of {tmp_path}: 1 hidden ({tmp_path}/._0.png)",
     ]
