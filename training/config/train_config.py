@@ -143,7 +143,7 @@ class SupervisionConfig:
     batch_size: int = 64
     """Labelled images per supervised step."""
     warm_start_steps: int = 0
-    """Supervised steps before the first ELBO step, at most 1.2 per labelled image."""
+    """Supervised steps before the first ELBO step."""
     every: int = 1
     """n: a supervised step before every n-th ELBO step, and before each of the first tenth of the run. The method
     classifier has no others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
@@ -26,10 +25,6 @@ from partedvae.training.objectives.terms import supervised_loss
 
 RATE_FACTOR = "rate_factor"
 """Key of the learning-rate factor of a parameter group."""
-WARM_START_STEPS = 1.2
-"""Maximum supervised steps per labelled image before the first ELBO step. More fit a few images with ever larger
-features: after 300 steps on 24 labels, the first KL of z was 10^5 times that of MNIST's 256 labels, and training
-diverged."""
 SUPERVISED_START = 0.1
 """Fraction of a run with a supervised step before every step, whatever `supervision.every` is. With fewer, the first
 steps of the ELBO removed the shapes of dSprites from the classifier, and they did not come back."""
@@ -99,11 +94,10 @@ class Trainer:
         return self.model if self.ema is None else cast(PartedVAE, self.ema.module)
 
     def warm_start(self) -> None:
-        """Run the supervised warm-up steps before the first training step, at most `WARM_START_STEPS` per label."""
+        """Run the supervised warm-up steps before the first training step."""
         if self.labelled_batches is not None:
             batches = cast(Batches, self._labelled_batches(2 * self.config.seed + 2**32))
-            most = math.ceil(WARM_START_STEPS * len(self.labels))
-            for step in range(min(self.config.supervision.warm_start_steps, most)):
+            for step in range(self.config.supervision.warm_start_steps):
                 self._supervised_step(batches[step])
         if self.ema is not None:
             self.ema.update_parameters(self.model)

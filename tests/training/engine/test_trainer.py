@@ -79,18 +79,6 @@ def test_without_labels_there_is_no_supervised_loss() -> None:
     assert losses["reconstruction"].item() > 0
 
 
-def test_the_warm_start_has_few_steps_for_few_labels() -> None:
-    """12 steps for ten labels; Adam counts them."""
-    config = tiny_config(labels=10)
-    config = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, warm_start_steps=50))
-    train = toy_dataset().train
-    for labels, steps in ((10, 12), (40, 48), (100, 50)):
-        prepare(0)
-        trainer = Trainer(config, train, first_labelled(train, labels), SINGLE_PROCESS)
-        trainer.warm_start()
-        assert {int(state["step"]) for state in trainer.supervised_optimiser.state.values()} == {steps}
-
-
 def test_three_labels_train_with_batches_of_three() -> None:
     """The authors' code skips supervision if there are fewer labels than a batch."""
     config = tiny_config("paper", labels=3)
