@@ -50,7 +50,7 @@ install: .venv/installed ## Create .venv with all development requirements.
 demo: install ## Train, export, serve and extract with MNIST; results in demo/.
 	$(PARTEDVAE) demo
 
-train: install ## Train: DATASET=mnist [RECIPE=default|paper] [LABELS=256] [SEED=0] [EPOCHS=5] [RESUME=1] [ARGS=...].
+train: install ## Train: DATASET=mnist [RECIPE=default|paper] [LABELS=256] [SEED=0] [EPOCHS=6] [RESUME=1] [ARGS=...].
 	$(PARTEDVAE) train $(DATASET) --recipe $(RECIPE) --seed $(SEED) $(if $(LABELS),--labels $(LABELS)) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(RESUME),--resume) $(ARGS)
 

@@ -159,6 +159,7 @@ class AsyncClient:
 
         Raises:
             DeadlineError: a chunk that was sent got no response within `timeout` seconds.
+            UnavailableError: an interrupted stream could not be opened again within `timeout` seconds.
         """
         return self._stream(FeatureStream(self._selector, images, include, on_progress))
 

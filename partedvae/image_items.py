@@ -39,6 +39,7 @@ _REMEDIES = {
     "F": 'convert it with image.convert("L") if its values are 0..255, or with '
     "Image.fromarray((np.asarray(image) * 255).round().astype(np.uint8)) if they are 0..1",
 }
+_OTHER_REMEDY = 'convert it with image.convert("RGB")'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +185,7 @@ def _pillow(image: PillowImage, where: str, packing: Packing) -> Item:
     try:
         decoding.check_mode(image)
     except decoding.UnsupportedImageError as error:
-        raise InvalidRequestError(f"{where}: {error}; {_REMEDIES[image.mode]}") from error
+        raise InvalidRequestError(f"{where}: {error}; {_REMEDIES.get(image.mode, _OTHER_REMEDY)}") from error
     try:
         if image.mode in ("L", "RGB") and "transparency" not in image.info:
             plain = np.asarray(image)

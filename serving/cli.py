@@ -106,11 +106,12 @@ def extract(
 ) -> None:
     """Write the class-related features of many images into a file.
 
-    INPUT is a folder of images (PNG, JPEG, WebP, BMP, TIFF, GIF; including subfolders), an IDX file (optionally .gz), a
-    .npy or .npz of uint8 images, or a .txt with one path per line, relative to its folder. The file has one row per
-    image: its path or index, and for each factor the columns FACTOR (the class), FACTOR_prob, FACTOR_u0, FACTOR_u1, …;
-    the column "unfamiliar" says how an image differs from the training images, and "error" why one cannot be read.
-    Hidden files and other files of a folder are left out; the summary counts them by reason.
+    INPUT is an image file, a folder of images and its subfolders (PNG, JPEG, WebP, BMP, TIFF, GIF; HEIC with the extra
+    "heic"), an IDX file (optionally .gz), a .npy or .npz of uint8 images, or a .txt with one path per line, relative to
+    its folder. The file has one row per image: its path or index, and for each factor the columns FACTOR (the class),
+    FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "unfamiliar" says how an image differs from the training images,
+    and "error" why one cannot be read. Hidden files and other files of a folder are left out; the summary counts them
+    by reason.
     """
     import signal
     import sys
@@ -162,7 +163,8 @@ def extract(
             err=True,
         )
     if summary.unreadable:
-        click.echo(f'{summary.unreadable:,} of them could not be read; the column "error" has the reasons:', err=True)
+        count = f"{summary.unreadable:,} {'image' if summary.unreadable == 1 else 'images'}"
+        click.echo(f'{count} could not be read; the column "error" has the reasons:', err=True)
         for example in summary.examples:
             click.echo(f"  {example}", err=True)
         if summary.unreadable > len(summary.examples):

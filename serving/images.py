@@ -20,6 +20,7 @@ from PIL import Image
 
 from partedvae.common.cpus import available_cpus
 from partedvae.common.image_decoding import (
+    FORMATS,
     DamagedImageError,
     UnsupportedImageError,
     fit_image,
@@ -260,6 +261,6 @@ def _read_file(index: int, data: bytes, limits: ImageLimits, budget: _Budget) ->
         budget.spend(image.width * image.height)
         return load_pixels(image)
     except UnsupportedImageError as error:
-        raise ImageError(index, f"{error}: send a PNG, JPEG or WebP file") from error
+        raise ImageError(index, f"{error}: send a {FORMATS} file") from error
     except DamagedImageError as error:
         raise ImageError(index, str(error)) from error

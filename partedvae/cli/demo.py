@@ -47,7 +47,7 @@ GRACE_SECONDS = 30.0
 def demo(output: Path) -> None:
     """Run all steps on MNIST: train, export, serve, extract.
 
-    Takes a few minutes. The folder of an earlier demo is replaced.
+    Takes about ten minutes. The folder of an earlier demo is replaced.
     """
     # Imported first, so that a missing package is reported before minutes of training.
     import pyarrow.parquet  # noqa: F401

@@ -365,7 +365,7 @@ class ModelInferRequest(_message.Message):
         name: _builtins.str
         """Name of the tensor."""
         datatype: _builtins.str
-        """Its datatype. Of images, "UINT8" for pixels or "BYTES" for PNG, JPEG or WebP files."""
+        """Its datatype. Of images, "UINT8" for pixels or "BYTES" for image files."""
         @_builtins.property
         def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
             """Its shape, the number of rows first."""

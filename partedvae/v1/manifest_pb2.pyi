@@ -114,7 +114,7 @@ class Manifest(_message.Message):
     z_dim: _builtins.int
     """Dimensions of the class-independent z."""
     opset: _builtins.int
-    """Version of the default ONNX operator set of both graphs."""
+    """Version of the default ONNX operator set of all graphs."""
     parity_max_difference: _builtins.float
     """Maximum absolute difference between ONNX Runtime and PyTorch measured during export."""
     familiar_negative_elbo: _builtins.float

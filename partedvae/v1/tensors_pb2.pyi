@@ -32,7 +32,7 @@ class Images(_message.Message):
 
     @_builtins.property
     def encoded(self) -> Global___EncodedImages:
-        """PNG, JPEG or WebP files."""
+        """Image files: PNG, JPEG, WebP, BMP, TIFF or GIF; HEIC where the server has pillow-heif."""
 
     def __init__(
         self,

@@ -122,7 +122,7 @@ def test_unusable_images_are_problems(stream: Stream, server: ServerProcess, tmp
     ]
     reasons = [problem.reason for problem in chunk.problems]
     assert reasons[0] == reasons[3] == "No such file or directory"
-    assert reasons[1] == "PDF is not supported: send a PNG, JPEG or WebP file"
+    assert reasons[1] == "PDF is not supported: send a PNG, JPEG, WebP, BMP, TIFF or GIF file"
     assert reasons[2].startswith("image 4: float is not an image")
 
 

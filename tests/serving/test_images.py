@@ -132,8 +132,8 @@ WEBP = file_of(noise(), "WEBP")
     ("file", "message"),
     [
         (b"", "no bytes"),
-        (b"hello", r"not an image \(it starts with b'hello'\): send a PNG, JPEG or WebP file"),
-        (file_of(noise(), "PDF"), "PDF is not supported: send a PNG, JPEG or WebP file"),
+        (b"hello", r"not an image \(it starts with b'hello'\): send a PNG, JPEG, WebP, BMP, TIFF or GIF file"),
+        (file_of(noise(), "PDF"), "PDF is not supported: send a PNG, JPEG, WebP, BMP, TIFF or GIF file"),
         (file_of(noise(), "JPEG2000"), "JPEG 2000 is not supported"),
         (file_of(noise(), "ICO"), "ICO is not supported"),
         (JPEG[: len(JPEG) // 2], "damaged JPEG file: image file is truncated"),
@@ -174,7 +174,7 @@ def test_bad_files_are_left_out() -> None:
     images, errors = decode_each(files, GREY)
     np.testing.assert_array_equal(images, decode(good, GREY))
     assert [error.index for error in errors] == [0, *range(2, 42)]
-    assert errors[0].reason == "no bytes: send a PNG, JPEG or WebP file"
+    assert errors[0].reason == "no bytes: send a PNG, JPEG, WebP, BMP, TIFF or GIF file"
     none, errors = decode_each([b"x"], GREY)
     assert (none.shape, len(errors)) == ((0, 3, 4, 1), 1)
     with pytest.raises(InvalidInputError, match="the batch is empty"):

@@ -131,7 +131,7 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
     yield "learning rate schedule", config.schedule.learning_rate
     yield from _objective(config, steps)
     yield "epochs", config.epochs
-    yield "images per epoch", config.epoch_images or config.train_images or train_images
+    yield "images per epoch", f"{config.epoch_images or config.train_images or train_images:,}"
     yield "batch size", config.batch_size
     yield "steps", f"{steps:,}"
     yield "precision", config.precision

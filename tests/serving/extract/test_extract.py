@@ -40,9 +40,9 @@ def test_a_folder_becomes_one_row_per_image(
     assert result.exit_code == 0
     assert result.stdout.startswith(f"14 images -> {output} (")
     assert result.stderr == (
-        '2 of them could not be read; the column "error" has the reasons:\n'
-        "  05-bad.PNG: not an image (it starts with b'nonsense'): send a PNG, JPEG or WebP file\n"
-        "  deep/animation.jpg: PDF is not supported: send a PNG, JPEG or WebP file\n"
+        '2 images could not be read; the column "error" has the reasons:\n'
+        "  05-bad.PNG: not an image (it starts with b'nonsense'): send a PNG, JPEG, WebP, BMP, TIFF or GIF file\n"
+        "  deep/animation.jpg: PDF is not supported: send a PNG, JPEG, WebP, BMP, TIFF or GIF file\n"
         f"left out: 1 ending in .txt, which is not read ({folder / 'notes.txt'})\n"
     )
     table = pq.read_table(output)

@@ -80,7 +80,9 @@ def test_images_that_cannot_be_used(stub: PartedVAEServiceStub) -> None:
     assert probs.shape == (3, 10)
     np.testing.assert_allclose(probs[2], probs[0], rtol=0, atol=1e-6)
     assert not none.HasField("features")
-    assert [(error.index, error.reason) for error in none.errors] == [(0, "no bytes: send a PNG, JPEG or WebP file")]
+    assert [(error.index, error.reason) for error in none.errors] == [
+        (0, "no bytes: send a PNG, JPEG, WebP, BMP, TIFF or GIF file")
+    ]
     assert list(good.errors) == []
     np.testing.assert_allclose(floats(good.features.factors[0].probs), probs[:1], rtol=0, atol=1e-6)
 
