@@ -60,7 +60,10 @@ def reproduce(
     threads: int | None,
     data_dir: Path,
 ) -> None:
-    """Run an experiment of the paper and add its results to the results page.
+    """Run an experiment and add its results to the results page.
+
+    EXPERIMENT is table1, table2, mnist-classifier, bc-ablation or figures, which are those of the paper, or few-labels,
+    separation or ablation.
 
     Finished runs are not repeated, and interrupted ones are resumed.
     """
