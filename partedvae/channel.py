@@ -66,7 +66,7 @@ ChannelOptions: TypeAlias = Sequence[tuple[str, int | str]]
 
 
 def proxy_options(address: str) -> ChannelOptions:
-    """Return the options of a channel that keep calls to this machine, and to no_proxy, from the environment's proxy."""
+    """Return the options of a channel that is not to use the HTTP proxy of the environment; see `is_direct`."""
     return (("grpc.enable_http_proxy", 0),) if is_direct(address) else ()
 
 

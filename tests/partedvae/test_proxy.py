@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from partedvae import UnavailableError
-from partedvae.cli.main import main
 from partedvae.channel import proxy_options
+from partedvae.cli.main import main
 from partedvae.proxy import EXCEPTIONS, VARIABLES, is_local, proxy_of
 from tests.partedvae.conftest import Call
 from tests.partedvae.fake_server import fake_server
