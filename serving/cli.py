@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from partedvae.cli.connection import Connection, connection_options, model_options, typed
+from partedvae.cli.standard_streams import discard_stdout
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
@@ -42,7 +43,11 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
         return
 
     def on_ready(address: str) -> None:
-        click.echo(f"serving on {address}")
+        try:
+            click.echo(f"serving on {address}")
+        except OSError:  # The reader has gone, or the disk is full: no reason to refuse calls.
+            discard_stdout()
+            logging.getLogger(__name__).warning("serving on %s, which could not be written to stdout", address)
 
     if config.workers == 1:
         from partedvae.serving.server.worker import run
