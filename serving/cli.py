@@ -117,8 +117,6 @@ def extract(
     the column "unfamiliar" says how an image differs from the training images, and "error" why one cannot be read.
     Hidden files and other files of a folder are left out; the summary counts them by reason.
     """
-    import signal
-    import sys
     from contextlib import ExitStack, closing
     from typing import cast
 
@@ -137,8 +135,6 @@ def extract(
             raise click.UsageError("--model-name requires --server; --model is the folder of a model, with its name")
     if (model is None) == (connection is None):
         raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
-    # Python's default handling of SIGTERM would leave the unfinished file behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     check_suffix(output)
     images = open_source(source)
     with ExitStack() as stack:

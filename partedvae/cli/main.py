@@ -12,6 +12,7 @@ import click
 
 from partedvae.cli.standard_streams import open_standard_streams
 from partedvae.cli.system_errors import system_errors_reported
+from partedvae.cli.termination import exit_on_termination
 from partedvae.common.suggest import did_you_mean
 
 GROUP = "partedvae.commands"
@@ -109,7 +110,7 @@ class EntryPointGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the requested command; Ctrl-C ends it with exit code 130, as in a shell."""
         try:
-            with system_errors_reported():
+            with exit_on_termination(), system_errors_reported():
                 return super().invoke(ctx)
         except ModuleNotFoundError:
             if ctx.invoked_subcommand is None:
