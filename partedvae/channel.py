@@ -12,7 +12,7 @@ from typing import TypeAlias
 import grpc
 
 from partedvae.errors import InvalidRequestError
-from partedvae.proxy import is_local
+from partedvae.proxy import is_direct
 
 SERVICE_CONFIG = json.dumps(
     {
@@ -66,8 +66,8 @@ ChannelOptions: TypeAlias = Sequence[tuple[str, int | str]]
 
 
 def proxy_options(address: str) -> ChannelOptions:
-    """Return the options of a channel that keep calls to this machine away from the environment's HTTP proxy."""
-    return (("grpc.enable_http_proxy", 0),) if is_local(address) else ()
+    """Return the options of a channel that is not to use the HTTP proxy of the environment; see `is_direct`."""
+    return (("grpc.enable_http_proxy", 0),) if is_direct(address) else ()
 
 
 def channel_options(address: str) -> ChannelOptions:

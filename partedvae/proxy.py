@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 """Environment variables that gRPC reads; the first that is set counts."""
-EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
+EXCEPTIONS = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
 """Environment variables with the hosts that are connected to directly; the first that is set counts."""
 
 ADDRESS_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|passthrough):(?://[^/]*/)?", re.IGNORECASE)
@@ -28,17 +28,28 @@ def is_local(target: str) -> bool:
     return _LOCAL_SCHEME.match(target) is not None or all(map(_is_this_machine, _hosts(target)))
 
 
+def is_direct(target: str) -> bool:
+    """Report whether no proxy of the environment is to be used for a target.
+
+    gRPC itself reads the exceptions as ends of names alone, and not those of NO_PROXY.
+
+    Args:
+        target: as of `is_local`.
+    """
+    excepted = next((os.environ[name] for name in EXCEPTIONS if os.environ.get(name)), "")
+    names = [name for name in map(str.strip, excepted.lower().split(",")) if name]
+    return is_local(target) or all(
+        any(_is_excepted(address.lower(), name) for name in names) for address in addresses_of(target)
+    )
+
+
 def proxy_of(target: str) -> str | None:
     """Return "HOST:PORT of VARIABLE" of the proxy through which gRPC connects to a target; None without one.
 
     The name and the password of the proxy are left out.
     """
     variable = next((name for name in VARIABLES if os.environ.get(name)), None)
-    if variable is None or is_local(target):
-        return None
-    excepted = next((os.environ[name] for name in EXCEPTIONS if os.environ.get(name)), "")
-    suffixes = tuple(name for name in map(str.strip, excepted.split(",")) if name)
-    if all(host.endswith(suffixes) for host in _hosts(target)):
+    if variable is None or is_direct(target):
         return None
     value = os.environ[variable]
     return f"{urlsplit(value if '//' in value else f'//{value}').netloc.rpartition('@')[2]} of {variable}"
@@ -60,6 +71,17 @@ def _host(address: str) -> str:
         return address[1:].partition("]")[0]
     # More than one colon: an IPv6 address without a port.
     return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def _is_excepted(address: str, name: str) -> bool:
+    """Report whether an address, HOST:PORT, is one of no_proxy's: *, a network (10.0.0.0/8), a host, or its domain."""
+    if name == "*":
+        return True
+    host = _host(address)
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(name.strip("[]"), strict=False)
+    except ValueError:  # One of them is a name, or the exception has a port.
+        return address == name or host.endswith(name.removeprefix("*"))
 
 
 def _is_this_machine(host: str) -> bool:

@@ -204,7 +204,8 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
             if name == SCORER_FILE and not path.exists():
                 continue
             manifest.files.append(GraphFile(name=name, sha256=sha256_of(path), size_bytes=path.stat().st_size))
-        text = json_format.MessageToJson(manifest, preserving_proto_field_name=True)
+        # Sorted, since the order of a protobuf map differs from process to process.
+        text = json_format.MessageToJson(manifest, preserving_proto_field_name=True, sort_keys=True)
         (staging / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
         for path in [*staging.iterdir(), staging]:
             fsync(path)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from partedvae.cli.connection import Connection, connection_options, model_options, typed
+from partedvae.cli.standard_streams import discard_stdout
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
@@ -42,7 +43,11 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
         return
 
     def on_ready(address: str) -> None:
-        click.echo(f"serving on {address}")
+        try:
+            click.echo(f"serving on {address}")
+        except OSError:  # The reader has gone, or the disk is full: no reason to refuse calls.
+            discard_stdout()
+            logging.getLogger(__name__).warning("serving on %s, which could not be written to stdout", address)
 
     if config.workers == 1:
         from partedvae.serving.server.worker import run
@@ -113,8 +118,6 @@ def extract(
     and "error" why one cannot be read. Hidden files and other files of a folder are left out; the summary counts them
     by reason.
     """
-    import signal
-    import sys
     from contextlib import ExitStack, closing
     from typing import cast
 
@@ -133,8 +136,6 @@ def extract(
             raise click.UsageError("--model-name requires --server; --model is the folder of a model, with its name")
     if (model is None) == (connection is None):
         raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
-    # Python's default handling of SIGTERM would leave the unfinished file behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     check_suffix(output)
     images = open_source(source)
     with ExitStack() as stack:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from partedvae.training.data.dataset import ImageDataset
 
 
-# Shells start background jobs with SIGINT ignored, which child processes inherit: tests that interrupt a process would
-# wait forever.
+# Shells start background jobs with SIGINT ignored, and nohup with SIGHUP, which child processes inherit: tests that
+# interrupt a process would wait forever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -53,8 +52,6 @@ def demo(output: Path) -> None:
     import pyarrow.parquet  # noqa: F401
     from PIL import Image  # noqa: F401
 
-    # Stops the server when the demo is terminated: by default SIGTERM ends Python without running `finally` blocks.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _create_output(output)
     run, models = output / "run", output / "models"
     predictions, features = output / "predictions.npz", output / "features.parquet"

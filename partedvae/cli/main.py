@@ -10,6 +10,9 @@ from typing import Any
 
 import click
 
+from partedvae.cli.standard_streams import open_standard_streams
+from partedvae.cli.system_errors import system_errors_reported
+from partedvae.cli.termination import exit_on_termination
 from partedvae.common.suggest import did_you_mean
 
 GROUP = "partedvae.commands"
@@ -51,6 +54,16 @@ class EntryPointGroup(click.Group):
     def entry_points(self) -> dict[str, EntryPoint]:
         """The installed commands by name, not yet loaded."""
         return {entry_point.name: entry_point for entry_point in sorted(entry_points(group=GROUP))}
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, also without standard streams."""
+        open_standard_streams()
+        return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments, which writes --help and --version."""
+        with system_errors_reported():
+            return super().make_context(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -97,7 +110,8 @@ class EntryPointGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the requested command; Ctrl-C ends it with exit code 130, as in a shell."""
         try:
-            return super().invoke(ctx)
+            with exit_on_termination(), system_errors_reported():
+                return super().invoke(ctx)
         except ModuleNotFoundError:
             if ctx.invoked_subcommand is None:
                 raise  # Raised while loading, which `get_command` reports.

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,24 +18,28 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; after the block flush the file to disk and rename it to `path`.
 
-    When the block raises, the temporary file is deleted and `path` is unchanged. The temporary name contains the
-    process id, so that several processes can write the same file; the last one wins.
+    When the block raises, the temporary file is deleted and `path` is unchanged. A symbolic link stays one, and the
+    folder is that of its target. The temporary name contains the process id, so that several processes can write the
+    same file; the last one wins.
 
     Raises:
         OSError: the file cannot be written; it names `path`, and the remedy where the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    target = Path(os.path.realpath(path))  # A link stays, and its target is replaced.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
+        temporary.touch()  # Here, since other libraries' errors do not name the file as that of the system does.
         yield temporary
         fsync(temporary)
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         # The temporary name means nothing to a user, and a write to a full disk has no name at all.
         if error.filename in (str(temporary), temporary) or (error.filename is None and error.errno in FULL):
             raise write_error(error, path) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # It could not be created.
+            temporary.unlink()
 
 
 @contextmanager

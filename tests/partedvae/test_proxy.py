@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from partedvae import UnavailableError
+from partedvae.channel import proxy_options
 from partedvae.cli.main import main
 from partedvae.proxy import EXCEPTIONS, VARIABLES, is_local, proxy_of
 from tests.partedvae.conftest import Call
@@ -98,3 +99,35 @@ def test_the_first_variable_counts_and_exceptions_hold(monkeypatch: pytest.Monke
     monkeypatch.setenv("no_proxy", "other.org, example.org")
     assert proxy_of("models.example.org:1") is None
     assert proxy_of("example.com:1") == "first:3128 of grpc_proxy"
+
+
+@pytest.mark.parametrize("variable", EXCEPTIONS)
+@pytest.mark.parametrize(
+    ("excepted", "target", "direct"),
+    [
+        ("*", "example.org:1", True),
+        ("example.org", "example.org:1", True),
+        ("Example.org", "models.EXAMPLE.org:1", True),
+        (".example.org", "dns:///models.example.org:1", True),
+        ("*.example.org", "models.example.org:1", True),
+        ("example.org:1", "example.org:1", True),
+        ("example.org:2", "example.org:1", False),
+        ("10.0.0.0/8", "10.1.2.3:1", True),
+        ("10.0.0.0/8", "11.1.2.3:1", False),
+        ("10.0.0.0/8", "example.org:1", False),
+        ("10.1.2.3", "10.1.2.3:1", True),
+        ("fd00::/8", "[fd12::1]:1", True),
+        ("[fd12::1]", "[fd12::1]:1", True),
+        ("other.org,10.0.0.0/8", "ipv4:10.1.2.3:1,10.1.2.4:1", True),
+        ("10.1.2.3", "ipv4:10.1.2.3:1,10.1.2.4:1", False),
+        (" , ", "example.org:1", False),
+    ],
+)
+def test_exceptions_are_hosts_domains_and_networks(
+    monkeypatch: pytest.MonkeyPatch, variable: str, excepted: str, target: str, direct: bool
+) -> None:
+    """The channel and the error agree, also where gRPC alone would use the proxy."""
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv(variable, excepted)
+    assert (proxy_of(target) is None) == direct
+    assert proxy_options(target) == ((("grpc.enable_http_proxy", 0),) if direct else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,4 +19,11 @@ class ErrorReportingCommand(click.Command):
         Raises:
             click.ClickException: the command raised ValueError (which all errors of training are) or OSError.
         """
-        return click_errors(ValueError, OSError)(super().invoke)(ctx)
+        return click_errors(ValueError, OSError)(self._invoke)(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        try:
+            Path.cwd()
+        except FileNotFoundError as error:  # Intel MKL, which PyTorch loads, would end the process.
+            raise ValueError("the current folder has been deleted; change to another one") from error
+        return super().invoke(ctx)

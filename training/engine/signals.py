@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopFlag:
-    """Whether SIGINT or SIGTERM has been received."""
+    """Whether SIGINT, SIGTERM or SIGHUP has been received."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -44,15 +44,19 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """Set a flag on SIGINT and SIGTERM within the block, instead of ending the process.
+    """Set a flag on SIGINT, SIGTERM and SIGHUP within the block, instead of ending the process.
 
-    Outside the main thread no handlers can be installed, and the flag is never set.
+    SIGHUP is still ignored where it was, as by nohup. Outside the main thread no handlers can be installed, and the
+    flag is never set.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    previous = {number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none.
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, flag.handle) for number in numbers}
     try:
         yield flag
     finally:

@@ -55,6 +55,12 @@ def choose_threads(
     return ThreadChoice(count, f"{min(idle, limit):.1f} of {limit} processors are idle")
 
 
+def _is_set(name: str) -> bool:
+    """Return whether a variable has a number of threads, or one for each level (4,2); OpenMP ignores other values."""
+    first = os.environ.get(name, "").partition(",")[0].strip()
+    return first.isdecimal() and int(first) > 0
+
+
 def use_threads(requested: int | None = None, provenance: dict[str, Any] | None = None) -> ThreadChoice:
     """Choose the number of threads, set it, and return it.
 
@@ -62,7 +68,7 @@ def use_threads(requested: int | None = None, provenance: dict[str, Any] | None 
         requested: the option --threads; None chooses the number.
         provenance: provenance of the run that is resumed, which has its number.
     """
-    environment = DEFAULT_THREADS if "OMP_NUM_THREADS" in os.environ else None
+    environment = DEFAULT_THREADS if _is_set("OMP_NUM_THREADS") else None
     recorded = (provenance or {}).get("machine", {}).get("threads")
     given = requested is not None or environment is not None or recorded is not None
     choice = choose_threads(

@@ -214,7 +214,8 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
 
 def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
     return {
-        "command": sys.argv,
+        # Without the path of the installation, which has the name of a user.
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "versions": {
@@ -241,8 +242,15 @@ def _count_labels(dataset: ImageDataset, labelled: Int[Tensor, " labels"]) -> di
 
 def _commit() -> str:
     """Return the commit of the checkout of this code, with "-dirty" if files were changed; "" outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    code = Path(__file__).resolve()
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        # An environment in a user's project is in a checkout too, which is not that of this code.
+        _git(code.parent, "ls-files", "--error-unmatch", code.name)
+        return _git(code.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -85,8 +85,8 @@ def test_a_terminated_demo_stops_its_server(tiny_models: Path) -> None:
 import os, signal, sys
 from pathlib import Path
 from partedvae.cli import demo
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-with demo._server(Path(sys.argv[1])) as address:
+from partedvae.cli.termination import exit_on_termination
+with exit_on_termination(), demo._server(Path(sys.argv[1])) as address:
     print(address, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     signal.pause()

@@ -81,3 +81,30 @@ def test_what_was_appended_to_a_full_disk_is_removed(tmp_path: Path) -> None:
         append_much()
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"first\n"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_the_target_of_a_link_is_written(tmp_path: Path, exists: bool) -> None:
+    """As by a shell's redirection: the link may lead to a larger disk."""
+    disk, link = tmp_path / "disk", tmp_path / "link.json"
+    disk.mkdir()
+    if exists:
+        (disk / "values.json").write_text("0\n")
+    link.symlink_to("disk/values.json")
+    write_json(link, 1)
+    assert link.is_symlink()
+    assert [(entry.name, entry.read_text()) for entry in disk.iterdir()] == [("values.json", "1\n")]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["disk", "link.json"]
+
+
+@pytest.mark.parametrize(("name", "reason"), [("none/values", "No such file"), ("a" * 250, "File name too long")])
+def test_a_file_that_cannot_be_created_is_named_whoever_writes_it(tmp_path: Path, name: str, reason: str) -> None:
+    """Libraries raise errors of their own, with the temporary name."""
+
+    def write() -> None:
+        with atomic_write(tmp_path / name) as temporary:
+            raise OSError(f"failed to open local file {temporary}")
+
+    with pytest.raises(OSError, match=reason) as caught:
+        write()
+    assert caught.value.filename == str(tmp_path / name)

@@ -144,7 +144,7 @@ def test_a_server_of_several_models_is_asked_by_name(
     assert "shape" in pq.read_schema(output).names
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("suffix", [".parquet", ".npz"])
 def test_an_interrupted_run_leaves_nothing(
     signum: signal.Signals, code: int, suffix: str, tiny_models: Path, images: ImageArray, tmp_path: Path

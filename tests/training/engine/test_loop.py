@@ -80,6 +80,7 @@ def test_a_run_directory_records_configuration_provenance_and_metrics(whole_run:
     assert provenance["data"]["train-images-idx3-ubyte"].startswith("ba891046")
     assert provenance["versions"]["torch"] == torch.__version__
     assert provenance["machine"]["threads"] == 1
+    assert provenance["command"][:2] == ["__main__.py", "train"]
     rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["step"] for row in rows] == [5, 10, 15]
@@ -149,7 +150,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_whose_epochs_have_one_step_stops_after_it(
     tmp_path: Path, pictures: Path, number: signal.Signals
 ) -> None:

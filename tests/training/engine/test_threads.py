@@ -86,3 +86,11 @@ def test_the_variable_is_used_as_pytorch_read_it(machine: list[str], monkeypatch
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert use_threads(None, {"machine": {"threads": 3}}) == (4, "OMP_NUM_THREADS")
     assert machine == []
+
+
+@pytest.mark.parametrize(("value", "used"), [("4,2", True), (" 4", True), ("0", False), ("many", False), ("", False)])
+def test_a_variable_that_openmp_ignores_is_ignored(
+    machine: list[str], monkeypatch: pytest.MonkeyPatch, value: str, used: bool
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert use_threads() == ((4, "OMP_NUM_THREADS") if used else (1, "1.1 of 3 processors are idle"))
