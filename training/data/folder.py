@@ -104,7 +104,7 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
     if tests < FEWEST_TESTS:
         raise DataError(
             f"{folder}: it has {tests} test images, and at least {FEWEST_TESTS} are needed; label more images (a "
-            "fifth of each class is held out), or mark some with 'test' in a column 'split'"
+            f"fifth of each class is held out), or mark some with 'test' in a column 'split'{_identifiers(contents)}"
         )
     digests: dict[str, bytes] = {}
 
@@ -136,6 +136,19 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
     )
 
 
+def _identifiers(contents: _Contents) -> str:
+    """Return a remedy for columns with a class of its own for each image, none of which can be held out."""
+    known = (contents.labels != UNLABELLED).sum(dim=0).tolist()
+    names = [
+        repr(factor.name)
+        for factor, count in zip(contents.table.factors, known, strict=True)
+        if count == len(factor.classes) > FEWEST_TESTS
+    ]
+    if not names:
+        return ""
+    return f"; each image has a class of its own in {', '.join(names)}: remove such a column if it numbers the images"
+
+
 def _survey(folder: Path) -> _Contents:
     if not folder.is_dir():
         known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
@@ -146,8 +159,8 @@ def _survey(folder: Path) -> _Contents:
             else "pass the folder of your images as folder:PATH"
         )
         raise DataError(f"{folder} is not a folder; {meant}")
-    table = read_table(folder)
     found = find_images(folder)
+    table = read_table(folder, found.names)
     # Labelled files with another ending are kept, so that decoding them reports the error.
     files = tuple(sorted({*found.names, *table.labels}))
     retry = Retries()
