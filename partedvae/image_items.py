@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import numpy as np
 
 from partedvae.errors import InvalidRequestError
+from partedvae.image_arrays import channels_remedy, dtype_remedy
 from partedvae.packing import Packing
 from partedvae.results import ImageArray
 
@@ -101,10 +102,11 @@ def check_array(dtype: np.dtype[Any], shape: Sequence[int], where: str, packing:
         InvalidRequestError: it is not.
     """
     if dtype != np.uint8:
-        raise InvalidRequestError(f"{where} is {dtype}, images are uint8; {_remedy(dtype)}")
+        raise InvalidRequestError(f"{where} is {dtype}, images are uint8; {dtype_remedy(dtype)}")
     if len(shape) == 3 and shape[-1] not in (1, 3):
         raise InvalidRequestError(
             f"{where} has {shape[-1]} channels, images have 1 (grey) or 3 (RGB), as the last axis"
+            f"{channels_remedy(shape)}"
         )
     if 0 in shape:
         raise InvalidRequestError(f"{where} has images without pixels, {' x '.join(map(str, shape))}")
@@ -203,16 +205,6 @@ def _pixels(array: ImageArray, packing: Packing) -> Item:
     if shrinks(array.nbytes, array.shape[0] * array.shape[1], packing):
         (array,) = shrunk([array], packing)
     return Item(content=array, pixels=array.shape[0] * array.shape[1])
-
-
-def _remedy(dtype: np.dtype[Any]) -> str:
-    if np.issubdtype(dtype, np.floating):
-        return "scale it to 0..255 and convert: (x * 255).round().astype(np.uint8) if x is in 0..1"
-    if dtype == np.bool_:
-        return "convert it with x.astype(np.uint8) * 255"
-    if dtype == np.uint16:
-        return "convert it with (x // 257).astype(np.uint8) if its values are 0..65535"
-    return "convert it with .astype(np.uint8) if its values are 0..255"
 
 
 def _check_pixels(pixels: int, what: str, packing: Packing) -> None:
