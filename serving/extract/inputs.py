@@ -256,8 +256,12 @@ def _from_pixels(data: bytes, shape: Sequence[int], first: int, spec: ImageSpec)
 def _load_array(path: Path) -> ImageArray:
     """Return the images of an .npy file, memory-mapped, or of an .npz file, whichever it is by its first bytes."""
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else _image_array(loaded)
+        with path.open("rb") as file:  # NumPy leaves an archive open that it cannot read.
+            is_archive = file.read(2) == b"PK"
+            file.seek(0)
+            array = _image_array(np.load(file, allow_pickle=False)) if is_archive else None
+        if array is None:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     # A damaged archive fails in zipfile, in one of its decompressors, or in NumPy's reading of the header.
     except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InvalidInputError(f"{path} cannot be read as a NumPy file: {error}") from error
