@@ -1,4 +1,4 @@
-"""What to do with arrays that are not images: remedies for errors, of the client and of batch extraction."""
+"""Arrays that are not images yet: checks and remedies, of the client and of batch extraction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from partedvae.errors import InvalidRequestError
+from partedvae.results import ImageArray
 
 
 def dtype_remedy(dtype: np.dtype[Any]) -> str:
@@ -19,6 +22,19 @@ def dtype_remedy(dtype: np.dtype[Any]) -> str:
     if np.issubdtype(dtype, np.integer):
         return "convert it with x.astype(np.uint8) if its values are 0..255"
     return "pass numbers; names of files and images of several sizes are a list, such as list(x)"
+
+
+def unmasked(array: ImageArray, where: str) -> ImageArray:
+    """Return the array itself, or the data of a masked array without masked pixels.
+
+    Raises:
+        InvalidRequestError: pixels are masked, so that their values mean nothing.
+    """
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    if np.ma.getmaskarray(array).any():
+        raise InvalidRequestError(f"{where} has masked pixels; fill them: x.filled(0)")
+    return array.data
 
 
 def channels_remedy(shape: Sequence[int]) -> str:

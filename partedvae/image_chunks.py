@@ -12,12 +12,14 @@ from typing import cast
 import numpy as np
 
 from partedvae.errors import InvalidRequestError
+from partedvae.image_arrays import unmasked
 from partedvae.image_items import (
     ImageInput,
     ImageItem,
     Item,
     check_array,
-    is_pillow,
+    check_many,
+    is_one_image,
     not_an_image,
     read_item,
     shrinks,
@@ -64,7 +66,7 @@ def count_of(images: ImageInput) -> int | None:
     """Return the number of images, None where it is not known in advance."""
     if isinstance(images, np.ndarray):
         return len(images) if images.ndim > 2 else 1
-    if isinstance(images, (str, os.PathLike, bytes)) or is_pillow(images):
+    if is_one_image(images):
         return 1
     return len(images) if isinstance(images, Sized) else None
 
@@ -125,10 +127,11 @@ def chunks(images: ImageInput, packing: Packing = DEFAULT_PACKING, *, skip_unrea
     if isinstance(images, np.ndarray):
         yield from _array_chunks(images, packing)
         return
-    if isinstance(images, (str, os.PathLike, bytes)) or is_pillow(images):
-        items: Iterable[ImageItem] = [cast("ImageItem", images)]
+    if is_one_image(images):
+        items: Iterable[ImageItem] = [images]
     elif isinstance(images, Iterable):
-        items = images
+        items = cast("Iterable[ImageItem]", images)
+        check_many(items)
     else:
         raise InvalidRequestError(not_an_image(images))
     empty = True
@@ -152,6 +155,7 @@ def _array_chunks(array: ImageArray, packing: Packing, position: int = 0) -> Ite
             "for one image with channels write images[None], for many images without channels images[..., None]"
         )
     check_array(array.dtype, array.shape[1:], "the array", packing)
+    array = unmasked(array, "the array")
     if not len(array):
         raise InvalidRequestError(f"there are no images in an array of shape {list(array.shape)}; pass at least one")
     size, pixels = array.nbytes // len(array), array.shape[1] * array.shape[2]
