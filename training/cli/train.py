@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -137,8 +138,9 @@ def train(
         if line := _measured_line(name, summary.get("measures", {})):
             click.echo(line)
     exportable = config.method == "partedvae"
-    follow_up = f"export {run.path} models/{_model_name(config.dataset)}" if exportable else f"evaluate {run.path}"
-    click.echo(f"next: partedvae {follow_up}")
+    words = ["export", str(run.path), f"models/{_model_name(config.dataset)}"]
+    follow_up = words if exportable else ["evaluate", str(run.path)]
+    click.echo(f"next: {shlex.join(['partedvae', *follow_up])}")
 
 
 def _measured_line(name: str, measures: dict[str, float]) -> str:

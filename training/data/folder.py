@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from partedvae.common.file_names import printable
+from partedvae.common.file_names import in_one_line
 from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.image_folder import find_images
 from partedvae.common.retry import Retries
@@ -170,7 +170,7 @@ def _survey(folder: Path) -> _Contents:
             return retry((folder / name).read_bytes)
         except OSError as error:
             raise DataError(
-                f"{printable(str(folder / name))} cannot be read: {error.strerror}; repair it, or remove it"
+                f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}; repair it, or remove it"
             ) from error
 
     try:
@@ -215,7 +215,7 @@ def _image_size(
         try:
             height, width, grey = retry(partial(header, folder / name))
         except OSError as error:
-            raise DataError(f"{printable(str(folder / name))} cannot be read: {error.strerror}") from error
+            raise DataError(f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}") from error
         sizes.append((height, width))
         greys.append(grey)
     channels = 1 if all(greys) else 3

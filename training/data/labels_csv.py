@@ -31,6 +31,8 @@ SPLIT_COLUMN = "split"
 TABLE = "labels.csv"
 SHOWN = 60
 """Characters of a value that an error shows."""
+LONGEST = 200
+"""Characters of the name of a factor or class."""
 INVISIBLE = frozenset({"Zs", "Cf"})
 """Categories of characters that are hardly seen: spaces, and those that join letters or change their direction."""
 
@@ -116,9 +118,13 @@ def _check_header(path: Path, table: Table) -> None:
 
 
 def _check_text(value: str, where: str) -> None:
-    """Check that a name is in one line, as all that shows it expects; a quotation mark too many joins lines."""
+    """Check that a name is in one line of bounded length, as all that shows it expects; a lost quote joins lines."""
     if any(unicodedata.category(character) == "Cc" for character in value):
         raise DataError(f"{where}: {value[:SHOWN]!r} has a line break or another control character; remove it")
+    if len(value) > LONGEST:
+        raise DataError(
+            f"{where}: {value[:SHOWN]!r}… has {len(value):,} characters, more than the {LONGEST} of a name; shorten it"
+        )
 
 
 def _cells(path: Path, table: Table, files: FolderFiles) -> dict[str, dict[str, str]]:

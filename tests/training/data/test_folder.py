@@ -200,6 +200,7 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
             '0.png,"cat\nred"\n1.png,dog\n',
             r"line 3: 'cat\\nred' has a line break or another control char",
         ),
+        ("file,animal", f"0.png,{'x' * 201}\n1.png,dog\n", "line 2: 'x{60}'… has 201 characters, more than the 200 of"),
         ("file,ani\x1b[2Jmal", "0.png,cat\n", r"line 1: 'ani\\x1b\[2Jmal' has a line break or another control"),
         ("file,animal,Split", "0.png,cat,test\n", "line 1: unknown column 'Split'; did you mean 'split'"),
         ("file,animal,", "0.png,cat,x\n", "line 1: column 3 has no name"),
