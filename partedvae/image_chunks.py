@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -91,7 +91,7 @@ def locator(sent: Mapping[str, Chunk | None]) -> Callable[[str], str]:
 
 
 def one_message(images: ImageInput, what: str, packing: Packing = DEFAULT_PACKING) -> Chunk:
-    """Return images as one chunk.
+    """Return images as one chunk. Those that differ in kind or size, or have too many bytes, get the model's size.
 
     Args:
         images: the call's.
@@ -102,11 +102,17 @@ def one_message(images: ImageInput, what: str, packing: Packing = DEFAULT_PACKIN
         InvalidRequestError: they do not fit into one message, or cannot be used.
         OSError: a file cannot be read.
     """
+    if isinstance(images, Iterable) and not isinstance(images, np.ndarray) and not is_one_image(images):
+        check_many(images)
+        images = list(cast("Iterable[ImageItem]", images))  # An iterator can be read once.
     first, *others = itertools.islice(chunks(images, packing), 2)
+    if others:
+        first, *others = itertools.islice(chunks(images, replace(packing, uniform=True)), 2)
     if others:
         raise InvalidRequestError(
             f"{what} do not fit into one message: pass at most {packing.max_chunk_images} of one kind (files, or "
-            f"arrays of one shape), {packing.max_chunk_bytes:,} bytes in all"
+            f"arrays of one shape), {packing.max_chunk_bytes:,} bytes and {packing.limits.max_request_pixels:,} pixels "
+            "in all"
         )
     return first
 

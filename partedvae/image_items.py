@@ -195,7 +195,7 @@ def _file(data: bytes, what: str, name: str, packing: Packing) -> Item:
             fitted = decoding.fit_image(decoding.load_pixels(image), packing.size, packing.fit)
             return Item(content=fitted, pixels=fitted.shape[0] * fitted.shape[1], name=name)
     except (decoding.UnsupportedImageError, decoding.DamagedImageError) as error:
-        if len(data) > packing.max_image_bytes:
+        if len(data) > packing.max_image_bytes or packing.uniform:
             raise InvalidRequestError(f"{what}: {error}; replace it") from error
         return Item(content=data, pixels=0, name=name)  # The server reports it, as it does for all clients.
     _check_fits(len(data), pixels, what, packing)

@@ -130,9 +130,12 @@ def train(
     if not summary:
         return  # not the main process
     accuracies = ", ".join(f"{name} {text}" for name, text in summary["accuracy_text"].items())
-    result = (
-        f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"{config.method} without labels"
-    )
+    if accuracies:
+        result = f"test accuracy {accuracies} from {config.labels} labels"
+    elif config.labels:
+        result = f"{config.method} from {config.labels} labels, no labelled test images"
+    else:
+        result = f"{config.method} without labels"
     click.echo(f"{run.path}: {result}, {summary['train_seconds']:.0f} s")
     for name in summary["accuracy"]:
         if line := _measured_line(name, summary.get("measures", {})):
