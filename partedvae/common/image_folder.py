@@ -11,7 +11,6 @@ Training and batch extraction read the same files of a folder:
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -95,23 +94,6 @@ def find_images(folder: Path) -> FoundImages:
     walk = _Walk(folder)
     walk.run()
     return FoundImages(names=sorted(walk.names), left_out=walk.left_out)
-
-
-def read_file(path: Path) -> bytes:
-    """Return the content of a regular file; unlike `Path.read_bytes`, a pipe or a device is an error.
-
-    Raises:
-        OSError: it is not a regular file, or cannot be read.
-    """
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        if not S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
-        return file.read()
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe is opened although nobody writes into it."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class _Walk:

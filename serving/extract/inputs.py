@@ -24,7 +24,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from partedvae.common.file_names import printable, spellings
-from partedvae.common.image_folder import LeftOut, find_images, image_endings, read_file
+from partedvae.common.image_folder import LeftOut, find_images, image_endings
+from partedvae.common.regular_files import read_file
 from partedvae.common.retry import Retries
 from partedvae.common.text_files import TextError, read_names
 from partedvae.image_arrays import channels_remedy, dtype_remedy

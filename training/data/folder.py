@@ -27,7 +27,7 @@ from torch import Tensor
 
 from partedvae.common.file_names import in_one_line
 from partedvae.common.fit import DEFAULT_FIT, Fit
-from partedvae.common.image_folder import find_images
+from partedvae.common.image_folder import find_images, image_endings
 from partedvae.common.retry import Retries
 from partedvae.common.suggest import nearest
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
@@ -160,6 +160,9 @@ def _survey(folder: Path) -> _Contents:
         )
         raise DataError(f"{folder} is not a folder; {meant}")
     found = find_images(folder)
+    if not found.names and not os.path.lexists(folder / TABLE):
+        left_out = f"; left out: {'; '.join(found.left_out.lines())}" if found.left_out.counts else ""
+        raise DataError(f"{folder} contains no images ({', '.join(image_endings())}){left_out}")
     table = read_table(folder, found.names)
     # Labelled files with another ending are kept, so that decoding them reports the error.
     files = tuple(sorted({*found.names, *table.labels}))

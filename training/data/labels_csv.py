@@ -16,8 +16,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from partedvae.common.file_names import in_one_line
 from partedvae.common.suggest import nearest
 from partedvae.training.data.column_names import check_column_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, FactorInfo
@@ -67,7 +68,7 @@ def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing; create it with the first line 'file,FACTOR' and a line 'IMAGE,CLASS' for each "
-            "labelled image"
+            f"labelled image{_example(names)}"
         ) from None
     header, rows = table.header, table.rows
     _check_header(path, table)
@@ -94,6 +95,12 @@ def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
     notes = [describe_missing(name, markers) for name, markers in missing.items() if markers]
     notes += [note for factor in factors for note in _similar_classes(factor)]
     return LabelTable(factors=factors, labels=labels, tests=tests, notes=tuple(notes))
+
+
+def _example(names: Sequence[str]) -> str:
+    """Return the line of an image in a subfolder, which often has the name of its class."""
+    name = next((name for name in names if "/" in name), None)
+    return f", such as '{in_one_line(name)},{in_one_line(PurePosixPath(name).parent.name)}'" if name else ""
 
 
 def _check_header(path: Path, table: Table) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from partedvae.common.regular_files import read_file
 from partedvae.common.text_files import TextError, decode_text
 from partedvae.training.data.dataset import DataError
 
@@ -50,7 +51,7 @@ def read_csv(path: Path, column: str) -> Table:
         FileNotFoundError: there is no such file.
     """
     try:
-        text = decode_text(path.read_bytes())
+        text = decode_text(read_file(path))
     except FileNotFoundError:
         raise
     except OSError as error:

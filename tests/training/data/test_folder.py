@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -225,7 +226,11 @@ def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_
     meant = re.escape(f"phtos is not a folder; did you mean folder:{tmp_path / 'photos'}?")
     with pytest.raises(DataError, match=meant):
         load_folder(tmp_path / "phtos")
-    with pytest.raises(DataError, match=r"labels.csv is missing; create it with the first line 'file,FACTOR'"):
+    (tmp_path / "photos/.hidden").touch()
+    with pytest.raises(DataError, match=r"contains no images \(.png, .*; left out: 1 hidden \(.*/photos/.hidden\)"):
+        load_folder(tmp_path)
+    save(tmp_path / "photos/a.png")
+    with pytest.raises(DataError, match=r"labels.csv is missing; create it .*, such as 'photos/a.png,photos'"):
         load_folder(tmp_path)
     (tmp_path / "labels.csv").write_bytes(b"file,animal\n0.png,\xff\xfe\n")
     with pytest.raises(DataError, match=r"labels.csv cannot be read as CSV in UTF-8"):
@@ -236,6 +241,11 @@ def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_
     (tmp_path / "labels.csv").write_bytes("file,animal\n0.png,cat\n".encode("utf-16-le"))
     with pytest.raises(DataError, match=r"line 1 has a null character, as text in UTF-16 has; save it as UTF-8"):
         load_folder(tmp_path)
+    if hasattr(os, "mkfifo"):
+        (tmp_path / "labels.csv").unlink()
+        os.mkfifo(tmp_path / "labels.csv")
+        with pytest.raises(DataError, match=r"labels.csv cannot be read: neither a file nor a folder"):
+            load_folder(tmp_path)
 
 
 def test_the_error_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
