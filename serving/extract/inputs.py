@@ -9,17 +9,15 @@ from __future__ import annotations
 import errno
 import gzip
 import io
-import lzma
 import math
 import os
 import sys
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -28,9 +26,9 @@ from partedvae.common.image_folder import LeftOut, find_images, image_endings
 from partedvae.common.regular_files import read_file
 from partedvae.common.retry import Retries
 from partedvae.common.text_files import TextError, read_names
-from partedvae.image_arrays import channels_remedy, dtype_remedy
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.extract.numpy_files import check_images, load_array
 from partedvae.serving.images import decode, from_array, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
 
@@ -79,7 +77,7 @@ def open_source(path: Path) -> Source:
     elif path.suffix.lower() == ".txt":
         source = FileSource(path.parent, _read_list(path))
     elif path.suffix.lower() in (".npy", ".npz"):
-        source = ArraySource(_load_array(path))
+        source = ArraySource(load_array(path))
     elif path.suffix.lower() in image_endings():
         source = FileSource(path.parent, [path.name])
     else:
@@ -216,7 +214,7 @@ class IdxSource:
                 )
             dims = np.frombuffer(_read(file, 4 * magic[3], path), dtype=">u4")
         self._shape = tuple(int(dim) for dim in dims)
-        _check_images(np.dtype(np.uint8), self._shape, path)
+        check_images(np.dtype(np.uint8), self._shape, path)
         self._header = 4 + 4 * len(self._shape)
         if math.prod(self._shape) > sys.maxsize or (
             not self._is_packed and path.stat().st_size < self._header + math.prod(self._shape)
@@ -254,44 +252,6 @@ def _from_pixels(data: bytes, shape: Sequence[int], first: int, spec: ImageSpec)
     return _from_array(np.frombuffer(data, dtype=np.uint8).reshape(shape), first, spec)
 
 
-def _load_array(path: Path) -> ImageArray:
-    """Return the images of an .npy file, memory-mapped, or of an .npz file, whichever it is by its first bytes."""
-    try:
-        with path.open("rb") as file:  # NumPy leaves an archive open that it cannot read.
-            is_archive = file.read(2) == b"PK"
-            file.seek(0)
-            array = _image_array(np.load(file, allow_pickle=False)) if is_archive else None
-        if array is None:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    # A damaged archive fails in zipfile, in one of its decompressors, or in NumPy's reading of the header.
-    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
-        raise InvalidInputError(f"{path} cannot be read as a NumPy file: {error}") from error
-    _check_images(array.dtype, array.shape, path)
-    return array
-
-
-def _image_array(arrays: np.lib.npyio.NpzFile) -> ImageArray:
-    """Return the array of images of an .npz file: `images`, or the only one."""
-    with arrays:
-        if "images" not in arrays and len(arrays.files) != 1:
-            raise ValueError(f"it contains {arrays.files}; rename the array of images to 'images'")
-        name = "images" if "images" in arrays else arrays.files[0]
-        images: object = arrays[name]
-        if not isinstance(images, np.ndarray):
-            raise ValueError(f"{name!r} in it is not an array")
-        return images
-
-
-def _check_images(dtype: np.dtype[Any], shape: Sequence[int], path: Path) -> None:
-    if dtype != np.uint8:
-        raise InvalidInputError(f"{path} is {dtype}, images are uint8; {dtype_remedy(dtype)}")
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape[1:]:
-        raise InvalidInputError(
-            f"{path} has shape {list(shape)}; images are [images, height, width] (grey) or "
-            f"[images, height, width, channels] with 1 or 3 channels{channels_remedy(shape)}"
-        )
-
-
 def _read(file: BinaryFile, size: int, path: Path) -> bytes:
     data = _read_up_to(file, size, path)
     if len(data) < size:
@@ -304,6 +264,8 @@ def _read_up_to(file: BinaryFile, size: int, path: Path) -> bytes:
         return file.read(size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InvalidInputError(f"{path} cannot be unpacked: {error}; download it again") from error
+    except MemoryError as error:
+        raise InvalidInputError(f"{path}: a batch of it has {size:,} bytes, more than the memory") from error
 
 
 def _truncated(path: Path) -> str:

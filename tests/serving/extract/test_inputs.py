@@ -59,6 +59,19 @@ def archive_of_text(path: Path) -> None:
         file.writestr("notes.txt", "hello")
 
 
+def encrypted_archive(path: Path) -> None:
+    """Write an archive whose headers say that it needs a password."""
+    np.savez(path, IMAGES)
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.rindex(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+
+
+def npy_of_a_damaged_header(path: Path) -> None:
+    path.write_bytes(b"\x93NUMPY\1\0\x10\0{'descr': (\0\0\0\0")
+
+
 def gz_of_other_pixels(path: Path) -> None:
     """Write pixels that the checksum does not belong to."""
     content = bytearray(gzip.compress(idx(IMAGES), compresslevel=0))
@@ -74,6 +87,12 @@ def gz_of_a_huge_header(path: Path) -> None:
     ("write", "name", "message"),
     [
         (damaged_archive, "a.npz", r"a.npz cannot be read as a NumPy file: Error -3 while decompressing"),
+        (encrypted_archive, "a.npz", r"a.npz cannot be read as a NumPy file: File 'arr_0.npy' is encrypted"),
+        (
+            lambda path: path.write_bytes(b"\x93NUMPY\1\0\x10\0{'descr': (\0\0\0\0"),
+            "a.npy",
+            r"a.npy cannot be read as a",
+        ),
         (archive_of_text, "a.npz", r"a.npz cannot be read as a NumPy file: 'notes.txt' in it is not an array"),
         (gz_of_other_pixels, "a.gz", r"a.gz cannot be unpacked: CRC check failed .*; download it again"),
         (gz_of_a_huge_header, "a.gz", r"a.gz is shorter than its header says"),
