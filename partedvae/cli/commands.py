@@ -100,8 +100,8 @@ def _generated(entry: Mapping[str, Any]) -> str:
 def classify(images: Sequence[str], connection: Connection, model_name: str, model_version: int, as_json: bool) -> None:
     """Print the class of image files.
 
-    Files are PNG, JPEG or WebP of any size. For whole folders use 'partedvae extract'. A warning names images that are
-    unlike the training images, if the model knows the range of its scores.
+    Files are PNG, JPEG, WebP, BMP, TIFF or GIF of any size. For whole folders use 'partedvae extract'. A warning names
+    images that are unlike the training images, if the model knows the range of its scores.
     """
     import warnings
 
