@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -29,4 +30,4 @@ def export(run_dir: Path, model_folder: Path, dataset: str | None, data_dir: Pat
     click.echo(f"{bundle.folder}: {scores}, parity within {bundle.manifest.parity_max_difference:.1e}")
     for warning in bundle.manifest.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
-    click.echo(f"next: partedvae serve {model_folder.parent}")
+    click.echo(f"next: {shlex.join(['partedvae', 'serve', str(model_folder.parent)])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -115,6 +116,13 @@ class AsyncClient:
             )
         )
         self._known: tuple[float, ModelDetails] | None = None
+
+    def __copy__(self) -> Self:
+        """Return a client with the same arguments and a connection of its own, as pickling does."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made._transport = copy.copy(self._transport)
+        return made
 
     async def features(self, images: ImageInput, *, include: Iterable[FeatureName] = DEFAULT_INCLUDE) -> Features:
         """Return the features of each image, in order.

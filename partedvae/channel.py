@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import grpc
 
+from partedvae.common.text_files import TextError, decode_text
 from partedvae.errors import InvalidRequestError
 from partedvae.proxy import is_direct
 
@@ -123,8 +124,12 @@ def call_metadata(token: Token | None) -> Metadata:
     if callable(token):
         text, source = token(), "the token function"
     elif isinstance(token, os.PathLike):
-        lines = Path(token).read_text(encoding="utf-8").splitlines()
-        text, source = next((line.strip() for line in lines if line.strip()), ""), f"the file {os.fspath(token)}"
+        source = f"the file {os.fspath(token)}"
+        try:
+            lines = decode_text(Path(token).read_bytes()).splitlines()
+        except TextError as error:
+            raise InvalidRequestError(f"{source} cannot be read as text: {error}") from error
+        text = next((line.strip() for line in lines if line.strip()), "")
     else:
         text, source = token, "token="
     if not text or not all("!" <= character <= "~" for character in text):

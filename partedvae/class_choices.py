@@ -100,10 +100,12 @@ def _texts(spec: object) -> Sequence[str]:
 def _factor_and_class(text: str, manifest: Manifest) -> tuple[str, str]:
     """Return factor and class of "NAME" or "factor=NAME"."""
     classes = {factor.name: list(factor.class_names) for factor in manifest.factors}
-    factor, equals, name = text.partition("=")
-    if equals and factor in classes:
+    # Names may have "=" too.
+    named = [(factor, text.removeprefix(f"{factor}=")) for factor in classes if text.startswith(f"{factor}=")]
+    for factor, name in named:
         if name in classes[factor]:
             return factor, name
+    for factor, name in named:
         raise InvalidRequestError(_unknown(f"factor {factor!r}", "class", name, classes[factor]))
     owners = [factor for factor, names in classes.items() if text in names]
     if len(owners) == 1:
@@ -111,6 +113,7 @@ def _factor_and_class(text: str, manifest: Manifest) -> tuple[str, str]:
     if owners:
         examples = " or ".join(f"'{owner}={text}'" for owner in owners[:2])
         raise InvalidRequestError(f"{text!r} is a class of {len(owners)} factors; write {examples}")
+    factor, equals, _ = text.partition("=")
     if equals:
         raise InvalidRequestError(_unknown("the model", "factor", factor, list(classes)))
     known = [name for names in classes.values() for name in names]

@@ -121,7 +121,12 @@ class Connection:
 
     def error(self, error: grpc.RpcError, locate: Callable[[str], str] = str) -> PartedVAEError:
         """Return the exception for a failed call; see `from_rpc`."""
+        if self._closed:
+            return self._closed_error()
         return from_rpc(error, self.address, locate)
+
+    def _closed_error(self) -> PartedVAEError:
+        return InvalidRequestError(f"the client of {self.address} was closed during the call; create another one")
 
     def _check_open(self) -> None:
         """Check that calls are possible."""

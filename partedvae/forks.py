@@ -4,7 +4,7 @@ gRPC stops its threads before a fork and starts them again in the parent; the ch
 child, where clients open their own (`partedvae.transport`). This has two conditions: `ENABLE` is set before gRPC is
 imported, and no thread is inside gRPC at the moment of the fork. `partedvae/__init__.py` sees to the first, `gate` to
 the second. Where they do not hold, as with a connected `AsyncClient`, whose thread of gRPC never leaves it, calls in
-the child would wait for ever, so that `check` refuses them.
+the child would wait for ever, so that `check` refuses them. gRPC ends the child itself if both kinds of channels exist.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -25,6 +26,7 @@ ENABLE = "GRPC_ENABLE_FORK_SUPPORT"
 """Environment variable that gRPC reads when it is imported."""
 WAIT_SECONDS = 5.0
 """Longest delay of a fork by calls of other threads, as in gRPC."""
+REMEDY = "fork before the first call, or start processes with multiprocessing.get_context('forkserver') or 'spawn'"
 
 
 class Forkable(Protocol):
@@ -107,6 +109,14 @@ class ForkGate:
             pass
         in_use = [connection.before_fork() for connection in list(self._connections)]
         self._connected = any(in_use)
+        if self._connected and self.used:
+            # gRPC's own handler, which a synchronous channel registers, exits: before any code of the child runs.
+            warnings.warn(
+                "a fork while an AsyncClient is connected, after calls of a Client: gRPC ends the child with exit code "
+                f"{os.EX_USAGE}; {REMEDY}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _release(self) -> None:
         self._forking = False
@@ -138,10 +148,12 @@ def check(address: str) -> None:
         UnavailableError: this process was forked at a moment after which gRPC hangs.
     """
     if gate.reason is not None:
-        raise UnavailableError(
-            f"no call to {address} is possible: this process was forked {gate.reason}; fork before the first call, or "
-            "start processes with multiprocessing.get_context('forkserver') or 'spawn'"
-        )
+        raise UnavailableError(f"no call to {address} is possible: this process was forked {gate.reason}; {REMEDY}")
+
+
+def works() -> bool:
+    """Return whether gRPC works in this process."""
+    return gate.reason is None
 
 
 def enable() -> None:

@@ -6,18 +6,20 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 
 from partedvae.errors import InvalidRequestError
+from partedvae.image_arrays import unmasked
 from partedvae.image_items import (
     ImageInput,
     ImageItem,
     Item,
     check_array,
-    is_pillow,
+    check_many,
+    is_one_image,
     not_an_image,
     read_item,
     shrinks,
@@ -64,7 +66,7 @@ def count_of(images: ImageInput) -> int | None:
     """Return the number of images, None where it is not known in advance."""
     if isinstance(images, np.ndarray):
         return len(images) if images.ndim > 2 else 1
-    if isinstance(images, (str, os.PathLike, bytes)) or is_pillow(images):
+    if is_one_image(images):
         return 1
     return len(images) if isinstance(images, Sized) else None
 
@@ -89,7 +91,7 @@ def locator(sent: Mapping[str, Chunk | None]) -> Callable[[str], str]:
 
 
 def one_message(images: ImageInput, what: str, packing: Packing = DEFAULT_PACKING) -> Chunk:
-    """Return images as one chunk.
+    """Return images as one chunk. Those that differ in kind or size, or have too many bytes, get the model's size.
 
     Args:
         images: the call's.
@@ -100,11 +102,17 @@ def one_message(images: ImageInput, what: str, packing: Packing = DEFAULT_PACKIN
         InvalidRequestError: they do not fit into one message, or cannot be used.
         OSError: a file cannot be read.
     """
+    if isinstance(images, Iterable) and not isinstance(images, np.ndarray) and not is_one_image(images):
+        check_many(images)
+        images = list(cast("Iterable[ImageItem]", images))  # An iterator can be read once.
     first, *others = itertools.islice(chunks(images, packing), 2)
+    if others:
+        first, *others = itertools.islice(chunks(images, replace(packing, uniform=True)), 2)
     if others:
         raise InvalidRequestError(
             f"{what} do not fit into one message: pass at most {packing.max_chunk_images} of one kind (files, or "
-            f"arrays of one shape), {packing.max_chunk_bytes:,} bytes in all"
+            f"arrays of one shape), {packing.max_chunk_bytes:,} bytes and {packing.limits.max_request_pixels:,} pixels "
+            "in all"
         )
     return first
 
@@ -125,10 +133,11 @@ def chunks(images: ImageInput, packing: Packing = DEFAULT_PACKING, *, skip_unrea
     if isinstance(images, np.ndarray):
         yield from _array_chunks(images, packing)
         return
-    if isinstance(images, (str, os.PathLike, bytes)) or is_pillow(images):
-        items: Iterable[ImageItem] = [cast("ImageItem", images)]
+    if is_one_image(images):
+        items: Iterable[ImageItem] = [images]
     elif isinstance(images, Iterable):
-        items = images
+        items = cast("Iterable[ImageItem]", images)
+        check_many(items)
     else:
         raise InvalidRequestError(not_an_image(images))
     empty = True
@@ -152,6 +161,7 @@ def _array_chunks(array: ImageArray, packing: Packing, position: int = 0) -> Ite
             "for one image with channels write images[None], for many images without channels images[..., None]"
         )
     check_array(array.dtype, array.shape[1:], "the array", packing)
+    array = unmasked(array, "the array")
     if not len(array):
         raise InvalidRequestError(f"there are no images in an array of shape {list(array.shape)}; pass at least one")
     size, pixels = array.nbytes // len(array), array.shape[1] * array.shape[2]

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,18 +20,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import numpy as np
 
 from partedvae.errors import InvalidRequestError
+from partedvae.image_arrays import channels_remedy, dtype_remedy, unmasked
 from partedvae.packing import Packing
 from partedvae.results import ImageArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-ImageItem: TypeAlias = "ImageArray | str | os.PathLike[str] | bytes | PillowImage"
+ImageItem: TypeAlias = "ImageArray | str | os.PathLike[str] | bytes | bytearray | memoryview | PillowImage"
 ImageInput: TypeAlias = "ImageItem | Iterable[ImageItem]"
 """One image or many. Arrays are uint8: [height, width], [count, height, width] or [count, height, width, channels]
 with 1 or 3 channels; in a list or an iterator [height, width], [height, width, channels], or several images at once
-as [count, height, width, channels]. A str is a path; bytes are the content of a file. Pillow images have any mode but
-"I" and "F". The EXIF orientation of a file is applied; a Pillow image is used as it is."""
+as [count, height, width, channels]. A str is a path; bytes, bytearray and memoryview are the content of a file. Pillow
+images have any mode but "I" and "F". The EXIF orientation of a file is applied; a Pillow image is used as it is."""
 
 _REMEDIES = {
     "I": 'convert it with image.convert("I;16") if its values are 0..65535, or with '
@@ -76,12 +77,16 @@ def read_item(item: ImageItem, index: int, packing: Packing) -> Item:
         InvalidRequestError: it is not an image, or above a limit.
         OSError: its file cannot be read.
     """
+    where = f"image {index}"
     if isinstance(item, (str, os.PathLike)):
         name = os.fspath(item)
-        return _file(Path(item).read_bytes(), f"image {index} ({name})", name, packing)
-    if isinstance(item, bytes):
-        return _file(item, f"image {index}", "", packing)
-    where = f"image {index}"
+        try:
+            content = Path(item).read_bytes()
+        except ValueError as error:  # a null character
+            raise InvalidRequestError(f"{where}: {name!r} is not the name of a file: {error}") from error
+        return _file(content, f"{where} ({name})", name, packing)
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        return _file(bytes(item), where, "", packing)
     if is_pillow(item):
         return _pillow(item, where, packing)
     if not isinstance(item, np.ndarray):
@@ -92,7 +97,7 @@ def read_item(item: ImageItem, index: int, packing: Packing) -> Item:
             f"[count, height, width, channels], not of shape {list(item.shape)}"
         )
     check_array(item.dtype, item.shape, where, packing)
-    return _pixels(item, packing)
+    return _pixels(unmasked(item, where), packing)
 
 
 def check_array(dtype: np.dtype[Any], shape: Sequence[int], where: str, packing: Packing) -> None:
@@ -102,10 +107,11 @@ def check_array(dtype: np.dtype[Any], shape: Sequence[int], where: str, packing:
         InvalidRequestError: it is not.
     """
     if dtype != np.uint8:
-        raise InvalidRequestError(f"{where} is {dtype}, images are uint8; {_remedy(dtype)}")
+        raise InvalidRequestError(f"{where} is {dtype}, images are uint8; {dtype_remedy(dtype)}")
     if len(shape) == 3 and shape[-1] not in (1, 3):
         raise InvalidRequestError(
             f"{where} has {shape[-1]} channels, images have 1 (grey) or 3 (RGB), as the last axis"
+            f"{channels_remedy(shape)}"
         )
     if 0 in shape:
         raise InvalidRequestError(f"{where} has images without pixels, {' x '.join(map(str, shape))}")
@@ -135,12 +141,34 @@ def is_pillow(item: object) -> TypeGuard[PillowImage]:
     return pillow is not None and isinstance(item, pillow.Image)
 
 
+def is_one_image(images: object) -> TypeGuard[ImageItem]:
+    """Return whether an argument is one image that is not an array, although some of these can be iterated over."""
+    return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or is_pillow(images)
+
+
 def not_an_image(item: object) -> str:
     """Return the text of an error."""
-    return (
-        f"{type(item).__name__} is not an image; "
-        "pass a uint8 NumPy array, a path, the content of a file as bytes, or a Pillow image"
-    )
+    remedy = "pass a uint8 NumPy array, a path, the content of a file as bytes, or a Pillow image"
+    if callable(getattr(item, "read", None)):
+        remedy = "pass the content of an open file, file.read(), or its path"
+    elif hasattr(item, "__array__"):
+        remedy = "convert it to a NumPy array, with np.asarray(x) or as its library describes"
+    return f"{type(item).__name__} is not an image; {remedy}"
+
+
+def check_many(images: Iterable[object]) -> None:
+    """Check that the items of a collection are images, in an order.
+
+    Raises:
+        InvalidRequestError: they are the lines of an open file, the keys of a mapping, or have no order.
+    """
+    kind = type(images).__name__
+    if callable(getattr(images, "read", None)):
+        raise InvalidRequestError(not_an_image(images))
+    if isinstance(images, Mapping):
+        raise InvalidRequestError(f"{kind} is not a list of images; pass list(images.values())")
+    if isinstance(images, Set):
+        raise InvalidRequestError(f"{kind} has no order, in which results are returned; pass a list")
 
 
 @functools.cache
@@ -168,7 +196,7 @@ def _file(data: bytes, what: str, name: str, packing: Packing) -> Item:
             fitted = decoding.fit_image(decoding.load_pixels(image), packing.size, packing.fit)
             return Item(content=fitted, pixels=fitted.shape[0] * fitted.shape[1], name=name)
     except (decoding.UnsupportedImageError, decoding.DamagedImageError) as error:
-        if len(data) > packing.max_image_bytes:
+        if len(data) > packing.max_image_bytes or packing.uniform:
             raise InvalidRequestError(f"{what}: {error}; replace it") from error
         return Item(content=data, pixels=0, name=name)  # The server reports it, as it does for all clients.
     _check_fits(len(data), pixels, what, packing)
@@ -204,16 +232,6 @@ def _pixels(array: ImageArray, packing: Packing) -> Item:
     if shrinks(array.nbytes, array.shape[0] * array.shape[1], packing):
         (array,) = shrunk([array], packing)
     return Item(content=array, pixels=array.shape[0] * array.shape[1])
-
-
-def _remedy(dtype: np.dtype[Any]) -> str:
-    if np.issubdtype(dtype, np.floating):
-        return "scale it to 0..255 and convert: (x * 255).round().astype(np.uint8) if x is in 0..1"
-    if dtype == np.bool_:
-        return "convert it with x.astype(np.uint8) * 255"
-    if dtype == np.uint16:
-        return "convert it with (x // 257).astype(np.uint8) if its values are 0..65535"
-    return "convert it with .astype(np.uint8) if its values are 0..255"
 
 
 def _check_pixels(pixels: int, what: str, packing: Packing) -> None:

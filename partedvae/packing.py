@@ -62,6 +62,8 @@ class Packing:
     """How images of another shape are fitted to it."""
     shrink: bool = True
     """Whether images that are far larger than the model's are shrunk, or above a limit of the request."""
+    uniform: bool = False
+    """Whether all images are sent at the model's size, if it is known, so that they can share a message."""
 
     @classmethod
     def of(cls, limits: RequestLimits, image: ImageSpec, *, shrink: bool = True) -> Self:
@@ -110,8 +112,10 @@ class Packing:
 
     def shrinks(self, size: int, pixels: int) -> bool:
         """Return whether an image of this many bytes and pixels is sent at the model's size."""
-        if self.size is None or not self.shrink:
+        if self.size is None:
             return False
+        if self.uniform or not self.shrink:
+            return self.uniform
         return size > max(WORTHWHILE, FAR_LARGER * self._model_bytes) or not self.fits(size, pixels)
 
     def fits(self, size: int, pixels: int) -> bool:

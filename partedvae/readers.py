@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 CALLS = 256
 """Calls that read at the same time, at most; a thread exists only while it has work, or is idle after some."""
@@ -27,16 +30,49 @@ class Readers:
 
     async def stream(self, source: Iterator[T]) -> AsyncIterator[T]:
         """Yield the items of a stream's source, read in a thread of its own."""
-        executor = ThreadPoolExecutor(1, thread_name_prefix="partedvae-read-stream")
+        executor = _DaemonThread("partedvae-read-stream")
         try:
             async for item in _items(source, executor):
                 yield item
         finally:
-            executor.shutdown(wait=False)
+            executor.shutdown()
 
     def close(self) -> None:
         """End the threads as soon as their sources allow it."""
         self._calls.shutdown(wait=False, cancel_futures=True)
+
+
+class _DaemonThread(Executor):
+    """A thread that Python does not wait for at its exit, when the source of a cancelled stream still blocks."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._work.put(work)
+        return future
+
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
+        """End the thread after what was submitted; never waits."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # It refers to the images of the result.
 
 
 async def _items(source: Iterator[T], executor: Executor) -> AsyncIterator[T]:

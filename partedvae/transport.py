@@ -120,14 +120,14 @@ class Transport(Connection):
                     break
                 except PartedVAEError as error:
                     delay = stream.retry_delay(error, self.timeout)
-                    if delay is None:
+                    if delay is None or not forks.works():
                         raise
                 time.sleep(delay)
             yield from stream.finish()
 
     def _stream_once(self, stream: FeatureStream) -> Iterator[FeatureChunk]:
         """Make one call of a stream."""
-        metadata = self.metadata()
+        metadata, process = self.metadata(), os.getpid()
         with forks.gate:
             call = self._stub().StreamFeatures(stream.requests(), metadata=metadata)
         ended, timed_out = Event(), Event()
@@ -144,13 +144,15 @@ class Transport(Connection):
         try:
             for response in call:
                 yield stream.receive(response)
+                forks.check(self.address)  # The caller may go on in a child, where no response ever comes.
         except grpc.RpcError as error:
             if timed_out.is_set():
                 raise deadline_error(self.address) from error
             raise self.error(error, stream.locate) from error
         finally:
             ended.set()
-            call.cancel()
+            if process == os.getpid():
+                call.cancel()
 
     def close(self) -> None:
         """Close the connection; pending calls are cancelled."""
@@ -230,6 +232,8 @@ class AsyncTransport(Connection):
             return await rpc(request, timeout=self.timeout, metadata=self.metadata())
         except grpc.RpcError as error:
             raise self.error(error, locate) from error
+        except asyncio.CancelledError as error:
+            raise self._cancelled(error) from None
 
     async def map_chunks(
         self,
@@ -266,7 +270,7 @@ class AsyncTransport(Connection):
                 break
             except PartedVAEError as error:
                 delay = stream.retry_delay(error, self.timeout)
-                if delay is None:
+                if delay is None or not forks.works():
                     raise
             await asyncio.sleep(delay)
         for chunk in stream.finish():
@@ -295,7 +299,7 @@ class AsyncTransport(Connection):
         except asyncio.CancelledError as error:
             if timed_out:
                 raise deadline_error(self.address) from error
-            raise
+            raise self._cancelled(error) from None
         finally:
             if watch is not None:
                 watch.cancel()
@@ -318,3 +322,11 @@ class AsyncTransport(Connection):
             return await call
         except grpc.RpcError as error:
             raise self.error(error, chunk.locate) from error
+        except asyncio.CancelledError as error:
+            raise self._cancelled(error) from None
+
+    def _cancelled(self, error: asyncio.CancelledError) -> BaseException:
+        """Return the exception for a cancelled call: the caller's task was cancelled, or this client was closed."""
+        task = asyncio.current_task()
+        is_caller = task is None or task.cancelling() > 0
+        return error if is_caller or not self._closed else self._closed_error()

@@ -16,6 +16,7 @@ from partedvae.cli.connection import Connection, connection_options, model_optio
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
+from partedvae.common.file_names import in_one_line, printable
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
@@ -121,19 +122,21 @@ def classify(images: Sequence[str], connection: Connection, model_name: str, mod
                 "prob": max(probs),
                 "probs": dict(zip(factor.class_names, probs, strict=True)),
             }
-        entries.append({"image": image, "factors": factors})
+        entries.append({"image": printable(image), "factors": factors})
     if result.unfamiliar is not None:
         for entry, text in zip(entries, result.unfamiliar.tolist(), strict=True):
             entry["unfamiliar"] = text or None
             if text:
-                click.secho(f"warning: {entry['image']} is {text}; its class may be wrong", fg="yellow", err=True)
+                click.secho(
+                    f"warning: {in_one_line(entry['image'])} is {text}; its class may be wrong", fg="yellow", err=True
+                )
     if as_json:
         click.echo(json.dumps({"model": result.model, "version": result.version, "images": entries}, indent=2))
         return
     names = [factor.name for factor in result]
     header = ["IMAGE", *(title for name in names for title in (name.upper(), "PROB"))]
     rows = [
-        [entry["image"], *(text for name in names for text in _class_and_prob(entry["factors"][name]))]
+        [in_one_line(entry["image"]), *(text for name in names for text in _class_and_prob(entry["factors"][name]))]
         for entry in entries
     ]
     if any(entry.get("unfamiliar") for entry in entries):

@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from partedvae.common.file_names import in_one_line
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,7 +43,14 @@ def click_errors(*kinds: type[Exception]) -> Callable[[Callable[P, R]], Callable
 
 
 def message_of(error: Exception) -> str:
-    """Return the message of an error for a user; that of an operating system error without its number."""
+    """Return the message of an error for a user; that of an operating system error without its number.
+
+    Control characters of names in it, which a terminal would obey, are escaped; it may have several lines.
+    """
+    return "\n".join(map(in_one_line, _text_of(error).split("\n")))
+
+
+def _text_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISREG
 
-from partedvae.common.file_names import printable
+from partedvae.common.file_names import in_one_line
 from partedvae.common.retry import Retries
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
@@ -55,7 +55,7 @@ class LeftOut:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < EXAMPLES:
-            examples.append(printable(path))
+            examples.append(in_one_line(path))
 
     def lines(self) -> list[str]:
         """Return one line per reason, the most frequent first: "2 hidden (photos/._1.png, photos/.thumbnails)"."""
@@ -182,4 +182,4 @@ def _is_above(path: Path, inside: Path) -> bool:
 def _reason_of(ending: str) -> str:
     if ending in HEIC_ENDINGS:
         return f"ending in {ending}, which needs pip install 'partedvae[heic]'"
-    return f"ending in {printable(ending)}, which is not read" if ending else "without an ending"
+    return f"ending in {in_one_line(ending)}, which is not read" if ending else "without an ending"

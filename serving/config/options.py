@@ -21,6 +21,7 @@ from partedvae.common.click_numbers import FiniteFloatRange
 from partedvae.common.click_options import RenamedOption
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import did_you_mean, nearest
+from partedvae.common.text_files import TextError, decode_text
 from partedvae.serving.config.serve_config import ServeConfig, flag, key, options
 from partedvae.serving.errors import ConfigError
 
@@ -196,10 +197,10 @@ def read_file(path: Path) -> dict[str, Any]:
             value has the wrong type.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(decode_text(path.read_bytes()))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (TextError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}; write lines like: max-images = 100") from error
     types = get_type_hints(ServeConfig)
     known = {key(each): name for name in types for each in _names(name)}

@@ -14,6 +14,7 @@ import numpy as np
 
 from partedvae.cli.connection import Connection
 from partedvae.common.cpus import available_cpus
+from partedvae.common.file_names import in_one_line
 from partedvae.common.progress import progress_bar
 from partedvae.familiarity import FAMILIAR, INVERTED
 from partedvae.requests import FeatureName
@@ -151,7 +152,7 @@ class Summary:
             if error is not None:
                 self.unreadable += 1
                 if len(self.examples) < REPORTED:
-                    self.examples.append(f"{key}: {error}")
+                    self.examples.append(f"{in_one_line(str(key))}: {error}")
         if rows.features is not None and rows.features.unfamiliar is not None:
             self.unfamiliar += int(np.count_nonzero(rows.features.unfamiliar != FAMILIAR))
             self.inverted += int(np.count_nonzero(rows.features.unfamiliar == INVERTED))

@@ -6,12 +6,12 @@ many run at a time.
 
 from __future__ import annotations
 
-import codecs
+import errno
 import gzip
 import io
 import math
 import os
-import zipfile
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from partedvae.common.file_names import printable
+from partedvae.common.file_names import printable, spellings
 from partedvae.common.image_folder import LeftOut, find_images, image_endings
+from partedvae.common.regular_files import read_file
 from partedvae.common.retry import Retries
+from partedvae.common.text_files import TextError, read_names
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.extract.numpy_files import check_images, load_array
 from partedvae.serving.images import decode, from_array, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
 
@@ -71,10 +74,10 @@ def open_source(path: Path) -> Source:
     if path.is_dir():
         found = find_images(path)
         source: Source = FileSource(path, found.names, found.left_out)
-    elif path.suffix == ".txt":
+    elif path.suffix.lower() == ".txt":
         source = FileSource(path.parent, _read_list(path))
-    elif path.suffix in (".npy", ".npz"):
-        source = ArraySource(_load_array(path))
+    elif path.suffix.lower() in (".npy", ".npz"):
+        source = ArraySource(load_array(path))
     elif path.suffix.lower() in image_endings():
         source = FileSource(path.parent, [path.name])
     else:
@@ -92,20 +95,15 @@ def _no_images(path: Path, left_out: LeftOut) -> str:
 
 
 def _read_list(path: Path) -> list[str]:
-    """Return the lines of a list file that are not blank; names may have bytes that are not UTF-8, as in `os`.
+    """Return the names in a list file; they may have bytes that are not UTF-8, as in `os`.
 
     Raises:
-        InvalidInputError: it begins as UTF-16, and is not.
+        InvalidInputError: it is not text.
     """
-    content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
-        try:
-            text = content.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(f"{path} cannot be read as UTF-16: {error}; save it as UTF-8") from error
-    else:
-        text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    try:
+        return [name for _, name in read_names(path)]
+    except TextError as error:
+        raise InvalidInputError(f"{path} cannot be read as a list of paths, one per line: {error}") from error
 
 
 class FileSource:
@@ -142,7 +140,7 @@ class FileSource:
         limits = memory_limits()
         for name in names:
             try:
-                content = self._retry((self._folder / name).read_bytes)
+                content = self._retry(partial(self._read, name))
                 images[readable] = decode([content], spec, limits)[0]
             except ImageError as error:
                 errors.append(error.reason)
@@ -154,6 +152,15 @@ class FileSource:
                 errors.append(None)
                 readable += 1
         return Prepared(keys=[printable(name) for name in names], errors=errors, images=images[:readable])
+
+    def _read(self, name: str) -> bytes:
+        """Return the content of a file, which a list may write in another way than its folder does."""
+        for spelled in spellings(name):
+            try:
+                return read_file(self._folder / spelled)
+            except FileNotFoundError:
+                continue
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
 class ArraySource:
@@ -193,12 +200,13 @@ class IdxSource:
         self.left_out = LeftOut()
         self._path = path
         with self._open() as file:
-            magic = _read(file, 4, path)
-            if magic[:2] != b"\0\0":
+            start = _read_up_to(file, 2, path)
+            if start.strip(b"\0"):
                 raise InvalidInputError(
                     f"{path} has an unsupported format: pass a folder of images, an IDX file, .npy, .npz, or a .txt "
                     "with one path per line"
                 )
+            magic = start + _read(file, 4 - len(start), path)
             if magic[2] != 8 or magic[3] not in (3, 4):
                 raise InvalidInputError(
                     f"{path} is an IDX file of type {magic[2]:#04x} and rank {magic[3]}; images have type 0x08 (uint8) "
@@ -206,9 +214,11 @@ class IdxSource:
                 )
             dims = np.frombuffer(_read(file, 4 * magic[3], path), dtype=">u4")
         self._shape = tuple(int(dim) for dim in dims)
-        _check_images("uint8", self._shape, path)
+        check_images(np.dtype(np.uint8), self._shape, path)
         self._header = 4 + 4 * len(self._shape)
-        if path.suffix != ".gz" and path.stat().st_size < self._header + math.prod(self._shape):
+        if math.prod(self._shape) > sys.maxsize or (
+            not self._is_packed and path.stat().st_size < self._header + math.prod(self._shape)
+        ):
             raise InvalidInputError(_truncated(path))
 
     def __len__(self) -> int:
@@ -223,9 +233,14 @@ class IdxSource:
                 shape = (min(batch_size, len(self) - first), *self._shape[1:])
                 data = _read(file, shape[0] * each, self._path)
                 yield partial(_from_pixels, data, shape, first)
+            _read_up_to(file, 1, self._path)  # gzip compares the checksum when it meets the end of the data.
 
     def _open(self) -> BinaryFile:
-        return gzip.open(self._path) if self._path.suffix == ".gz" else self._path.open("rb")
+        return gzip.open(self._path) if self._is_packed else self._path.open("rb")
+
+    @property
+    def _is_packed(self) -> bool:
+        return self._path.suffix.lower() == ".gz"
 
 
 def _from_array(array: ImageArray, first: int, spec: ImageSpec) -> Prepared:
@@ -237,43 +252,20 @@ def _from_pixels(data: bytes, shape: Sequence[int], first: int, spec: ImageSpec)
     return _from_array(np.frombuffer(data, dtype=np.uint8).reshape(shape), first, spec)
 
 
-def _load_array(path: Path) -> ImageArray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else _load_npz(path)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(f"{path} cannot be read as a NumPy file: {error}") from error
-    _check_images(str(array.dtype), array.shape, path)
-    return array
-
-
-def _load_npz(path: Path) -> ImageArray:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        if "images" not in arrays and len(arrays.files) != 1:
-            raise ValueError(f"it contains {arrays.files}; rename the array of images to 'images'")
-        images: ImageArray = arrays["images" if "images" in arrays else arrays.files[0]]
-        return images
-
-
-def _check_images(dtype: str, shape: Sequence[int], path: Path) -> None:
-    if dtype != "uint8":
-        raise InvalidInputError(
-            f"{path} is {dtype}, images are uint8; convert it, (x * 255).round().astype(np.uint8) if x is in 0..1"
-        )
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape[1:]:
-        raise InvalidInputError(
-            f"{path} has shape {list(shape)}; images are [images, height, width] (grey) or "
-            "[images, height, width, channels] with 1 or 3 channels"
-        )
-
-
 def _read(file: BinaryFile, size: int, path: Path) -> bytes:
-    try:
-        data = file.read(size)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InvalidInputError(f"{path} cannot be unpacked: {error}") from error
+    data = _read_up_to(file, size, path)
     if len(data) < size:
         raise InvalidInputError(_truncated(path))
     return data
+
+
+def _read_up_to(file: BinaryFile, size: int, path: Path) -> bytes:
+    try:
+        return file.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InvalidInputError(f"{path} cannot be unpacked: {error}; download it again") from error
+    except MemoryError as error:
+        raise InvalidInputError(f"{path}: a batch of it has {size:,} bytes, more than the memory") from error
 
 
 def _truncated(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from partedvae.common.text_files import TextError, decode_text
 from partedvae.serving.errors import SecurityError
 
 logger = logging.getLogger(__name__)
@@ -138,8 +139,12 @@ class TokenFile:
             logger.info("reloaded %d tokens from %s", len(self._tokens), self._path)
 
     def _read(self) -> list[bytes]:
+        try:
+            text = decode_text(_read(self._path), errors="replace")  # What is replaced is not a token.
+        except TextError as error:
+            raise SecurityError(f"{self._path} cannot be read as text: {error}") from error
         tokens = []
-        for number, line in enumerate(_read(self._path).splitlines(), start=1):
+        for number, line in enumerate(text.encode().splitlines(), start=1):
             token = line.strip()
             if not token or token.startswith(b"#"):
                 continue

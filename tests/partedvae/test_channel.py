@@ -80,6 +80,19 @@ def test_invalid_tokens(token: Any, message: str) -> None:
         call_metadata(token)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_token_file_may_be_one_of_windows(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "token").write_bytes("secret\r\n".encode(encoding))
+    assert call_metadata(tmp_path / "token") == (("authorization", "Bearer secret"),)
+
+
+def test_a_token_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes("secr\u00e9t\n".encode("latin-1"))
+    with pytest.raises(InvalidRequestError, match=r"token cannot be read as text: line 1 has the byte 0xe9") as caught:
+        call_metadata(tmp_path / "token")
+    assert "secr" not in str(caught.value)
+
+
 def test_arguments_of_tls_that_exclude_each_other() -> None:
     with pytest.raises(InvalidRequestError, match="pass both cert= and key=, or neither"):
         channel_credentials(cert="cert.pem")

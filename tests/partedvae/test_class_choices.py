@@ -71,6 +71,15 @@ def test_a_class_whose_name_has_an_equals_sign() -> None:
     assert class_by_factor("colour=r=1", manifest) == {"colour": "r=1"}
 
 
+def test_a_factor_whose_name_has_an_equals_sign() -> None:
+    manifest = COLOURED.manifest()
+    manifest.factors[1].name = "k=v"
+
+    assert class_by_factor("k=v=red", manifest) == {"k=v": "red"}
+    with pytest.raises(InvalidRequestError, match=r"factor 'k=v' has no class 'read'; .*did you mean 'red'"):
+        class_by_factor("k=v=read", manifest)
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [

@@ -1,3 +1,4 @@
+import array
 import io
 import re
 from pathlib import Path
@@ -86,12 +87,14 @@ def test_a_list_may_mix_everything(tmp_path: Path) -> None:
     assert parts[0].names == (str(path), str(path), "")
 
 
-@pytest.mark.parametrize("single", ["path", "text", "bytes", "pil"])
+@pytest.mark.parametrize("single", ["path", "text", "bytes", "bytearray", "memoryview", "pil"])
 def test_a_single_image_needs_no_list(single: str, tmp_path: Path) -> None:
     """One path, the content of one file or one Pillow image is a batch of one."""
     path = tmp_path / "a.png"
     path.write_bytes(png(noise(8, 6)))
     images: dict[str, Any] = {"path": path, "text": str(path), "bytes": path.read_bytes(), "pil": Image.open(path)}
+    images |= {"bytearray": bytearray(images["bytes"]), "memoryview": memoryview(images["bytes"])}
+    assert count_of(images[single]) == 1
     (part,) = chunks(images[single])
     images["pil"].close()
 
@@ -123,7 +126,20 @@ def test_files_are_read_when_their_chunk_is_built(tmp_path: Path) -> None:
         (noise(2, 8, 6, 4), "the array has 4 channels, images have 1 (grey) or 3 (RGB), as the last axis"),
         (noise(2, 0, 6), "the array has images without pixels, 0 x 6"),
         (np.zeros((2, 8, 6), np.float32), "the array is float32, images are uint8; scale it to 0..255 and convert"),
-        (np.zeros((2, 8, 6), np.int64), "the array is int64, images are uint8; convert it with .astype(np.uint8)"),
+        (np.zeros((2, 8, 6), np.int64), "the array is int64, images are uint8; convert it with x.astype(np.uint8)"),
+        (np.zeros((2, 8, 6), ">u2"), "the array is >u2, images are uint8; convert it with (x // 257).astype(np.uint8)"),
+        (noise(2, 1, 8, 6), "1 (grey) or 3 (RGB), as the last axis; move the channels to the end: np.moveaxis(x, -3,"),
+        (noise(2, 8, 6, 2), "the array has 2 channels, images have 1 (grey) or 3 (RGB), as the last axis; leave out"),
+        (np.array([[["a", "b"]]]), "the array is <U1, images are uint8; pass numbers; names of files and images"),
+        (np.ma.masked_greater(noise(2, 8, 6), 9), "the array has masked pixels; fill them: x.filled(0)"),
+        ([np.ma.masked_greater(noise(8, 6), 9)], "image 0 has masked pixels; fill them: x.filled(0)"),
+        (io.BytesIO(png(noise(8, 6))), "BytesIO is not an image; pass the content of an open file, file.read(), or"),
+        ([io.BytesIO(png(noise(8, 6)))], "image 0: BytesIO is not an image; pass the content of an open file"),
+        ({"a": noise(8, 6)}, "dict is not a list of images; pass list(images.values())"),
+        ({"a.png", "b.png"}, "set has no order, in which results are returned; pass a list"),
+        ([array.array("B", b"abc")], "image 0: array is not an image; pass a uint8 NumPy array, a path"),
+        ([np.float32(3)], "image 0: float32 is not an image; convert it to a NumPy array, with np.asarray(x)"),
+        ("a\0b.png", "image 0: 'a\\x00b.png' is not the name of a file: embedded null byte"),
         (noise(1, 2000, 2000), "an image of 2000 x 2000 has 4,000,000 bytes, more than the 3,670,016 of a message"),
         (b"x" * 5_000_000, "image 0: not an image (it starts with b'xxxxxxxx'); replace it"),
         (

@@ -1,5 +1,6 @@
 """Traversals, transfers and scores through both clients and a real server."""
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -298,3 +299,31 @@ def test_a_damaged_file_of_deprecated_arguments_is_named(
             pytest.raises(InvalidRequestError, match=re.escape(f"{start} ({bad}): damaged PNG file")),
         ):
             call(two_model_server.address, "transfer", content, style, settings=SHAPES)
+
+
+def test_images_of_several_kinds_share_a_grid(call: Call, two_model_server: ServerProcess, two_models: Path) -> None:
+    """Files, arrays of several sizes and Pillow images: the grid is that of the images one by one."""
+    random = np.random.Generator(np.random.PCG64(0))
+    arrays = [random.integers(0, 256, shape, dtype=np.uint8) for shape in ((9, 20, 3), (30, 7), (4, 4, 3))]
+    files = [io.BytesIO(), io.BytesIO()]
+    for array, file in zip(arrays, files, strict=False):
+        Image.fromarray(array).save(file, "PNG")
+    mixed = [files[0].getvalue(), arrays[1], Image.fromarray(arrays[2]), IMAGES[0]]
+    local = load(two_models / "shapes")
+    apart = np.concatenate([local.traverse([image], along="classes", factor="colour").images for image in mixed])
+
+    remote = call(two_model_server.address, "traverse", iter(mixed), settings=SHAPES, along="classes", factor="colour")
+    for result in (remote, local.traverse(iter(mixed), along="classes", factor="colour")):
+        np.testing.assert_allclose(result.images.astype(int), apart, atol=1)
+    grid = call(two_model_server.address, "transfer", z_images=mixed[:2], u_images=mixed, settings=SHAPES)
+    one = local.transfer(z_images=[mixed[1]], u_images=[mixed[2]]).images[0, 0]
+    np.testing.assert_allclose(grid.images[2, 1].astype(int), one, atol=1)
+    with pytest.raises(InvalidRequestError, match=r"image 1: not an image .*; replace it"):
+        call(
+            two_model_server.address,
+            "traverse",
+            [mixed[1], b"nonsense"],
+            settings=SHAPES,
+            along="classes",
+            factor="colour",
+        )

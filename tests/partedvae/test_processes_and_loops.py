@@ -26,7 +26,7 @@ from tests.processes import PATIENCE, ServerProcess
 IMAGES = GREY.random_images(3)
 
 FORKS = """
-import asyncio, multiprocessing, sys, threading
+import asyncio, multiprocessing, os, sys, threading, warnings
 import numpy as np
 from partedvae import AsyncClient, Client, PartedVAEError
 
@@ -48,9 +48,9 @@ def nested():
     call()
     fork(call)
 
-def refused(reason):
+def refused(reason, use=call):
     try:
-        call()
+        use()
     except PartedVAEError as error:
         assert f"this process was forked while {reason}" in str(error), error
     else:
@@ -76,6 +76,15 @@ def busy(work):
     threading.Thread(target=loop, daemon=True).start()
     assert started.wait(30)
 
+async def warned():
+    await async_client.features(images)
+    with warnings.catch_warnings(record=True) as caught:
+        if not (child := os.fork()):
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert "gRPC ends the child with exit code 64; fork before the first call" in str(caught[0].message), caught
+    assert len((await async_client.features(images)).u) == 3
+
 async def connected():
     await async_client.features(images)
     fork(lambda: refused("an AsyncClient was connected"))
@@ -100,7 +109,15 @@ elif scenario == "after asyncio":
         fork(target)
 elif scenario == "within asyncio":
     asyncio.run(connected())
-if scenario != "within asyncio":
+elif scenario == "with a half-read stream":
+    chunks = client.stream_features(images for _ in range(500))
+    next(chunks)
+    fork(lambda: refused("a stream was open", lambda: next(chunks)))
+    list(chunks)
+elif scenario == "after a call, within asyncio":
+    call()
+    asyncio.run(warned())
+if "within asyncio" not in scenario:
     call()
 print("done", flush=True)
 """
@@ -128,6 +145,7 @@ def test_clients_are_pickled_as_their_arguments(server: ServerProcess) -> None:
         for made in (pickle.loads(pickle.dumps(client)), copy.copy(client), copy.deepcopy(client)):
             with made:
                 assert features(made) == 3
+        assert features(client) == 3
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             assert pool.map_async(features, [client, client]).get(PATIENCE) == [3, 3]
     again = pickle.loads(pickle.dumps(AsyncClient(server.address, model="tiny", version=9)))
@@ -150,7 +168,13 @@ def test_credentials_of_grpc_cannot_be_pickled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["idle", "busy with calls", "within a stream", "after asyncio", "within asyncio"])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *("idle", "busy with calls", "within a stream", "with a half-read stream"),
+        *("after asyncio", "within asyncio", "after a call, within asyncio"),
+    ],
+)
 def test_forks(server: ServerProcess, tmp_path: Path, scenario: str) -> None:
     """Children make connections of their own, or say why they cannot; the parent goes on."""
     program = tmp_path / "forks.py"
@@ -158,6 +182,55 @@ def test_forks(server: ServerProcess, tmp_path: Path, scenario: str) -> None:
     command = [sys.executable, str(program), server.address, scenario]
     done = subprocess.run(command, capture_output=True, text=True, timeout=4 * PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def endless() -> Iterator[ImageArray]:
+    while True:
+        yield IMAGES
+
+
+def test_a_client_that_is_closed_during_a_stream_says_so(server: ServerProcess) -> None:
+    client = Client(server.address)
+    chunks = client.stream_features(endless())
+    next(chunks)
+    client.close()
+    with pytest.raises(InvalidRequestError, match=r"the client of .* was closed during the call; create another one"):
+        list(chunks)
+
+
+async def test_an_async_client_that_is_closed_during_a_stream_does_not_cancel_the_task(server: ServerProcess) -> None:
+    client = AsyncClient(server.address)
+    chunks = client.stream_features(endless())
+    await anext(chunks)
+    await client.close()
+    with pytest.raises(InvalidRequestError, match=r"the client of .* was closed during the call; create another one"):
+        [chunk async for chunk in chunks]
+
+
+BLOCKED = """
+import asyncio, sys, threading
+import numpy as np
+from partedvae import AsyncClient
+
+def source():
+    yield np.zeros((8, 6), np.uint8)
+    threading.Event().wait()
+
+async def main():
+    stream = AsyncClient(sys.argv[1]).stream_features(source())
+    try:
+        await asyncio.wait_for(anext(stream), 0.5)
+    except TimeoutError:
+        print("timed out", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_ends_although_the_source_of_a_stream_blocks(server: ServerProcess) -> None:
+    command = [sys.executable, "-c", BLOCKED, server.address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, "timed out\n"), done.stderr
 
 
 def test_several_event_loops_one_after_another(server: ServerProcess) -> None:

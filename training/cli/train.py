@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -129,16 +130,20 @@ def train(
     if not summary:
         return  # not the main process
     accuracies = ", ".join(f"{name} {text}" for name, text in summary["accuracy_text"].items())
-    result = (
-        f"test accuracy {accuracies} from {config.labels} labels" if accuracies else f"{config.method} without labels"
-    )
+    if accuracies:
+        result = f"test accuracy {accuracies} from {config.labels} labels"
+    elif config.labels:
+        result = f"{config.method} from {config.labels} labels, no labelled test images"
+    else:
+        result = f"{config.method} without labels"
     click.echo(f"{run.path}: {result}, {summary['train_seconds']:.0f} s")
     for name in summary["accuracy"]:
         if line := _measured_line(name, summary.get("measures", {})):
             click.echo(line)
     exportable = config.method == "partedvae"
-    follow_up = f"export {run.path} models/{_model_name(config.dataset)}" if exportable else f"evaluate {run.path}"
-    click.echo(f"next: partedvae {follow_up}")
+    words = ["export", str(run.path), f"models/{_model_name(config.dataset)}"]
+    follow_up = words if exportable else ["evaluate", str(run.path)]
+    click.echo(f"next: {shlex.join(['partedvae', *follow_up])}")
 
 
 def _measured_line(name: str, measures: dict[str, float]) -> str:

@@ -12,9 +12,14 @@ from pathlib import Path
 
 from partedvae.training.data.dataset import DataError, FactorInfo
 
-OWN = frozenset({"path", "index", "error", "metadata", "z", "allow_pickle"})
-"""Columns of feature files that belong to no factor, and the name of an option of NumPy's savez."""
-OWN_Z = re.compile(r"z\d+")
+OWN = frozenset(
+    {
+        *("path", "index", "error", "metadata", "z", "unfamiliar", "allow_pickle"),
+        *("position", "reconstruction_error", "negative_elbo"),
+    }
+)
+"""Columns of feature files and of `Features.to_pandas` that belong to no factor, and an option of NumPy's savez."""
+OWN_Z = re.compile(r"z(_logvar)?\d+")
 
 
 def check_column_names(path: Path, factors: Sequence[FactorInfo]) -> None:
@@ -46,7 +51,7 @@ def check_column_names(path: Path, factors: Sequence[FactorInfo]) -> None:
 def _shared(one: FactorInfo, other: FactorInfo) -> str | None:
     """Return a column that both factors would have, for any number of dimensions of u."""
     names = set(_names(one))
-    u = re.compile(re.escape(one.name) + r"_u\d*")
+    u = re.compile(re.escape(one.name) + r"_u(_logvar)?\d*")
     return next((name for name in _names(other) if name in names or u.fullmatch(name)), None)
 
 

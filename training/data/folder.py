@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from partedvae.common.file_names import printable
+from partedvae.common.file_names import in_one_line
 from partedvae.common.fit import DEFAULT_FIT, Fit
-from partedvae.common.image_folder import find_images
+from partedvae.common.image_folder import find_images, image_endings
 from partedvae.common.retry import Retries
 from partedvae.common.suggest import nearest
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
@@ -104,7 +104,7 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
     if tests < FEWEST_TESTS:
         raise DataError(
             f"{folder}: it has {tests} test images, and at least {FEWEST_TESTS} are needed; label more images (a "
-            "fifth of each class is held out), or mark some with 'test' in a column 'split'"
+            f"fifth of each class is held out), or mark some with 'test' in a column 'split'{_identifiers(contents)}"
         )
     digests: dict[str, bytes] = {}
 
@@ -136,6 +136,19 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
     )
 
 
+def _identifiers(contents: _Contents) -> str:
+    """Return a remedy for columns with a class of its own for each image, none of which can be held out."""
+    known = (contents.labels != UNLABELLED).sum(dim=0).tolist()
+    names = [
+        repr(factor.name)
+        for factor, count in zip(contents.table.factors, known, strict=True)
+        if count == len(factor.classes) > FEWEST_TESTS
+    ]
+    if not names:
+        return ""
+    return f"; each image has a class of its own in {', '.join(names)}: remove such a column if it numbers the images"
+
+
 def _survey(folder: Path) -> _Contents:
     if not folder.is_dir():
         known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
@@ -146,8 +159,11 @@ def _survey(folder: Path) -> _Contents:
             else "pass the folder of your images as folder:PATH"
         )
         raise DataError(f"{folder} is not a folder; {meant}")
-    table = read_table(folder)
     found = find_images(folder)
+    if not found.names and not os.path.lexists(folder / TABLE):
+        left_out = f"; left out: {'; '.join(found.left_out.lines())}" if found.left_out.counts else ""
+        raise DataError(f"{folder} contains no images ({', '.join(image_endings())}){left_out}")
+    table = read_table(folder, found.names)
     # Labelled files with another ending are kept, so that decoding them reports the error.
     files = tuple(sorted({*found.names, *table.labels}))
     retry = Retries()
@@ -157,7 +173,7 @@ def _survey(folder: Path) -> _Contents:
             return retry((folder / name).read_bytes)
         except OSError as error:
             raise DataError(
-                f"{printable(str(folder / name))} cannot be read: {error.strerror}; repair it, or remove it"
+                f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}; repair it, or remove it"
             ) from error
 
     try:
@@ -202,7 +218,7 @@ def _image_size(
         try:
             height, width, grey = retry(partial(header, folder / name))
         except OSError as error:
-            raise DataError(f"{printable(str(folder / name))} cannot be read: {error.strerror}") from error
+            raise DataError(f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}") from error
         sizes.append((height, width))
         greys.append(grey)
     channels = 1 if all(greys) else 3

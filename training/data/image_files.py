@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from partedvae.common.cpus import available_cpus
-from partedvae.common.file_names import printable
+from partedvae.common.file_names import in_one_line
 from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.image_decoding import (
     DamagedImageError,
@@ -138,4 +138,4 @@ def find_faults(names: Sequence[str], read: Callable[[str], bytes]) -> list[str]
 
 
 def _unreadable(name: str, error: Exception) -> str:
-    return f"{printable(name)} cannot be read as an image: {error}; replace it, or remove it from the folder"
+    return f"{in_one_line(name)} cannot be read as an image: {error}; replace it, or remove it from the folder"

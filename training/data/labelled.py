@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from partedvae.common.file_names import spellings
 from partedvae.common.suggest import did_you_mean
+from partedvae.common.text_files import TextError, read_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, Split, Truth, first_labelled, with_labels
 
 FILE_PREFIX = "file:"
@@ -102,17 +104,15 @@ def _balanced(train: Split, count: int, generator: torch.Generator) -> Int[Tenso
 
 def _from_file(train: Split, path: Path, count: int) -> Int[Tensor, " chosen"]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_names(path)
+    except (OSError, TextError) as error:
         raise DataError(f"the list of labelled images {path} cannot be read: {error}") from error
     find = _finder(train)
     indices: dict[int, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         text = line.strip()
-        if not text:
-            continue
         try:
-            index = find(text)
+            index = find(line)
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from None
         if index in indices:
@@ -131,20 +131,21 @@ def _finder(train: Split) -> Callable[[str], int]:
     held_out = train.files.held_out if train.files else frozenset[str]()
     places = {name: index for index, name in enumerate(names)}
 
-    def find(text: str) -> int:
+    def find(line: str) -> int:
+        text = line.strip()
         # Digits are always an index, whatever the names of the files, so that a list is unambiguous.
         if text.isdecimal() and int(text) < len(train):
             return int(text)
-        name = Path(text).as_posix()
         if text.isdecimal() or not names:
             raise DataError(f"{text!r} is not the index of a training image (0 to {len(train) - 1})")
-        if name in held_out:
-            raise DataError(f"{text!r} is held out for testing; remove it from the list")
-        if name not in places:
-            raise DataError(
-                f"{text!r} is not a training image; write an index (0 to {len(train) - 1}) or a file's path relative "
-                "to the folder, as in labels.csv"
-            )
-        return places[name]
+        for name in spellings(line):
+            if name in places:
+                return places[name]
+            if name in held_out:
+                raise DataError(f"{text!r} is held out for testing; remove it from the list")
+        raise DataError(
+            f"{text!r} is not a training image; write an index (0 to {len(train) - 1}) or a file's path relative "
+            "to the folder, as in labels.csv"
+        )
 
     return find

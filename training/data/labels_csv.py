@@ -12,28 +12,30 @@ names that would give feature files two columns of the same name are errors.
 
 from __future__ import annotations
 
-import csv
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from partedvae.common.suggest import did_you_mean
+from partedvae.common.file_names import in_one_line
+from partedvae.common.suggest import nearest
 from partedvae.training.data.column_names import check_column_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, FactorInfo
 from partedvae.training.data.faults import listed
-from partedvae.training.data.missing_values import (
-    MARKERS,
-    clear_missing,
-    describe_missing,
-    normalised,
-    read_named_classes,
-)
+from partedvae.training.data.folder_files import FolderFiles
+from partedvae.training.data.missing_values import MARKERS, clear_missing, describe_missing, read_named_classes
+from partedvae.training.data.tables import Table, normalised, read_csv
 
 FILE_COLUMN = "file"
 SPLIT_COLUMN = "split"
 TABLE = "labels.csv"
+SHOWN = 60
+"""Characters of a value that an error shows."""
+LONGEST = 200
+"""Characters of the name of a factor or class."""
+INVISIBLE = frozenset({"Zs", "Cf"})
+"""Categories of characters that are hardly seen: spaces, and those that join letters or change their direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,29 +52,29 @@ class LabelTable:
     """Values that are read in a way that may surprise, one sentence per factor."""
 
 
-def read_table(folder: Path) -> LabelTable:
+def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
     """Read `<folder>/labels.csv`.
+
+    Args:
+        folder: the folder.
+        names: its image files, from `partedvae.common.image_folder.find_images`.
 
     Raises:
         DataError: the file is missing or invalid; the message has the line.
     """
     path = folder / TABLE
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [normalised(name.strip()) for name in next(reader, [])]
-            rows = [(reader.line_num, [normalised(value.strip()) for value in row]) for row in reader if any(row)]
+        table = read_csv(path, FILE_COLUMN)
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing; create it with the first line 'file,FACTOR' and a line 'IMAGE,CLASS' for each "
-            "labelled image"
+            f"labelled image{_example(names)}"
         ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}; save it as UTF-8") from error
-    _check_header(path, header)
+    header, rows = table.header, table.rows
+    _check_header(path, table)
     if not rows:
         raise DataError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
-    cells = _cells(path, header, rows)
+    cells = _cells(path, table, FolderFiles(folder, names))
     factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
     missing = clear_missing(cells, factor_names, read_named_classes(folder, factor_names))
     alone = len(factor_names) == 1
@@ -95,40 +97,56 @@ def read_table(folder: Path) -> LabelTable:
     return LabelTable(factors=factors, labels=labels, tests=tests, notes=tuple(notes))
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
+def _example(names: Sequence[str]) -> str:
+    """Return the line of an image in a subfolder, which often has the name of its class."""
+    name = next((name for name in names if "/" in name), None)
+    return f", such as '{in_one_line(name)},{in_one_line(PurePosixPath(name).parent.name)}'" if name else ""
+
+
+def _check_header(path: Path, table: Table) -> None:
+    header, where = table.header, f"{path}, line {table.header_line}"
     if not header:
         raise DataError(f"{path} is empty; write 'file,FACTOR' into its first line")
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and separator in header[0]:
-            raise DataError(f"{path}, line 1: the columns are separated by {name}; separate them by commas")
     if FILE_COLUMN not in header:
-        raise DataError(
-            f"{path}, line 1: no column is called 'file'{did_you_mean(FILE_COLUMN, header)} "
-            f"(there are: {', '.join(header)})"
-        )
+        near = nearest(FILE_COLUMN, [name.lower() for name in header])
+        meant = next((name for name in header if name.lower() == near), "")
+        remedy = f"rename the column {meant!r}" if meant else "give that name to the column of the image files"
+        raise DataError(f"{where}: no column is called 'file'; {remedy} (there are: {', '.join(map(repr, header))})")
     for number, name in enumerate(header, start=1):
         if not name:
-            raise DataError(f"{path}, line 1: column {number} has no name; give it the name of a factor")
+            raise DataError(f"{where}: column {number} has no name; give it the name of a factor, or remove the column")
+        _check_text(name, where)
         if header.count(name) > 1:
-            raise DataError(f"{path}, line 1: two columns are called {name!r}")
+            raise DataError(f"{where}: two columns are called {name!r}")
         if name not in (FILE_COLUMN, SPLIT_COLUMN) and name.lower() in (FILE_COLUMN, SPLIT_COLUMN):
-            raise DataError(f"{path}, line 1: unknown column {name!r}; did you mean {name.lower()!r}?")
+            raise DataError(f"{where}: unknown column {name!r}; did you mean {name.lower()!r}?")
     if not set(header) - {FILE_COLUMN, SPLIT_COLUMN}:
-        raise DataError(f"{path}, line 1: no factor; add a column with its name and classes")
+        raise DataError(f"{where}: no factor; add a column with its name and classes")
 
 
-def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> dict[str, dict[str, str]]:
+def _check_text(value: str, where: str) -> None:
+    """Check that a name is in one line of bounded length, as all that shows it expects; a lost quote joins lines."""
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise DataError(f"{where}: {value[:SHOWN]!r} has a line break or another control character; remove it")
+    if len(value) > LONGEST:
+        raise DataError(
+            f"{where}: {value[:SHOWN]!r}… has {len(value):,} characters, more than the {LONGEST} of a name; shorten it"
+        )
+
+
+def _cells(path: Path, table: Table, files: FolderFiles) -> dict[str, dict[str, str]]:
     """Return the values of each row by column, by file; all rows that are wrong are in one error."""
     cells: dict[str, dict[str, str]] = {}
     lines: dict[str, int] = {}
     faults = []
-    for line, values in rows:
+    for line, values in table.rows:
+        where = f"{path}, line {line}"
         try:
-            file, row = _checked_row(path.parent, header, values)
+            file, row = _checked_row(where, table.header, values, files)
             if file in cells:
-                raise DataError(f"{file!r} is in line {lines[file]} already; keep one of them")
+                raise DataError(f"{where}: {file!r} is in line {lines[file]} already; keep one of them")
         except DataError as error:
-            faults.append(f"{path}, line {line}: {error}")
+            faults.append(str(error))
         else:
             cells[file], lines[file] = row, line
     if faults:
@@ -136,34 +154,32 @@ def _cells(path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str
     return cells
 
 
-def _checked_row(folder: Path, header: Sequence[str], values: Sequence[str]) -> tuple[str, dict[str, str]]:
+def _checked_row(
+    where: str, header: Sequence[str], values: Sequence[str], files: FolderFiles
+) -> tuple[str, dict[str, str]]:
     """Return the file of a row, as it is called in the folder, and the row's values by column.
 
     Raises:
-        DataError: the row is invalid; the message lacks the line.
+        DataError: the row is invalid.
     """
     if len(values) != len(header):
-        raise DataError(f"{len(values)} values for {len(header)} columns")
-    row = dict(zip(header, values, strict=True))
+        raise DataError(f"{where}: {len(values)} values for {len(header)} columns")
+    row = {name: normalised(value) for name, value in zip(header, values, strict=True)}
     if not row[FILE_COLUMN]:
-        raise DataError("the file is blank")
-    file = Path(row[FILE_COLUMN]).as_posix()
-    if Path(file).is_absolute() or ".." in Path(file).parts:
-        raise DataError(f"{file!r} is outside the folder; write a path relative to the folder")
+        raise DataError(f"{where}: the file is blank")
+    try:
+        file = files.find(values[header.index(FILE_COLUMN)])
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     split = row.get(SPLIT_COLUMN, "")
     if split.lower() in MARKERS:
         row[SPLIT_COLUMN] = ""
     elif split not in ("", "train", "test"):
-        raise DataError(f"split is {split!r}; it must be train, test or blank")
-    # The same letter may be written otherwise in the name of the file, and Windows separates folders by backslashes.
-    for name in (file, unicodedata.normalize("NFD", file), file.replace("\\", "/")):
-        try:
-            if (folder / name).is_file():
-                return name, row
-        except (OSError, ValueError) as error:  # a name that is too long, a folder without permission, a null character
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise DataError(f"{file!r} cannot be opened: {reason}; correct the path") from error
-    raise DataError(f"{folder / file} does not exist; paths are relative to the folder")
+        raise DataError(f"{where}: split is {split!r}; it must be train, test or blank")
+    for name in header:
+        if name != FILE_COLUMN:
+            _check_text(row[name], where)
+    return file, row
 
 
 def _factor(path: Path, name: str, values: Sequence[str], alone: bool, missing: Counter[str]) -> FactorInfo:
@@ -180,12 +196,21 @@ def _factor(path: Path, name: str, values: Sequence[str], alone: bool, missing: 
 
 
 def _similar_classes(factor: FactorInfo) -> Iterator[str]:
-    """Yield a note for each class that differs from another only in case or spaces."""
+    """Yield a note for each class that differs from another only in what is hardly seen, or as a number."""
     first: dict[str, str] = {}
     for name in factor.classes:
-        other = first.setdefault("".join(name.casefold().split()), name)
+        other = first.setdefault(_key(name), name)
         if other != name:
             yield f"labels.csv: {other!r} and {name!r} of {factor.name!r} are two classes; correct one if not"
+
+
+def _key(name: str) -> str:
+    """Return what similar classes have in common: "Cat" and "cat ", "1", "01" and "1.0"."""
+    seen = [c for c in unicodedata.normalize("NFKC", name).casefold() if unicodedata.category(c) not in INVISIBLE]
+    try:
+        return str(float("".join(seen)))
+    except ValueError:
+        return "".join(seen)
 
 
 def _check_training(

@@ -9,14 +9,13 @@ A value is missing if it is blank or one of `MARKERS`, in upper or lower case. W
 
 from __future__ import annotations
 
-import csv
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from partedvae.common.suggest import did_you_mean
 from partedvae.training.data.dataset import DataError
+from partedvae.training.data.tables import normalised, read_csv
 
 CLASSES = "classes.csv"
 HEADER = ["factor", "class"]
@@ -27,11 +26,6 @@ MARKERS = frozenset(
     }
 )
 """Markers of missing values, in lower case: those of pandas, R, SQL, JSON, spreadsheets, and the label -1."""
-
-
-def normalised(value: str) -> str:
-    """Return a value in the composed form of Unicode, as macOS and other systems write the same letter differently."""
-    return unicodedata.normalize("NFC", value)
 
 
 def read_named_classes(folder: Path, factors: Collection[str]) -> frozenset[tuple[str, str]]:
@@ -46,18 +40,14 @@ def read_named_classes(folder: Path, factors: Collection[str]) -> frozenset[tupl
     """
     path = folder / CLASSES
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [[normalised(value.strip()) for value in row] for row in csv.reader(file)]
+        table = read_csv(path, HEADER[0])
     except FileNotFoundError:
         return frozenset()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}; save it as UTF-8") from error
-    if not rows or rows[0] != HEADER:
-        raise DataError(f"{path}, line 1: it must be {','.join(HEADER)}")
+    if table.header != HEADER:
+        raise DataError(f"{path}, line {table.header_line}: it must be {','.join(HEADER)}")
     named = set()
-    for line, row in enumerate(rows[1:], start=2):
-        if not any(row):
-            continue
+    for line, values in table.rows:
+        row = [normalised(value) for value in values]
         if len(row) != len(HEADER) or not row[1]:
             raise DataError(f"{path}, line {line}: expected a factor and a class, not {','.join(row)!r}")
         if row[0] not in factors:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,26 @@ def test_a_broken_version_is_listed_with_the_reason(tmp_path: Path) -> None:
     assert [line.split()[:4] for line in lines[1:3]] == [["tiny", "1", "(default)", "ready"], ["tiny", "2", "broken"]]
     assert lines[4].startswith("tiny version 2 is broken: ")
     assert "decoder.onnx is damaged" in lines[4]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names have other bytes")
+def test_names_of_files_cannot_command_the_terminal(server: ServerProcess, tmp_path: Path) -> None:
+    """A line break, an escape sequence and bytes that are not UTF-8 in names; JSON keeps what Unicode can write."""
+    names = ["a\nb.png", "\x1b[31mred.png", os.fsdecode(b"caf\xe9.png")]
+    for name, pixels in zip(names, GREY.random_images(3), strict=True):
+        Image.fromarray(pixels[..., 0]).save(tmp_path / name)
+    paths = [str(tmp_path / name) for name in names]
+    lines = run("classify", *paths, "--server", server.address).stdout.splitlines()[1:]
+    assert [line.split("  ")[0] for line in lines] == [
+        rf"{tmp_path}/a\nb.png",
+        rf"{tmp_path}/\x1b[31mred.png",
+        rf"{tmp_path}/caf\xe9.png",
+    ]
+    images = json.loads(run("classify", "--json", *paths, "--server", server.address).stdout)["images"]
+    assert [image["image"] for image in images] == [*paths[:2], rf"{tmp_path}/caf\xe9.png"]
+    Path(paths[1]).write_bytes(b"")
+    error = run("classify", *paths, "--server", server.address).stderr
+    assert error == rf"Error: image 1 ({tmp_path}/\x1b[31mred.png): no bytes: send a PNG, JPEG or WebP file" + "\n"
 
 
 def test_models_as_json(two_model_server: ServerProcess) -> None:

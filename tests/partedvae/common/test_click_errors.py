@@ -50,3 +50,8 @@ def test_errors_of_the_operating_system_have_no_number() -> None:
     assert message_of(FileNotFoundError(2, "No such file or directory", "a.png")) == "a.png: No such file or directory"
     assert message_of(OSError(28, "No space left on device")) == "No space left on device"
     assert message_of(ValueError("no server")) == "no server"
+
+
+def test_names_in_errors_cannot_command_the_terminal() -> None:
+    assert message_of(FileNotFoundError(2, "No such file", "\x1b[2Ja.png")) == r"\x1b[2Ja.png: No such file"
+    assert message_of(ValueError("2 faults:\n  a\r.png\n  \u202egnp.b")) == "2 faults:\n  a\\r.png\n  \\u202egnp.b"

@@ -101,6 +101,13 @@ def test_both_names_in_a_file(config_file: Path) -> None:
     assert "config.toml: max-queue-delay-ms and max-delay-ms are the same option; set only one of them" in result.stderr
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_of_windows(config_file: Path, encoding: str) -> None:
+    config_file.write_bytes("max-images = 7\r\n".encode(encoding))
+    result = run("models", "--config", "config.toml", "--print-config")
+    assert "max-images = 7" in result.stdout
+
+
 def test_a_switch_can_be_turned_off(config_file: Path) -> None:
     """A flag disables what the file enables."""
     config_file.write_text("otel = true\n")

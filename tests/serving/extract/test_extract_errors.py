@@ -47,10 +47,11 @@ def test_nothing_readable_is_an_error(folder: Path, tiny_models: Path, tmp_path:
         (
             "floats.npy",
             np.zeros((2, 8, 6), np.float32),
-            "floats.npy is float32, images are uint8; convert it",
+            "floats.npy is float32, images are uint8; scale it to 0..255 and convert: (x * 255)",
         ),
         ("flat.npy", np.zeros((2, 48), np.uint8), "flat.npy has shape [2, 48]; images are [images, height, width]"),
         ("rgba.npy", np.zeros((2, 8, 6, 4), np.uint8), "rgba.npy has shape [2, 8, 6, 4]; images are"),
+        ("table.csv", b"a", "table.csv has an unsupported format: pass a folder of images"),
         ("none.npy", np.zeros((0, 8, 6), np.uint8), "none.npy contains no images"),
         ("bad.npy", b"\x93NUMPY and no more", "bad.npy cannot be read as a NumPy file"),
         ("bad.npz", b"PK\x03\x04 and no more", "bad.npz cannot be read as a NumPy file: File is not a zip file"),

@@ -208,6 +208,13 @@ def test_bad_token_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conten
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_token_file_may_be_one_of_windows(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "tokens").write_bytes("# ours\r\none\r\ntwo\r\n".encode(encoding))
+    tokens = TokenFile(tmp_path / "tokens")
+    assert [tokens.accepts(f"Bearer {token}") for token in ("one", "two", "three")] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("certificate", "key", "client_ca", "message"),
     [

@@ -19,7 +19,7 @@ def factor(name: str, *classes: str) -> FactorInfo:
     return FactorInfo(name=name, classes=classes or ("a", "b"))
 
 
-@pytest.mark.parametrize("name", ["path", "index", "error", "metadata", "z", "z0", "z12"])
+@pytest.mark.parametrize("name", ["path", "index", "error", "metadata", "z", "z0", "z12", "unfamiliar", "z_logvar0"])
 def test_a_factor_with_the_name_of_a_fixed_column_is_an_error(name: str) -> None:
     message = rf"my/labels.csv, line 1: a factor cannot be called '{name}', as feature files .*; rename the column"
     with pytest.raises(DataError, match=message):
@@ -32,6 +32,7 @@ def test_a_factor_with_the_name_of_a_fixed_column_is_an_error(name: str) -> None
         (factor("kind"), factor("kind_prob"), "kind_prob"),
         (factor("kind"), factor("kind_u0"), "kind_u0"),
         (factor("kind"), factor("kind_u"), "kind_u"),
+        (factor("kind"), factor("kind_u_logvar3"), "kind_u_logvar3"),
         (factor("kind"), factor("kind_p"), "kind_p"),
         (factor("kind"), factor("kind_class_names"), "kind_class_names"),
         (factor("kind", "cat", "dog"), factor("kind_p_dog"), "kind_p_dog"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -183,7 +184,25 @@ def test_classes_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
             "0.png,cat,red,\n1.png,dog,blue,\n2.png,,green,test\n",
             "every row with 'green' in the column 'colour' has 'test' in the column 'split'; write 'train' into",
         ),
-        ("fil,animal", "0.png,cat\n", "line 1: no column is called 'file'; did you mean 'fil'.*there are: fil, animal"),
+        (
+            "File,animal",
+            "0.png,cat\n",
+            "line 1: no column is called 'file'; rename the column 'File'.*: 'File', 'animal'",
+        ),
+        ("image,animal", "0.png,cat\n", "no column is called 'file'; give that name to the column of the image files"),
+        (
+            ",file,animal",
+            "0,0.png,cat\n",
+            "line 1: column 1 has no name; give it the name of a factor, or remove the col",
+        ),
+        ("file,animal", '0.png,"cat\n1.png,dog\n', "cannot be read as CSV: .*a quotation mark is not closed"),
+        (
+            "file,animal",
+            '0.png,"cat\nred"\n1.png,dog\n',
+            r"line 3: 'cat\\nred' has a line break or another control char",
+        ),
+        ("file,animal", f"0.png,{'x' * 201}\n1.png,dog\n", "line 2: 'x{60}'… has 201 characters, more than the 200 of"),
+        ("file,ani\x1b[2Jmal", "0.png,cat\n", r"line 1: 'ani\\x1b\[2Jmal' has a line break or another control"),
         ("file,animal,Split", "0.png,cat,test\n", "line 1: unknown column 'Split'; did you mean 'split'"),
         ("file,animal,", "0.png,cat,x\n", "line 1: column 3 has no name"),
         ("file,animal,animal", "0.png,cat,cat\n", "line 1: two columns are called 'animal'"),
@@ -207,11 +226,26 @@ def test_the_error_names_a_missing_folder_and_a_missing_or_unreadable_table(tmp_
     meant = re.escape(f"phtos is not a folder; did you mean folder:{tmp_path / 'photos'}?")
     with pytest.raises(DataError, match=meant):
         load_folder(tmp_path / "phtos")
-    with pytest.raises(DataError, match=r"labels.csv is missing; create it with the first line 'file,FACTOR'"):
+    (tmp_path / "photos/.hidden").touch()
+    with pytest.raises(DataError, match=r"contains no images \(.png, .*; left out: 1 hidden \(.*/photos/.hidden\)"):
+        load_folder(tmp_path)
+    save(tmp_path / "photos/a.png")
+    with pytest.raises(DataError, match=r"labels.csv is missing; create it .*, such as 'photos/a.png,photos'"):
         load_folder(tmp_path)
     (tmp_path / "labels.csv").write_bytes(b"file,animal\n0.png,\xff\xfe\n")
     with pytest.raises(DataError, match=r"labels.csv cannot be read as CSV in UTF-8"):
         load_folder(tmp_path)
+    (tmp_path / "labels.csv").write_bytes("file,animal\n0.png,cat\n1.png,caf\u00e9\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"line 3 has the byte 0xe9, which is not UTF-8; save it as UTF-8"):
+        load_folder(tmp_path)
+    (tmp_path / "labels.csv").write_bytes("file,animal\n0.png,cat\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"line 1 has a null character, as text in UTF-16 has; save it as UTF-8"):
+        load_folder(tmp_path)
+    if hasattr(os, "mkfifo"):
+        (tmp_path / "labels.csv").unlink()
+        os.mkfifo(tmp_path / "labels.csv")
+        with pytest.raises(DataError, match=r"labels.csv cannot be read: neither a file nor a folder"):
+            load_folder(tmp_path)
 
 
 def test_the_error_names_an_image_that_cannot_be_read(tmp_path: Path) -> None:
