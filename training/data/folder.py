@@ -18,7 +18,6 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -163,10 +162,13 @@ def _survey(folder: Path) -> _Contents:
     if not found.names and not os.path.lexists(folder / TABLE):
         left_out = f"; left out: {'; '.join(found.left_out.lines())}" if found.left_out.counts else ""
         raise DataError(f"{folder} contains no images ({', '.join(image_endings())}){left_out}")
-    table = read_table(folder, found.names)
+    retry = Retries()
+    try:
+        table = read_table(folder, found.names)
+    except DataError as error:
+        raise _with_images(error, folder, found.names, retry) from error
     # Labelled files with another ending are kept, so that decoding them reports the error.
     files = tuple(sorted({*found.names, *table.labels}))
-    retry = Retries()
 
     def read(name: str) -> bytes:
         try:
@@ -204,21 +206,38 @@ def _all_faults(files: Sequence[str], read: Callable[[str], bytes], first: DataE
     return DataError(listed(find_faults(files, read) or [str(first)], "images cannot be used"))
 
 
+def _with_images(error: DataError, folder: Path, names: Sequence[str], retry: Retries) -> DataError:
+    """Return an error of labels.csv that also lists the images whose headers cannot be read."""
+    # Not `_all_faults`: after a typing error in a table nobody waits until all images are decoded.
+    faults = []
+    for name in names:
+        try:
+            _header(folder, name, retry)
+        except DataError as fault:
+            faults.append(str(fault))
+    return DataError(f"{error}\n{listed(faults, 'images cannot be used')}") if faults else error
+
+
+def _header(folder: Path, name: str, retry: Retries) -> tuple[int, int, bool]:
+    """Return height and width of an image, and whether it is grey, from its header."""
+
+    def read() -> tuple[int, int, bool]:
+        with (folder / name).open("rb") as file:
+            return read_header(str(folder / name), file)
+
+    try:
+        return retry(read)
+    except OSError as error:
+        raise DataError(f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}") from error
+
+
 def _image_size(
     folder: Path, files: Sequence[str], retry: Retries
 ) -> tuple[tuple[int, int, int], tuple[tuple[int, int], ...]]:
     """Return the common height, width and channels of the images, and height and width of each, from their headers."""
     sizes, greys = [], []
-
-    def header(path: Path) -> tuple[int, int, bool]:
-        with path.open("rb") as file:
-            return read_header(str(path), file)
-
     for name in files:
-        try:
-            height, width, grey = retry(partial(header, folder / name))
-        except OSError as error:
-            raise DataError(f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}") from error
+        height, width, grey = _header(folder, name, retry)
         sizes.append((height, width))
         greys.append(grey)
     channels = 1 if all(greys) else 3

@@ -24,7 +24,13 @@ from partedvae.training.data.column_names import check_column_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, FactorInfo
 from partedvae.training.data.faults import listed
 from partedvae.training.data.folder_files import FolderFiles
-from partedvae.training.data.missing_values import MARKERS, clear_missing, describe_missing, read_named_classes
+from partedvae.training.data.missing_values import (
+    MARKERS,
+    clear_missing,
+    describe_missing,
+    read_named_classes,
+    unused_classes,
+)
 from partedvae.training.data.tables import Table, normalised, read_csv
 
 FILE_COLUMN = "file"
@@ -76,7 +82,8 @@ def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
         raise DataError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
     cells = _cells(path, table, FolderFiles(folder, names))
     factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
-    missing = clear_missing(cells, factor_names, read_named_classes(folder, factor_names))
+    named = read_named_classes(folder, factor_names)
+    missing = clear_missing(cells, factor_names, named)
     alone = len(factor_names) == 1
     factors = tuple(
         _factor(path, name, [row[name] for row in cells.values()], alone, missing[name]) for name in factor_names
@@ -94,6 +101,7 @@ def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
         _check_training(path, factors, labels, tests)
     notes = [describe_missing(name, markers) for name, markers in missing.items() if markers]
     notes += [note for factor in factors for note in _similar_classes(factor)]
+    notes += unused_classes(cells, named)
     return LabelTable(factors=factors, labels=labels, tests=tests, notes=tuple(notes))
 
 

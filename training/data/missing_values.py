@@ -29,7 +29,9 @@ MARKERS = frozenset(
 
 
 def read_named_classes(folder: Path, factors: Collection[str]) -> frozenset[tuple[str, str]]:
-    """Read `<folder>/classes.csv`: factor and class of the markers that are classes. Without the file there are none.
+    """Read `<folder>/classes.csv`: factor and class, in lower case, of the markers that are classes.
+
+    Without the file there are none.
 
     Args:
         folder: the folder of labels.csv.
@@ -52,7 +54,7 @@ def read_named_classes(folder: Path, factors: Collection[str]) -> frozenset[tupl
             raise DataError(f"{path}, line {line}: expected a factor and a class, not {','.join(row)!r}")
         if row[0] not in factors:
             raise DataError(f"{path}, line {line}: labels.csv has no factor {row[0]!r}{did_you_mean(row[0], factors)}")
-        named.add((row[0], row[1]))
+        named.add((row[0], row[1].lower()))
     return frozenset(named)
 
 
@@ -70,10 +72,20 @@ def clear_missing(
     for row in cells.values():
         for name in factors:
             value = row[name]
-            if value.lower() in MARKERS and (name, value) not in named:
+            if value.lower() in MARKERS and (name, value.lower()) not in named:
                 found[name][value] += 1
                 row[name] = ""
     return found
+
+
+def unused_classes(cells: Mapping[str, Mapping[str, str]], named: frozenset[tuple[str, str]]) -> list[str]:
+    """Return a sentence for each class of `read_named_classes` that no row of labels.csv has."""
+    sentences = []
+    for factor, name in sorted(named):
+        values = {row[factor].lower() for row in cells.values()}
+        if name not in values:
+            sentences.append(f"{CLASSES}: no value of {factor!r} is {name!r}{did_you_mean(name, values - {''})}")
+    return sentences
 
 
 def describe_missing(factor: str, markers: Counter[str]) -> str:

@@ -284,6 +284,10 @@ def test_classes_csv_makes_a_marker_a_class(tmp_path: Path) -> None:
     assert dataset.info.factors[0].classes == ("none", "round")
     assert dataset.notes == ()
     assert "classes.csv" in dataset.source
+    (tmp_path / "classes.csv").write_text("factor,class\nglasses,NONE\nglasses,rund\n")
+    dataset = load_folder(tmp_path)
+    assert dataset.info.factors[0].classes == ("none", "round")
+    assert dataset.notes == ("classes.csv: no value of 'glasses' is 'rund'; did you mean 'round'?",)
     (tmp_path / "classes.csv").write_text("factor,class\nglases,none\n")
     with pytest.raises(DataError, match=r"classes.csv, line 2: .*no factor 'glases'; did you mean 'glasses'"):
         load_folder(tmp_path)
@@ -310,6 +314,20 @@ def test_all_wrong_rows_are_in_one_error(tmp_path: Path) -> None:
         DataError, match=r"3 rows of .*\n.*line 3: .*x.png does not exist.*\n.*line 4: 1 values.*\n.*line 5"
     ):
         load_folder(tmp_path)
+
+
+def test_wrong_rows_and_images_that_are_none_are_in_one_error(tmp_path: Path) -> None:
+    make_folder(tmp_path, "0.png,cat\nx.png,dog\n", header="file,animal")
+    for number in (3, 4):
+        (tmp_path / f"{number}.png").write_bytes(b"<html>" if number == 4 else b"")
+    with pytest.raises(DataError) as caught:
+        load_folder(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert "line 3" in lines[0]
+    assert "x.png does not exist" in lines[0]
+    assert lines[1] == "2 images cannot be used:"
+    assert "3.png cannot be read as an image: no bytes" in lines[2]
+    assert "4.png cannot be read as an image: not an image" in lines[3]
 
 
 def test_names_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
