@@ -74,11 +74,11 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: 
     if state["epoch"] < config.epochs:
         manifest.warnings.append(
             f"training is not finished: {state['epoch']} of {config.epochs} epochs; finish it with 'partedvae train "
-            "--resume RUN', and export again"
+            "--resume RUN_DIR', and export again"
         )
     if "measures" not in summary:
         manifest.warnings.append(
-            "whether u and not z has the class was not measured; run 'partedvae evaluate RUN', and export again"
+            "whether u and not z has the class was not measured; run 'partedvae evaluate RUN_DIR', and export again"
         )
 
     def write_graphs(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Results of encoding images, as small dataclasses of arrays: the same from a server, in process and in bulk."""
+"""Results of encoding images, as small dataclasses of arrays: the same from a server, in process and in batches."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SECTIONS = {
     "Training": ("data", "describe", "train", "evaluate", "figures", "reproduce"),
     "Models": ("export", "serve", "health"),
     "Serving client": ("models", "classify", "generate", "traverse", "transfer"),
-    "Bulk": ("extract",),
+    "Batch extraction": ("extract",),
 }
 """Commands by their heading in `partedvae --help`; all others are under `OTHER`."""
 OTHER = "Other commands"

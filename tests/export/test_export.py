@@ -208,7 +208,7 @@ def test_a_second_export_is_the_next_version(small_run: Path, tmp_path: Path, da
         assert result.exit_code == 0, result.output
         assert f"{model_folder / str(version)}: accuracy/digit" in result.output
         assert f"next: partedvae serve {model_folder.parent}" in result.output
-        assert "warning: whether u and not z has the class was not measured; run 'partedvae evaluate RUN'" in (
+        assert "warning: whether u and not z has the class was not measured; run 'partedvae evaluate RUN_DIR'" in (
             result.stderr
         )
     assert sorted(path.name for path in model_folder.iterdir()) == ["1", "2"]
@@ -337,7 +337,8 @@ def test_an_unfinished_run_is_exported_with_a_warning(small_run: Path, tmp_path:
     config = json.loads((unfinished / "config.json").read_text())
     (unfinished / "config.json").write_text(json.dumps(config | {"epochs": 3}))
     (unfinished / "summary.json").unlink()
-    text = "training is not finished: 1 of 3 epochs; finish it with 'partedvae train --resume RUN', and export again"
+    command = "partedvae train --resume RUN_DIR"
+    text = f"training is not finished: 1 of 3 epochs; finish it with '{command}', and export again"
     for run, expected in ((unfinished, True), (small_run, False)):
         result = CliRunner().invoke(export_command, [str(run), str(tmp_path / run.name), "--data", str(data_dir)])
         assert result.exit_code == 0, result.output

@@ -255,7 +255,7 @@ class TrainingLoop:
         if self.context.is_main_process:
             self.run.save_checkpoint(state)
             click.echo(
-                f"stopped at step {self.trainer.step}; continue with the same command and --resume",
+                f"stopped at step {self.trainer.step}; continue with 'partedvae train --resume {self.run.path}'",
                 err=True,
             )
         raise KeyboardInterrupt

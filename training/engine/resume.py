@@ -45,7 +45,7 @@ def require_resumable(
     if requested != stored:
         differing = {key: value for key, value in stored.items() if requested.get(key) != value}
         found = ", ".join(f"{key} {value!r}" for key, value in differing.items()) or "fewer settings"
-        raise RunError(f"cannot resume: the run was started with {found}; pass the same options, or use a new --output")
+        raise RunError(f"cannot resume: the run was started with {found}; omit these options, or use a new --output")
     if run.summary_file.exists():
         raise RunError(f"{run.path} has ended; to train longer, use more --epochs and a new --output")
     if labelled.tolist() != run.load_provenance().get("labelled_images", labelled.tolist()):

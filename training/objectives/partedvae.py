@@ -61,9 +61,9 @@ class PartedVAEMethod:
         # Without labels the classes have no meaning to be consistent with.
         self.consistent = config.supervision.consistency_weight > 0 and config.labels > 0
         self.context = context
-        found = [size for size, counts in zip(sizes, self.labelled_factors, strict=True) if counts]
+        labelled_sizes = [size for size, counts in zip(sizes, self.labelled_factors, strict=True) if counts]
         adversarial = config.objective.gamma_adversary > 0 and any(self.labelled_factors)
-        self.adversary = ClassAdversary(config.model.z_dim, found, context, device) if adversarial else None
+        self.adversary = ClassAdversary(config.model.z_dim, labelled_sizes, context, device) if adversarial else None
 
     def losses(
         self, model: PartedVAE, pixels: Float[Tensor, "batch channels height width"], schedule: Schedule
@@ -77,13 +77,13 @@ class PartedVAEMethod:
         zero = torch.zeros((), device=pixels.device)
         consistency = self._consistency(model, pixels, posterior) if self.consistent else zero
         exchanged_error, cycle = self._exchange(model, posterior) if schedule.separation else (zero, zero)
-        found = self._adversary(posterior) if self.adversary else zero
+        information = self._adversary(posterior) if self.adversary else zero
         loss = (
             elbo
             + self.supervision.consistency_weight * consistency
             + schedule.separation * objective.gamma_exchange * exchanged_error
             + schedule.separation * objective.gamma_cycle * cycle
-            + schedule.separation * objective.gamma_adversary * found
+            + schedule.separation * objective.gamma_adversary * information
         )
         reported = {
             "reconstruction": terms.reconstruction,
@@ -95,7 +95,7 @@ class PartedVAEMethod:
             "consistency": consistency,
             "exchange": exchanged_error,
             "cycle": cycle,
-            "adversary": found,
+            "adversary": information,
         }
         return MethodOutput(loss, reported)
 

@@ -61,7 +61,7 @@ def describe_run(run: RunDirectory, data_dir: Path) -> str:
 
 def _state(run: RunDirectory) -> str:
     if not run.summary_file.exists():
-        return "not finished; continue with 'partedvae train --resume RUN_DIR'"
+        return f"not finished; continue with 'partedvae train --resume {run.path}'"
     summary = run.load_summary()
     texts = summary.get("accuracy_text") or {name: f"{value:.2%}" for name, value in summary["accuracy"].items()}
     accuracies = ", ".join(f"test accuracy {name} {text}" for name, text in texts.items())

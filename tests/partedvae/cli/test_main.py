@@ -56,7 +56,7 @@ def test_help_lists_all_commands_under_headings() -> None:
         "Training": ["data", "describe", "train", "evaluate", "figures", "reproduce"],
         "Models": ["export", "serve", "health"],
         "Serving client": ["models", "classify", "generate", "traverse", "transfer"],
-        "Bulk": ["extract"],
+        "Batch extraction": ["extract"],
     }
     assert "..." not in listing.output.partition("Quick start")[2]
     assert "Serve the models of a folder over gRPC until SIGTERM or Ctrl-C." in listing.output

@@ -181,7 +181,7 @@ def test_describe_shows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     result = CliRunner().invoke(describe, [str(run)])
     assert result.exit_code == 0, result.output
     assert result.output.startswith(
-        f"{run}: not finished; continue with 'partedvae train --resume RUN_DIR'\ntoys, recipe"
+        f"{run}: not finished; continue with 'partedvae train --resume {run}'\ntoys, recipe"
     )
     refused = CliRunner().invoke(describe, [str(run), "--fit", "pad"])
     assert refused.exit_code == 2

@@ -126,7 +126,7 @@ def test_a_run_stopped_by_a_signal_saves_and_resumes_from_the_same_step(
         process.terminate()
         _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert "continue with the same command and --resume" in errors
+    assert "continue with 'partedvae train --resume " in errors
     assert "Traceback" not in errors
     step = RunDirectory(path).load_checkpoint(torch.device("cpu"))["trainer"]["step"]
     assert 5 <= step < 15
@@ -163,7 +163,7 @@ def test_a_run_whose_epochs_have_one_step_stops_after_it(
         process.send_signal(number)
         errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130, errors
-    assert "continue with the same command and --resume" in errors
+    assert "continue with 'partedvae train --resume " in errors
 
 
 SIGNAL_IN = """
@@ -228,7 +228,7 @@ def test_a_full_disk_ends_training_with_the_file_and_the_remedy(
         (("--resume",), "has ended; to train longer, use more --epochs and a new --output"),
         (
             ("--resume", "--seed", "1"),
-            "cannot resume: the run was started with seed 0; pass the same options, or use a new --output",
+            "cannot resume: the run was started with seed 0; omit these options, or use a new --output",
         ),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_run_reads_its_folder_with_its_own_fit(photos: Path, tmp_path: Path) -
     arguments = [f"folder:{moved}", "--fit", "crop", "--resume", "--output", str(run.path), "--device", "cpu"]
     resumed = CliRunner().invoke(train, arguments)
     assert resumed.exit_code == 1
-    assert "cannot resume: the run was started with fit 'pad'; pass the same options" in resumed.output
+    assert "cannot resume: the run was started with fit 'pad'; omit these options" in resumed.output
 
 
 def test_a_folder_whose_files_have_changed_is_evaluated_with_a_warning(photos: Path, tmp_path: Path) -> None:
