@@ -10,7 +10,7 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.fit import FITS
-from partedvae.training.data.names import NAMES, OWN, check_fit
+from partedvae.training.data.names import FOLDER, NAMES, check_fit
 
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 def complete_dataset(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the data sets whose names start like an argument; after `folder:` the folders of images."""
-    if not incomplete.startswith(OWN):
-        return [name for name in (*NAMES, OWN) if name.startswith(incomplete)]
-    path = incomplete.removeprefix(OWN)
+    if not incomplete.startswith(FOLDER):
+        return [name for name in (*NAMES, FOLDER) if name.startswith(incomplete)]
+    path = incomplete.removeprefix(FOLDER)
     parent = Path(path) if path.endswith("/") or not path else Path(path).parent
     if not parent.is_dir():
         return []
-    folders = (f"{OWN}{entry}" for entry in sorted(parent.iterdir()) if entry.is_dir())
+    folders = (f"{FOLDER}{entry}" for entry in sorted(parent.iterdir()) if entry.is_dir())
     return [folder for folder in folders if folder.startswith(incomplete)]
 
 
@@ -130,8 +130,8 @@ def configure(
 
 def resolve_dataset(dataset: str) -> str:
     """Make the path of "folder:PATH" absolute, so that the run can be evaluated from any working directory."""
-    kind, _, path = dataset.partition(":")
-    return f"{kind}:{Path(path).resolve()}" if kind == "folder" and path else dataset
+    path = dataset.removeprefix(FOLDER)
+    return f"{FOLDER}{Path(path).resolve()}" if dataset.startswith(FOLDER) and path else dataset
 
 
 def limit_openmp_spinning() -> None:

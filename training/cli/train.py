@@ -23,6 +23,7 @@ from partedvae.training.cli.options import (
     threads_option,
 )
 from partedvae.training.cli.resumption import arguments_of, given_options, resumed_config
+from partedvae.training.data.names import FOLDER
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -159,7 +160,7 @@ def _measured_line(name: str, measures: dict[str, float]) -> str:
 
 def _model_name(dataset: str) -> str:
     """Return a folder name for a data set: "folder:my/photos" becomes "photos"."""
-    return Path(dataset.removeprefix("folder:")).name
+    return Path(dataset.removeprefix(FOLDER)).name
 
 
 def _run_path(dataset: str, recipe: str, method: str, seed: int) -> Path:

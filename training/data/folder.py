@@ -35,9 +35,9 @@ from partedvae.training.data.hold_out import hold_out
 from partedvae.training.data.image_files import ImageFiles, find_faults, read_header
 from partedvae.training.data.labels_csv import TABLE, LabelTable, read_table
 from partedvae.training.data.missing_values import CLASSES
+from partedvae.training.data.names import FOLDER
 from partedvae.training.data.shapes import stretched
 
-PREFIX = "folder:"
 LARGE = (218, 178)
 SMALL_SIDE = 48
 """A median longer side up to this gives 32x32, a larger one 64x64."""
@@ -71,7 +71,7 @@ class _Contents:
     def info(self) -> DatasetInfo:
         """The description."""
         return DatasetInfo(
-            name=f"{PREFIX}{self.folder}",
+            name=f"{FOLDER}{self.folder}",
             image_size=self.size,
             factors=self.table.factors,
             train_images=self.is_test.count(False),
@@ -153,7 +153,7 @@ def _survey(folder: Path) -> _Contents:
         known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
         near = nearest(folder.name, known)
         meant = (
-            f"did you mean {PREFIX}{folder.with_name(near)}?"
+            f"did you mean {FOLDER}{folder.with_name(near)}?"
             if near
             else "pass the folder of your images as folder:PATH"
         )

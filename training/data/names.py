@@ -6,7 +6,7 @@ from partedvae.common.fit import Fit
 
 NAMES = ("mnist", "fashion-mnist", "dsprites", "faces", "faces-large", "celeba")
 """Data sets that `partedvae data list` shows."""
-OWN = "folder:"
+FOLDER = "folder:"
 """Start of the name of a folder of images."""
 
 
@@ -20,5 +20,5 @@ def check_fit(dataset: str, fit: Fit | None) -> None:
     Raises:
         ValueError: it was given, and the images of the data set have a fixed size.
     """
-    if fit is not None and not dataset.startswith(OWN):
-        raise ValueError(f"the images of {dataset!r} have a fixed size; omit --fit {fit}, which is for {OWN}PATH")
+    if fit is not None and not dataset.startswith(FOLDER):
+        raise ValueError(f"the images of {dataset!r} have a fixed size; omit --fit {fit}, which is for {FOLDER}PATH")

@@ -11,7 +11,7 @@ from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.suggest import did_you_mean
 from partedvae.training.data import celeba, dsprites, faces, fashion_mnist, folder, mnist
 from partedvae.training.data.dataset import DatasetInfo, ImageDataset
-from partedvae.training.data.names import check_fit
+from partedvae.training.data.names import FOLDER, check_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +102,17 @@ def entry(name: str, fit: Fit = DEFAULT_FIT) -> Entry:
         ValueError: the name is unknown (the message has the nearest one), or its images have a fixed size and cannot be
             fitted.
     """
-    if name.startswith(folder.PREFIX):
-        if name == folder.PREFIX:
+    if name.startswith(FOLDER):
+        if name == FOLDER:
             raise ValueError("folder: lacks a path; write folder:PATH with the folder of your images")
-        path = Path(name.removeprefix(folder.PREFIX))
+        path = Path(name.removeprefix(FOLDER))
         return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path, fit))
     if name not in ENTRIES and (any(separator in name for separator in "/\\") or Path(name).is_dir()):
-        raise ValueError(f"no data set is called {name!r}; did you mean {folder.PREFIX + name!r}?")
+        raise ValueError(f"no data set is called {name!r}; did you mean {FOLDER + name!r}?")
     if name not in ENTRIES:
         raise ValueError(
             f"no data set is called {name!r}{did_you_mean(name, ENTRIES)} "
-            f"(there are: {', '.join(ENTRIES)}, and {folder.PREFIX}PATH for your own images)"
+            f"(there are: {', '.join(ENTRIES)}, and {FOLDER}PATH for your own images)"
         )
     check_fit(name, None if fit == DEFAULT_FIT else fit)
     return ENTRIES[name]

@@ -10,7 +10,7 @@ from torch import Tensor
 from partedvae.training.config.flatten import flatten
 from partedvae.training.config.train_config import Precision, TrainConfig
 from partedvae.training.data.dataset import ImageDataset
-from partedvae.training.data.folder import PREFIX
+from partedvae.training.data.names import FOLDER
 from partedvae.training.engine.device import choose_precision
 from partedvae.training.runs.data import differences
 from partedvae.training.runs.directory import RunDirectory, RunError
@@ -33,7 +33,7 @@ def require_resumable(
         RunError: the run has another configuration, other data or labels, or it has ended.
     """
     stored_config = run.load_config()
-    if config.dataset != stored_config.dataset and config.dataset.startswith(PREFIX):
+    if config.dataset != stored_config.dataset and config.dataset.startswith(FOLDER):
         changed = differences(run, dataset)
         if changed:
             raise RunError(

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from partedvae.common.progress import progress_bar
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Images, Split
-from partedvae.training.data.folder import PREFIX
+from partedvae.training.data.names import FOLDER
 from partedvae.training.model.networks import preprocess
 from partedvae.training.runs.data import is_drawn
 from partedvae.training.runs.directory import save_tensors
@@ -157,7 +157,7 @@ def load_oracle(
 def _folder(dataset: ImageDataset) -> str:
     """Return the name of the data set's folder; one of the user's own images is not written to."""
     name = dataset.info.name
-    return "folder" if name.startswith(PREFIX) else name
+    return "folder" if name.startswith(FOLDER) else name
 
 
 def _digest(dataset: ImageDataset, network_size: tuple[int, int], names: list[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.names import OWN
+from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import entry
 from partedvae.training.model.networks import feature_map_sizes
 from partedvae.training.model.partedvae import PartedVAE
@@ -111,7 +111,7 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
     """Yield name and value of the hyperparameters that the method uses."""
     steps = config.epochs * -(-(config.epoch_images or config.train_images or train_images) // config.batch_size)
     yield "method", config.method
-    if config.dataset.startswith(OWN):
+    if config.dataset.startswith(FOLDER):
         yield "fit of images of another shape", config.fit
     yield "number of discrete variables", len(config.model.factors)
     if config.model.factors:

@@ -10,7 +10,7 @@ import click
 from partedvae.training.config.architecture import ModelConfig
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
-from partedvae.training.data.folder import PREFIX
+from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.runs.directory import RunDirectory
 
@@ -40,10 +40,10 @@ def run_dataset_name(run: RunDirectory) -> str:
         DataError: it is a folder that does not exist any more.
     """
     name = run.load_config().dataset
-    if name.startswith(PREFIX) and not Path(name.removeprefix(PREFIX)).exists():
+    if name.startswith(FOLDER) and not Path(name.removeprefix(FOLDER)).exists():
         raise DataError(
             f"{name}, which {run.path} was trained on, does not exist; if the folder has moved, pass its new place: "
-            f"{PREFIX}PATH as --dataset, or as DATASET of 'partedvae train --resume'"
+            f"{FOLDER}PATH as --dataset, or as DATASET of 'partedvae train --resume'"
         )
     return name
 
