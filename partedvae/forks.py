@@ -5,6 +5,7 @@ child, where clients open their own (`partedvae.transport`). This has two condit
 imported, and no thread is inside gRPC at the moment of the fork. `partedvae/__init__.py` sees to the first, `gate` to
 the second. Where they do not hold, as with a connected `AsyncClient`, whose thread of gRPC never leaves it, calls in
 the child would wait for ever, so that `check` refuses them. gRPC ends the child itself if both kinds of channels exist.
+After the last channel of a process was closed, gRPC shuts down in a thread of its own, and a fork waits for that too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
@@ -26,6 +28,12 @@ ENABLE = "GRPC_ENABLE_FORK_SUPPORT"
 """Environment variable that gRPC reads when it is imported."""
 WAIT_SECONDS = 5.0
 """Longest delay of a fork by calls of other threads, as in gRPC."""
+SHUTDOWN_SECONDS = 0.5
+"""Longest delay of the first fork after a channel was closed; gRPC needs some milliseconds, unless others are open."""
+THREADS = Path("/proc/self/task")
+"""The threads of this process, where the system lists them: on Linux."""
+GRPC_THREADS = frozenset({"event_engine", "grpc_global_tim", "grpc_shutdown", "lifeguard"})
+"""Names of gRPC's threads, which are there until it has shut down."""
 REMEDY = "fork before the first call, or start processes with multiprocessing.get_context('forkserver') or 'spawn'"
 
 
@@ -65,6 +73,10 @@ class ForkGate:
         """Ask a connection before each fork whether it uses gRPC, as long as it exists."""
         self._connections.add(connection)
 
+    def closed(self) -> None:
+        """Record that a channel was closed, perhaps the last one."""
+        self._closing = True
+
     @contextmanager
     def stream(self) -> Iterator[None]:
         """Record a stream, for which a fork does not wait."""
@@ -96,6 +108,7 @@ class ForkGate:
         self._changed = threading.Condition()
         self._active = 0
         self._streams = 0
+        self._closing = False
         self._forking = False
         self.used = False
         """Whether this process called gRPC through the gate."""
@@ -109,6 +122,9 @@ class ForkGate:
             pass
         in_use = [connection.before_fork() for connection in list(self._connections)]
         self._connected = any(in_use)
+        if self._closing and not self._connected:
+            _wait_for_shutdown()
+            self._closing = False
         if self._connected and self.used:
             # gRPC's own handler, which a synchronous channel registers, exits: before any code of the child runs.
             warnings.warn(
@@ -133,6 +149,18 @@ class ForkGate:
         elif self.used and not self._supported:
             self.reason = f"after gRPC was imported without {ENABLE}=1"
         self._reset()
+
+
+def _wait_for_shutdown() -> None:
+    end = time.monotonic() + SHUTDOWN_SECONDS
+    while time.monotonic() < end and not GRPC_THREADS.isdisjoint(_thread_names()):
+        time.sleep(0.001)
+
+
+def _thread_names() -> Iterator[str]:
+    for name in THREADS.glob("*/comm"):
+        with suppress(OSError):  # The thread has ended.
+            yield name.read_text().strip()
 
 
 gate = ForkGate()

@@ -162,6 +162,7 @@ class Transport(Connection):
             self._closed = True
         for channel, _ in channels:
             channel.close()
+        forks.gate.closed()
 
     def _result(self, chunk: Chunk, call: grpc.Future[Response]) -> Response:
         try:
@@ -186,6 +187,7 @@ class _LoopConnection:
         self.readers.close()
         for channel in self.channels:
             await channel.close()
+        forks.gate.closed()
 
 
 class AsyncTransport(Connection):
@@ -216,7 +218,10 @@ class AsyncTransport(Connection):
             return connection
 
     def _drop_closed(self) -> None:
-        self._connections = {loop: made for loop, made in self._connections.items() if not loop.is_closed()}
+        remaining = {loop: made for loop, made in self._connections.items() if not loop.is_closed()}
+        if len(remaining) < len(self._connections):
+            forks.gate.closed()
+        self._connections = remaining
 
     def _open_channel(self) -> grpc.aio.Channel:
         if self._credentials is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from datetime import UTC, datetime
@@ -52,10 +53,11 @@ def configure(config: ServeConfig, worker: int | None = None) -> None:
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    """Filter out errors that gRPC logs when a client disconnects before its reply is sent."""
-    return record.name != "grpc._cython.cygrpc" or not record.getMessage().startswith(
-        "ExecuteBatchError raised in core"
-    )
+    """Filter out errors that gRPC logs when a client disconnects before its reply is sent, and at shutdown."""
+    if record.name != "grpc._cython.cygrpc":
+        return True
+    cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cancelled and not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
 def _formatter(kind: LogFormat, worker: int | None) -> logging.Formatter:

@@ -107,6 +107,10 @@ elif scenario == "after asyncio":
     call_async()
     for target in (call, call_async):
         fork(target)
+elif scenario == "after closing":
+    for target in (new_client, call):
+        new_client()
+        fork(target)
 elif scenario == "within asyncio":
     asyncio.run(connected())
 elif scenario == "with a half-read stream":
@@ -172,7 +176,7 @@ def test_credentials_of_grpc_cannot_be_pickled() -> None:
     "scenario",
     [
         *("idle", "busy with calls", "within a stream", "with a half-read stream"),
-        *("after asyncio", "within asyncio", "after a call, within asyncio"),
+        *("after closing", "after asyncio", "within asyncio", "after a call, within asyncio"),
     ],
 )
 def test_forks(server: ServerProcess, tmp_path: Path, scenario: str) -> None:

@@ -75,7 +75,11 @@ def test_names_of_files_cannot_command_the_terminal(server: ServerProcess, tmp_p
     assert [image["image"] for image in images] == [*paths[:2], rf"{tmp_path}/caf\xe9.png"]
     Path(paths[1]).write_bytes(b"")
     error = run("classify", *paths, "--server", server.address).stderr
-    assert error == rf"Error: image 1 ({tmp_path}/\x1b[31mred.png): no bytes: send a PNG, JPEG or WebP file" + "\n"
+    assert (
+        error
+        == rf"Error: image 1 ({tmp_path}/\x1b[31mred.png): no bytes: send a PNG, JPEG, WebP, BMP, TIFF or GIF file"
+        + "\n"
+    )
 
 
 def test_models_as_json(two_model_server: ServerProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +26,14 @@ def _root_logger() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_root_logger")
 def test_late_replies_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
-    """GRPC's errors about clients that disconnected before their reply are not logged; other errors are."""
+    """Clients that disconnect and calls that are cancelled are errors for gRPC; only its other errors are logged."""
     configure(ServeConfig(models_dir=Path("models")))
     library = logging.getLogger("grpc._cython.cygrpc")
     library.error("ExecuteBatchError raised in core by servicer method [%s]", "/a/B")
     library.error("Unexpected [%s] raised by servicer method [%s]", "OSError", "/a/B")
+    for error in (asyncio.CancelledError(), KeyError("digit")):
+        library.error("Exception not handled in servicer method [/a/B]", exc_info=error)
     assert "Unexpected [OSError] raised" in (lines := capsys.readouterr().err)
     assert "ExecuteBatchError" not in lines
+    assert "CancelledError" not in lines
+    assert "KeyError: 'digit'" in lines
