@@ -82,7 +82,8 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     "--familiarity/--no-familiarity",
     default=True,
     show_default=True,
-    help="Report images unlike the training images, in the column unfamiliar; their score takes time.",
+    help="Report images unlike the training images, in the column unfamiliar; extraction then takes two to three times "
+    "as long.",
 )
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
@@ -121,6 +122,7 @@ def extract(
     from contextlib import ExitStack, closing
     from typing import cast
 
+    from partedvae.results import plural
     from partedvae.serving.extract.extract import Extractor, LocalExtractor, RemoteExtractor
     from partedvae.serving.extract.extract import extract as run
     from partedvae.serving.extract.inputs import open_source
@@ -159,13 +161,13 @@ def extract(
     if summary.unfamiliar:
         inverted = f" ({summary.inverted:,} would be like them when inverted)" if summary.inverted else ""
         click.echo(
-            f"warning: {summary.unfamiliar:,} images are unlike the training images{inverted}, so that their features "
-            'may be wrong; the column "unfamiliar" names them',
+            f"warning: {plural(summary.unfamiliar, 'image')} unlike the training images{inverted}, whose features may "
+            'be wrong; the column "unfamiliar" names them',
             err=True,
         )
     if summary.unreadable:
-        count = f"{summary.unreadable:,} {'image' if summary.unreadable == 1 else 'images'}"
-        click.echo(f'{count} could not be read; the column "error" has the reasons:', err=True)
+        unreadable = plural(summary.unreadable, "image")
+        click.echo(f'{unreadable} could not be read; the column "error" has the reasons:', err=True)
         for example in summary.examples:
             click.echo(f"  {example}", err=True)
         if summary.unreadable > len(summary.examples):

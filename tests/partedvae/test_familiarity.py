@@ -135,7 +135,7 @@ def test_extract_has_a_column(
     for suffix in ("parquet", "npz"):
         result = run("extract", tmp_path / "images", "--output", tmp_path / f"f.{suffix}", *options)
         assert result.exit_code == 0, result.output
-        message = "warning: 4 images are unlike the training images (2 would be like them when inverted)"
+        message = "warning: 4 images unlike the training images (2 would be like them when inverted)"
         assert message in result.stderr
 
     table = pq.read_table(tmp_path / "f.parquet")
