@@ -48,7 +48,7 @@ def test_the_run_that_was_meant(path: str, message: str) -> None:
 
 @pytest.mark.parametrize("command", [evaluate, figures, describe], ids=lambda command: str(command.name))
 def test_commands_of_a_run(command: Command) -> None:
-    """All of them take the suggestion from the run directory."""
+    """Each of them names the runs of a folder that is given instead of one."""
     result = CliRunner().invoke(command, ["runs"])
     assert result.exit_code == 1
     assert f"Error: runs {START}it holds the runs mnist-default-0, photos-default-0" in result.output
