@@ -92,7 +92,7 @@ class Metrics:
         self._served = Gauge(
             "partedvae_model_served_version",
             "Version used when a request names none; 0 if there is none. Workers switch one after the other: this is "
-            "the oldest.",
+            "the oldest. Exact up to 2^53.",
             ["model"],
             registry=registry,
             multiprocess_mode="livemin",
