@@ -16,7 +16,7 @@ from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, encoder_outputs, load_bundle, write_bundle
 from partedvae.serving.errors import BundleError, DeviceError
 from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
-from partedvae.serving.onnx.sessions import open_on_device
+from partedvae.serving.onnx.sessions import Graph, open_on_device
 from partedvae.serving.onnx_runtime import ort
 from partedvae.v1.manifest_pb2 import Manifest
 from tests.bundles import COLOURED, GREY, TinyModel
@@ -125,9 +125,8 @@ class TestCudaThatDoesNotWork:
 
     def test_a_bad_file_is_not_the_device_s_fault(self, tmp_path: Path) -> None:
         """A damaged file is reported as such."""
-        (tmp_path / "encoder.onnx").write_bytes(b"no graph")
         with pytest.raises(BundleError, match="is not a graph that ONNX Runtime can load"):
-            open_on_device(tmp_path / "encoder.onnx", "cuda", 1, {})
+            open_on_device(Graph(tmp_path / "encoder.onnx", b"no graph"), "cuda", 1, {})
 
 
 def test_truncated_graph_with_the_right_checksum(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
