@@ -1,4 +1,4 @@
-"""Suggestions for misspelt names: the nearest known name, and lookups with it in their errors."""
+"""Names in errors: the nearest known name of a misspelt one, lookups with it, and texts cut to a length."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ T = TypeVar("T")
 
 CUTOFF = 0.6
 """Similarity (`difflib`'s ratio, 0 to 1) below which a name is not suggested."""
+MAX_NAME = 200
+"""Characters of the longest name that is compared with others: the time grows with the square of the length."""
+
+
+def shortened(text: str, length: int = MAX_NAME) -> str:
+    """Return a text of at most `length` characters, with an ellipsis where it was longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -19,7 +26,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar, None where none is similar enough."""
+    """Return the known name that is most similar, None where none is similar enough, or the name is very long."""
+    if len(name) > MAX_NAME:
+        return None
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=CUTOFF)
     return near[0] if near else None
 
