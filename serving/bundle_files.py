@@ -65,7 +65,7 @@ def list_versions(model_folder: Path) -> ModelFolder:
                 skipped[entry.name] = problem
             elif not entry.name.startswith(".") and _is_folder(entry):
                 skipped[entry.name] = f"its name is not an integer from 1 to {MAX_VERSION} without leading zeros"
-    return ModelFolder(tuple(sorted(versions)), skipped)
+    return ModelFolder(tuple(sorted(versions)), dict(sorted(skipped.items())))
 
 
 def versions_of(model_folder: Path) -> list[int]:

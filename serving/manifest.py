@@ -54,7 +54,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = json_format.Parse(text, Manifest(), ignore_unknown_fields=True)
     # Lone surrogates ("\ud800") and, in some versions, deep nesting are not reported as ParseError.
     except (json_format.ParseError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not a valid manifest: {error}") from error
+        raise BundleError(f"{path} is not a valid manifest: {error}; export the run again") from error
     # Bundles of earlier versions have the path of the machine that trained them.
     if manifest.HasField("training"):
         manifest.training.dataset = shared_name(manifest.training.dataset)

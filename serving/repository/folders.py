@@ -108,7 +108,7 @@ def _list(models_dir: Path, retry: Retries) -> Listing:
             versions[name] = folder.versions
             skipped |= {f"{name}/{entry}": reason for entry, reason in folder.skipped.items()}
         elif folder.skipped:
-            entry, reason = min(folder.skipped.items())
+            entry, reason = next(iter(folder.skipped.items()))
             skipped[name] = f"it has no version; {entry!r} is skipped, because {reason}"
     return Listing(versions, frozenset(unreadable), skipped)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from partedvae.serving.errors import TooManyLoadsError
 from partedvae.serving.repository.versions import Version
@@ -13,7 +13,7 @@ from partedvae.serving.repository.versions import Version
 CAPACITY = 2
 """Versions per model other than the default that stay loaded: during a roll-out the previous one and perhaps one more
 are in use, and a client that names every version in turn must not fill the memory."""
-IN_USE_SECONDS = 10.0
+IN_USE_SECONDS = 5.0
 """A version that was used this recently is not unloaded for another one. Otherwise a client that names every version in
 turn would have versions loaded and unloaded all the time, also those that other clients use."""
 BURST = 8
@@ -73,18 +73,25 @@ class VersionCache:
         with self._lock:
             self._touch(version, self._clock())
             loaded = [other for other in self._used if other.name == version.name and other.model is not None]
-            for oldest in loaded[: max(0, len(loaded) - CAPACITY)]:
-                del self._used[oldest]
-                oldest.unload()
+            oldest = loaded[: max(0, len(loaded) - CAPACITY)]
+            for other in oldest:
+                del self._used[other]
+        _unload(oldest)
 
     def prune(self, older: set[Version]) -> None:
         """Forget versions that are not in `older`, and unload those in `older` that are not in the cache."""
         with self._lock:
             for version in self._used.keys() - older:
                 del self._used[version]
-            for version in older - self._used.keys():
-                version.unload()
+            unused = older - self._used.keys()
+        _unload(unused)
 
     def _touch(self, version: Version, now: float) -> None:
         self._used[version] = now
         self._used.move_to_end(version)
+
+
+def _unload(versions: Iterable[Version]) -> None:
+    """Unload versions; not under the lock of the cache, because freeing a model takes time."""
+    for version in versions:
+        version.unload()

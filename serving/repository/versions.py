@@ -139,7 +139,8 @@ class Version:
         self.may_recover = isinstance(error, OSError | MemoryError)
         if not isinstance(error, ServingError):
             kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-            error = BundleError(f"{self._folder} cannot be read: {kind}{error}")
+            remedy = "it is read again until it can be" if self.may_recover else "export the run again"
+            error = BundleError(f"{self._folder} cannot be read: {kind}{error}; {remedy}")
         # Callers of the server get the reason, and the paths of its machine are none of their business.
         self.reason = shortened(str(error).replace(f"{self._models_dir}{os.sep}", ""), MAX_REASON)
         if self.reason != self._known_reason:
