@@ -141,11 +141,14 @@ def _open_on(choices: list[Provider], graph: Graph, threads: int) -> ort.Inferen
     # Errors arrive as exceptions; by default ONNX Runtime prints them to stderr as well.
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(graph.content, options, providers=choices, enable_fallback=0)
+        session = ort.InferenceSession(graph.content, options, providers=choices, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base.
         raise BundleError(
             f"{graph.path} is not a graph that ONNX Runtime can load: {error}; export the run again"
         ) from error
+    # Sessions keep the bytes for `set_providers`, which nothing calls: a loaded model would need half as much again.
+    session._model_bytes = None
+    return session
 
 
 def check_graph(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -205,6 +206,16 @@ def test_fixed_batch(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
     with pytest.raises(BundleError, match=r"'images' is tensor\(uint8\) \[1, 8, 6, 1\], the manifest needs"):
         OnnxModel.load(bundle)
+
+
+def test_the_bytes_of_a_graph_are_not_kept(tiny_models: Path) -> None:
+    """A session has its weights; the file from which they are would be in memory a second time."""
+    path = load_bundle(tiny_models / "tiny" / "1").encoder_path
+    content = path.read_bytes()
+    before = sys.getrefcount(content)
+    session = open_on_device(Graph(path, content), "cpu", 1, {})
+    assert [tensor.name for tensor in session.get_inputs()] == ["images"]
+    assert sys.getrefcount(content) == before
 
 
 def test_checksum_helper_is_the_usual_one(tiny_models: Path) -> None:
