@@ -48,7 +48,9 @@ def list_models(models_dir: Path, retry: Retries | None = None) -> Listing:
         remedy = _nearest_folder(models_dir) or "export a run into it with 'partedvae export'"
         raise BundleError(f"{models_dir} is not a folder of models; {remedy}") from None
     except OSError as error:
-        raise BundleError(f"{models_dir} cannot be listed: {error.strerror}; give this user access to it") from error
+        raise BundleError(
+            f"{models_dir} cannot be listed: {error.strerror}; check the path and its permissions"
+        ) from error
 
 
 def list_served_models(models_dir: Path, retry: Retries) -> Listing:

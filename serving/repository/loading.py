@@ -35,7 +35,7 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
         BundleError: the folder is neither, the version does not exist, or none works.
         DeviceError: the requested device is not available.
     """
-    folder = path.resolve()  # "." has no name.
+    folder = Path(os.path.realpath(path))  # "." has no name; Path.resolve fails for links to themselves.
     if os.path.lexists(folder / MANIFEST_FILE):
         if version and str(version) != folder.name:
             raise BundleError(f"{folder} is version {folder.name} of model {folder.parent.name!r}, not {version}")
@@ -43,7 +43,7 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
     try:
         versions = versions_of(folder)
     except OSError as error:
-        raise BundleError(f"{folder} cannot be listed: {error.strerror}; give this user access to it") from error
+        raise BundleError(f"{folder} cannot be listed: {error.strerror}; check the path and its permissions") from error
     if not versions:
         raise BundleError(_not_a_model(folder))
     if version:

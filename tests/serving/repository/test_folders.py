@@ -104,6 +104,13 @@ def test_the_error_of_a_folder_without_models_names_what_is_skipped(tmp_path: Pa
         load_model(tmp_path / "models" / "tiny")
 
 
+@pytest.mark.parametrize("load", [ModelRepository, load_model])
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, load: Callable[[Path], object]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BundleError, match=r"loop cannot be listed: .*; check the path and its permissions"):
+        load(tmp_path / "loop")
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """Return a folder that other users can enter, unlike pytest's."""
