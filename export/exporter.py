@@ -15,16 +15,9 @@ from partedvae.export.errors import ExportError
 from partedvae.export.familiarity import IMAGES, familiar_negative_elbo
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
-from partedvae.serving.bundle import (
-    DECODER_FILE,
-    ENCODER_FILE,
-    MANIFEST_FILE,
-    SCORER_FILE,
-    Bundle,
-    shared_name,
-    versions_of,
-    write_bundle,
-)
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
+from partedvae.serving.bundle_files import versions_of
+from partedvae.serving.manifest import MANIFEST_FILE, shared_name
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.evaluation.diagnostics import collapse_warnings

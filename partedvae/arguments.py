@@ -14,8 +14,8 @@ from numbers import Real
 from partedvae.common.suggest import did_you_mean
 from partedvae.errors import InvalidRequestError
 
-MAX_UINT32, MAX_UINT64 = 2**32 - 1, 2**64 - 1
-"""Largest values of the contract's counts, dimensions and versions, and of its seeds."""
+MAX_UINT32, MAX_INT64, MAX_UINT64 = 2**32 - 1, 2**63 - 1, 2**64 - 1
+"""Largest values of the contract's counts and dimensions, of its versions, and of its seeds."""
 
 
 def check_text(name: str, value: object) -> None:

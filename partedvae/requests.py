@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias, cast, get_args
 
 from partedvae.arguments import (
+    MAX_INT64,
     MAX_UINT32,
     MAX_UINT64,
     check_choice,
@@ -43,7 +44,7 @@ def model_selector(name: str, version: int) -> pb.ModelSelector:
         InvalidRequestError: one of them has another type, or the version is out of range.
     """
     check_text("model", name)
-    check_integer("version", version, 0, MAX_UINT32)
+    check_integer("version", version, 0, MAX_INT64)
     return pb.ModelSelector(name=name, version=version)
 
 

@@ -6,30 +6,32 @@ Export writes bundles with `write_bundle`; the server reads them with `load_bund
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from google.protobuf import json_format
 
 from partedvae.common.atomic_write import fsync, write_error
-from partedvae.common.fit import DEFAULT_FIT, FITS
+from partedvae.common.fit import DEFAULT_FIT
 from partedvae.image_fit import fit_of
+from partedvae.serving.bundle_files import MAX_VERSION, read_file, sha256_of, version_number, versions_of
 from partedvae.serving.errors import BundleError
+from partedvae.serving.manifest import FORMAT_VERSION, MANIFEST_FILE, read_manifest
 from partedvae.v1.manifest_pb2 import GraphFile, Manifest
 
-FORMAT_VERSION = 2
-"""Newest version of the format. Bundles whose images are stretched have version 1, which servers before 0.3.0 load."""
 ENCODER_FILE = "encoder.onnx"
 DECODER_FILE = "decoder.onnx"
 SCORER_FILE = "scorer.onnx"
-MANIFEST_FILE = "manifest.json"
 GRAPH_FILES = (ENCODER_FILE, DECODER_FILE)
 """Required in every bundle. The scorer is optional: bundles of early exports do not have one, and return no scores."""
+MAX_GRAPH_BYTES = 2**31 - 1
+"""Largest message of protobuf, and so the largest graph without external data."""
 
 ENCODER_INPUT = "images"
 """uint8 [batch, height, width, channels]."""
@@ -60,7 +62,7 @@ def encoder_outputs(factors: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A verified bundle: its files exist and match the manifest's checksums, and its format version is supported."""
+    """A version folder whose manifest was checked; `read_graph` verifies each graph that is loaded."""
 
     folder: Path
     manifest: Manifest
@@ -78,8 +80,12 @@ class Bundle:
     @property
     def scorer_path(self) -> Path | None:
         """Path of the scorer graph; None if the bundle has none."""
-        recorded = any(file.name == SCORER_FILE for file in self.manifest.files)
-        return self.folder / SCORER_FILE if recorded else None
+        return self.folder / SCORER_FILE if SCORER_FILE in self._checksums else None
+
+    @property
+    def graph_files(self) -> list[str]:
+        """Names of the files of its graphs."""
+        return [name for name in (*GRAPH_FILES, SCORER_FILE) if name in self._checksums]
 
     @property
     def version(self) -> int:
@@ -91,54 +97,67 @@ class Bundle:
         """The model's name: the name of the parent folder."""
         return self.folder.parent.name
 
+    def read_graph(self, path: Path) -> bytes:
+        """Read a graph and verify what was read: the file may change at any time, what is returned does not.
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        Args:
+            path: `encoder_path`, `decoder_path` or `scorer_path`.
+
+        Raises:
+            BundleError: it is missing, no regular file or too large, or its checksum differs.
+            OSError: it cannot be read.
+        """
+        try:
+            content = read_file(path, MAX_GRAPH_BYTES)
+        except FileNotFoundError:
+            raise _missing(path) from None
+        self._compare(path, hashlib.sha256(content).hexdigest())
+        return content
+
+    def verify(self) -> None:
+        """Compare all graphs with their checksums, without keeping them in memory; errors are those of `read_graph`."""
+        for name in self.graph_files:
+            path = self.folder / name
+            try:
+                actual = sha256_of(path, MAX_GRAPH_BYTES)
+            except FileNotFoundError:
+                raise _missing(path) from None
+            self._compare(path, actual)
+
+    @property
+    def _checksums(self) -> dict[str, str]:
+        return {file.name: file.sha256 for file in self.manifest.files}
+
+    def _compare(self, path: Path, actual: str) -> None:
+        recorded = self._checksums[path.name]
+        if actual != recorded:
+            raise BundleError(
+                f"{path} is damaged: its SHA-256 is {actual[:12]}…, the manifest says {recorded[:12]}…; "
+                "export the run again, or copy the bundle again"
+            )
 
 
-def shared_name(dataset: str) -> str:
-    """Return the name of a data set for others: that of a folder of images without the path to it."""
-    kind, colon, path = dataset.partition(":")
-    return f"{kind}:{PurePath(path).name}" if kind == "folder" and colon else dataset
+def _missing(path: Path) -> BundleError:
+    return BundleError(f"{path} is missing; export the run again")
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read a version folder's manifest.
+def read_bundle(folder: Path) -> Bundle:
+    """Read the manifest of a version folder; the graphs are verified when they are read.
 
     Raises:
-        BundleError: it is missing, not valid JSON, of a newer format version, or fits images in an unknown way.
+        BundleError: the folder is no version, or its manifest is missing, invalid or of an unsupported format version.
+        OSError: the manifest cannot be read.
     """
-    path = folder / MANIFEST_FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if version_number(folder.name) is None:
         raise BundleError(
-            f"{folder} is not a bundle: {MANIFEST_FILE} is missing; export a run with 'partedvae export'"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
-    try:
-        manifest = json_format.Parse(text, Manifest(), ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise BundleError(f"{path} is not a valid manifest: {error}") from error
-    # Bundles of earlier versions have the path of the machine that trained them.
-    if manifest.HasField("training"):
-        manifest.training.dataset = shared_name(manifest.training.dataset)
-    if not 1 <= manifest.format_version <= FORMAT_VERSION:
-        raise BundleError(
-            f"{path} has format version {manifest.format_version}, this version of partedvae supports 1 to "
-            f"{FORMAT_VERSION}; export the run again, or install the version of partedvae that wrote it"
+            f"{folder} is not a version folder: its name must be an integer from 1 to {MAX_VERSION} without leading "
+            "zeros"
         )
-    fit = fit_of(manifest.image)
-    # A name that is unknown is read as if it were absent, which in version 2 it is not.
-    if fit is None or (fit == DEFAULT_FIT and manifest.format_version > 1):
-        raise BundleError(
-            f"{path}: image.fit is none of {', '.join(FITS)}; install the version of partedvae that wrote it, or "
-            "export the run again"
-        )
-    return manifest
+    bundle = Bundle(folder=folder, manifest=read_manifest(folder))
+    for name in GRAPH_FILES:
+        if name not in bundle.graph_files:
+            raise BundleError(f"{folder / MANIFEST_FILE} does not list {name}; export the run again")
+    return bundle
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -146,36 +165,11 @@ def load_bundle(folder: Path) -> Bundle:
 
     Raises:
         BundleError: a file is missing, a checksum differs, or the format version is unsupported.
+        OSError: a file cannot be read.
     """
-    if not folder.name.isdecimal():
-        raise BundleError(f"{folder} is not a version folder: its name must be an integer")
-    manifest = read_manifest(folder)
-    if not manifest.factors or not manifest.HasField("image"):
-        raise BundleError(f"{folder / MANIFEST_FILE} has no factors or no image size; export the run again")
-    recorded = {file.name: file for file in manifest.files}
-    for name in GRAPH_FILES:
-        if name not in recorded:
-            raise BundleError(f"{folder / MANIFEST_FILE} does not list {name}; export the run again")
-    for name in (*GRAPH_FILES, SCORER_FILE):
-        if name not in recorded:
-            continue
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{path} is missing; export the run again")
-        actual = sha256_of(path)
-        if actual != recorded[name].sha256:
-            raise BundleError(
-                f"{path} is damaged: its SHA-256 is {actual[:12]}…, the manifest says {recorded[name].sha256[:12]}…; "
-                "export the run again, or copy the bundle again"
-            )
-    return Bundle(folder=folder, manifest=manifest)
-
-
-def versions_of(model_folder: Path) -> list[int]:
-    """Return the version numbers in a model's folder, oldest first."""
-    if not model_folder.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in model_folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
+    bundle = read_bundle(folder)
+    bundle.verify()
+    return bundle
 
 
 def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[[Path], None]) -> Bundle:
@@ -222,7 +216,10 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
 def _publish(staging: Path, model_folder: Path) -> Path:
     """Rename the staging folder to the next free version; retry if another export used that number first."""
     while True:
-        folder = model_folder / str(max(versions_of(model_folder), default=0) + 1)
+        newest = max(versions_of(model_folder), default=0)
+        if newest == MAX_VERSION:
+            raise OSError(errno.EOVERFLOW, f"version {newest} is the largest that is possible; rename its folder")
+        folder = model_folder / str(newest + 1)
         try:
             staging.rename(folder)
         except OSError:

@@ -107,3 +107,20 @@ class TooManyCallsError(OverloadedError):
         ServingError.__init__(self, f"{limit} calls are active, which is the limit: try again in 1 s")
         self.waiting = self.limit = limit
         self.retry_after = 1.0
+
+
+class TooManyLoadsError(OverloadedError):
+    """A version of a model is not loaded, and may not be loaded now."""
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        """Create the error.
+
+        Args:
+            reason: what is in use.
+            retry_after: seconds until it may be loaded.
+        """
+        ServingError.__init__(
+            self, f"{reason}: try again in {retry_after:.2g} s, or use the default version, which is always loaded"
+        )
+        self.waiting = self.limit = 0
+        self.retry_after = retry_after

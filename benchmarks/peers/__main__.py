@@ -23,7 +23,8 @@ from benchmarks.serving.server import running_server
 from benchmarks.serving.tables import replace_section, table
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
-from partedvae.serving.bundle import Bundle, factor_output, load_bundle, versions_of
+from partedvae.serving.bundle import Bundle, factor_output, load_bundle
+from partedvae.serving.bundle_files import versions_of
 from partedvae.serving.errors import ServingError
 
 STREAMS = {1: 32, 64: 8}

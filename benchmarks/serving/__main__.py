@@ -14,7 +14,8 @@ from benchmarks.serving.suite import LoadResult, run_suite
 from benchmarks.serving.tables import replace_section, table
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
-from partedvae.serving.bundle import load_bundle, versions_of
+from partedvae.serving.bundle import load_bundle
+from partedvae.serving.bundle_files import versions_of
 from partedvae.serving.errors import ServingError
 
 HEADER = ("request", "concurrency", "workers", "requests/s", "images/s", "of ORT alone", "p50 ms", "p90 ms", "p99 ms")

@@ -222,7 +222,7 @@ def model_options(*flags: str) -> Callable[[Callable[..., Any]], Callable[..., A
     version_option = click.option(
         "--model-version",
         metavar="N",
-        type=click.IntRange(0, 2**32 - 1),
+        type=click.IntRange(0, 2**63 - 1),
         default=0,
         help="Version of the model; 0 is the newest that works.",
         **variables("model_version"),

@@ -1,4 +1,4 @@
-"""Suggestions for misspelt names: the nearest known name, and lookups with it in their errors."""
+"""Names in errors: the nearest known name of a misspelt one, lookups with it, and texts cut to a length."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ T = TypeVar("T")
 
 CUTOFF = 0.6
 """Similarity (`difflib`'s ratio, 0 to 1) below which a name is not suggested."""
+MAX_NAME = 200
+"""Characters of the longest name that is compared with others: the time grows with the square of the length."""
+MAX_KNOWN = 50
+"""Names that are all compared; of more, the first ones with the same initial. A server answers others meanwhile, and a
+hundred names take up to 60 ms."""
+
+
+def shortened(text: str, length: int = MAX_NAME) -> str:
+    """Return a text of at most `length` characters, with an ellipsis where it was longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -19,8 +29,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar, None where none is similar enough."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=CUTOFF)
+    """Return the known name that is most similar, None where none is similar enough, or the name is very long."""
+    if len(name) > MAX_NAME:
+        return None
+    candidates = list(known)
+    if len(candidates) > MAX_KNOWN:
+        candidates = [other for other in candidates if other[:1].lower() == name[:1].lower()][:MAX_KNOWN]
+    near = difflib.get_close_matches(name, candidates, n=1, cutoff=CUTOFF)
     return near[0] if near else None
 
 

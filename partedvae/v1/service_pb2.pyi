@@ -181,7 +181,7 @@ Global___TransferLayout: _TypeAlias = TransferLayout  # noqa: Y015
 @_typing.final
 class ModelSelector(_message.Message):
     """Selects a model. An empty name selects the only model of the server; version 0 selects the newest
-    version that works.
+    version that works; negative versions are invalid.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -16,7 +16,7 @@ from partedvae.results import Features, FloatArray, ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.images import ImageLimits, encode_png
 from partedvae.serving.onnx.model import OnnxModel
-from partedvae.serving.repository.repository import VersionStatus
+from partedvae.serving.repository.table import VersionStatus
 from partedvae.v1 import service_pb2, tensors_pb2
 
 _OUTPUTS: dict[int, FeatureName] = {

@@ -11,6 +11,7 @@ from partedvae.results import ImageArray
 from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.model import BatchedModel, BatchedModels
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.grpc.model_loader import ModelLoader
 from partedvae.serving.images import ImageLimits, count_images, decode, decode_each, from_message, from_packed
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
@@ -39,7 +40,7 @@ class ServiceContext:
         Args:
             repository: versions of models.
             models: their batchers.
-            executor: threads for image files and for loading models.
+            executor: threads for image files.
             limits: limits of one request.
             max_message_bytes: maximum size of a reply.
         """
@@ -47,20 +48,21 @@ class ServiceContext:
         self.limits = limits
         self.reader = ImageReader(executor, limits, models.policy.max_queue_rows)
         self._models = models
+        self._loader = ModelLoader(repository)
         self._executor = executor
         self.max_message_bytes = max_message_bytes
 
     async def model(self, name: str, version: int, *, blocking: bool = False) -> BatchedModel:
-        """Return a model for one call, after loading it in a thread if necessary.
+        """Return a model for one call, after loading it if necessary.
 
         Args:
-            name: the model's name; errors are those of `ModelRepository.get`.
+            name: the model's name; errors are those of `ModelLoader.load`.
             version: its version; 0 is the newest.
             blocking: whether the call waits for capacity; see `BatchedModels.of`.
         """
         model = self.repository.loaded(name, version)
         if model is None:
-            model = await self.in_thread(lambda: self.repository.get(name, version))
+            model = await self._loader.load(name, version, blocking=blocking)
         return self._models.of(model, blocking=blocking)
 
     async def in_thread(self, work: Callable[[], T]) -> T:

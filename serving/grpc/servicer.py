@@ -1,7 +1,7 @@
 """PartedVAEService: each RPC converts its request, runs the operation on the batched model, and converts the result.
 
 Everything runs on the event loop except blocking work: sessions run in the scheduler's threads; image files are decoded
-and encoded, and models are loaded, in the thread pool.
+and encoded in the thread pool; models are loaded in a thread of their own.
 """
 # The RPCs have the names of the contract.
 # ruff: noqa: N802

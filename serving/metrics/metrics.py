@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from partedvae.serving.repository.repository import VersionStatus
+    from partedvae.serving.repository.table import VersionStatus
 
 QUEUE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """From less than the duration of a small model's batch to longer than clients wait."""
@@ -92,7 +92,7 @@ class Metrics:
         self._served = Gauge(
             "partedvae_model_served_version",
             "Version used when a request names none; 0 if there is none. Workers switch one after the other: this is "
-            "the oldest.",
+            "the oldest. Exact up to 2^53.",
             ["model"],
             registry=registry,
             multiprocess_mode="livemin",

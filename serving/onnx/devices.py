@@ -44,13 +44,14 @@ def choose(device: Device, available: Sequence[str]) -> Device:
     return device
 
 
-def providers(device: Device, inputs: Mapping[str, Sequence[int]], max_rows: int) -> list[Provider]:
+def providers(device: Device, inputs: Mapping[str, Sequence[int]], max_rows: int, checksum: str = "") -> list[Provider]:
     """Return the execution providers of a device in order of preference; the CPU is last, for unsupported operators.
 
     Args:
         device: any but "auto"; see `choose`.
         inputs: dimensions after the batch of each input of the graph.
         max_rows: size of the largest batch.
+        checksum: SHA-256 of the graph, which TensorRT's cached engines are named by.
     """
     cpu: Provider = (CPU, {})
     if device == "cpu":
@@ -63,6 +64,9 @@ def providers(device: Device, inputs: Mapping[str, Sequence[int]], max_rows: int
     options = {
         "trt_engine_cache_enable": True,  # Otherwise each start would build the engines again.
         "trt_engine_cache_path": str(_cache_folder() / "partedvae" / "tensorrt"),
+        # ONNX Runtime names engines by the structure of the graph: those of two versions with the same layers, and so
+        # the weights in them, would be taken for each other.
+        "trt_engine_cache_prefix": f"partedvae_{checksum}",
         # One engine for all batch sizes; otherwise each bucket would get its own.
         "trt_profile_min_shapes": _profile(inputs, 1),
         "trt_profile_opt_shapes": _profile(inputs, max_rows),

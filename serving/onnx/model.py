@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +25,7 @@ from partedvae.serving.bundle import (
 from partedvae.serving.errors import BundleError
 from partedvae.serving.onnx.buffers import BUCKETS, TensorSpec
 from partedvae.serving.onnx.devices import Device
-from partedvae.serving.onnx.sessions import Session, open_session
+from partedvae.serving.onnx.sessions import Graph, Session, open_session
 from partedvae.v1.manifest_pb2 import Manifest
 
 MAX_ROWS = BUCKETS[-1]
@@ -55,31 +55,33 @@ class OnnxModel:
 
     @classmethod
     def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Self:
-        """Open the graphs of a verified bundle.
+        """Open the graphs of a bundle. Each is read once, and what was read is verified and opened.
 
         Args:
-            bundle: from `partedvae.serving.bundle.load_bundle`.
+            bundle: from `partedvae.serving.bundle.load_bundle` or `read_bundle`.
             device: "cpu", "cuda", "tensorrt", or "auto", which uses CUDA if it is available and the CPU otherwise.
             threads: threads per run on the CPU; None uses as many as the affinity and the cgroup allow.
 
         Raises:
-            BundleError: a file is not an ONNX graph, or not the one that the manifest describes.
+            BundleError: a file is damaged, not an ONNX graph, or not the one that the manifest describes.
             DeviceError: the requested device is not available.
+            OSError: a file cannot be read.
         """
         threads = threads or available_cpus()
         manifest = bundle.manifest
-        _check_factors(bundle.folder, manifest)
         image = _image_tensor(manifest)
         dims = (sum(factor.u_dim for factor in manifest.factors), manifest.z_dim)
         latents: dict[str, TensorSpec] = {
             name: ("tensor(float)", [dim]) for name, dim in zip(DECODER_INPUTS, dims, strict=True)
         }
         scores: dict[str, TensorSpec] = {name: ("tensor(float)", []) for name in SCORER_OUTPUTS}
-        encoder = open_session(bundle.encoder_path, device, threads, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
-        decoder = open_session(bundle.decoder_path, device, threads, latents, {DECODER_OUTPUT: image})
-        scorer = None
-        if bundle.scorer_path is not None:
-            scorer = open_session(bundle.scorer_path, device, threads, {SCORER_INPUT: image}, scores)
+
+        def opened(path: Path, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]) -> Session:
+            return open_session(Graph(path, bundle.read_graph(path)), device, threads, inputs, outputs)
+
+        encoder = opened(bundle.encoder_path, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
+        decoder = opened(bundle.decoder_path, latents, {DECODER_OUTPUT: image})
+        scorer = opened(bundle.scorer_path, {SCORER_INPUT: image}, scores) if bundle.scorer_path else None
         return cls(
             name=bundle.name,
             version=bundle.version,
@@ -196,16 +198,3 @@ def _encoder_tensors(manifest: Manifest) -> dict[str, TensorSpec]:
         dims[factor_output(factor.name, "u_mean")] = factor.u_dim
         dims[factor_output(factor.name, "u_logvar")] = factor.u_dim
     return {name: ("tensor(float)", [dim]) for name, dim in dims.items()}
-
-
-def _check_factors(folder: Path, manifest: Manifest) -> None:
-    """Check that the size of every prior matches the classes and u_dim of its factor, as sampling expects."""
-    for factor in manifest.factors:
-        classes = len(factor.class_names)
-        expected = (classes, classes * factor.u_dim, classes * factor.u_dim)
-        found = (len(factor.prior_probs), len(factor.prior_means), len(factor.prior_logvars))
-        if classes == 0 or found != expected:
-            raise BundleError(
-                f"{folder}: factor {factor.name!r} has {classes} classes and {found} values of prior_probs, "
-                f"prior_means and prior_logvars, expected {expected}; export the run again"
-            )

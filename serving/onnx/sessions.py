@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
 from partedvae.serving.errors import BundleError, DeviceError
 from partedvae.serving.onnx.buffers import BUCKETS, BucketedSession, TensorSpec, zeros
 from partedvae.serving.onnx.devices import GPUS, Device, Provider, choose, providers
+from partedvae.serving.onnx.external_data import external_tensor
 from partedvae.serving.onnx_runtime import ort
 
 logger = logging.getLogger(__name__)
+
+
+class Graph(NamedTuple):
+    """A graph to open: its bytes, not its file, which may have changed since it was verified."""
+
+    path: Path
+    """Where it is from, for errors."""
+    content: bytes
+    """The ONNX file."""
 
 
 class Session(Protocol):
@@ -56,36 +67,44 @@ class PlainSession:
 
 
 def open_session(
-    path: Path, device: Device, threads: int, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+    graph: Graph, device: Device, threads: int, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
 ) -> Session:
     """Open a graph, on a GPU in fixed batch sizes (see `partedvae.serving.onnx.buffers`).
 
     Args:
-        path: the ONNX file.
+        graph: the ONNX file, as it was verified.
         device: see `OnnxModel.load`.
         threads: threads per run on the CPU.
         inputs: type and dimensions by name, according to the manifest.
         outputs: the same.
 
     Raises:
-        BundleError: ONNX Runtime cannot load the file, or it differs from what the manifest describes.
+        BundleError: ONNX Runtime cannot load the graph, it has external data, or it differs from what the manifest
+            describes.
         DeviceError: the requested device is not available.
     """
-    session = open_on_device(path, device, threads, {name: dims for name, (_, dims) in inputs.items()})
-    check_graph(session, path, inputs, outputs)
+    session = open_on_device(graph, device, threads, {name: dims for name, (_, dims) in inputs.items()})
+    check_graph(session, graph.path, inputs, outputs)
     if session.get_providers()[0] in [gpu.provider for gpu in GPUS.values()]:
         return BucketedSession(session, inputs, outputs)
     return PlainSession(session, inputs)
 
 
 def open_on_device(
-    path: Path, device: Device, threads: int, inputs: Mapping[str, Sequence[int]]
+    graph: Graph, device: Device, threads: int, inputs: Mapping[str, Sequence[int]]
 ) -> ort.InferenceSession:
     """Open an ONNX Runtime session; see `open_session`, except that `inputs` has only the dimensions."""
+    tensor = external_tensor(graph.content)
+    if tensor is not None:
+        raise BundleError(
+            f"{graph.path} has external data (tensor {tensor!r}), which no checksum covers; save the graph with its "
+            "weights inside"
+        )
     available = ort.get_available_providers()
     chosen = choose(device, available)
+    on_cpu = providers("cpu", inputs, BUCKETS[-1])
     if chosen == "cpu":
-        return _open_on(providers("cpu", inputs, BUCKETS[-1]), path, threads)
+        return _open_on(on_cpu, graph, threads)
     gpu = GPUS[chosen]
     if gpu.provider not in available:
         raise DeviceError(
@@ -93,12 +112,13 @@ def open_on_device(
             "partedvae[gpu] instead of partedvae[serve], or choose --device cpu"
         )
     try:
-        session = _open_on(providers(chosen, inputs, BUCKETS[-1]), path, threads)
+        checksum = hashlib.sha256(graph.content).hexdigest()
+        session = _open_on(providers(chosen, inputs, BUCKETS[-1], checksum), graph, threads)
         used = session.get_providers()[0]
         problem = "" if used == gpu.provider else f"ONNX Runtime fell back to {used}"
     except BundleError as error:
         # Raises if the file is at fault; otherwise the device is.
-        session = _open_on(providers("cpu", inputs, BUCKETS[-1]), path, threads)
+        session = _open_on(on_cpu, graph, threads)
         problem = str(error.__cause__)
     if problem and device != "auto":
         raise DeviceError(
@@ -110,18 +130,25 @@ def open_on_device(
     return session
 
 
-def _open_on(choices: list[Provider], path: Path, threads: int) -> ort.InferenceSession:
+def _open_on(choices: list[Provider], graph: Graph, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Spinning threads would occupy processors that gRPC and the sessions of other models need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its own format is also recognised in bytes, but not checked for external data.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # Errors arrive as exceptions; by default ONNX Runtime prints them to stderr as well.
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(path, options, providers=choices, enable_fallback=0)
+        session = ort.InferenceSession(graph.content, options, providers=choices, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base.
-        raise BundleError(f"{path} is not a graph that ONNX Runtime can load: {error}; export the run again") from error
+        raise BundleError(
+            f"{graph.path} is not a graph that ONNX Runtime can load: {error}; export the run again"
+        ) from error
+    # Sessions keep the bytes for `set_providers`, which nothing calls: a loaded model would need half as much again.
+    session._model_bytes = None
+    return session
 
 
 def check_graph(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from partedvae.common.retry import Retries
 from partedvae.common.suggest import did_you_mean
-from partedvae.serving.bundle import MANIFEST_FILE, load_bundle, versions_of
+from partedvae.serving.bundle import read_bundle
+from partedvae.serving.bundle_files import list_versions, versions_of
 from partedvae.serving.errors import BundleError
+from partedvae.serving.manifest import MANIFEST_FILE
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
-from partedvae.serving.repository.versions import folders_of_models, model_names
+from partedvae.serving.repository.folders import folders_of_models, list_models
 
 logger = logging.getLogger(__name__)
+
+SKIPPED_SHOWN = 3
+"""Entries of a folder without versions that its error explains."""
 
 
 def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads: int | None = None) -> OnnxModel:
@@ -29,12 +35,15 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
         BundleError: the folder is neither, the version does not exist, or none works.
         DeviceError: the requested device is not available.
     """
-    folder = path.resolve()  # "." has no name.
-    if (folder / MANIFEST_FILE).exists():
+    folder = Path(os.path.realpath(path))  # "." has no name; Path.resolve fails for links to themselves.
+    if os.path.lexists(folder / MANIFEST_FILE):
         if version and str(version) != folder.name:
             raise BundleError(f"{folder} is version {folder.name} of model {folder.parent.name!r}, not {version}")
         return _load(folder, device, threads)
-    versions = versions_of(folder)
+    try:
+        versions = versions_of(folder)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be listed: {error.strerror}; check the path and its permissions") from error
     if not versions:
         raise BundleError(_not_a_model(folder))
     if version:
@@ -57,7 +66,7 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
 
 def _load(folder: Path, device: Device, threads: int | None) -> OnnxModel:
     try:
-        model = OnnxModel.load(Retries()(lambda: load_bundle(folder)), device, threads)
+        model = Retries()(lambda: OnnxModel.load(read_bundle(folder), device, threads))
     except OSError as error:
         raise BundleError(f"{folder} cannot be read: {error}") from error
     model.warm_up()
@@ -65,22 +74,27 @@ def _load(folder: Path, device: Device, threads: int | None) -> OnnxModel:
 
 
 def _not_a_model(folder: Path) -> str:
-    if (folder.parent / MANIFEST_FILE).is_file():
+    if os.path.lexists(folder.parent / MANIFEST_FILE):
         return f"{folder} is a part of a model; pass the folder of the model, {folder.parent.parent}"
     if not folder.is_dir():
         for models in folders_of_models(folder.parent):
-            if folder.name in model_names(models):
+            if folder.name in list_models(models).versions:
                 return f"{folder} is not a folder; did you mean {str(models / folder.name)!r}?"
         known = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         hint = (
             did_you_mean(folder.name, known) or "; pass the folder of a model, or export a run with 'partedvae export'"
         )
         return f"{folder} is not a folder{hint}"
-    names = model_names(folder)
+    names = list(list_models(folder).versions)
     if names:
         return f"{folder} holds the models {names}; pass the folder of one, such as {folder / names[0]}"
     below = folders_of_models(folder)
     if below:
-        model = below[0] / model_names(below[0])[0]
+        model = below[0] / next(iter(list_models(below[0]).versions))
         return f"{folder} is not a model, but {below[0]} holds models; pass the folder of one, such as {model}"
-    return f"{folder} holds no version of a model; export a run with 'partedvae export'"
+    skipped = "".join(f"; {name!r} is skipped, because {reason}" for name, reason in _some_skipped(folder))
+    return f"{folder} holds no version of a model; export a run with 'partedvae export'{skipped}"
+
+
+def _some_skipped(folder: Path) -> list[tuple[str, str]]:
+    return list(list_versions(folder).skipped.items())[:SKIPPED_SHOWN]

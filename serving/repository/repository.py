@@ -10,35 +10,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from partedvae.common.suggest import did_you_mean
-from partedvae.serving.bundle import versions_of
-from partedvae.serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError, ServingError
+from partedvae.common.retry import Retries
+from partedvae.serving.errors import BundleError, DeviceError, ServingError
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.repository.folders import Listing, list_models, list_served_models
+from partedvae.serving.repository.table import ServedModel, VersionStatus, find, statuses_of
 from partedvae.serving.repository.version_cache import VersionCache
-from partedvae.serving.repository.versions import Stamp, Version, check_models_dir, model_names, stamp_of
+from partedvae.serving.repository.versions import Stamp, Version, stamp_of
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class VersionStatus:
-    """State of one version of one model."""
-
-    name: str
-    version: int
-    ready: bool
-    """Whether it can be used."""
-    reason: str
-    """Why its files cannot be used; empty if they can. A version loaded before its files were damaged stays ready."""
-    is_default: bool
-    """Whether it is used when a request names no version."""
-    provider: str
-    """ONNX Runtime's execution provider that it runs on; empty if it is not loaded."""
+RETRIES_OF_REFRESH = 3
+"""Files or folders that are read again at once where they cannot be read; the next refresh reads the others."""
+SKIPPED_SHOWN = 20
+"""Skipped entries that are logged at once."""
 
 
 class RepositoryObserver(Protocol):
@@ -49,14 +38,6 @@ class RepositoryObserver(Protocol):
 
     def models_changed(self, statuses: Sequence[VersionStatus]) -> None:
         """Record that models or versions were added, removed or changed their state."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Model:
-    versions: Mapping[int, Version]
-    """By number, oldest first."""
-    default: Version | None
-    """The newest that works, loaded; None if none does."""
 
 
 class ModelRepository:
@@ -88,31 +69,23 @@ class ModelRepository:
         self._device: Device = device
         self._threads = threads
         self._observer = observer
-        self._models: Mapping[str, _Model] = {}
+        self._models: Mapping[str, ServedModel] = {}
         self._defaults: Mapping[str, OnnxModel] = {}
         self._last_error = ""
         self._refreshing = threading.Lock()
         self._older = VersionCache()
-        check_models_dir(models_dir)
-        self._replace({name: self._scan(name, at_start=True) for name in model_names(models_dir)})
+        self._skipped: Mapping[str, str] = {}
+        retry = Retries()
+        listing = list_served_models(models_dir, retry)
+        self._log_skipped(listing)
+        self._replace({name: self._scan(name, of, retry, at_start=True) for name, of in listing.versions.items()})
         if not self._defaults:
             reasons = "; ".join(s.reason for s in self.statuses())
             raise BundleError(f"no model in {models_dir} works: {reasons}")
 
     def statuses(self) -> list[VersionStatus]:
         """Return all versions of all models, by name and version."""
-        return [
-            VersionStatus(
-                name=name,
-                version=version.number,
-                ready=version.ready,
-                reason=version.reason,
-                is_default=version is model.default,
-                provider=onnx_model.provider if (onnx_model := version.model) else "",
-            )
-            for name, model in self._models.items()
-            for version in model.versions.values()
-        ]
+        return statuses_of(self._models)
 
     def can_answer(self) -> bool:
         """Return whether any model works; all may have been deleted or damaged since the start."""
@@ -123,12 +96,12 @@ class ModelRepository:
         if not version:
             return self._defaults.get(name)
         try:
-            found = self._find(name, version)
+            found = self.find(name, version)
         except ServingError:
             return None
         model = found.model
-        if model is not None:
-            self._keep(found)
+        if model is not None and self._is_older(found):
+            self._older.touch(found)
         return model
 
     def get(self, name: str = "", version: int = 0) -> OnnxModel:
@@ -147,10 +120,32 @@ class ModelRepository:
         loaded = self.loaded(name, version)
         if loaded is not None:
             return loaded
-        found = self._find(name, version)
-        model = self._load(found)
-        self._keep(found)
+        found = self.find(name, version)
+        try:
+            model = self._load(found)
+        except ServingError:
+            self._older.release(found)
+            raise
+        if self._is_older(found):
+            self._older.keep(found)
         return model
+
+    def find(self, name: str = "", version: int = 0) -> Version:
+        """Return a version, loaded or not, without blocking; arguments and errors are those of `get`."""
+        return find(self._models, name, version)
+
+    def reserve(self, version: Version) -> None:
+        """Make sure that a version from `find` may be loaded now; `get` must follow.
+
+        Raises:
+            TooManyLoadsError: too many others are in use, or were loaded in the last seconds.
+        """
+        if self._is_older(version):
+            self._older.reserve(version)
+
+    def may_recover(self) -> bool:
+        """Return whether something could not be read for a reason that may pass by itself."""
+        return bool(self._last_error) or any(v.may_recover for m in self._models.values() for v in m.versions.values())
 
     def refresh(self) -> None:
         """Find versions that were added, changed or removed; load and warm up new ones, then replace the table.
@@ -160,29 +155,42 @@ class ModelRepository:
         models folder that cannot be read changes nothing.
         """
         with self._refreshing:
+            retry = Retries(RETRIES_OF_REFRESH)
             try:
-                scanned = {name: self._scan(name) for name in model_names(self._models_dir)}
-            except (BundleError, OSError) as error:
+                listing = list_models(self._models_dir, retry)
+            except BundleError as error:
                 if str(error) != self._last_error:
                     logger.error("cannot look for new models, keeping those that are loaded: %s", error)
                 self._last_error = str(error)
                 return
             self._last_error = ""
-            # The versions of a model may have been deleted while scanning.
-            self._replace({name: model for name, model in scanned.items() if model.versions})
+            self._log_skipped(listing)
+            # A folder that cannot be listed for a while has the versions that it had.
+            models = {name: self._models[name] for name in listing.unreadable & self._models.keys()}
+            models |= {name: self._scan(name, numbers, retry) for name, numbers in listing.versions.items()}
+            self._replace(dict(sorted(models.items())))
 
-    def _scan(self, name: str, *, at_start: bool = False) -> _Model:
+    def _log_skipped(self, listing: Listing) -> None:
+        """Log what is skipped, once."""
+        new = {path: reason for path, reason in listing.skipped.items() if self._skipped.get(path) != reason}
+        for path in list(new)[:SKIPPED_SHOWN]:
+            logger.warning("skipped %r: %s", str(self._models_dir / path), new[path])
+        if len(new) > SKIPPED_SHOWN:
+            logger.warning("skipped %d more in %s", len(new) - SKIPPED_SHOWN, self._models_dir)
+        self._skipped = listing.skipped
+
+    def _scan(self, name: str, numbers: Sequence[int], retry: Retries, *, at_start: bool = False) -> ServedModel:
         """Read new and changed versions of one model, and load the newest that works."""
         known = self._models[name].versions if name in self._models else {}
         versions = {}
-        for number in versions_of(self._models_dir / name):
+        for number in numbers:
             folder = self._models_dir / name / str(number)
             stamp = stamp_of(folder)
             version = known.get(number)
             if version is None:
-                version = self._read(folder, stamp)
+                version = self._read(folder, stamp, retry)
             elif version.stamp != stamp or version.may_recover:
-                version = self._changed(version, self._read(folder, stamp, version.reason))
+                version = self._changed(version, self._read(folder, stamp, retry, version.reason))
             versions[number] = version
         for version in reversed(versions.values()):
             if not version.ready:
@@ -195,12 +203,12 @@ class ModelRepository:
                 if at_start:
                     raise
                 continue
-            return _Model(versions=versions, default=version)
-        return _Model(versions=versions, default=None)
+            return ServedModel(versions=versions, default=version)
+        return ServedModel(versions=versions, default=None)
 
-    def _read(self, folder: Path, stamp: Stamp, known_reason: str = "") -> Version:
+    def _read(self, folder: Path, stamp: Stamp, retry: Retries, known_reason: str = "") -> Version:
         """Verify a version folder; report to the observer if it is refused, but not twice for the same reason."""
-        version = Version(folder, stamp, self._device, self._threads, known_reason)
+        version = Version(folder, stamp, self._device, self._threads, retry=retry, known_reason=known_reason)
         if version.reason not in ("", known_reason) and self._observer is not None:
             self._observer.load_done(version.name, ok=False)
         return version
@@ -228,7 +236,7 @@ class ModelRepository:
         self._observer.load_done(version.name, ok=True)
         return model
 
-    def _replace(self, models: dict[str, _Model]) -> None:
+    def _replace(self, models: dict[str, ServedModel]) -> None:
         """Replace the table, and unload versions that are no longer used."""
         before = self.statuses()
         defaults = {name: model.default.load() for name, model in models.items() if model.default is not None}
@@ -240,27 +248,7 @@ class ModelRepository:
         if self._observer is not None and statuses != before:
             self._observer.models_changed(statuses)
 
-    def _keep(self, version: Version) -> None:
-        """Mark an older version as recently used; the default version stays loaded anyway."""
+    def _is_older(self, version: Version) -> bool:
+        """Return whether a version is in the table, and not a default, which stays loaded anyway."""
         model = self._models.get(version.name)
-        if model is not None and version is not model.default and model.versions.get(version.number) is version:
-            self._older.keep(version)
-
-    def _find(self, name: str, number: int) -> Version:
-        models = self._models
-        names = list(models)
-        if not names:
-            raise ModelNotFoundError(f"there are no models: export one into {self._models_dir} with 'partedvae export'")
-        if not name and len(names) > 1:
-            raise InvalidInputError(f"there are several models; choose one of {names}")
-        name = name or names[0]
-        if name not in models:
-            raise ModelNotFoundError(f"no model is named {name!r}: there are {names}{did_you_mean(name, names)}")
-        versions, default = models[name].versions, models[name].default
-        if not number:
-            if default is None:
-                raise BundleError(f"no version of model {name!r} works: {versions[max(versions)].reason}")
-            return default
-        if number not in versions:
-            raise ModelNotFoundError(f"model {name!r} has no version {number}: there are {list(versions)}")
-        return versions[number]
+        return model is not None and version is not model.default and model.versions.get(version.number) is version

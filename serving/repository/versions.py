@@ -1,4 +1,4 @@
-"""Names of models in a folder, stamps of version folders, and `Version`, which loads one on first use."""
+"""One version of a model: the stamp of its folder, and `Version`, which verifies it and loads it on first use."""
 
 from __future__ import annotations
 
@@ -7,79 +7,50 @@ import os
 import threading
 from pathlib import Path
 
-from partedvae.common.suggest import nearest
-from partedvae.serving.bundle import MANIFEST_FILE, Bundle, load_bundle, versions_of
-from partedvae.serving.errors import BundleError, ServingError
+from partedvae.common.retry import Retries
+from partedvae.common.suggest import shortened
+from partedvae.serving.bundle import GRAPH_FILES, SCORER_FILE, load_bundle, read_bundle
+from partedvae.serving.errors import BundleError, DeviceError, ServingError
+from partedvae.serving.manifest import MANIFEST_FILE
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
 
 logger = logging.getLogger(__name__)
 
-Stamp = tuple[tuple[str, int, int, int], ...]
-"""Name, inode, size and modification time of each file in a folder, to detect changes."""
+MAX_REASON = 2000
+"""Characters of a reason: ONNX Runtime's messages have names of the graph, which may be of any length."""
+
+Stamp = tuple[tuple[int, ...], ...]
+"""Facts about each file of a version that change with its content or its permissions."""
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Describe the files of a version folder without reading them; empty if the folder cannot be listed."""
+    """Describe the files of a version folder without reading or listing it."""
+    return tuple(_facts(folder / name) for name in (MANIFEST_FILE, *GRAPH_FILES, SCORER_FILE))
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    """Return inode, size, and the times when content and permissions changed, or the error's number."""
     try:
-        with os.scandir(folder) as entries:
-            facts = [(entry.name, entry.stat()) for entry in entries]
-    except OSError:  # Deleted just now, or not readable: `load_bundle` reports the reason.
-        return ()
-    return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in facts))
-
-
-def model_names(models_dir: Path) -> list[str]:
-    """Return the names of the folders that hold versions, in order.
-
-    Raises:
-        BundleError: it is not a folder.
-    """
-    if not models_dir.is_dir():
-        remedy = _nearest_folder(models_dir) or "export a run into it with 'partedvae export'"
-        raise BundleError(f"{models_dir} is not a folder of models; {remedy}")
-    folders = sorted(entry for entry in models_dir.iterdir() if not entry.name.startswith("."))
-    return [folder.name for folder in folders if versions_of(folder)]
-
-
-def check_models_dir(models_dir: Path) -> None:
-    """Check that a folder holds models.
-
-    Raises:
-        BundleError: it does not; the message suggests the folder of models that is above or below it.
-    """
-    if model_names(models_dir):
-        return
-    above = models_dir.resolve().parent
-    if (models_dir / MANIFEST_FILE).is_file():
-        raise BundleError(f"{models_dir} is one version of a model; serve the folder of models, {above.parent}")
-    if versions_of(models_dir):
-        raise BundleError(f"{models_dir} is the folder of one model; serve the folder above it, {above}")
-    below = folders_of_models(models_dir)
-    if below:
-        raise BundleError(f"{models_dir} holds no models, but {below[0]} does; serve that folder")
-    raise BundleError(f"{models_dir} holds no models; export a run into it with 'partedvae export'")
-
-
-def folders_of_models(folder: Path) -> list[Path]:
-    """Return the folders directly in a folder that hold models, in order; none if it cannot be listed."""
-    try:
-        inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        return [entry for entry in inside if model_names(entry)]
-    except OSError:
-        return []
-
-
-def _nearest_folder(folder: Path) -> str:
-    """Return a suggestion for a misspelt folder of models; empty where none beside it has a similar name."""
-    near = nearest(folder.name, [entry.name for entry in folders_of_models(folder.parent)])
-    return f"did you mean {str(folder.parent / near)!r}?" if near else ""
+        info = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    return (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 class Version:
     """One version folder. Can be used from several threads."""
 
-    def __init__(self, folder: Path, stamp: Stamp, device: Device, threads: int | None, known_reason: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stamp: Stamp,
+        device: Device,
+        threads: int | None,
+        *,
+        retry: Retries,
+        known_reason: str = "",
+    ) -> None:
         """Read the manifest and verify the files; a failure sets `reason` instead of raising.
 
         Args:
@@ -87,6 +58,7 @@ class Version:
             stamp: from `stamp_of`, taken earlier, so that files that change while they are read are read again.
             device: see `OnnxModel.load`.
             threads: see `OnnxModel.load`.
+            retry: repeats reading after errors that may pass.
             known_reason: why an earlier attempt failed; failing for the same reason is not logged again.
         """
         self.name = folder.parent.name
@@ -102,14 +74,12 @@ class Version:
         self._device: Device = device
         self._threads = threads
         self._lock = threading.Lock()
-        self._bundle: Bundle | None = None
+        self._folder = folder
         self._model: OnnxModel | None = None
         try:
-            self._bundle = load_bundle(folder)
-        except BundleError as error:
-            self._refuse(error, may_recover=isinstance(error.__cause__, OSError))
-        except OSError as error:
-            self._refuse(BundleError(f"{folder} cannot be read: {error}"), may_recover=True)
+            retry(lambda: load_bundle(folder))
+        except Exception as error:  # Whatever a bundle causes must not keep others from being served.
+            self._refuse(error)
 
     @property
     def model(self) -> OnnxModel | None:
@@ -122,7 +92,7 @@ class Version:
         return self._model is not None or not self.reason
 
     def load(self) -> OnnxModel:
-        """Return the model; the first call loads it and warms it up, and concurrent calls wait.
+        """Return the model; the first call reads, verifies and loads it and warms it up, and concurrent calls wait.
 
         Raises:
             BundleError: it does not work. Loading is not tried again until the files change, or can be read again.
@@ -130,15 +100,15 @@ class Version:
         """
         with self._lock:
             if self._model is None:
-                if self._bundle is None or self.reason:
+                if self.reason:
                     raise BundleError(self.reason)
                 try:
-                    model = OnnxModel.load(self._bundle, self._device, self._threads)
+                    # The manifest is read again: the files may have been replaced since they were verified.
+                    model = Retries()(lambda: OnnxModel.load(read_bundle(self._folder), self._device, self._threads))
                     model.warm_up()
-                except ServingError as error:
-                    # ONNX Runtime opens the files itself, and does not say whether it could read them.
-                    self._refuse(error, may_recover=not _can_be_read(self._bundle.folder))
-                    raise type(error)(self.reason) from error
+                except Exception as error:  # As above.
+                    self._refuse(error)
+                    raise (DeviceError if isinstance(error, DeviceError) else BundleError)(self.reason) from error
                 self._model = model
                 logger.info("loaded %s version %d on %s", self.name, self.number, model.provider)
                 for warning in model.manifest.warnings:
@@ -165,21 +135,13 @@ class Version:
             )
         self.reason, self.may_recover = changed.reason, changed.may_recover
 
-    def _refuse(self, error: ServingError, *, may_recover: bool) -> None:
+    def _refuse(self, error: Exception) -> None:
+        self.may_recover = isinstance(error, OSError | MemoryError)
+        if not isinstance(error, ServingError):
+            kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+            remedy = "it is read again until it can be" if self.may_recover else "export the run again"
+            error = BundleError(f"{self._folder} cannot be read: {kind}{error}; {remedy}")
         # Callers of the server get the reason, and the paths of its machine are none of their business.
-        self.reason = str(error).replace(f"{self._models_dir}{os.sep}", "")
-        self.may_recover = may_recover
+        self.reason = shortened(str(error).replace(f"{self._models_dir}{os.sep}", ""), MAX_REASON)
         if self.reason != self._known_reason:
-            logger.warning("refused: %s", error)
-
-
-def _can_be_read(folder: Path) -> bool:
-    """Return whether the operating system can read the files of a version folder."""
-    try:
-        for path in folder.iterdir():
-            with path.open("rb") as file:
-                while file.read(1 << 20):
-                    pass
-    except OSError:
-        return False
-    return True
+            logger.warning("refused: %s", shortened(str(error), MAX_REASON))

@@ -10,6 +10,9 @@ from partedvae.serving.repository.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
 
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 60.0
+"""Time until what could not be read is read again; doubled each time, up to the second."""
+
 
 class RepositoryWatcher:
     """Refreshes a repository while its `with` block runs. Models load in its thread, so that requests do not wait.
@@ -22,7 +25,7 @@ class RepositoryWatcher:
 
         Args:
             repository: the repository to refresh.
-            seconds: time between refreshes; 0 refreshes only at `check_now`.
+            seconds: time between refreshes; 0 refreshes only at `check_now`, and after something could not be read.
         """
         self._repository = repository
         self._seconds = seconds
@@ -44,8 +47,15 @@ class RepositoryWatcher:
         self._wake.set()
 
     def _run(self) -> None:
+        delay = FIRST_RETRY_SECONDS
         while True:
-            self._wake.wait(self._seconds or None)
+            seconds = self._seconds or None
+            if self._repository.may_recover():
+                seconds = delay if seconds is None else min(delay, seconds)
+                delay = min(2 * delay, LAST_RETRY_SECONDS)
+            else:
+                delay = FIRST_RETRY_SECONDS
+            self._wake.wait(seconds)
             self._wake.clear()
             if self._stopped:
                 return

@@ -9,7 +9,8 @@ import pytest
 
 import partedvae
 from partedvae.export.exporter import export_run
-from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, MANIFEST_FILE, SCORER_FILE, shared_name, write_bundle
+from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, write_bundle
+from partedvae.serving.manifest import MANIFEST_FILE, shared_name
 from tests.bundles import TinyModel
 
 

@@ -53,14 +53,14 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"connections": "2"}, "connections is '2' (str); it must be an integer, at least 1"),
     ({"model": None}, "model is None; it must be a str"),
     ({"model": 3}, "model is 3 (int); it must be a str"),
-    ({"version": "1"}, "version is '1' (str); it must be an integer, 0 to 4294967295"),
-    ({"version": -1}, "version is -1; it must be 0 to 4294967295"),
+    ({"version": "1"}, "version is '1' (str); it must be an integer, 0 to 9223372036854775807"),
+    ({"version": -1}, "version is -1; it must be 0 to 9223372036854775807"),
     ({"ca": 3}, "ca is 3 (int); it must be a path"),
     ({"cert": b"x", "key": "y"}, "cert is b'x' (bytes); it must be a path"),
     ({"token": b"secret"}, "token= is of type bytes; pass the token as a str, the path of its file, or a function"),
     ({"token": 3}, "token= is of type int; pass the token as a str"),
     ({"credentials": "x"}, "credentials= is of type str; pass grpc.ChannelCredentials, or ca, cert and key"),
-    ({"version": 2**32}, "version is 4294967296; it must be 0 to 4294967295"),
+    ({"version": 2**63}, "version is 9223372036854775808; it must be 0 to 9223372036854775807"),
 ]
 
 

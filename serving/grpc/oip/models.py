@@ -6,17 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from partedvae.common.suggest import did_you_mean
+from partedvae.common.suggest import did_you_mean, shortened
 from partedvae.serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, Z_LOGVAR, Z_MEAN, factor_output
+from partedvae.serving.bundle_files import version_number
 from partedvae.serving.errors import InvalidInputError, ModelNotFoundError
-from partedvae.serving.repository.repository import VersionStatus
+from partedvae.serving.repository.table import VersionStatus
 from partedvae.v1.manifest_pb2 import Manifest
 
 Graph = Literal["encoder", "decoder"]
 GRAPHS: tuple[Graph, ...] = get_args(Graph)
-
-MAX_DIGITS = 9
-"""Maximum digits of a version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +89,26 @@ def split_name(name: str, models: Iterable[str]) -> tuple[str, Graph]:
     """
     shown = {f"{model}.{graph}": (model, graph) for model in models for graph in GRAPHS}
     if name not in shown:
-        raise ModelNotFoundError(f"no model is named {name!r}; choose from {list(shown)}{did_you_mean(name, shown)}")
+        raise ModelNotFoundError(
+            f"no model is named {shortened(name)!r}; choose from {list(shown)}{did_you_mean(name, shown)}"
+        )
     return shown[name]
 
 
-def version_number(version: str) -> int:
+def version_from(version: str) -> int:
     """Return a version as a number; 0 for an empty string, which selects the default version.
 
     Raises:
-        InvalidInputError: it is not a positive integer.
+        InvalidInputError: it is not a positive integer of 64 bits in decimal digits without leading zeros.
     """
     if not version:
         return 0
-    if not (version.isascii() and version.isdecimal() and len(version) <= MAX_DIGITS and int(version) > 0):
-        raise InvalidInputError(f"the version {version!r} is not a positive integer; leave it empty for the newest")
-    return int(version)
+    number = version_number(version)
+    if number is None:
+        raise InvalidInputError(
+            f"the version {shortened(version)!r} is not a positive integer; leave it empty for the newest"
+        )
+    return number
 
 
 def is_ready(statuses: Iterable[VersionStatus], model: str, version: int) -> bool:

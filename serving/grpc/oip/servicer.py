@@ -19,7 +19,7 @@ from partedvae.results import ImageArray
 from partedvae.serving.batching.model import BatchedModel
 from partedvae.serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT
 from partedvae.serving.errors import ModelNotFoundError
-from partedvae.serving.grpc.oip.models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_number
+from partedvae.serving.grpc.oip.models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_from
 from partedvae.serving.grpc.oip.tensors import Values, output_tensors, read_inputs
 from partedvae.serving.grpc.service_context import ServiceContext
 
@@ -60,7 +60,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
             name, _ = split_name(request.name, [status.name for status in statuses])
         except ModelNotFoundError:
             return oip.ModelReadyResponse(ready=False)
-        ready = self._ready() and is_ready(statuses, name, version_number(request.version))
+        ready = self._ready() and is_ready(statuses, name, version_from(request.version))
         return oip.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
@@ -119,7 +119,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         )
 
     async def _model(self, name: str, version_text: str) -> tuple[BatchedModel, Graph]:
-        number = version_number(version_text)
+        number = version_from(version_text)
         model, graph = split_name(name, [status.name for status in self._shared.repository.statuses()])
         return await self._shared.model(model, number), graph
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from partedvae.results import FeatureChunk, Features, ImageArray, ImageProblem
-from partedvae.serving.bundle import sha256_of
+from partedvae.serving.bundle_files import sha256_of
 from partedvae.serving.extract.extract import joined_rows
 from partedvae.serving.extract.inputs import Prepared
 from tests.bundles import COLOURED, GREY

@@ -21,7 +21,8 @@ from partedvae.serving.metrics.endpoint import (
     shared_registry,
 )
 from partedvae.serving.metrics.metrics import Metrics
-from partedvae.serving.repository.repository import ModelRepository, VersionStatus
+from partedvae.serving.repository.repository import ModelRepository
+from partedvae.serving.repository.table import VersionStatus
 from partedvae.v1.service_pb2 import (
     ClassifyRequest,
     GenerateRequest,

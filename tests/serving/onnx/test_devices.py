@@ -108,11 +108,12 @@ def test_options_of_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
     assert providers("cpu", inputs, 256) == [(CPU, {})]
     assert providers("cuda", inputs, 256) == [cuda, (CPU, {})]
-    (tensorrt, options), *others = providers("tensorrt", inputs, 256)
+    (tensorrt, options), *others = providers("tensorrt", inputs, 256, "ab12")
     assert (tensorrt, others) == (TENSORRT, [cuda, (CPU, {})])
     assert options == {
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": "/cache/partedvae/tensorrt",
+        "trt_engine_cache_prefix": "partedvae_ab12",
         "trt_profile_min_shapes": "u:1x3,z:1x4",
         "trt_profile_opt_shapes": "u:256x3,z:256x4",
         "trt_profile_max_shapes": "u:256x3,z:256x4",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, encoder_outputs, load_bundle, write_bundle
 from partedvae.serving.errors import BundleError, DeviceError
 from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
-from partedvae.serving.onnx.sessions import open_on_device
+from partedvae.serving.onnx.sessions import Graph, open_on_device
 from partedvae.serving.onnx_runtime import ort
 from partedvae.v1.manifest_pb2 import Manifest
 from tests.bundles import COLOURED, GREY, TinyModel
@@ -125,9 +126,8 @@ class TestCudaThatDoesNotWork:
 
     def test_a_bad_file_is_not_the_device_s_fault(self, tmp_path: Path) -> None:
         """A damaged file is reported as such."""
-        (tmp_path / "encoder.onnx").write_bytes(b"no graph")
         with pytest.raises(BundleError, match="is not a graph that ONNX Runtime can load"):
-            open_on_device(tmp_path / "encoder.onnx", "cuda", 1, {})
+            open_on_device(Graph(tmp_path / "encoder.onnx", b"no graph"), "cuda", 1, {})
 
 
 def test_truncated_graph_with_the_right_checksum(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -206,6 +206,16 @@ def test_fixed_batch(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "tiny", GREY.manifest(), write_graphs)
     with pytest.raises(BundleError, match=r"'images' is tensor\(uint8\) \[1, 8, 6, 1\], the manifest needs"):
         OnnxModel.load(bundle)
+
+
+def test_the_bytes_of_a_graph_are_not_kept(tiny_models: Path) -> None:
+    """A session has its weights; the file from which they are would be in memory a second time."""
+    path = load_bundle(tiny_models / "tiny" / "1").encoder_path
+    content = path.read_bytes()
+    before = sys.getrefcount(content)
+    session = open_on_device(Graph(path, content), "cpu", 1, {})
+    assert [tensor.name for tensor in session.get_inputs()] == ["images"]
+    assert sys.getrefcount(content) == before
 
 
 def test_checksum_helper_is_the_usual_one(tiny_models: Path) -> None:

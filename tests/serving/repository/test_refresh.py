@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from partedvae.serving import bundle_files
 from partedvae.serving.bundle import Bundle
 from partedvae.serving.errors import BundleError, ModelNotFoundError
 from partedvae.serving.onnx.model import OnnxModel
@@ -264,15 +265,14 @@ def test_a_version_that_could_not_be_read_is_used_when_it_can(
     """An error of the file system is logged once, listed while it lasts, and forgotten when it has passed."""
     repository = ModelRepository(models)
     GREY.write(models / "tiny")
-    opened = Path.open
 
     def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
         if path.name == name and path.parent.name == "2":
             raise OSError(number, os.strerror(number), str(path))
-        return opened(path, *args, **kwargs)
+        return open(path, *args, **kwargs)  # noqa: PTH123  # as in the module
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", failing)
+        patched.setattr(bundle_files, "open", failing, raising=False)
         for _ in range(3):
             repository.refresh()
         assert table(repository) == [("tiny", 1, True, True), ("tiny", 2, False, False)]
@@ -287,16 +287,15 @@ def test_a_loaded_version_whose_new_files_cannot_be_read_is_replaced_when_they_c
 ) -> None:
     repository = ModelRepository(models)
     before = repository.get()
-    opened = Path.open
 
     def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
         if path.name == "decoder.onnx":
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return opened(path, *args, **kwargs)
+        return open(path, *args, **kwargs)  # noqa: PTH123  # as in the module
 
     os.utime(models / "tiny" / "1" / "manifest.json", ns=(1, 1))
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", failing)
+        patched.setattr(bundle_files, "open", failing, raising=False)
         repository.refresh()
         assert repository.get() is before
         assert "Input/output error" in repository.statuses()[0].reason

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from partedvae.serving.bundle import ENCODER_FILE, MANIFEST_FILE, sha256_of
+from partedvae.serving.bundle import ENCODER_FILE
+from partedvae.serving.bundle_files import sha256_of
 from partedvae.serving.errors import BundleError, DeviceError, InvalidInputError, ModelNotFoundError
+from partedvae.serving.manifest import MANIFEST_FILE
 from partedvae.serving.repository.loading import load_model
 from partedvae.serving.repository.repository import ModelRepository
 from tests.bundles import GREY
