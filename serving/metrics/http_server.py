@@ -55,7 +55,7 @@ class HttpServer:
             routes: coroutine functions that return the reply, by path.
         """
         self._routes = routes
-        self._open: dict[asyncio.StreamWriter, None] = {}  # A dictionary keeps the order.
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}  # The oldest first.
 
     @asynccontextmanager
     async def serving(self, listener: socket.socket) -> AsyncIterator[None]:
@@ -67,15 +67,21 @@ class HttpServer:
             yield
         finally:
             server.close()
-            for writer in self._open:
+            tasks = list(self._open.values())
+            for writer, task in self._open.items():
                 writer.transport.abort()
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine function: asyncio would log each one that is cancelled.
         while len(self._open) >= MAX_CONNECTIONS:
             oldest = next(iter(self._open))
             del self._open[oldest]
             _reset(oldest)
-        self._open[writer] = None
+        self._open[writer] = asyncio.create_task(self._answer(reader, writer))
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Otherwise the buffer of a closed connection is kept until it has been read.
         writer.transport.set_write_buffer_limits(high=0)
         try:
