@@ -8,15 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
 import grpc
 import pytest
 
-from partedvae.v1.service_pb2 import StreamFeaturesRequest
+from partedvae.v1.service_pb2 import ClassifyRequest
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.bundles import GREY
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
+from tests.scraping import METRICS, active_calls
 from tests.serving.faults.support import images_message
 from tests.serving.server.test_supervisor import is_alive, workers_of
 
@@ -126,22 +126,18 @@ def test_stop_while_starting(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_while_draining(tiny_models: Path, number: signal.Signals) -> None:
     """A server that waits for an active call ignores SIGHUP, and is ended by a second signal at once."""
-    release = Event()
-
-    def requests() -> Iterator[StreamFeaturesRequest]:
-        yield StreamFeaturesRequest(images=images_message(1))
-        release.wait(PATIENCE)
-
+    options = ("--max-queue-delay-ms", "60000", "--grace-seconds", "60", *METRICS)
     with (
-        running_server(tiny_models, must_end_well=False) as server,
+        running_server(tiny_models, *options, must_end_well=False) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        stream = PartedVAEServiceStub(channel).StreamFeatures(requests())
-        next(stream)
+        call = PartedVAEServiceStub(channel).Classify.future(ClassifyRequest(images=images_message(1)))
+        wait_until(lambda: active_calls(server) == 1)
         server.process.send_signal(number)
         wait_until(lambda: "stopping: waiting" in server.log_file.read_text())
         server.process.send_signal(signal.SIGHUP)
+        assert active_calls(server) == 1
         server.process.send_signal(number)
         assert server.process.wait(PATIENCE) == -number
         assert "Traceback" not in server.log_file.read_text()
-        release.set()
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
