@@ -65,7 +65,7 @@ class ServeConfig:
     worker_timeout_seconds: float = field(
         default=20.0,
         metadata=_option(
-            "Time without a sign of life after which one of several workers is killed and restarted.",
+            "Time after which a worker whose event loop does not run is killed and restarted; see --workers.",
             least=2,
             most=86_400,
         ),

@@ -5,6 +5,7 @@ The event loop only says that it runs: it must not wait for a supervisor that re
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ from prometheus_client.registry import Collector
 from partedvae.serving.metrics.aggregation import families
 from partedvae.serving.server.report import WorkerReport
 from partedvae.serving.server.state import ServerState
+
+logger = logging.getLogger(__name__)
 
 MAX_SHARE = 0.02
 """Unless the supervisor asks, metrics are collected during at most this share of the time."""
@@ -77,7 +80,11 @@ class Reporter:
         collected = None
         if with_metrics and self.metrics is not None:
             began = time.thread_time()
-            collected = families(self.metrics)
+            try:
+                collected = families(self.metrics)
+            except Exception:  # A bug here must not look like an event loop that does not run.
+                logger.exception("collecting metrics failed; this worker reports no more of them")
+                self.metrics = None
             self._collect_after = time.monotonic() + (time.thread_time() - began) / MAX_SHARE
         state = self._state
         report = WorkerReport(

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.metrics.aggregation import Family
 from partedvae.serving.server import worker_process
 from partedvae.serving.server.report import MAX_BYTES, WorkerReport
+from partedvae.serving.server.reporter import Reporter
+from partedvae.serving.server.state import ServerState
 from partedvae.serving.server.worker_process import WorkerProcess
+from tests.processes import PATIENCE
 
 REPORT = {"accepts_calls": True, "ready": True, "beats": 3, "error": "", "metrics": None}
 
@@ -79,6 +87,50 @@ def test_too_many_metrics() -> None:
 def test_what_is_not_a_report(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"^b['\"].* is not a report of a worker$"):
         WorkerReport.from_line(line)
+
+
+@pytest.fixture
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return the supervisor's and the worker's end of a connection."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+        ours.shutdown(socket.SHUT_RDWR)
+
+
+def test_supervisor_that_does_not_read(connected: tuple[socket.socket, socket.socket]) -> None:
+    """Neither the event loop nor the end of a worker waits for a supervisor that is stopped."""
+    ours, theirs = connected
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ended = Event()
+    reporter = Reporter(theirs, ServerState(), ended.set)
+    reporter.error = "x" * 1_000_000
+    for _ in range(1000):
+        reporter.beat()
+    reporter.close()
+    assert not ended.is_set()
+    ours.shutdown(socket.SHUT_RDWR)
+    assert ended.wait(PATIENCE)
+
+
+def test_metrics_that_fail(connected: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture) -> None:
+    """A worker whose metrics fail goes on to report its state, and logs the error once."""
+
+    class Failing(Collector):
+        def collect(self) -> list[Metric]:
+            raise ZeroDivisionError("a bug")
+
+    ours, theirs = connected
+    reporter = Reporter(theirs, ServerState(), lambda: None)
+    reporter.metrics = Failing()
+    with ours.makefile("rb") as lines:
+        for _ in range(3):
+            ours.sendall(b"?")
+            assert WorkerReport.from_line(lines.readline()) == WorkerReport()
+    assert [record.message for record in caplog.records] == [
+        "collecting metrics failed; this worker reports no more of them"
+    ]
+    assert "ZeroDivisionError: a bug" in caplog.text
 
 
 @pytest.mark.parametrize(
