@@ -133,6 +133,29 @@ def test_metrics_that_fail(connected: tuple[socket.socket, socket.socket], caplo
     assert "ZeroDivisionError: a bug" in caplog.text
 
 
+def fake_python(folder: Path, sends: str) -> Path:
+    """Write a program that runs some lines instead of a worker, and then does nothing."""
+    program = folder / "python"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import socket, sys, time\n"
+        "connection = socket.socket(fileno=int(sys.argv[-1]))\n"
+        f"{sends}\ntime.sleep(3600)\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+async def test_worker_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has longer than one that has started, although its event loop does not run yet, but not for ever."""
+    monkeypatch.setattr(sys, "executable", str(fake_python(tmp_path, "pass")))
+    monkeypatch.setattr(worker_process, "START_SECONDS", 1.5)
+    worker = await WorkerProcess.start(ServeConfig(models_dir=tmp_path), 1)
+    assert not worker.is_ready
+    assert await worker.wait(0.5, lambda worker: None) == -9
+    assert worker.fault == "did not start within 1.5 s, and was killed"
+
+
 @pytest.mark.parametrize(
     ("sends", "fault"),
     [
@@ -146,15 +169,7 @@ async def test_worker_that_sends_something_else(
     tmp_path: Path, sends: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is killed, and the supervisor keeps no more than the limit of a line."""
-    program = tmp_path / "python"
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import socket, sys, time\n"
-        "connection = socket.socket(fileno=int(sys.argv[-1]))\n"
-        f"{sends}\ntime.sleep(3600)\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(fake_python(tmp_path, sends)))
     monkeypatch.setattr(worker_process, "MAX_BYTES", 1_000_000)
     worker = await WorkerProcess.start(ServeConfig(models_dir=tmp_path), 1)
     reports: list[WorkerReport] = []

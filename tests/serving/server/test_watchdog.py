@@ -77,6 +77,26 @@ def test_event_loop_that_does_not_run(
         classify(server)
 
 
+def test_worker_that_prints(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a library prints is in the log; it neither reaches the supervisor nor its stdout."""
+    printed = 5_000_000
+    (tmp_path / "sitecustomize.py").write_text(ON_ALARM.format(f"print('x' * {printed}, flush=True)"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with running_server(tiny_models, *WATCHED) as server:
+        before = workers_of(server)
+        os.kill(min(before), signal.SIGALRM)
+        wait_until(lambda: server.log_file.stat().st_size > printed)
+        classify(server)
+        assert get(server, "/readyz") == (200, "ok\n")
+        assert workers_of(server) == before
+        assert resident_bytes(server.process.pid) < 60_000_000
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_no_worker_responds(tiny_models: Path) -> None:
     """Then the server is not ready, until workers have replaced them; it is alive."""
     with running_server(tiny_models, *WATCHED) as server:
