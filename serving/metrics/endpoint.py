@@ -23,6 +23,8 @@ from partedvae.serving.metrics.http_server import HttpServer, Reply, Route
 
 logger = logging.getLogger(__name__)
 
+BACKLOG = 512
+"""Connections that wait to be accepted."""
 MIN_PAUSE = 0.05
 MAX_SHARE = 0.1
 """Metrics are formatted at most every 0.05 s, and during at most this share of the time: calls need the interpreter."""
@@ -126,7 +128,7 @@ def listening(address: str) -> Iterator[socket.socket]:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(target)
-            listener.listen()
+            listener.listen(BACKLOG)
         except OSError:
             listener.close()
             raise

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 128
 """Open connections; the oldest is closed for a further one."""
+MAX_RATE = 500
+"""Connections accepted per second. More would take the interpreter from calls: each needs about 0.2 ms."""
 MAX_HEAD_BYTES = 8192
 """Request line and headers."""
 REQUEST_SECONDS = 5.0
@@ -62,19 +64,28 @@ class HttpServer:
         """Accept connections of a listening socket in the block, and close all of them at its end."""
         # Connections inherit it. A reply in the system's buffer, which can grow to megabytes, counts as read.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK_BYTES)
-        server = await asyncio.start_server(self._connected, sock=listener, limit=MAX_HEAD_BYTES)
+        listener.setblocking(False)
+        accepting = asyncio.create_task(self._accept(listener))
         try:
             yield
         finally:
-            server.close()
-            tasks = list(self._open.values())
-            for writer, task in self._open.items():
+            tasks = [accepting, *self._open.values()]
+            for writer in self._open:
                 writer.transport.abort()
+            for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _accept(self, listener: socket.socket) -> None:
+        """Accept connections one by one; others wait in the system's queue."""
+        while True:
+            # Also after errors: without free descriptors, the next attempt would fail as well.
+            await asyncio.sleep(1 / MAX_RATE)
+            with suppress(OSError):
+                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+                self._connected(*await asyncio.open_connection(sock=connection, limit=MAX_HEAD_BYTES))
+
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not a coroutine function: asyncio would log each one that is cancelled.
         while len(self._open) >= MAX_CONNECTIONS:
             oldest = next(iter(self._open))
             del self._open[oldest]
