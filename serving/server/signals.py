@@ -46,18 +46,43 @@ def signals_while_starting() -> Iterator[None]:
         yield
 
 
-def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Set an event on SIGTERM or SIGINT. A second signal ends the process, even if its event loop is blocked."""
+@contextmanager
+def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Iterator[None]:
+    """Set an event on SIGTERM or SIGINT in the block. A second signal ends the process, even if its loop is blocked.
 
-    def on_signal() -> None:
-        for number in STOP:
-            loop.remove_signal_handler(number)
-            # The system ignores signals without a handler for the first process of a container.
-            signal.signal(number, end_at_once if os.getpid() == 1 else signal.SIG_DFL)
-        stop.set()
+    Not by `loop.add_signal_handler`, which loses signals while others fill its pipe, and whose removal restores
+    handlers that raise exceptions.
+    """
 
-    for number in STOP:
-        loop.add_signal_handler(number, on_signal)
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # The system ignores signals without a handler for the first process of a container.
+        following: Handler = end_at_once if os.getpid() == 1 else signal.SIG_DFL
+        for each in STOP:
+            signal.signal(each, following)
+        loop.call_soon_threadsafe(stop.set)
+
+    with handled(on_signal, *STOP):
+        yield
+
+
+@contextmanager
+def called_on_hangup(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Iterator[None]:
+    """Call a function by the event loop after SIGHUP in the block: at least once after the last of several signals."""
+    pending = False
+
+    def call() -> None:
+        nonlocal pending
+        pending = False
+        callback()
+
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        nonlocal pending
+        if not pending:
+            pending = True
+            loop.call_soon_threadsafe(call)
+
+    with handled(on_hangup, signal.SIGHUP):
+        yield
 
 
 @contextmanager

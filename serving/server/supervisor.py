@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from partedvae.serving.config.addresses import hold_port
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.errors import WorkerError
-from partedvae.serving.server.signals import handled, stop_on_signals
+from partedvae.serving.server.signals import called_on_hangup, stop_on_signals
 from partedvae.serving.server.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -85,11 +84,10 @@ class _Supervisor:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        stop_on_signals(loop, self._stopping)
         async with AsyncExitStack() as stack:
-            # Workers have to handle it too, however early it comes; those that start load what is there afterwards.
-            forward = partial(loop.call_soon_threadsafe, self._send, signal.SIGHUP)
-            stack.enter_context(handled(lambda number, frame: forward(), signal.SIGHUP))
+            stack.enter_context(stop_on_signals(loop, self._stopping))
+            # Workers that start can get it at any time, and load what is there afterwards.
+            stack.enter_context(called_on_hangup(loop, lambda: self._send(signal.SIGHUP)))
             if self._listener is not None:
                 await self._serve_metrics(stack, self._listener)
             monitors = [asyncio.create_task(self._monitor(number)) for number in range(1, self._config.workers + 1)]

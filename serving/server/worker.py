@@ -91,7 +91,6 @@ async def _serve(
     metrics: Metrics | None,
 ) -> None:
     stop = asyncio.Event()
-    stop_on_signals(asyncio.get_running_loop(), stop)
 
     def on_started(address: str) -> None:
         state.accepts_calls = True
@@ -100,6 +99,7 @@ async def _serve(
         on_ready(address)
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(stop_on_signals(asyncio.get_running_loop(), stop))
         await stack.enter_async_context(
             state.beating(repository.can_answer, stop, reporter.beat if reporter is not None else lambda: None)
         )

@@ -83,8 +83,10 @@ class WorkerProcess:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the process has ended."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        # Not by the process's own method, which may take the exit code that asyncio waits for.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def refresh(self, seconds: float) -> None:
         """Ask for a report and wait for it, for some seconds at most, if the process responds at all."""

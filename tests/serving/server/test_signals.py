@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -121,6 +122,25 @@ def test_stop_while_starting(
         assert process.wait(PATIENCE) in (0, -number, 128 + number)
     wait_until(lambda: not any(map(is_alive, children)))
     assert log.read_text().count("Traceback") == 0
+
+
+@WORKERS
+def test_many_hangups(tiny_models: Path, workers: str) -> None:
+    """A flood of SIGHUP changes nothing, and does not hide the SIGTERM within it; the log does not grow."""
+    with running_server(tiny_models, "--workers", workers) as server:
+        before = workers_of(server)
+        for pid in (server.process.pid, *before):
+            for _ in range(20_000):
+                os.kill(pid, signal.SIGHUP)
+        with grpc.insecure_channel(server.address) as channel:
+            PartedVAEServiceStub(channel).Classify(ClassifyRequest(images=images_message(1)))
+        assert workers_of(server) == before
+        for sent in range(20_000):
+            if sent == 10_000:
+                server.process.terminate()
+            server.process.send_signal(signal.SIGHUP)
+        assert server.process.wait(PATIENCE) == 0
+        assert len(server.log_file.read_text().splitlines()) <= 3 * int(workers)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
