@@ -33,6 +33,7 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     import logging
 
     from partedvae.serving.config.logging import configure
+    from partedvae.serving.server.signals import signals_while_starting
 
     config = ServeConfig(**values)
     configure(config)
@@ -49,14 +50,15 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
             discard_stdout()
             logging.getLogger(__name__).warning("serving on %s, which could not be written to stdout", address)
 
-    if config.workers == 1:
-        from partedvae.serving.server.worker import run
+    with signals_while_starting():
+        if config.workers == 1:
+            from partedvae.serving.server.worker import run
 
-        run(config, on_ready)
-    else:
-        from partedvae.serving.server.supervisor import supervise
+            run(config, on_ready)
+        else:
+            from partedvae.serving.server.supervisor import supervise
 
-        supervise(config, on_ready)
+            supervise(config, on_ready)
 
 
 @click.command()

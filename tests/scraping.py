@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.error
 import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -24,11 +25,26 @@ def scrape(address: str) -> dict[str, float]:
     }
 
 
-def metrics_of(server: ServerProcess) -> dict[str, float]:
-    """Return all samples of a server started with `METRICS`."""
+def metrics_address(server: ServerProcess) -> str:
+    """Return HOST:PORT of the metrics of a server started with `METRICS`."""
     match = re.search(r"metrics on http://(\S+)/metrics", server.log_file.read_text())
     assert match is not None
-    return scrape(match[1])
+    return match[1]
+
+
+def metrics_of(server: ServerProcess) -> dict[str, float]:
+    """Return all samples of a server started with `METRICS`."""
+    return scrape(metrics_address(server))
+
+
+def get(server: ServerProcess, path: str) -> tuple[int, str]:
+    """Return status and body of a path of the metrics' port."""
+    try:
+        with urllib.request.urlopen(f"http://{metrics_address(server)}{path}") as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 def active_calls(server: ServerProcess) -> float:

@@ -62,6 +62,14 @@ class ServeConfig:
     workers: int = field(
         default=1, metadata=_option("Worker processes that share the port; each loads the models.", least=1, most=256)
     )
+    worker_timeout_seconds: float = field(
+        default=20.0,
+        metadata=_option(
+            "Time after which a worker whose event loop does not run is killed and restarted; see --workers.",
+            least=2,
+            most=86_400,
+        ),
+    )
     threads: int | None = field(
         default=None,
         metadata=_option("Inference threads per worker.  [default: available CPUs divided by workers]", least=1),

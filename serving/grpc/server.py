@@ -1,10 +1,9 @@
-"""Runs the gRPC server: listens, serves until a signal, then drains active calls and stops."""
+"""Runs the gRPC server: listens, serves until it has to stop, then drains active calls."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -50,20 +49,20 @@ async def serve_until_stopped(
     config: ServeConfig,
     repository: ModelRepository,
     on_ready: Callable[[str], None],
+    stop: asyncio.Event,
     *,
     shared_port: bool = False,
     metrics: Metrics | None = None,
-    on_hangup: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish active calls. A second signal ends the process immediately.
+    """Serve until an event is set, then finish active calls.
 
     Args:
         config: address and limits.
         repository: the models to serve.
         on_ready: called once, with the bound address, when the server accepts calls.
+        stop: set when the server has to stop.
         shared_port: whether other worker processes listen on the same port.
         metrics: receives the events of calls and batches; None disables metrics.
-        on_hangup: called on SIGHUP; None keeps the default, which ends the process.
 
     Raises:
         AddressError: the address is malformed, in use, or not an address of this machine.
@@ -101,16 +100,8 @@ async def serve_until_stopped(
         reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
         address = _listen(server, config, shared_port)
         await server.start()
-        stop = asyncio.Event()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, stop.set)
-        if on_hangup is not None:
-            loop.add_signal_handler(signal.SIGHUP, on_hangup)
         on_ready(address)
         await stop.wait()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(signum)
-            signal.signal(signum, signal.SIG_DFL)  # Python's default handler of SIGINT would wait for the threads.
         logger.info("stopping: waiting up to %g s for active calls", config.grace_seconds)
         health.stop()
         limiter.close()

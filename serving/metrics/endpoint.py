@@ -1,80 +1,173 @@
-"""The HTTP endpoint that Prometheus scrapes: metrics of one process, or of all workers together.
+"""The HTTP endpoint of probes and of Prometheus: /metrics, /healthz and /readyz.
 
-prometheus_client is imported on first use: it decides at import whether metrics are shared between processes, so that
-`shared_folder` must be entered before.
+It has no authentication; the operator's guide says so.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 
-from partedvae.serving.config.addresses import split_address
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ProcessCollector, generate_latest
+from prometheus_client.registry import Collector
+
+from partedvae.serving.config.addresses import is_loopback, split_address
 from partedvae.serving.errors import AddressError
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+from partedvae.serving.metrics.http_server import HttpServer, Reply, Route
 
 logger = logging.getLogger(__name__)
 
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable of prometheus_client."""
+BACKLOG = 512
+"""Connections that wait to be accepted."""
+MIN_PAUSE = 0.05
+MAX_SHARE = 0.1
+"""Metrics are formatted at most every 0.05 s, and during at most this share of the time: calls need the interpreter."""
 
 
-@contextmanager
-def shared_folder() -> Iterator[str]:
-    """Share the metrics of the processes that are started within the block, through files in a temporary folder.
+class Exposition:
+    """Formats metrics, once for all scrapes that wait."""
 
-    Enter it before this process or any of the others imports `partedvae.serving.metrics.metrics`.
+    def __init__(self, metrics: Collector, refresh: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Create it within the event loop that serves it.
 
-    Yields:
-        The folder.
+        Args:
+            metrics: the metrics.
+            refresh: called before they are collected.
+        """
+        self._metrics = metrics
+        self._refresh = refresh
+        self._turn = asyncio.Lock()
+        self._not_before = 0.0
+        self._next: asyncio.Task[bytes] | None = None
+
+    async def latest(self) -> bytes:
+        """Return the metrics in Prometheus' text format, no older than the call."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._format())
+        return await asyncio.shield(self._next)
+
+    async def _format(self) -> bytes:
+        async with self._turn:
+            await asyncio.sleep(self._not_before - time.monotonic())
+            self._next = None  # What is called from now on may need newer metrics.
+            if self._refresh is not None:
+                await self._refresh()
+            began = time.thread_time()
+            try:
+                parts = []
+                for metric in self._metrics.collect():
+                    parts.append(generate_latest(_Single(metric)))
+                    await asyncio.sleep(0)  # Lets other threads run.
+                return b"".join(parts)
+            finally:
+                pause = max(MIN_PAUSE, (time.thread_time() - began) / MAX_SHARE)
+                self._not_before = time.monotonic() + pause
+
+
+class _Single(Collector):
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> list[Metric]:
+        return [self._metric]
+
+
+def routes(exposition: Exposition, is_alive: Callable[[], bool], is_ready: Callable[[], bool]) -> Mapping[str, Route]:
+    """Return the paths of the endpoint.
+
+    Args:
+        exposition: for /metrics.
+        is_alive: whether /healthz replies 200, or 503.
+        is_ready: whether /readyz replies 200, or 503.
     """
-    with tempfile.TemporaryDirectory(prefix="partedvae-metrics-") as folder:
-        os.environ[SHARED_FOLDER] = folder
-        try:
-            yield folder
-        finally:
-            del os.environ[SHARED_FOLDER]
+
+    async def metrics() -> Reply:
+        return Reply(HTTPStatus.OK, await exposition.latest(), CONTENT_TYPE_LATEST)
+
+    async def healthz() -> Reply:
+        return _probe(is_alive(), "ok\n", "the event loop does not run\n")
+
+    async def readyz() -> Reply:
+        return _probe(is_ready(), "ok\n", "not serving\n")
+
+    return {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+
+
+def _probe(good: bool, yes: str, no: str) -> Reply:
+    status, text = (HTTPStatus.OK, yes) if good else (HTTPStatus.SERVICE_UNAVAILABLE, no)
+    return Reply(status, text.encode())
 
 
 def own_registry() -> CollectorRegistry:
     """Return a registry for the metrics of this process, including its memory, CPU time and open files."""
-    from prometheus_client import CollectorRegistry, ProcessCollector
-
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return registry
 
 
-def shared_registry(folder: str) -> CollectorRegistry:
-    """Return a registry that aggregates the metrics of the processes that share a folder."""
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.multiprocess import MultiProcessCollector
+@contextmanager
+def listening(address: str) -> Iterator[socket.socket]:
+    """Listen on an address in the block.
 
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]  # the library is half typed
-    return registry
+    Args:
+        address: HOST:PORT; port 0 selects a free port.
+
+    Raises:
+        AddressError: the address is malformed, in use, or not an address of this machine.
+    """
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(target)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise AddressError(
+            f"cannot listen on {address} for metrics: {error.strerror or error}; choose another --metrics-address"
+        ) from error
+    with listener:
+        at = address_of(address, listener)
+        logger.info("metrics on http://%s/metrics", at)
+        if not is_loopback(address):
+            logger.warning(
+                "everyone who can connect to %s can read the metrics, which have no token and no TLS; listen on "
+                "127.0.0.1, or let only Prometheus and probes connect",
+                at,
+            )
+        yield listener
 
 
-def forget_process(folder: str, pid: int) -> None:
-    """Remove the gauges of a process that has ended; its counters stay."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(pid, path=folder)  # type: ignore[no-untyped-call]  # the library is half typed
+def address_of(address: str, listener: socket.socket) -> str:
+    """Return HOST:PORT with the port in use."""
+    return f"{split_address(address)[0]}:{listener.getsockname()[1]}"
 
 
 @contextmanager
-def scrape_server(address: str, registry: CollectorRegistry) -> Iterator[str]:
-    """Serve `GET /metrics` from a thread within the block.
+def scrape_server(
+    address: str,
+    registry: Collector,
+    *,
+    is_alive: Callable[[], bool] = lambda: True,
+    is_ready: Callable[[], bool] = lambda: True,
+) -> Iterator[str]:
+    """Serve the endpoint from a thread within the block.
 
     Args:
         address: HOST:PORT; port 0 selects a free port.
         registry: metrics to serve.
+        is_alive: state for /healthz; called from the thread.
+        is_ready: state for /readyz; called from the thread.
 
     Yields:
         HOST:PORT with the port in use.
@@ -82,20 +175,22 @@ def scrape_server(address: str, registry: CollectorRegistry) -> Iterator[str]:
     Raises:
         AddressError: the address is malformed, in use, or not an address of this machine.
     """
-    from prometheus_client import start_http_server
+    with listening(address) as listener:
+        loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
-    host, port = split_address(address)
-    try:
-        server, thread = start_http_server(port, host.strip("[]"), registry)
-    except OSError as error:
-        raise AddressError(
-            f"cannot listen on {address} for metrics: {error.strerror or error}; choose another --metrics-address"
-        ) from error
-    try:
-        at = f"{host}:{server.server_port}"
-        logger.info("metrics on http://%s/metrics", at)
-        yield at
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        async def serve() -> None:
+            async with HttpServer(routes(Exposition(registry), is_alive, is_ready)).serving(listener):
+                await stop.wait()
+
+        def run() -> None:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve())
+
+        thread = threading.Thread(target=run, name="partedvae-metrics", daemon=True)
+        thread.start()
+        try:
+            yield address_of(address, listener)
+        finally:
+            with suppress(RuntimeError):  # The loop is closed: the thread has failed.
+                loop.call_soon_threadsafe(stop.set)
+            thread.join()

@@ -7,13 +7,13 @@ The number of calls is `partedvae_request_seconds_count`, by RPC and status code
 RESOURCE_EXHAUSTED for those rejected by a full queue. Labels have few values; version numbers, which only grow, are not
 labels.
 
-With several workers prometheus_client keeps the metrics in shared files (`partedvae.serving.metrics.endpoint`).
+With several workers the supervisor adds up the metrics that they report (`partedvae.serving.metrics.aggregation`).
 """
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,19 @@ INFERENCE_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0
 """One session run: from one small image (a quarter of a millisecond) to 256 large ones on one core (seconds)."""
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """One call: the target for one image is 0.01 s; a long stream takes 30 s."""
+LAG_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""From what a busy machine causes to what callers notice; no request should hold the event loop for 0.02 s."""
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Powers of two up to the largest batch."""
+
+COMBINED_BY: Mapping[str, Callable[[list[float]], float]] = {
+    "partedvae_model_versions": max,
+    "partedvae_model_served_version": min,
+    "partedvae_execution_provider_info": max,
+    "process_start_time_seconds": min,
+    "process_max_fds": min,
+}
+"""How the gauges of several workers are combined; all others are added."""
 
 
 class Metrics:
@@ -59,10 +70,7 @@ class Metrics:
         rows = Histogram(
             "partedvae_batch_rows", "Images of one session run.", graph, registry=registry, buckets=BATCH_ROWS
         )
-        # "live" modes ignore the gauges of processes that have ended.
-        waiting = Gauge(
-            "partedvae_queue_rows", "Images in the queue.", graph, registry=registry, multiprocess_mode="livesum"
-        )
+        waiting = Gauge("partedvae_queue_rows", "Images in the queue.", graph, registry=registry)
         request = Histogram(
             "partedvae_request_seconds",
             "Time from the arrival of a request to its reply, by status code.",
@@ -70,9 +78,7 @@ class Metrics:
             registry=registry,
             buckets=REQUEST_SECONDS,
         )
-        in_flight = Gauge(
-            "partedvae_requests_in_flight", "Active requests.", registry=registry, multiprocess_mode="livesum"
-        )
+        in_flight = Gauge("partedvae_requests_in_flight", "Active requests.", registry=registry)
         images = Counter(
             "partedvae_images", "Images that were sent or asked for in requests.", ["rpc"], registry=registry
         )
@@ -87,7 +93,6 @@ class Metrics:
             "Versions of a model in the repository, by state.",
             ["model", "state"],
             registry=registry,
-            multiprocess_mode="livemax",
         )
         self._served = Gauge(
             "partedvae_model_served_version",
@@ -95,14 +100,30 @@ class Metrics:
             "the oldest. Exact up to 2^53.",
             ["model"],
             registry=registry,
-            multiprocess_mode="livemin",
         )
         self._provider = Gauge(
             "partedvae_execution_provider_info",
             "1 for the ONNX Runtime execution provider of the served version.",
             ["model", "provider"],
             registry=registry,
-            multiprocess_mode="livemax",
+        )
+        self._lag = Histogram(
+            "partedvae_event_loop_lag_seconds",
+            "How late the event loop ran a callback, because something else held it.",
+            registry=registry,
+            buckets=LAG_SECONDS,
+        )
+        self._budget = Gauge(
+            "partedvae_memory_budget_bytes", "Maximum memory of requests and replies.", registry=registry
+        )
+        self._reserved = Gauge(
+            "partedvae_memory_reserved_bytes",
+            "Memory of requests and replies that is reserved, by kind.",
+            ["kind"],
+            registry=registry,
+        )
+        self._evicted = Counter(
+            "partedvae_calls_evicted", "Calls that were ended for others, by reason.", ["reason"], registry=registry
         )
         self._models: set[str] = set()
         self._providers: set[tuple[str, str]] = set()
@@ -158,6 +179,27 @@ class Metrics:
         if images:
             self._count_images(method)(images)
 
+    def lag(self, seconds: float) -> None:
+        """Record how late the event loop was; see `partedvae.serving.metrics.lag`."""
+        self._lag.observe(seconds)
+
+    def memory_budget(self, size: int) -> None:
+        """Record the limit of the memory of requests and replies, in bytes."""
+        self._budget.set(size)
+
+    def memory_reserved(self, kind: str, size: int) -> None:
+        """Record how much of the budget is reserved.
+
+        Args:
+            kind: what it is reserved for, "messages" or "work".
+            size: all bytes that are reserved for it now.
+        """
+        self._reserved.labels(kind).set(size)
+
+    def call_evicted(self, reason: str) -> None:
+        """Record that a call was ended for others; the reason is one of a few fixed words."""
+        self._evicted.labels(reason).inc()
+
     def load_done(self, model: str, ok: bool) -> None:
         """Record a version that was loaded or refused; see `RepositoryObserver`."""
         self._loads.labels(model, "loaded" if ok else "refused").inc()
@@ -168,7 +210,7 @@ class Metrics:
         served = {status.name: status for status in statuses if status.is_default}
         self._models |= {status.name for status in statuses}
         self._providers |= {(status.name, status.provider) for status in served.values()}
-        # Label values that no longer apply are set to 0: the files shared by workers cannot remove them.
+        # Label values that no longer apply are set to 0, so that alerts on them end.
         for name in self._models:
             for state in ("ready", "broken"):
                 self._versions.labels(name, state).set(tally[name, state])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Self
 
 from partedvae.serving.repository.repository import ModelRepository
@@ -20,23 +22,24 @@ class RepositoryWatcher:
     Polls instead of using file notifications, because that works on network file systems and in containers too.
     """
 
-    def __init__(self, repository: ModelRepository, seconds: float) -> None:
+    def __init__(self, repository: ModelRepository, seconds: float, requests: SimpleQueue[None] | None = None) -> None:
         """Create the watcher; it starts with the `with` block.
 
         Args:
             repository: the repository to refresh.
-            seconds: time between refreshes; 0 refreshes only at `check_now`, and after something could not be read.
+            seconds: time between refreshes; 0 refreshes only on request, and after something could not be read.
+            requests: each item requests a refresh. Unlike locks, a SimpleQueue is safe in a signal handler (SIGHUP).
         """
         self._repository = repository
         self._seconds = seconds
-        self._wake = threading.Event()
+        self._requests = SimpleQueue[None]() if requests is None else requests
         self._stopped = False
         # A daemon, so that a long load does not delay the end of the process.
         self._thread = threading.Thread(target=self._run, name="partedvae-watcher", daemon=True)
 
     def check_now(self) -> None:
-        """Request a refresh in the watcher's thread, and return immediately; safe in a signal handler (SIGHUP)."""
-        self._wake.set()
+        """Request a refresh in the watcher's thread, and return immediately."""
+        self._requests.put(None)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -44,7 +47,7 @@ class RepositoryWatcher:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stopped = True
-        self._wake.set()
+        self._requests.put(None)
 
     def _run(self) -> None:
         delay = FIRST_RETRY_SECONDS
@@ -55,8 +58,10 @@ class RepositoryWatcher:
                 delay = min(2 * delay, LAST_RETRY_SECONDS)
             else:
                 delay = FIRST_RETRY_SECONDS
-            self._wake.wait(seconds)
-            self._wake.clear()
+            with suppress(Empty):
+                self._requests.get(timeout=seconds)
+                while True:  # One refresh is for all requests before it.
+                    self._requests.get_nowait()
             if self._stopped:
                 return
             try:

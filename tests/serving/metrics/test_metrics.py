@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -13,13 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from partedvae.serving.errors import AddressError
-from partedvae.serving.metrics.endpoint import (
-    forget_process,
-    own_registry,
-    scrape_server,
-    shared_folder,
-    shared_registry,
-)
+from partedvae.serving.metrics.endpoint import own_registry, scrape_server
 from partedvae.serving.metrics.metrics import Metrics
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.serving.repository.table import VersionStatus
@@ -122,32 +113,6 @@ def test_repository_tells(tmp_path: Path) -> None:
     assert value("partedvae_model_versions", state="broken") == 1
     assert value("partedvae_model_served_version") == 3
     assert value("partedvae_execution_provider_info", provider="CPUExecutionProvider") == 1
-
-
-def test_several_processes_are_added_up() -> None:
-    """Counters of all workers are added, including workers that have ended; the gauges of those are omitted."""
-    program = (
-        "import os, sys; from prometheus_client import CollectorRegistry;"
-        "from partedvae.serving.metrics.metrics import Metrics;"
-        "metrics = Metrics(CollectorRegistry()); metrics.rpc_started(); metrics.rpc_started();"
-        "metrics.rpc_done('Classify', 'OK', 0.5, 3); metrics.queue_rows('tiny', 'encoder', 5); print(os.getpid())"
-    )
-    with shared_folder() as folder:
-        pids = [
-            int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
-            for _ in range(2)
-        ]
-        registry = shared_registry(folder)
-        labels = {"rpc": "Classify", "code": "OK"}
-        assert registry.get_sample_value("partedvae_request_seconds_count", labels) == 2
-        assert registry.get_sample_value("partedvae_images_total", {"rpc": "Classify"}) == 6
-        assert registry.get_sample_value("partedvae_requests_in_flight") == 2
-        assert registry.get_sample_value("partedvae_queue_rows", {"model": "tiny", "graph": "encoder"}) == 10
-        forget_process(folder, pids[0])
-        assert registry.get_sample_value("partedvae_request_seconds_count", labels) == 2
-        assert registry.get_sample_value("partedvae_requests_in_flight") == 1
-    assert not Path(folder).exists()
-    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "::1:5"])
