@@ -128,7 +128,11 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     ) -> dict[str, NDArray[Any]]:
         sent = inputs[ENCODER_INPUT]
         spec = model.manifest.image
-        images: ImageArray = await self._shared.reader.read_files(sent, spec) if isinstance(sent, list) else sent
+        images: ImageArray
+        if isinstance(sent, list):
+            images = await self._shared.reader.read_files(sent, spec, sum(map(len, sent)))
+        else:
+            images = sent
         return cast("dict[str, NDArray[Any]]", await model.encode(images, outputs))
 
     async def _decode(
