@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from partedvae.common.image_structure.structure import (
-    BYTES_PER_PIXEL,
+    OPAQUE_BYTES_PER_PIXEL,
     SECONDS_PER_OBJECT,
     SECONDS_PER_PARSED_BYTE,
     ExcessiveImageError,
@@ -52,11 +52,16 @@ def examine(content: bytes) -> Structure:
     segments = scans = stray = metadata = parsed = exif = 0
     known = True  # whether only a decoder of one kind can be meant
     position = 2
-    while (found := _find_marker(content, position, _MARKER_AFTER_SCAN if scans else _MARKER)) >= 0:
+    while True:
+        found = _find_marker(content, position, _MARKER_AFTER_SCAN if scans else _MARKER)
         if not scans:
-            stray += found - position
+            stray += max(0, found - position)
             if stray > MAX_STRAY_BYTES:
-                raise ExcessiveImageError(f"JPEG file with {stray:,} bytes between its segments: {_REMEDY}")
+                raise ExcessiveImageError(
+                    f"JPEG file with more than {MAX_STRAY_BYTES:,} bytes between its segments: {_REMEDY}"
+                )
+        if found == len(content):
+            break
         segments += 1
         if segments > MAX_SEGMENTS:
             raise ExcessiveImageError(f"JPEG file with more than {MAX_SEGMENTS:,} segments: {_REMEDY}")
@@ -101,7 +106,7 @@ def examine(content: bytes) -> Structure:
         + segments * SECONDS_PER_OBJECT
         + (parsed + stray) * SECONDS_PER_PARSED_BYTE
     )
-    memory = pixels * (BYTES_PER_PIXEL + (_COEFFICIENTS_PER_PIXEL if multiple else 0)) + 2 * metadata
+    memory = pixels * (OPAQUE_BYTES_PER_PIXEL + (_COEFFICIENTS_PER_PIXEL if multiple else 0)) + 2 * metadata
     return Structure(width=width, height=height, seconds=seconds if known else None, memory=memory)
 
 
@@ -109,10 +114,10 @@ _REMEDY = "save it again with another program"
 
 
 def _find_marker(content: bytes, start: int, pattern: re.Pattern[bytes]) -> int:
-    """Return the position of the next marker, or -1."""
+    """Return the position of the next marker, or the length of the file if there is none."""
     while start < len(content) - 1:
         found = pattern.search(content, start, start + _WINDOW)
         if found:
             return found.start()
         start += _WINDOW - 1  # A marker has two bytes.
-    return -1
+    return len(content)

@@ -29,9 +29,11 @@ class Structure:
         return self.width * self.height
 
 
-BYTES_PER_PIXEL = 20
+BYTES_PER_PIXEL = 18
 """Memory per pixel while an image is decoded and made opaque: Pillow has 4 bytes per pixel and image and holds up to
-four (the decoded one, its copy with alpha, the opaque one, the converted one) and masks."""
+four (the decoded one, its copy with alpha, the opaque one, the converted one) and a mask."""
+OPAQUE_BYTES_PER_PIXEL = 10
+"""The same for formats without transparency."""
 SECONDS_PER_OBJECT = 10e-6
 """Time for which Pillow handles a segment or a chunk of a file, in Python."""
 SECONDS_PER_PARSED_BYTE = 2e-7

@@ -10,10 +10,12 @@ MAX_CHUNKS = 100_000
 """An animation has up to three per frame."""
 
 _CHUNK = struct.Struct("<4sI")
-_BYTES_PER_PIXEL = 40
+_BYTES_PER_PIXEL = 28
 """Pillow decodes to a canvas, of which libwebp keeps two and the frame, before it copies it; see `BYTES_PER_PIXEL`."""
+MAX_CODE_GROUPS = 2600
+"""Groups of prefix codes that libwebp writes at most into a lossless image, which may have one for each 4x4 pixels."""
 _BYTES_PER_CODE_GROUP = 16 << 10
-"""Tables of a group of prefix codes of the lossless format, which may have one for each 4x4 pixels."""
+"""Tables of a group."""
 _MIN_CODE_GROUP_BITS = 10
 _SECONDS_PER_PIXEL = 40e-9
 _SECONDS_PER_CODE_GROUP = 20e-6
@@ -46,13 +48,14 @@ def examine(content: bytes) -> Structure:
             parsed += length
         position += 8 + length + length % 2
     pixels = width * height
-    groups = min(1 << 16, pixels // 16 + 1, 8 * lossless // _MIN_CODE_GROUP_BITS + 1) if lossless else 0
+    groups = min(pixels // 16 + 1, 8 * lossless // _MIN_CODE_GROUP_BITS + 1) if lossless else 0
+    known = is_still and chunks < 100 and groups <= MAX_CODE_GROUPS
     seconds = pixels * _SECONDS_PER_PIXEL + groups * _SECONDS_PER_CODE_GROUP + parsed * SECONDS_PER_PARSED_BYTE
     return Structure(
         width=width,
         height=height,
-        seconds=seconds if is_still and chunks < 100 else None,
-        memory=pixels * _BYTES_PER_PIXEL + groups * _BYTES_PER_CODE_GROUP + parsed,
+        seconds=seconds if known else None,
+        memory=pixels * _BYTES_PER_PIXEL + min(groups, MAX_CODE_GROUPS) * _BYTES_PER_CODE_GROUP + parsed,
     )
 
 
