@@ -29,6 +29,8 @@ class DecodePlan:
     """Size and fit of the model's images."""
     quick: dict[int, Structure]
     """The files for threads, by index."""
+    quick_seconds: float
+    """Upper bound of the time that the files for threads take together."""
     slow: dict[int, Structure]
     """The files for processes, by index."""
     errors: Sequence[ImageError]
@@ -72,7 +74,10 @@ def plan(files: Sequence[bytes], spec: ImageSpec, limits: ImageLimits, *, thread
     batch = len(files) * spec.height * spec.width * spec.channels
     in_threads = (structure.memory for structure in quick.values())
     held = sum(heapq.nlargest(threads, in_threads)) + sum(heapq.nlargest(processes, in_processes))
-    return DecodePlan(files=files, spec=spec, quick=quick, slow=slow, errors=errors, memory=batch + held)
+    seconds = sum(structure.seconds or 0 for structure in quick.values())
+    return DecodePlan(
+        files=files, spec=spec, quick=quick, quick_seconds=seconds, slow=slow, errors=errors, memory=batch + held
+    )
 
 
 def is_quick(structure: Structure) -> bool:

@@ -31,6 +31,9 @@ from partedvae.v1.manifest_pb2 import ImageSpec
 
 EXAMINED_FILES, EXAMINED_BYTES = 64, 128 << 10
 """Files of a request that are examined on the event loop: a fraction of a millisecond, four at worst."""
+INLINE_SECONDS = 0.2e-3
+"""Files that take less together, such as one of MNIST's size, are decoded on the event loop: it would take as long to
+hand them to a thread."""
 
 
 class DecodePool:
@@ -108,7 +111,10 @@ class DecodePool:
         """Decode all files that are wanted; errors are collected."""
         try:
             if not decoding.planned.slow:
-                await self._decode_quick(decoding)
+                if decoding.planned.quick_seconds <= INLINE_SECONDS:
+                    decoding.decode_quick()
+                else:
+                    await self._decode_quick(decoding)
                 return
             async with asyncio.TaskGroup() as tasks:
                 if decoding.planned.quick:

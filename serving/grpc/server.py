@@ -76,7 +76,10 @@ async def serve_until_stopped(
     limiter = CallLimiter(config.max_concurrent_calls)
     calls = CallInterceptor(*SERVICES, limiter=limiter, max_message_bytes=config.max_message_bytes, observer=metrics)
     limits = ImageLimits(
-        max_images=config.max_images, max_pixels=config.max_pixels, max_request_pixels=config.max_request_pixels
+        max_images=config.max_images,
+        max_pixels=config.max_pixels,
+        max_request_pixels=config.max_request_pixels,
+        max_seconds=config.max_decode_seconds,
     )
     policy = BatchPolicy(
         max_batch_rows=config.max_batch_rows,

@@ -19,7 +19,7 @@ from tests.processes import PATIENCE
 from tests.serving.pictures import file_of, noise
 
 SPEC = GREY.manifest().image
-FILES = [file_of(noise()), file_of(noise(), "JPEG")]
+FILES = [file_of(noise(200, 150)), file_of(noise(200, 150), "JPEG")]
 
 
 def reader_of(executor: Executor) -> ImageReader:
