@@ -15,8 +15,9 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 60.0
 """Time after which a process without work ends. A new one needs some tenths of a second."""
-WALL_FACTOR = 4
-"""A process is killed after this multiple of the processor time that it may take: it may wait for a processor."""
+WALL_FACTOR, START_SECONDS = 4, 10.0
+"""A process is killed after this multiple of the processor time that it may take, since it may wait for a processor,
+and the time in which it starts."""
 
 
 class OutOfTimeError(Exception):
@@ -68,7 +69,7 @@ class DecodeProcesses:
             is_usable = False
             began = time.monotonic()
             try:
-                async with asyncio.timeout(WALL_FACTOR * job.seconds):
+                async with asyncio.timeout(WALL_FACTOR * job.seconds + START_SECONDS):
                     reply = await asyncio.get_running_loop().run_in_executor(self._threads, process.decode, job, file)
                 is_usable = True
                 return reply

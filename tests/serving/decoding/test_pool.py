@@ -192,16 +192,18 @@ async def test_a_file_that_takes_too_long() -> None:
 
 async def test_a_stopped_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that takes no processor time is limited too."""
-    monkeypatch.setattr(processes, "WALL_FACTOR", 1)
     with ThreadPoolExecutor(1) as executor:
         pool = DecodePool(executor, ImageLimits(max_seconds=1), processes=1)
         gif = file_of(noise(), "GIF")
         await decoded(pool, gif)
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(processes, "WALL_FACTOR", 0)
+        monkeypatch.setattr(processes, "START_SECONDS", 0.2)
         with pytest.raises(ImageError, match="decoding took longer than the limit of 1 s"):
             await decoded(pool, gif)
         await ended(pid)
+        monkeypatch.undo()
         assert len(await decoded(pool, gif)) == 1
         await pool.close()
 
