@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import math
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -203,6 +205,12 @@ def without(errors: list[ImageError], batch: ImageArray) -> tuple[ImageArray, li
     """Return a batch without the images that have errors, and these in order."""
     errors.sort(key=lambda error: error.index)  # Threads may have found them in another order.
     return np.delete(batch, [error.index for error in errors], axis=0) if errors else batch, errors
+
+
+def silence_pillow() -> None:
+    """Let Pillow write nothing to stderr: it warns of files that others have sent, whose errors are reported anyway."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def encode_png(images: ImageArray) -> list[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 
@@ -24,6 +23,7 @@ from partedvae.serving.images import (
     decode_file,
     empty_batch,
     fill,
+    silence_pillow,
     unsupported,
     without,
 )
@@ -54,8 +54,7 @@ class DecodePool:
         self._threads = available_cpus()
         self._limits = limits
         self._processes = DecodeProcesses(processes)
-        # Pillow warns of what it finds in files, in Python and not through `logging`.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+        silence_pillow()
 
     @property
     def pids(self) -> list[int]:

@@ -53,6 +53,12 @@ def jpeg_segment(marker: int, data: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, 2 + len(data)) + data
 
 
+def jpeg_with_wrong_exif() -> bytes:
+    """Return a JPEG file with EXIF data of which Pillow warns: a tag that has more bytes than the file."""
+    tag = struct.pack("<HHHII", 1, 0x010F, 2, 1 << 20, 50)
+    return jpeg_with(jpeg_segment(0xE1, b"Exif\0\0II*\0" + struct.pack("<I", 8) + tag + b"\0" * 4))
+
+
 def bmp_of_runs(width: int, height: int) -> bytes:
     """Return a grey BMP file of run lengths, which Pillow unpacks pixel by pixel in Python."""
     run = bytes([255, 0x11])
