@@ -10,7 +10,7 @@ _UNPACKED = (0, 3)
 """Compressions that have the pixels as they are; Pillow unpacks run lengths in Python."""
 _OLD_HEADER_BYTES = 12
 _SECONDS_PER_PIXEL = 20e-9
-_SECONDS = 1e-3
+_SECONDS = 20e-3
 """For the palette of up to 65,536 colours."""
 
 

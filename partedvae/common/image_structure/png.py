@@ -25,8 +25,8 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By colour type."""
 _PACKED = frozenset({b"iCCP", b"zTXt", b"iTXt"})
 _TEXT = frozenset({b"tEXt", *_PACKED})
-_IN_PYTHON = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
-"""Chunks that may have EXIF data or XMP data, which Pillow parses."""
+_EXIF_AS_TEXT = b"Raw profile type exif\0"
+"""Keyword of text that has EXIF data as hexadecimal digits, as ImageMagick writes it."""
 
 _SECONDS_PER_RAW_BYTE = 18e-9
 _SECONDS_PER_PIXEL = 20e-9
@@ -56,9 +56,13 @@ def examine(content: bytes) -> Structure:
                 raw = height * (1 + (width * depth * _CHANNELS.get(colour, 4) + 7) // 8)
         elif kind == b"IEND":
             break
-        elif kind in _TEXT or kind in _IN_PYTHON:
-            text += min(MAX_TEXT_BYTES, MAX_PACKING * length) if kind in _PACKED else length
-            parsed += length if kind in _IN_PYTHON else 0
+        elif kind == b"eXIf":
+            parsed += length
+        elif kind in _TEXT:
+            unpacked = min(MAX_TEXT_BYTES, MAX_PACKING * length) if kind in _PACKED else length
+            text += unpacked
+            if content.startswith(_EXIF_AS_TEXT, position + _CHUNK.size):
+                parsed += unpacked // 2
         position += 12 + length
     pixels = width * height
     seconds = (

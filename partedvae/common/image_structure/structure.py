@@ -36,5 +36,5 @@ OPAQUE_BYTES_PER_PIXEL = 10
 """The same for formats without transparency."""
 SECONDS_PER_OBJECT = 10e-6
 """Time for which Pillow handles a segment or a chunk of a file, in Python."""
-SECONDS_PER_PARSED_BYTE = 2e-7
+SECONDS_PER_PARSED_BYTE = 6e-7
 """Time per byte of what Pillow parses in Python: EXIF directories, Photoshop resources, quantization tables."""
