@@ -34,6 +34,8 @@ EXAMINED_FILES, EXAMINED_BYTES = 64, 128 << 10
 INLINE_SECONDS = 0.2e-3
 """Files that take less together, such as one of MNIST's size, are decoded on the event loop: it would take as long to
 hand them to a thread."""
+SMALL_PIXELS = 1 << 16
+"""An image of at most this many pixels is cheap, also where its size was not found in its header."""
 
 
 class DecodePool:
@@ -218,7 +220,7 @@ class _Decoding:
         structure = self.planned.quick[index]
 
         def check_size(width: int, height: int) -> None:
-            if (width, height) != (structure.width, structure.height):
+            if width * height > max(structure.pixels, SMALL_PIXELS):
                 raise ImageError(
                     index,
                     f"damaged file: its headers have {structure.width}x{structure.height} and {width}x{height} pixels",

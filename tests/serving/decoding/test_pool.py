@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -122,6 +124,17 @@ async def test_cheap_files_start_no_process(pool: DecodePool) -> None:
     files = [PNG, photo] * 40
     np.testing.assert_array_equal(await decoded(pool, *files), decode(files, GREY))
     assert pool.pids == []
+
+
+async def test_a_header_that_is_not_understood(pool: DecodePool) -> None:
+    """Small images are decoded all the same; a large one would be decoded in a thread for its small size."""
+    tiny = struct.pack("<2sIHHIIHHHH", b"BM", 30, 0, 0, 26, 12, 1, 1, 1, 24) + b"\x80\x80\x80\0"
+    np.testing.assert_array_equal(await decoded(pool, tiny), np.full((1, 8, 6, 1), 128))
+    large = file_of(Image.new("L", (1000, 1000)))
+    planned = await pool.plan([large], GREY, 0)
+    planned.quick[0] = dataclasses.replace(planned.quick[0], width=30)
+    with pytest.raises(ImageError, match="image 0: damaged file: its headers have 30x1000 and 1000x1000 pixels"):
+        await pool.decode(planned)
 
 
 async def test_first_error_is_raised(pool: DecodePool) -> None:
