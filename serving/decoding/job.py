@@ -25,6 +25,8 @@ class Reply(StrEnum):
     EXCESSIVE = "excessive"
     TOO_LARGE = "too large"
     """Width and height, as "WxH"."""
+    FAILED = "failed"
+    """The traceback of an exception that is none of the above: a bug."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ THREAD_BYTES = 64 << 20
 """Maximum memory of an image that is decoded in a thread, where nothing limits it."""
 PROCESS_BYTES = 64 << 20
 """Memory that a decoding process may allocate besides what the structure of the image says."""
+FILE_COPIES = 3
+"""Copies of a file while it is handed to a process: one here, and up to two there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ def plan(files: Sequence[bytes], spec: ImageSpec, limits: ImageLimits, *, thread
     quick: dict[int, Structure] = {}
     slow: dict[int, Structure] = {}
     errors: list[ImageError] = []
+    in_threads: list[int] = []
     in_processes: list[int] = []
     for index in range(len(files)):
         file = files[index]
@@ -68,11 +71,11 @@ def plan(files: Sequence[bytes], spec: ImageSpec, limits: ImageLimits, *, thread
         budget.spend(structure.pixels)
         if is_quick(structure):
             quick[index] = structure
+            in_threads.append(structure.memory + len(file))
         else:
             slow[index] = structure
-            in_processes.append(process_bytes(structure) + len(file))
+            in_processes.append(process_bytes(structure) + FILE_COPIES * len(file))
     batch = len(files) * spec.height * spec.width * spec.channels
-    in_threads = (structure.memory for structure in quick.values())
     held = sum(heapq.nlargest(threads, in_threads)) + sum(heapq.nlargest(processes, in_processes))
     seconds = sum(structure.seconds or 0 for structure in quick.values())
     return DecodePlan(

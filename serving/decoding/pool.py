@@ -146,6 +146,7 @@ class DecodePool:
 
         Raises:
             ImageError: it cannot be used.
+            RuntimeError: a bug, whose traceback is in the message.
         """
         spec, structure = planned.spec, planned.slow[index]
         fit = fit_of(spec)
@@ -172,6 +173,8 @@ class DecodePool:
         if kind == Reply.PIXELS:
             return np.frombuffer(content, np.uint8).reshape(job.size)
         reason = content.decode("utf-8", "replace")
+        if kind == Reply.FAILED:
+            raise RuntimeError(f"decoding failed:\n{reason}")
         if kind == Reply.TOO_LARGE:
             width, height = map(int, reason.split("x"))
             check_pixels(index, width, height, self._limits)

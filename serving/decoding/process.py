@@ -31,6 +31,8 @@ class ProcessEndedError(Exception):
     def __init__(self, code: int) -> None:
         """Create the error with the exit code, negative for a signal."""
         super().__init__(f"the process ended with exit code {code}")
+        self.is_crash = code < 0
+        """Whether a signal ended it. Otherwise it could not start, or has a bug."""
         self.is_out_of_time = code == -signal.SIGPROF
 
 

@@ -63,6 +63,7 @@ class DecodeProcesses:
         Raises:
             OutOfTimeError: it takes longer than `job.seconds`.
             CrashedError: the decoder crashed.
+            RuntimeError: a process cannot be used, which is a fault of this installation.
         """
         async with self._slots:
             process = self._take()
@@ -78,6 +79,8 @@ class DecodeProcesses:
             except ProcessEndedError as error:
                 if error.is_out_of_time:
                     raise OutOfTimeError from error
+                if not error.is_crash:
+                    raise RuntimeError(f"a decoding process does not work: {error}") from error
                 logger.warning("a decoder crashed: %s after %.1f s", error, time.monotonic() - began)
                 raise CrashedError from error
             finally:

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -25,6 +26,9 @@ from partedvae.serving.decoding.job import Job, Reply
 STATM = Path("/proc/self/statm")
 _DATA_PAGES = 5
 """Field of /proc/self/statm: pages of data and stack, which RLIMIT_DATA limits."""
+
+MAX_TRACEBACK = 8000
+"""Characters of a traceback that are sent."""
 
 
 def main() -> None:
@@ -56,6 +60,8 @@ def decode(job: Job, file: bytes) -> tuple[Reply, bytes]:
         return Reply.EXCESSIVE, str(error).encode()
     except MemoryError:
         return Reply.EXCESSIVE, b"the image needs more memory than is available: make it smaller"
+    except Exception:
+        return Reply.FAILED, traceback.format_exc()[-MAX_TRACEBACK:].encode("utf-8", "replace")
     return Reply.PIXELS, pixels.tobytes()
 
 

@@ -97,7 +97,8 @@ async def serve_until_stopped(
         )
         models = BatchedModels(policy, metrics)
         stack.callback(models.close)
-        decode_pool = DecodePool(executor, limits, config.threads_each)
+        # At least two processes, so that a slow file does not keep all others waiting.
+        decode_pool = DecodePool(executor, limits, max(2, config.threads_each))
         stack.push_async_callback(decode_pool.close)
         service_context = ServiceContext(repository, models, executor, decode_pool, limits, config.max_message_bytes)
         servicer = PartedVAEServicer(service_context)

@@ -172,6 +172,9 @@ async def test_limits_of_pixels() -> None:
         with pytest.raises(InvalidInputError, match="the images of the request have more than 1,900 pixels"):
             await pool.plan([small] * 3, GREY, 0)
         assert pool.pids == []
+        # Its size without padding is known to the decoder only.
+        with pytest.raises(ImageError, match=r"^image 0: 40x30 pixels are above the limit of 1,000: make the image"):
+            await decoded(pool, heic_of(noise(40, 30)))
         await pool.close()
 
 
@@ -233,6 +236,34 @@ async def test_a_crash_is_an_error_of_its_image(
     np.testing.assert_array_equal(images, decode([PNG], GREY))
     assert [error.reason for error in errors] == ["the decoder crashed: the file is damaged, or needs too much memory"]
     assert f"a decoder crashed: the process ended with exit code {-signum}" in caplog.text
+
+
+async def test_a_process_that_cannot_start_is_a_fault_of_the_installation(
+    pool: DecodePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the file; and it is tried again."""
+    gif = file_of(noise(), "GIF")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="a decoding process does not work: the process ended with exit code 1"):
+        await decoded(pool, gif)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError, match="/nowhere/python"):
+        await decoded(pool, gif)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(await decoded(pool, gif), decode([gif], GREY))
+
+
+async def test_a_bug_in_a_process_is_reported(pool: DecodePool) -> None:
+    """With its traceback, and the process goes on."""
+    gif = file_of(noise(), "GIF")
+    planned = await pool.plan([gif], ImageSpec(height=0, width=6, channels=1), 0)
+    with pytest.raises(
+        RuntimeError, match=r"(?s)decoding failed:\nTraceback .*fit_image.*ValueError: height and width"
+    ):
+        await pool.decode(planned)
+    (pid,) = pool.pids
+    np.testing.assert_array_equal(await decoded(pool, gif), decode([gif], GREY))
+    assert pool.pids == [pid]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is limited on Linux only")
@@ -315,10 +346,10 @@ async def test_memory_of_a_plan(pool: DecodePool) -> None:
 
     png = file_of(Image.new("RGB", (1000, 1000)))
     gif = file_of(Image.new("RGB", (2000, 1000)), "GIF")
-    assert await memory([png]) == 48 + 18_000_000
-    assert await memory([png] * 100) == 100 * 48 + 18_000_000 * available_cpus()
-    assert await memory([gif]) == 48 + 36_000_000 + plan.PROCESS_BYTES + len(gif)
-    assert await memory([gif] * 100) == 100 * 48 + 2 * (36_000_000 + plan.PROCESS_BYTES + len(gif))
+    assert await memory([png]) == 48 + 18_000_000 + len(png)
+    assert await memory([png] * 100) == 100 * 48 + (18_000_000 + len(png)) * min(100, available_cpus())
+    assert await memory([gif]) == 48 + 36_000_000 + plan.PROCESS_BYTES + 3 * len(gif)
+    assert await memory([gif] * 100) == 100 * 48 + 2 * (36_000_000 + plan.PROCESS_BYTES + 3 * len(gif))
 
 
 def test_a_process_can_be_killed_before_it_starts() -> None:
