@@ -127,7 +127,7 @@ def extract(
     from partedvae.serving.extract.extract import extract as run
     from partedvae.serving.extract.inputs import open_source
     from partedvae.serving.extract.outputs import check_suffix
-    from partedvae.serving.images import silence_pillow
+    from partedvae.serving.image_files import silence_pillow
     from partedvae.serving.onnx.devices import Device
     from partedvae.serving.repository.loading import load_model
 

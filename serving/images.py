@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import functools
 import io
-import logging
 import math
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,19 +19,12 @@ import numpy as np
 from PIL import Image
 
 from partedvae.common.cpus import available_cpus
-from partedvae.common.image_decoding import (
-    DamagedImageError,
-    fit_image,
-    from_pixels,
-    load_pixels,
-    open_image,
-)
-from partedvae.common.image_formats import FORMATS, UnsupportedImageError
-from partedvae.common.image_structure import ExcessiveImageError, Structure, examine
+from partedvae.common.image_decoding import fit_image, from_pixels
 from partedvae.common.memory import available_memory
 from partedvae.image_fit import fit_of
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.image_files import decode_file, examine_file
 from partedvae.v1.manifest_pb2 import ImageSpec
 from partedvae.v1.tensors_pb2 import Images
 
@@ -207,12 +198,6 @@ def without(errors: list[ImageError], batch: ImageArray) -> tuple[ImageArray, li
     return np.delete(batch, [error.index for error in errors], axis=0) if errors else batch, errors
 
 
-def silence_pillow() -> None:
-    """Let Pillow write nothing to stderr: it warns of files that others have sent, whose errors are reported anyway."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
 def encode_png(images: ImageArray) -> list[bytes]:
     """Encode uint8 [images, height, width, channels] as PNG files, grey or RGB."""
     files = []
@@ -306,51 +291,10 @@ def fill(
             pass
 
 
-def examine_file(index: int, content: bytes, limits: ImageLimits) -> Structure:
-    """Return what the structure of an image file says.
-
-    Raises:
-        ImageError: it has another format or too many pixels, or its structure is excessive.
-    """
-    try:
-        structure = examine(content)
-    except UnsupportedImageError as error:
-        raise ImageError(index, unsupported(error)) from error
-    except ExcessiveImageError as error:
-        raise ImageError(index, str(error)) from error
-    check_pixels(index, structure.width, structure.height, limits)
-    return structure
-
-
-def decode_file(index: int, content: bytes, check_size: Callable[[int, int], None]) -> Image.Image:
-    """Decode an image file that has been examined.
-
-    Args:
-        index: its position in the batch, for the error.
-        content: its bytes.
-        check_size: called with width and height before the pixels are decoded; its errors are raised.
-
-    Raises:
-        ImageError: it cannot be decoded.
-    """
-    try:
-        image = open_image(io.BytesIO(content))
-        check_size(image.width, image.height)
-        return load_pixels(image)
-    except UnsupportedImageError as error:
-        raise ImageError(index, unsupported(error)) from error
-    except (DamagedImageError, ExcessiveImageError) as error:
-        raise ImageError(index, str(error)) from error
-
-
-def unsupported(reason: UnsupportedImageError | str) -> str:
-    """Return the reason of an `ImageError` for a file of another format."""
-    return f"{reason}: send a {FORMATS} file"
-
-
 def _read_file(index: int, content: bytes, limits: ImageLimits, budget: PixelBudget) -> Image.Image:
     """Examine and decode one file."""
-    examine_file(index, content, limits)
+    structure = examine_file(index, content)
+    check_pixels(index, structure.width, structure.height, limits)
 
     def check_size(width: int, height: int) -> None:
         check_pixels(index, width, height, limits)

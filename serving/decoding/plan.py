@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from partedvae.common.image_structure import Structure
 from partedvae.serving.errors import ImageError
-from partedvae.serving.images import ImageLimits, PixelBudget, check_count, examine_file
+from partedvae.serving.image_files import examine_file
+from partedvae.serving.images import ImageLimits, PixelBudget, check_count, check_pixels
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 THREAD_SECONDS = 0.1
@@ -64,7 +65,8 @@ def plan(files: Sequence[bytes], spec: ImageSpec, limits: ImageLimits, *, thread
     for index in range(len(files)):
         file = files[index]
         try:
-            structure = examine_file(index, file, limits)
+            structure = examine_file(index, file)
+            check_pixels(index, structure.width, structure.height, limits)
         except ImageError as error:
             errors.append(error)
             continue

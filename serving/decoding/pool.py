@@ -17,16 +17,8 @@ from partedvae.serving.decoding.job import Job, Reply
 from partedvae.serving.decoding.plan import DecodePlan, plan, process_bytes
 from partedvae.serving.decoding.processes import CrashedError, DecodeProcesses, OutOfTimeError
 from partedvae.serving.errors import ImageError
-from partedvae.serving.images import (
-    ImageLimits,
-    check_pixels,
-    decode_file,
-    empty_batch,
-    fill,
-    silence_pillow,
-    unsupported,
-    without,
-)
+from partedvae.serving.image_files import decode_file, silence_pillow, unsupported
+from partedvae.serving.images import ImageLimits, check_pixels, empty_batch, fill, without
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 EXAMINED_FILES, EXAMINED_BYTES = 64, 128 << 10

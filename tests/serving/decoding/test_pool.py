@@ -286,12 +286,18 @@ async def test_memory_is_limited(pool: DecodePool, monkeypatch: pytest.MonkeyPat
 async def test_idle_processes_end() -> None:
     pool = processes.DecodeProcesses(2, idle_seconds=0.1)
     job = Job(height=8, width=6, channels=1, fit="stretch", max_pixels=10_000, memory=1 << 28, seconds=10)
-    gif = file_of(noise(), "GIF")
-    await asyncio.gather(*(pool.decode(job, lambda: gif) for _ in range(8)))
-    pids = pool.pids
-    assert len(pids) == 2
-    await ended(*pids)
-    assert pool.pids == []
+    seen: set[int] = set()
+
+    def file() -> bytes:
+        seen.update(pool.pids)
+        return file_of(noise(), "GIF")
+
+    await asyncio.gather(*(pool.decode(job, file) for _ in range(8)))
+    assert seen
+    await ended(*seen)
+    async with asyncio.timeout(PATIENCE):
+        while pool.pids:
+            await asyncio.sleep(0.01)
     await pool.close()
 
 
