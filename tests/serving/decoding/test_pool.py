@@ -9,7 +9,8 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,6 +26,7 @@ from partedvae.serving.decoding.job import Job
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.decoding.process import DecodeProcess
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.image_files import decode_file
 from partedvae.serving.images import ImageLimits, decode
 from partedvae.v1.manifest_pb2 import FIT_PAD, ImageSpec
 from tests.processes import PATIENCE
@@ -189,6 +191,30 @@ async def test_cancelled_calls_kill_their_process(pool: DecodePool) -> None:
     await ended(*pids)
     gif = file_of(noise(), "GIF")
     np.testing.assert_array_equal(await decoded(pool, gif), decode([gif], GREY))
+
+
+async def test_cancelled_calls_stop_their_threads(pool: DecodePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the image that each of them decodes."""
+    decoded_files: list[int] = []
+    begun = threading.Event()
+
+    def count(index: int, content: bytes, check_size: Callable[[int, int], None]) -> Image.Image:
+        decoded_files.append(index)
+        begun.set()
+        assert cancelled.wait(PATIENCE)
+        return decode_file(index, content, check_size)
+
+    cancelled = threading.Event()
+    monkeypatch.setattr("partedvae.serving.decoding.pool.decode_file", count)
+    task = asyncio.create_task(decoded(pool, *[PNG] * 1000))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    cancelled.set()
+    monkeypatch.undo()
+    assert len(await decoded(pool, *[PNG] * 1000)) == 1000  # The same threads, so that the first task has ended.
+    assert 1 <= len(decoded_files) <= available_cpus()
 
 
 async def test_a_file_that_takes_too_long() -> None:
