@@ -121,7 +121,10 @@ def check_mode(image: Image.Image) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; unlike ImageOps.exif_transpose, without a copy and without writing EXIF data."""
     transposition = _TRANSPOSITIONS.get(image.getexif().get(EXIF_ORIENTATION, 1))
-    return image if transposition is None else image.transpose(transposition)
+    if transposition is not None:
+        return image.transpose(transposition)
+    # Pillow opens some GIF files as "L" and decodes them to "P"; a copy has the mode of the pixels.
+    return image if image.im.mode == image.mode else image.copy()
 
 
 def opaque(image: Image.Image) -> Image.Image:

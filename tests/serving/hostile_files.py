@@ -77,6 +77,15 @@ def gif_of_comments(blocks: int) -> bytes:
     return whole[:frame] + b"!\xfe" + b"\1x" * blocks + b"\0" + whole[frame:]
 
 
+def gif_of_two_palettes() -> bytes:
+    """Return a GIF file with a palette of colours and a frame with one of greys: Pillow reports a mode it has not."""
+    whole = file_of(Image.effect_noise((20, 10), 60), "GIF")
+    frame = 13 + (3 << (whole[10] & 7) + 1)
+    greys = b"".join(bytes([level] * 3) for level in range(256))
+    screen = whole[:10] + b"\xf7" + whole[11:13] + bytes(range(256)) * 3
+    return screen + whole[frame : frame + 9] + b"\x87" + greys + whole[frame + 10 :]
+
+
 def tiff_of(entries: list[tuple[int, int, int, int]], rest: bytes = b"") -> bytes:
     """Return a TIFF file.
 

@@ -26,7 +26,7 @@ def examine(content: bytes) -> Structure:
     """
     try:
         values, counts = _directory(content)
-    except struct.error:  # It is truncated.
+    except (struct.error, OverflowError):  # It is truncated, or its offsets of 64 bits are beyond any file.
         values, counts = {}, {}
     width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
     if width and height:

@@ -208,6 +208,12 @@ def test_damaged_files_are_left_to_the_decoder(whole: bytes) -> None:
         assert structure.memory >= 0
 
 
+@pytest.mark.parametrize("start", [1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+def test_offsets_beyond_the_file(start: int) -> None:
+    """Of BigTIFF have 64 bits."""
+    assert examine(b"II+\0" + struct.pack("<HHQQ", 8, 0, start, 1)).pixels == 0
+
+
 def test_it_needs_no_pillow() -> None:
     """The client examines files where Pillow is not installed."""
     folder = Path(__file__).parents[3] / "partedvae" / "common"

@@ -30,7 +30,7 @@ from partedvae.serving.image_files import decode_file
 from partedvae.serving.images import ImageLimits, decode
 from partedvae.v1.manifest_pb2 import FIT_PAD, ImageSpec
 from tests.processes import PATIENCE
-from tests.serving.hostile_files import bmp_of_runs, jpeg_of_scans, tiff_of_a_tile
+from tests.serving.hostile_files import bmp_of_runs, gif_of_two_palettes, jpeg_of_scans, tiff_of_a_tile
 from tests.serving.pictures import file_of, heic_of, noise
 
 GREY = ImageSpec(height=8, width=6, channels=1)
@@ -96,6 +96,7 @@ def pictures() -> dict[str, bytes]:
         "bmp runs": bmp_of_runs(64, 50),
         "gif": file_of(colours, "GIF"),
         "gif animated": file_of(colours, "GIF", save_all=True, append_images=[noise(64, 50, "RGB")]),
+        "gif palettes": gif_of_two_palettes(),
         "tiff": file_of(colours, "TIFF"),
         "tiff lzw": file_of(alpha, "TIFF", compression="tiff_lzw"),
         "tiff jpeg": file_of(colours, "TIFF", compression="jpeg"),
@@ -112,7 +113,17 @@ async def test_processes_and_threads_give_the_same_pixels(
     expected = decode(list(files.values()), spec)
     planned = await pool.plan(list(files.values()), spec, 0)
     slow = {list(files)[index] for index in planned.slow}
-    assert slow == {"bmp runs", "gif", "gif animated", "heic", "tiff", "tiff jpeg", "tiff lzw", "webp animated"}
+    assert slow == {
+        "bmp runs",
+        "gif",
+        "gif animated",
+        "gif palettes",
+        "heic",
+        "tiff",
+        "tiff jpeg",
+        "tiff lzw",
+        "webp animated",
+    }
     np.testing.assert_array_equal(await pool.decode(planned), expected)
     monkeypatch.setattr(plan, "THREAD_SECONDS", 0.0)
     planned = await pool.plan(list(files.values()), spec, 0)
