@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
+from partedvae.common.image_formats import UnsupportedImageError
+from partedvae.common.image_structure import ExcessiveImageError, examine
 from partedvae.errors import InvalidRequestError
 from partedvae.image_arrays import channels_remedy, dtype_remedy, unmasked
 from partedvae.packing import Packing
@@ -189,13 +191,14 @@ def _file(data: bytes, what: str, name: str, packing: Packing) -> Item:
         _check_fits(len(data), pixels, what, packing)
         return Item(content=data, pixels=pixels, name=name)
     try:
+        examine(data)
         image = decoding.open_image(io.BytesIO(data))
         pixels = image.width * image.height
         _check_pixels(pixels, what, packing)
         if packing.shrinks(len(data), pixels):
             fitted = decoding.fit_image(decoding.load_pixels(image), packing.size, packing.fit)
             return Item(content=fitted, pixels=fitted.shape[0] * fitted.shape[1], name=name)
-    except (decoding.UnsupportedImageError, decoding.DamagedImageError) as error:
+    except (UnsupportedImageError, decoding.DamagedImageError, ExcessiveImageError) as error:
         if len(data) > packing.max_image_bytes or packing.uniform:
             raise InvalidRequestError(f"{what}: {error}; replace it") from error
         return Item(content=data, pixels=0, name=name)  # The server reports it, as it does for all clients.
@@ -212,7 +215,7 @@ def _pillow(image: PillowImage, where: str, packing: Packing) -> Item:
     _check_pixels(pixels, f"{where}, of {image.width} x {image.height},", packing)
     try:
         decoding.check_mode(image)
-    except decoding.UnsupportedImageError as error:
+    except UnsupportedImageError as error:
         raise InvalidRequestError(f"{where}: {error}; {_REMEDIES.get(image.mode, _OTHER_REMEDY)}") from error
     try:
         if image.mode in ("L", "RGB") and "transparency" not in image.info:

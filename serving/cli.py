@@ -129,6 +129,7 @@ def extract(
     from partedvae.serving.extract.extract import extract as run
     from partedvae.serving.extract.inputs import open_source
     from partedvae.serving.extract.outputs import check_suffix
+    from partedvae.serving.image_files import silence_pillow
     from partedvae.serving.onnx.devices import Device
     from partedvae.serving.repository.loading import load_model
 
@@ -141,6 +142,7 @@ def extract(
     if (model is None) == (connection is None):
         raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
     check_suffix(output)
+    silence_pillow()
     images = open_source(source)
     with ExitStack() as stack:
         extractor: Extractor

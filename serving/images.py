@@ -19,19 +19,12 @@ import numpy as np
 from PIL import Image
 
 from partedvae.common.cpus import available_cpus
-from partedvae.common.image_decoding import (
-    FORMATS,
-    DamagedImageError,
-    UnsupportedImageError,
-    fit_image,
-    from_pixels,
-    load_pixels,
-    open_image,
-)
+from partedvae.common.image_decoding import fit_image, from_pixels
 from partedvae.common.memory import available_memory
 from partedvae.image_fit import fit_of
 from partedvae.results import ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.image_files import decode_file, examine_file
 from partedvae.v1.manifest_pb2 import ImageSpec
 from partedvae.v1.tensors_pb2 import Images
 
@@ -46,6 +39,9 @@ class ImageLimits:
     """Pixels per image (height times width), read from the file's header."""
     max_request_pixels: int = 250_000_000
     """Pixels of all images of a request: a small file can hold many."""
+    max_seconds: float = 10.0
+    """Processor time for decoding an image whose structure does not bound it; for servers, which decode it in a process
+    of its own."""
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -107,13 +103,14 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
     Raises:
         InvalidInputError: the batch is empty or too large, or shape and length do not match.
     """
-    shape = tuple(shape)
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        given = list(shape) if len(shape) <= 8 else f"of {len(shape):,} dimensions"
         raise InvalidInputError(
-            f"images of shape {list(shape)} cannot be used: send [images, height, width] for grey, "
+            f"images of shape {given} cannot be used: send [images, height, width] for grey, "
             "or [images, height, width, channels] with 1 or 3 channels"
         )
-    _check_count(shape[0], limits)
+    shape = tuple(shape)
+    check_count(shape[0], limits)
     if len(data) != math.prod(shape):
         raise InvalidInputError(
             f"images of shape {list(shape)} need {math.prod(shape)} bytes, got {len(data)}; send uint8, "
@@ -122,8 +119,8 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
     height, width = shape[1:3]
     if height == 0 or width == 0:
         raise InvalidInputError(f"images of shape {list(shape)} have no pixels")
-    _check_pixels(0, width, height, limits)
-    _Budget(limits).spend(shape[0] * height * width)
+    check_pixels(0, width, height, limits)
+    PixelBudget(limits).spend(shape[0] * height * width)
     return from_array(np.frombuffer(data, dtype=np.uint8).reshape(shape), spec)
 
 
@@ -140,7 +137,9 @@ def from_array(array: ImageArray, spec: ImageSpec) -> ImageArray:
     pixels = array if array.ndim == 4 else array[..., np.newaxis]
     if pixels.shape[1:] == (spec.height, spec.width, spec.channels):
         return pixels
-    return _fill_batch(len(pixels), spec, lambda index: from_pixels(pixels[index]))
+    batch = empty_batch(len(pixels), spec)
+    fill(batch, range(len(pixels)), spec, lambda index: from_pixels(pixels[index]))
+    return batch
 
 
 def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS) -> ImageArray:
@@ -158,9 +157,11 @@ def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAUL
         ImageError: the first file of the batch that has another format, is damaged or has too many pixels.
         InvalidInputError: the batch is empty or too large.
     """
-    _check_count(len(items), limits)
-    budget = _Budget(limits)
-    return _fill_batch(len(items), spec, lambda index: _read_file(index, items[index], limits, budget))
+    check_count(len(items), limits)
+    budget = PixelBudget(limits)
+    batch = empty_batch(len(items), spec)
+    fill(batch, range(len(items)), spec, lambda index: _read_file(index, items[index], limits, budget))
+    return batch
 
 
 def decode_each(
@@ -175,18 +176,24 @@ def decode_each(
     Raises:
         InvalidInputError: the batch is empty or too large.
     """
-    _check_count(len(items), limits)
-    budget = _Budget(limits)
+    check_count(len(items), limits)
+    budget = PixelBudget(limits)
     errors: list[ImageError] = []
 
-    def read(index: int) -> Image.Image:
+    def read(index: int) -> Image.Image | None:
         try:
             return _read_file(index, items[index], limits, budget)
         except ImageError as error:
             errors.append(error)
-            return Image.new("L", (spec.width, spec.height))  # A placeholder, deleted below.
+            return None
 
-    batch = _fill_batch(len(items), spec, read)
+    batch = empty_batch(len(items), spec)
+    fill(batch, range(len(items)), spec, read)
+    return without(errors, batch)
+
+
+def without(errors: list[ImageError], batch: ImageArray) -> tuple[ImageArray, list[ImageError]]:
+    """Return a batch without the images that have errors, and these in order."""
     errors.sort(key=lambda error: error.index)  # Threads may have found them in another order.
     return np.delete(batch, [error.index for error in errors], axis=0) if errors else batch, errors
 
@@ -201,7 +208,12 @@ def encode_png(images: ImageArray) -> list[bytes]:
     return files
 
 
-def _check_count(count: int, limits: ImageLimits) -> None:
+def check_count(count: int, limits: ImageLimits) -> None:
+    """Check the number of images of a request.
+
+    Raises:
+        InvalidInputError: there are none, or too many.
+    """
     if count == 0:
         raise InvalidInputError("the batch is empty: send at least one image")
     if count > limits.max_images:
@@ -210,21 +222,32 @@ def _check_count(count: int, limits: ImageLimits) -> None:
         )
 
 
-def _check_pixels(index: int, width: int, height: int, limits: ImageLimits) -> None:
+def check_pixels(index: int, width: int, height: int, limits: ImageLimits) -> None:
+    """Check the size of one image.
+
+    Raises:
+        ImageError: it has too many pixels.
+    """
     if width * height > limits.max_pixels:
         raise ImageError(
             index, f"{width}x{height} pixels are above the limit of {limits.max_pixels:,}: make the image smaller"
         )
 
 
-class _Budget:
+class PixelBudget:
     """The pixels that a request has left. Thread-safe; `spend` is called before an image is decoded."""
 
     def __init__(self, limits: ImageLimits) -> None:
+        """Start with the limit of a request."""
         self._limit = self._left = limits.max_request_pixels
         self._lock = threading.Lock()
 
     def spend(self, pixels: int) -> None:
+        """Take the pixels of some images.
+
+        Raises:
+            InvalidInputError: there are not as many left.
+        """
         with self._lock:
             self._left -= pixels
             left = self._left
@@ -235,32 +258,46 @@ class _Budget:
             )
 
 
-def _fill_batch(count: int, spec: ImageSpec, image_at: Callable[[int], Image.Image]) -> ImageArray:
-    """Convert `image_at(0)`, `image_at(1)`, … to one batch; if several fail, the first error is raised."""
+def empty_batch(count: int, spec: ImageSpec) -> ImageArray:
+    """Return uint8 [count, height, width, channels] of any content."""
+    return np.empty((count, spec.height, spec.width, spec.channels), dtype=np.uint8)
+
+
+def fill(
+    batch: ImageArray, indices: Sequence[int], spec: ImageSpec, image_at: Callable[[int], Image.Image | None]
+) -> None:
+    """Convert images to rows of a batch, in several threads if there are many.
+
+    Args:
+        batch: uint8 [images, height, width, channels].
+        indices: the rows.
+        spec: the size of the model's images, and how others are fitted to it.
+        image_at: returns the image of a row, or None to leave the row as it is. If it raises errors for several rows,
+            the first error is raised.
+    """
     size, fit = (spec.height, spec.width, spec.channels), fit_of(spec)
     assert fit is not None, "a bundle with an unknown fit is not loaded"
-    batch = np.empty((count, *size), dtype=np.uint8)
 
-    def fill(start: int) -> None:
-        for index in range(start, min(start + _SLICE, count)):
-            batch[index] = fit_image(image_at(index), size, fit)
+    def fill_slice(start: int) -> None:
+        for index in indices[start : start + _SLICE]:
+            image = image_at(index)
+            if image is not None:
+                batch[index] = fit_image(image, size, fit)
 
-    if count <= _SLICE:
-        fill(0)
+    if len(indices) <= _SLICE:
+        fill_slice(0)
     else:
-        for _ in _pool().map(fill, range(0, count, _SLICE)):
+        for _ in _pool().map(fill_slice, range(0, len(indices), _SLICE)):
             pass
-    return batch
 
 
-def _read_file(index: int, data: bytes, limits: ImageLimits, budget: _Budget) -> Image.Image:
-    """Decode one file after checking its size."""
-    try:
-        image = open_image(io.BytesIO(data))
-        _check_pixels(index, image.width, image.height, limits)
-        budget.spend(image.width * image.height)
-        return load_pixels(image)
-    except UnsupportedImageError as error:
-        raise ImageError(index, f"{error}: send a {FORMATS} file") from error
-    except DamagedImageError as error:
-        raise ImageError(index, str(error)) from error
+def _read_file(index: int, content: bytes, limits: ImageLimits, budget: PixelBudget) -> Image.Image:
+    """Examine and decode one file."""
+    structure = examine_file(index, content)
+    check_pixels(index, structure.width, structure.height, limits)
+
+    def check_size(width: int, height: int) -> None:
+        check_pixels(index, width, height, limits)
+        budget.spend(width * height)
+
+    return decode_file(index, content, check_size)

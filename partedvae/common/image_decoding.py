@@ -1,9 +1,9 @@
 """Decoding of image files for training and serving, so that a model is served the same pixels as it was trained on.
 
 Rules, in this order:
-1. Files are PNG, JPEG, WebP, BMP, TIFF or GIF, recognised by their first bytes, or HEIC where the package pillow-heif
-   is installed. The EXIF orientation is applied; animations and files of several pages are reduced to the first; colour
-   profiles are ignored.
+1. Files are PNG, JPEG, WebP, BMP, TIFF or GIF, recognised by their first bytes (`partedvae.common.image_formats`), or
+   HEIC where the package pillow-heif is installed. The EXIF orientation is applied; animations and files of several
+   pages are reduced to the first; colour profiles are ignored.
 2. 16-bit grey is scaled to 8 bits; 16-bit colour is truncated to 8 bits. Palettes and 1-bit images are expanded.
    Images of 32 bits per pixel, as scientific TIFF files have, are refused: they do not say which value is white.
 3. Transparent images are composed over black, the background of the data sets.
@@ -32,46 +32,32 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from partedvae.common.fit import Fit
+from partedvae.common.image_formats import SIGNATURE_BYTES, Format, UnsupportedImageError, format_of
+from partedvae.common.image_structure import ExcessiveImageError
 
-FORMATS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
-"""The formats that are always read, for messages."""
 EXIF_ORIENTATION = 0x0112
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By the value of the EXIF tag."""
 
-# First bytes of each format.
-_PLUGINS: dict[bytes, type[ImageFile]] = {
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"\xff\xd8\xff": JpegImageFile,
-    b"BM": BmpImageFile,
-    b"GIF87a": GifImageFile,
-    b"GIF89a": GifImageFile,
-    b"II*\x00": TiffImageFile,
-    b"MM\x00*": TiffImageFile,
-    b"II+\x00": TiffImageFile,
-    b"MM\x00+": TiffImageFile,
+
+_PLUGINS: dict[Format, type[ImageFile]] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "WebP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "GIF": GifImageFile,
 }
-# First bytes of other formats, which the message names.
-_UNSUPPORTED = {
-    b"\x93NUMPY": "a NumPy array",
-    b"%PDF": "PDF",
-    b"8BPS": "Photoshop",
-    b"<svg": "SVG",
-    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
-    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-    b"\x00\x00\x01\x00": "ICO",
-    b"\x00\x05\x16\x07": "an AppleDouble file of macOS, which has no pixels,",
-    b"version https://git-lfs": "a pointer of Git LFS, whose file is not downloaded,",
-}
-# The brand in bytes 8 to 12 of an ISO base media file.
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_AVIF_BRANDS = (b"avif", b"avis")
-_SIGNATURE_BYTES = 32
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 """Pillow's modes of at most 8 bits per channel that can be converted to grey and to RGB; 16-bit grey is `I;16…`."""
-
-
-class UnsupportedImageError(ValueError):
-    """A file of another format; the message names it, without a remedy."""
 
 
 class DamagedImageError(ValueError):
@@ -85,9 +71,10 @@ def open_image(file: IO[bytes]) -> ImageFile:
         UnsupportedImageError: the file has another format, or pixels of a kind whose range is not known.
         DamagedImageError: its header is damaged.
     """
-    start = file.read(_SIGNATURE_BYTES)
+    start = file.read(SIGNATURE_BYTES)
     file.seek(0)
-    plugin = _plugin_for(start)
+    found = format_of(start)
+    plugin = _heic_plugin() if found == "HEIC" else _PLUGINS[found]
     try:
         # Not Image.open, which has its own limit for large images and warns above it.
         image = plugin(file)
@@ -102,10 +89,16 @@ def load_pixels(image: ImageFile) -> Image.Image:
 
     Raises:
         DamagedImageError: the file is damaged.
+        ExcessiveImageError: the memory is not sufficient.
     """
     try:
         image.load()
-        return opaque(ImageOps.exif_transpose(image))
+        return opaque(_upright(image))
+    except MemoryError as error:
+        raise ExcessiveImageError(
+            f"{image.format} file of {image.width}x{image.height} pixels needs more memory than is available: "
+            "make the image smaller"
+        ) from error
     except Exception as error:  # As above.
         raise DamagedImageError(f"damaged {image.format} file: {_in_one_line(error)}") from error
 
@@ -117,13 +110,21 @@ def check_mode(image: Image.Image) -> None:
         UnsupportedImageError: the range of its values is not known (floating-point numbers, 32-bit integers), or
             Pillow cannot convert its mode.
     """
-    # Before version 11.3, Pillow opened 16-bit PNG files in the 32-bit mode "I".
-    if image.mode in _MODES or image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if image.mode in _MODES or image.mode.startswith("I;16"):
         return
     kind = {"F": "floating-point numbers", "I": "integers of 32 bits"}.get(image.mode)
     if kind:
         raise UnsupportedImageError(f"mode {image.mode} ({kind}) does not say which value is white")
     raise UnsupportedImageError(f"Pillow's mode {image.mode} is not supported")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; unlike ImageOps.exif_transpose, without a copy and without writing EXIF data."""
+    transposition = _TRANSPOSITIONS.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    if transposition is not None:
+        return image.transpose(transposition)
+    # Pillow opens some GIF files as "L" and decodes them to "P"; a copy has the mode of the pixels.
+    return image if image.im.mode == image.mode else image.copy()
 
 
 def opaque(image: Image.Image) -> Image.Image:
@@ -198,29 +199,6 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
 def is_grey(image: ImageFile) -> bool:
     """Return whether an opened image is stored without colour."""
     return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-
-
-def _plugin_for(start: bytes) -> type[ImageFile]:
-    """Return the decoder of a file by its first bytes."""
-    for signature, plugin in _PLUGINS.items():
-        if start.startswith(signature):
-            return plugin
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return WebPImageFile
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
-        return _heic_plugin()
-    if not start:
-        raise UnsupportedImageError("no bytes")
-    if start[4:8] == b"ftyp":
-        raise UnsupportedImageError(f"{'AVIF' if start[8:12] in _AVIF_BRANDS else 'a video'} is not supported")
-    if not any(start):
-        raise UnsupportedImageError(
-            "not an image (it starts with zeros, as a file does whose download was interrupted)"
-        )
-    for signature, name in _UNSUPPORTED.items():
-        if start.startswith(signature):
-            raise UnsupportedImageError(f"{name} is not supported")
-    raise UnsupportedImageError(f"not an image (it starts with {start[:8]!r})")
 
 
 def _heic_plugin() -> type[ImageFile]:

@@ -90,6 +90,14 @@ class ServeConfig:
     max_request_pixels: int = field(
         default=250_000_000, metadata=_option("Maximum pixels of all images of a request.", least=1)
     )
+    max_decode_seconds: float = field(
+        default=10.0,
+        metadata=_option(
+            "Maximum processor time for decoding an image file that is large or unusual, in seconds.",
+            least=0.1,
+            most=86_400,
+        ),
+    )
     max_concurrent_calls: int = field(
         default=1024,
         metadata=_option(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import grpc
@@ -20,6 +20,7 @@ from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.config.addresses import cannot_listen, check_free, is_loopback, split_address
 from partedvae.serving.config.serve_config import ServeConfig
+from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.grpc.health import Health
 from partedvae.serving.grpc.interceptor import CallInterceptor
 from partedvae.serving.grpc.limiter import CallLimiter
@@ -74,7 +75,10 @@ async def serve_until_stopped(
     limiter = CallLimiter(config.max_concurrent_calls)
     calls = CallInterceptor(*SERVICES, limiter=limiter, max_message_bytes=config.max_message_bytes, observer=metrics)
     limits = ImageLimits(
-        max_images=config.max_images, max_pixels=config.max_pixels, max_request_pixels=config.max_request_pixels
+        max_images=config.max_images,
+        max_pixels=config.max_pixels,
+        max_request_pixels=config.max_request_pixels,
+        max_seconds=config.max_decode_seconds,
     )
     policy = BatchPolicy(
         max_batch_rows=config.max_batch_rows,
@@ -83,7 +87,7 @@ async def serve_until_stopped(
         # One thread per session: several small concurrent runs use the CPUs better than one run on several threads.
         sessions=config.threads_each,
     )
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         # More threads than CPUs, so that a small request does not wait for an earlier large one.
         executor = ThreadPoolExecutor(max(4, 2 * available_cpus()), thread_name_prefix="partedvae-worker")
         stack.callback(executor.shutdown, cancel_futures=True)
@@ -92,7 +96,10 @@ async def serve_until_stopped(
         )
         models = BatchedModels(policy, metrics)
         stack.callback(models.close)
-        service_context = ServiceContext(repository, models, executor, limits, config.max_message_bytes)
+        # At least two processes, so that a slow file does not keep all others waiting.
+        decode_pool = DecodePool(executor, limits, max(2, config.threads_each))
+        stack.push_async_callback(decode_pool.close)
+        service_context = ServiceContext(repository, models, executor, decode_pool, limits, config.max_message_bytes)
         servicer = PartedVAEServicer(service_context)
         add_PartedVAEServiceServicer_to_server(servicer, server)
         add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(service_context, health.is_ready), server)
@@ -112,7 +119,7 @@ async def serve_until_stopped(
         await asyncio.gather(server.stop(left), limiter.release_held())
 
 
-def _interceptors(config: ServeConfig, stack: ExitStack) -> Sequence[grpc.aio.ServerInterceptor]:
+def _interceptors(config: ServeConfig, stack: AsyncExitStack) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return the optional interceptors that are enabled, outermost first."""
     interceptors: list[grpc.aio.ServerInterceptor] = []
     if config.otel:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from partedvae.results import ImageArray
 from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.model import BatchedModel, BatchedModels
+from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.grpc.model_loader import ModelLoader
-from partedvae.serving.images import ImageLimits, count_images, decode, decode_each, from_message, from_packed
+from partedvae.serving.images import ImageLimits, count_images, from_message, from_packed
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -32,6 +34,7 @@ class ServiceContext:
         repository: ModelRepository,
         models: BatchedModels,
         executor: Executor,
+        decode_pool: DecodePool,
         limits: ImageLimits,
         max_message_bytes: int,
     ) -> None:
@@ -40,13 +43,14 @@ class ServiceContext:
         Args:
             repository: versions of models.
             models: their batchers.
-            executor: threads for image files.
+            executor: threads for images.
+            decode_pool: decodes image files.
             limits: limits of one request.
             max_message_bytes: maximum size of a reply.
         """
         self.repository = repository
         self.limits = limits
-        self.reader = ImageReader(executor, limits, models.policy.max_queue_rows)
+        self.reader = ImageReader(executor, decode_pool, limits, models.policy.max_queue_rows)
         self._models = models
         self._loader = ModelLoader(repository)
         self._executor = executor
@@ -88,20 +92,22 @@ class ServiceContext:
 
 
 class ImageReader:
-    """Converts the images of requests to arrays: raw pixels on the event loop, image files in the thread pool.
+    """Converts the images of requests to arrays: raw pixels of the model's size on the event loop, others off it.
 
-    Images that wait for a thread are limited by the same rules as images that wait for a session.
+    Images that wait for a thread or a process are limited by the same rules as images that wait for a session.
     """
 
-    def __init__(self, executor: Executor, limits: ImageLimits, max_queue_rows: int) -> None:
+    def __init__(self, executor: Executor, decode_pool: DecodePool, limits: ImageLimits, max_queue_rows: int) -> None:
         """Create a reader.
 
         Args:
-            executor: threads that decode and resize images.
+            executor: threads that resize images.
+            decode_pool: decodes image files.
             limits: limits of one request.
-            max_queue_rows: maximum number of images that wait for a thread.
+            max_queue_rows: maximum number of images that wait to be decoded.
         """
         self._executor = executor
+        self._decode_pool = decode_pool
         self._limits = limits
         self._admission = Admission(max_queue_rows, lambda: RETRY_AFTER)
 
@@ -110,15 +116,22 @@ class ImageReader:
 
         Raises:
             InvalidInputError: an image cannot be used; see `partedvae.serving.images`.
-            OverloadedError: too many images wait for a thread.
+            OverloadedError: too many images wait.
         """
         if _is_view(message, spec):
             return from_packed(message.packed.data, message.packed.shape, spec, self._limits)
-        return await self._read(lambda: from_message(message, spec, self._limits), count_images(message))
+        if message.WhichOneof("source") == "encoded":
+            return await self.read_files(message.encoded.items, spec, message.encoded.ByteSize())
+        rows = count_images(message)
+        self._admission.try_acquire(rows)
+        with self._release(rows):
+            return await self._resized(message, spec)
 
-    async def read_files(self, files: Sequence[bytes], spec: ImageSpec) -> ImageArray:
-        """Decode image files; result and errors are those of `read`."""
-        return await self._read(lambda: decode(files, spec, self._limits), len(files))
+    async def read_files(self, files: Sequence[bytes], spec: ImageSpec, size: int) -> ImageArray:
+        """Decode image files of `size` bytes together; result and errors are those of `read`."""
+        self._admission.try_acquire(len(files))
+        with self._release(len(files)):
+            return await self._decode_pool.decode(await self._decode_pool.plan(files, spec, size))
 
     async def read_each(self, message: Images, spec: ImageSpec) -> tuple[ImageArray, list[ImageError]]:
         """Return the images that can be used, possibly none, and an error for each file that cannot.
@@ -132,27 +145,29 @@ class ImageReader:
             return from_packed(message.packed.data, message.packed.shape, spec, self._limits), []
         rows = count_images(message)
         await self._admission.acquire(rows)
-        return await self._in_thread(lambda: self._read_each(message, spec), rows, blocking=True)
+        with self._release(rows, blocking=True):
+            if message.WhichOneof("source") == "encoded":
+                files = message.encoded
+                plan = await self._decode_pool.plan(files.items, spec, files.ByteSize())
+                return await self._decode_pool.decode_each(plan)
+            return await self._resized(message, spec), []
 
-    async def _read(self, work: Callable[[], ImageArray], rows: int) -> ImageArray:
-        self._admission.try_acquire(rows)
-        return await self._in_thread(work, rows, blocking=False)
+    async def _resized(self, message: Images, spec: ImageSpec) -> ImageArray:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: from_message(message, spec, self._limits)
+        )
 
-    def _read_each(self, message: Images, spec: ImageSpec) -> tuple[ImageArray, list[ImageError]]:
-        if message.WhichOneof("source") == "encoded":
-            return decode_each(message.encoded.items, spec, self._limits)
-        return from_message(message, spec, self._limits), []
-
-    async def _in_thread(self, work: Callable[[], T], rows: int, *, blocking: bool) -> T:
+    @contextmanager
+    def _release(self, rows: int, *, blocking: bool = False) -> Iterator[None]:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            yield
         finally:
             self._admission.release(rows, blocking=blocking)
 
 
 def _is_view(message: Images, spec: ImageSpec) -> bool:
     """Report whether the images are pixels at the model's own size, which need no conversion and no copy."""
-    if message.WhichOneof("source") != "packed":
+    if message.WhichOneof("source") != "packed" or len(message.packed.shape) > 4:
         return False
     return tuple(message.packed.shape[1:]) in ((spec.height, spec.width, spec.channels), (spec.height, spec.width))
 

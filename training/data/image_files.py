@@ -18,13 +18,14 @@ from partedvae.common.file_names import in_one_line
 from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.image_decoding import (
     DamagedImageError,
-    UnsupportedImageError,
     fit_image,
     is_grey,
     load_pixels,
     open_image,
     upright_size,
 )
+from partedvae.common.image_formats import UnsupportedImageError
+from partedvae.common.image_structure import ExcessiveImageError, examine
 from partedvae.training.data.dataset import DataError
 
 
@@ -113,8 +114,9 @@ def decode_image(name: str, content: bytes, size: tuple[int, int, int], fit: Fit
         DataError: the file has a format that is not supported, or it is damaged.
     """
     try:
+        examine(content)
         return fit_image(load_pixels(open_image(io.BytesIO(content))), size, fit)
-    except (UnsupportedImageError, DamagedImageError) as error:
+    except (UnsupportedImageError, DamagedImageError, ExcessiveImageError) as error:
         raise DataError(_unreadable(name, error)) from error
 
 

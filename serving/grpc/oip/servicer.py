@@ -20,7 +20,7 @@ from partedvae.serving.batching.model import BatchedModel
 from partedvae.serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT
 from partedvae.serving.errors import ModelNotFoundError
 from partedvae.serving.grpc.oip.models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_from
-from partedvae.serving.grpc.oip.tensors import Values, output_tensors, read_inputs
+from partedvae.serving.grpc.oip.tensors import Values, has_many_values, output_tensors, read_inputs
 from partedvae.serving.grpc.service_context import ServiceContext
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         model, graph = await self._model(request.model_name, request.model_version)
         tensors = signature(model.manifest, graph)
         wanted = tensors.requested([output.name for output in request.outputs])
-        inputs = read_inputs(request, tensors, self._shared.limits)
+        limits = self._shared.limits
+        if has_many_values(request):
+            inputs = await self._shared.in_thread(lambda: read_inputs(request, tensors, limits))
+        else:
+            inputs = read_inputs(request, tensors, limits)
         run = self._encode if graph == "encoder" else self._decode
         described, contents = output_tensors(wanted, await run(model, inputs, [tensor.name for tensor in wanted]))
         return oip.ModelInferResponse(
@@ -128,7 +132,11 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     ) -> dict[str, NDArray[Any]]:
         sent = inputs[ENCODER_INPUT]
         spec = model.manifest.image
-        images: ImageArray = await self._shared.reader.read_files(sent, spec) if isinstance(sent, list) else sent
+        images: ImageArray
+        if isinstance(sent, list):
+            images = await self._shared.reader.read_files(sent, spec, sum(map(len, sent)))
+        else:
+            images = sent
         return cast("dict[str, NDArray[Any]]", await model.encode(images, outputs))
 
     async def _decode(

@@ -20,6 +20,8 @@ BYTES = "BYTES"
 NUMPY: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 LENGTH_BYTES = 4
 """Size of the length before each element of a raw BYTES tensor, little-endian."""
+VALUES_AT_ONCE = 1 << 14
+"""Numbers of `contents` that are converted in one step, some of a millisecond, in which no other thread runs."""
 UNSUPPORTED = ("shared_memory_region", "classification")
 """Parameters of tensors that this server does not support, and that would change the result."""
 
@@ -59,6 +61,14 @@ def read_inputs(request: oip.ModelInferRequest, signature: Signature, limits: Im
         shapes = {tensor.name: list(tensor.shape) for tensor in request.inputs}
         raise InvalidInputError(f"the inputs differ in their number of rows: {shapes}")
     return values
+
+
+def has_many_values(request: oip.ModelInferRequest) -> bool:
+    """Report whether reading the inputs takes so long that a thread should do it: numbers in `contents`, one by one."""
+    return any(
+        len(tensor.contents.uint_contents) + len(tensor.contents.fp32_contents) > VALUES_AT_ONCE
+        for tensor in request.inputs
+    )
 
 
 def output_tensors(
@@ -146,9 +156,13 @@ def _from_contents(tensor: InputTensor, rows: int) -> Values:
         )
     if tensor.datatype == BYTES:
         return list(values)
-    if tensor.datatype == "UINT8" and max(values) > np.iinfo(np.uint8).max:
-        raise InvalidInputError(f"input {tensor.name!r} has the value {max(values)}; the maximum of UINT8 is 255")
-    return _finite(tensor, np.array(values, NUMPY[tensor.datatype]).reshape(tensor.shape))
+    array = np.empty(expected, NUMPY[tensor.datatype])
+    for start in range(0, expected, VALUES_AT_ONCE):
+        part = np.array(values[start : start + VALUES_AT_ONCE])
+        if tensor.datatype == "UINT8" and part.max() > np.iinfo(np.uint8).max:
+            raise InvalidInputError(f"input {tensor.name!r} has the value {part.max()}; the maximum of UINT8 is 255")
+        array[start : start + VALUES_AT_ONCE] = part
+    return _finite(tensor, array.reshape(tensor.shape))
 
 
 def _finite(tensor: InputTensor, array: NDArray[Any]) -> NDArray[Any]:

@@ -6,11 +6,12 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from partedvae.common.fit import FITS, Fit
 from partedvae.common.image_decoding import fit_image, from_pixels, load_pixels, open_image
 from partedvae.results import ImageArray
+from tests.serving.hostile_files import gif_of_two_palettes
 
 WIDE = np.arange(10, 90, 10, dtype=np.uint8).reshape(2, 4)
 """Two rows of four pixels: 10 20 30 40, 50 60 70 80."""
@@ -29,6 +30,34 @@ def bilinear(
 
 def noise(*shape: int) -> ImageArray:
     return np.random.Generator(np.random.PCG64(0)).integers(1, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_orientation_is_that_of_pillow(orientation: int) -> None:
+    """Of EXIF data, for all values and those that do not exist."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(noise(6, 8, 3)).save(file, "PNG", exif=exif)
+    upright = load_pixels(open_image(file_at_start(file)))
+    expected = ImageOps.exif_transpose(Image.open(file_at_start(file)))
+    assert upright.size == expected.size == ((6, 8) if 5 <= orientation <= 8 else (8, 6))
+    np.testing.assert_array_equal(upright, expected)
+
+
+def file_at_start(file: io.BytesIO) -> io.BytesIO:
+    file.seek(0)
+    return file
+
+
+def test_a_gif_with_two_palettes() -> None:
+    """Has the pixels of a copy by Pillow, whatever mode it reports."""
+    file = io.BytesIO(gif_of_two_palettes())
+    image = load_pixels(open_image(file))
+    expected = Image.open(file_at_start(file)).copy()
+    assert image.mode == expected.mode == "P"
+    np.testing.assert_array_equal(image.convert("RGB"), expected.convert("RGB"))
+    assert fit_image(image, (4, 4, 1), "stretch").shape == (4, 4, 1)
 
 
 def test_stretch_resizes_without_keeping_the_aspect_ratio() -> None:

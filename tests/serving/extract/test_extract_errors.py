@@ -15,6 +15,7 @@ from partedvae.results import ImageArray
 from tests.bundles import GREY
 from tests.processes import ServerProcess, wait_until
 from tests.serving.extraction import extract, idx
+from tests.serving.hostile_files import gif_of_comments, jpeg_of_scans, jpeg_with_wrong_exif, tiff_of_strips
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,29 @@ def test_nothing_readable_is_an_error(folder: Path, tiny_models: Path, tmp_path:
     )
     assert output.read_text() == "from before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features.parquet", "images"]
+
+
+def test_files_that_would_keep_a_decoder_busy(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """Are rows with the reason; nothing but the summary is written to stderr."""
+    (folder / "scans.jpg").write_bytes(jpeg_of_scans(5000, 1000, 1000))
+    (folder / "comment.gif").write_bytes(gif_of_comments(200_000))
+    (folder / "strips.tif").write_bytes(tiff_of_strips(1000, 1000, 5000))
+    (folder / "exif.jpg").write_bytes(jpeg_with_wrong_exif())
+    output = tmp_path / "features.parquet"
+    result = extract(folder, output, "--model", tiny_models / "tiny")
+    assert result.exit_code == 0
+    table = pq.read_table(output)
+    errors = dict(zip(table["path"].to_pylist(), table["error"].to_pylist(), strict=True))
+    assert errors["exif.jpg"] is None
+    assert errors["scans.jpg"] == "JPEG file with more than 100 scans: save it again with another program"
+    assert errors["comment.gif"] == (
+        "GIF file with more than 100,000 blocks before its first frame: save it again with another program"
+    )
+    assert errors["strips.tif"] == (
+        "TIFF file with 5,000 strips or tiles for 1000x1000 pixels, which need 2: save it again with another program"
+    )
+    assert "Warning" not in result.stderr
+    assert result.stderr.startswith("5 images could not be read")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from partedvae.v1.tensors_pb2 import EncodedImages, Images
 from tests.bundles import GREY
 from tests.processes import ServerProcess
 from tests.serving.faults.support import assert_features, features_request, images_message
+from tests.serving.hostile_files import jpeg_with_wrong_exif
 
 SERVICE, OPEN_INFERENCE = "/partedvae.v1.PartedVAEService/", "/inference.GRPCInferenceService/"
 GARBAGE = random.Random(0).randbytes(8 * 1024 * 1024)
@@ -86,6 +87,15 @@ def test_truncated_jpeg(channel: grpc.Channel) -> None:
     """A truncated JPEG is reported as damaged, with its index in the batch."""
     whole = image_file("JPEG")
     assert "image 1: damaged JPEG file: " in refusal(channel, whole, whole[: len(whole) // 2])
+
+
+def test_warnings_of_pillow_are_not_written(channel: grpc.Channel, server: ServerProcess) -> None:
+    """To stderr, where the server logs."""
+    request = pb.ExtractFeaturesRequest(images=Images(encoded=EncodedImages(items=[jpeg_with_wrong_exif()])))
+    assert PartedVAEServiceStub(channel).ExtractFeatures(request).model.name == "tiny"
+    log = server.log_file.read_text()
+    assert "Warning" not in log
+    assert "PIL" not in log
 
 
 def infer_request(datatype: str, shape: Sequence[int], raw: bytes) -> oip.ModelInferRequest:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import InvalidInputError, OverloadedError
 from partedvae.serving.grpc.service_context import RETRY_AFTER, ImageReader
 from partedvae.serving.images import DEFAULT_LIMITS, decode
@@ -18,7 +19,11 @@ from tests.processes import PATIENCE
 from tests.serving.pictures import file_of, noise
 
 SPEC = GREY.manifest().image
-FILES = [file_of(noise()), file_of(noise(), "JPEG")]
+FILES = [file_of(noise(200, 150)), file_of(noise(200, 150), "JPEG")]
+
+
+def reader_of(executor: Executor) -> ImageReader:
+    return ImageReader(executor, DecodePool(executor, DEFAULT_LIMITS, processes=1), DEFAULT_LIMITS, max_queue_rows=2)
 
 
 def packed(count: int) -> Images:
@@ -38,13 +43,13 @@ async def test_files_are_limited_and_pixels_are_not() -> None:
     gate = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         executor.submit(gate.wait, PATIENCE)
-        reader = ImageReader(executor, DEFAULT_LIMITS, max_queue_rows=2)
+        reader = reader_of(executor)
         waiting = asyncio.create_task(reader.read(encoded(*FILES), SPEC))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="2 images are already waiting, the limit is 2") as caught:
             await reader.read(encoded(FILES[0]), SPEC)
         with pytest.raises(OverloadedError, match="2 images are already waiting"):
-            await reader.read_files(FILES[:1], SPEC)
+            await reader.read_files(FILES[:1], SPEC, 0)
         assert caught.value.retry_after == RETRY_AFTER
         patient = [asyncio.create_task(reader.read_each(encoded(b"x", FILES[1]), SPEC)) for _ in range(3)]
         np.testing.assert_array_equal(await reader.read(packed(5), SPEC), GREY.random_images(5))
@@ -58,7 +63,7 @@ async def test_files_are_limited_and_pixels_are_not() -> None:
             np.testing.assert_array_equal(images, decode(FILES[1:], SPEC))
             assert [error.index for error in errors] == [0]
         assert len(await reader.read(encoded(FILES[0]), SPEC)) == 1
-        np.testing.assert_array_equal(await reader.read_files(FILES, SPEC), decode(FILES, SPEC))
+        np.testing.assert_array_equal(await reader.read_files(FILES, SPEC, 0), decode(FILES, SPEC))
 
 
 async def test_pixels_of_another_size() -> None:
@@ -66,7 +71,7 @@ async def test_pixels_of_another_size() -> None:
     pixels = noise(20, 30)
     message = Images(packed=PackedImages(data=pixels.tobytes(), shape=(1, *pixels.size[::-1])))
     with ThreadPoolExecutor(1) as executor:
-        reader = ImageReader(executor, DEFAULT_LIMITS, max_queue_rows=2)
+        reader = reader_of(executor)
         image = await reader.read(message, SPEC)
         np.testing.assert_array_equal(image, (await reader.read_each(message, SPEC))[0])
         assert image.shape == (1, 8, 6, 1)

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from partedvae.oip import inference_pb2 as oip
 from partedvae.oip.inference_pb2_grpc import GRPCInferenceServiceStub
+from partedvae.serving.grpc.oip.tensors import VALUES_AT_ONCE
 from partedvae.serving.images import decode
 from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess, running_server
@@ -141,6 +142,21 @@ def test_image_files(stub: GRPCInferenceServiceStub) -> None:
     request.outputs.add(name="digit.u_mean")
     expected = GREY.encode(decode(files, GREY.manifest().image))["digit.u_mean"]
     np.testing.assert_allclose(arrays_of(stub.ModelInfer(request))["digit.u_mean"], expected, atol=1e-5)
+
+
+def test_many_numbers_in_contents(stub: GRPCInferenceServiceStub) -> None:
+    """Numbers that are converted in several steps give what raw contents do; each is checked."""
+    images = COLOURED.random_images(60)
+    assert images.size > VALUES_AT_ONCE
+    request = oip.ModelInferRequest(model_name="shapes.encoder")
+    request.inputs.add(name="images", datatype="UINT8", shape=images.shape)
+    request.inputs[0].contents.uint_contents.extend(images.ravel().tolist())
+    arrays = arrays_of(stub.ModelInfer(request))
+    np.testing.assert_allclose(arrays["shape.u_mean"], COLOURED.encode(images)["shape.u_mean"], atol=1e-5)
+    request.inputs[0].contents.uint_contents[-1] = 300
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request)
+    assert caught.value.details() == "input 'images' has the value 300; the maximum of UINT8 is 255"
 
 
 def test_images_from_latents(stub: GRPCInferenceServiceStub) -> None:
