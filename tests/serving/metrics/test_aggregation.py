@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from partedvae.serving.metrics.aggregation import Family, WorkerMetrics, families
 from partedvae.serving.metrics.endpoint import own_registry
 from partedvae.serving.metrics.metrics import Metrics
-from partedvae.serving.repository.repository import VersionStatus
+from partedvae.serving.repository.table import VersionStatus
 
 
 def worker(version: int) -> tuple[Metrics, CollectorRegistry]:
