@@ -109,6 +109,10 @@ class ServeConfig:
     metrics_address: str | None = field(
         default=None, metadata=_option("Address of the Prometheus metrics.  [default: disabled]", metavar="HOST:PORT")
     )
+    reflection: bool = field(
+        default=True,
+        metadata=_option("Describe the services to clients (gRPC server reflection), as grpcurl needs without files."),
+    )
     otel: bool = field(default=False, metadata=_option("Export OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT."))
     log_level: LogLevel = field(
         default="info", metadata=_option("Minimum level of log messages on stderr; debug logs one line per call.")
