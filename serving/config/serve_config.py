@@ -14,8 +14,8 @@ from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.config.addresses import split_address
 from partedvae.serving.errors import ConfigError
+from partedvae.serving.logs.formatters import LogFormat
 
-LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 """The values of `partedvae.serving.onnx.devices.Device`."""

@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from partedvae.serving.config.addresses import hold_port
+from partedvae.serving.config.logging import inherited_descriptors
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.errors import WorkerError
 
@@ -145,6 +146,7 @@ class _Supervisor:
             sys.executable, "-P", "-m", "partedvae.serving.server.worker",
             stdin=PIPE,
             stdout=PIPE,
+            pass_fds=inherited_descriptors(),
             env=os.environ | {"PYTHONPATH": paths},
             process_group=0,  # Ctrl-C in a terminal reaches only the supervisor.
         )  # fmt: skip

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from partedvae.serving.config.logging import configure
+from partedvae.serving.config.logging import server_logging
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.errors import ServingError
 from partedvae.serving.grpc.server import serve_until_stopped
@@ -68,13 +68,13 @@ def main() -> None:
     config: ServeConfig
     number: int  # from 1, for the log
     config, number = pickle.load(sys.stdin.buffer)
-    configure(config, number)
     threading.Thread(target=_end_with_supervisor, args=(config.grace_seconds,), daemon=True).start()
-    try:
-        run(config, lambda _: print(STARTED_LINE, end="", flush=True), shared_port=True)
-    except ServingError as error:
-        print(" ".join(str(error).split()), flush=True)
-        sys.exit(1)
+    with server_logging(config, number):
+        try:
+            run(config, lambda _: print(STARTED_LINE, end="", flush=True), shared_port=True)
+        except ServingError as error:
+            print(" ".join(str(error).split()), flush=True)
+            sys.exit(1)
 
 
 def _end_with_supervisor(grace_seconds: float) -> None:
