@@ -19,7 +19,7 @@ import pytest
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
-from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until
+from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -220,7 +220,7 @@ def test_whatever_is_written_is_a_record(tiny_models: Path, tmp_path: Path, end:
 def test_a_crash_of_a_worker_is_logged(tiny_models: Path) -> None:
     """With its stacks, through the process that outlives it."""
     with running_server(tiny_models, "--workers", "2", "--log-format", "json") as server:
-        (first, _) = workers_of(server)
+        first, _ = workers_of(server)
         os.kill(first, signal.SIGSEGV)
         wait_until(lambda: "accepts calls again" in server.log_file.read_text())
         server.stop()
@@ -228,12 +228,6 @@ def test_a_crash_of_a_worker_is_logged(tiny_models: Path) -> None:
     assert found["Fatal Python error: Segmentation fault"]["level"] == "critical"
     assert any("was ended by SIGSEGV" in message for message in found)
     assert any(re.fullmatch(r'  File "[^"]+", line \d+ in \w+', message) for message in found)
-
-
-def workers_of(server: ServerProcess) -> list[int]:
-    """Return the process ids of a server's workers."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [pid for pid in map(int, children) if b"server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize("kind", ["text", "json"])
