@@ -37,12 +37,6 @@ class FakeServer:
     server: Any = None
     """The server of grpc."""
 
-    def answer_each(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        """Answer the messages of a stream, each with an empty one."""
-        self.answer(b"", context)
-        for _ in requests:
-            yield b""
-
     def answer(self, _request: bytes, context: Any) -> bytes:
         """Answer a call of any method."""
         self.calls += 1
@@ -73,7 +67,6 @@ def fake_server(*refusals: Refusal, address: str = "127.0.0.1:0", health: Any = 
     handlers: dict[str, Any] = {
         method.name: grpc.unary_unary_rpc_method_handler(fake.answer) for method in SERVICE.methods
     }
-    handlers["StreamFeatures"] = grpc.stream_stream_rpc_method_handler(fake.answer_each)
     # Clients ask for the model before they send images: it has no limits, as of an earlier server.
     handlers["GetModel"] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
     server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])

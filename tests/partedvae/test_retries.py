@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
 
-from partedvae import Client, DeadlineError, OverloadedError, UnavailableError
+from partedvae import AsyncClient, Client, DeadlineError, OverloadedError, UnavailableError
 from partedvae.cli.main import main
 from tests.partedvae.conftest import Call
 from tests.partedvae.fake_server import Refusal, fake_server
@@ -54,13 +54,20 @@ def test_calls_are_retried(call: Call, method: str) -> None:
     ],
     ids=["exhausted-pushback", "exhausted-info", "unavailable-pushback", "unavailable-info"],
 )
-@pytest.mark.parametrize("method", ["models", "features", "stream"])
+@pytest.mark.parametrize("method", ["models", "features", "sync stream", "async stream"])
 def test_the_servers_time_is_waited_for(call: Call, method: str, code: grpc.StatusCode, advice: int | bytes) -> None:
-    """Of calls, of the chunks of a call, and of streams of the synchronous client."""
+    """Of calls, of the chunks of a call, and of streams."""
+
+    async def stream() -> int:
+        async with AsyncClient(server.address) as client:
+            return len([chunk async for chunk in client.stream_features(IMAGES)])
+
     with fake_server((code, "busy", advice), (code, "busy", advice)) as server:
-        if method == "stream":
+        if method == "sync stream":
             with Client(server.address) as client:
                 assert len(list(client.stream_features(IMAGES))) == 1
+        elif method == "async stream":
+            assert asyncio.run(stream()) == 1
         else:
             call(server.address, method, *([IMAGES] if method == "features" else []))
         first, second, third = server.times
@@ -169,9 +176,8 @@ def test_a_deadline_after_refusals_names_them(call: Call) -> None:
             call(server.address, "models", settings={"timeout": 1.0})
 
 
-def test_commands_wait_too(tmp_path: Path) -> None:
-    """Extraction on a server, and commands, whose error names their option."""
-    np.save(tmp_path / "x.npy", IMAGES)
+def test_commands_wait_too() -> None:
+    """Their error names the option."""
     full: Refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, FULL, 100)
     with fake_server(full, full) as server:
         result = CliRunner().invoke(main, ["models", "--server", server.address])
