@@ -18,7 +18,7 @@ ATTEMPTS = 4
 """Attempts of a call where the server names no time: it may not be there at all."""
 OUTAGE = 60.0
 """Seconds for which calls are made again where the client has no timeout."""
-NOTICEABLE = 1.0
+NOTICEABLE = 2.0
 """Seconds of waiting from which the error reports them, also where the server has named no time."""
 
 

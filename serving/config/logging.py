@@ -48,17 +48,14 @@ def server_logging(config: ServeConfig, worker: int | None = None) -> Iterator[N
 
     The arguments are those of `configure`.
     """
-    try:
-        with captured_stderr(config.log_format) as is_own:
-            configure(config, worker)
-            if is_own:
-                _log_unhandled()
-            try:
-                yield
-            finally:
-                logging.shutdown()  # Writes what was suppressed, while the stream is open.
-    finally:
+    with captured_stderr(config.log_format) as is_own:
         configure(config, worker)
+        if is_own:
+            _log_unhandled()
+        try:
+            yield
+        finally:
+            logging.shutdown()  # Writes how many records were suppressed.
 
 
 def _log_unhandled() -> None:

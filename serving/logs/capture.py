@@ -43,25 +43,29 @@ def captured_stderr(kind: LogFormat) -> Iterator[bool]:
         yield _is_stderr(sys.stderr)
         return
     sys.stderr.flush()
+    # Left open: exceptions that nobody handles are logged after the block.
     original = os.dup(STDERR)
     try:
-        try:
-            reader = _replace_stderr(kind, original)
-        except OSError as error:
-            logger.warning("lines of libraries are logged as they are: %s", error)
-            yield True
-            return
-        os.environ[VARIABLE] = _identity(original)
-        try:
-            yield True
-        finally:
-            del os.environ[VARIABLE]
-            sys.stderr.flush()
-            os.dup2(original, STDERR)
-            with suppress(subprocess.TimeoutExpired):
-                reader.wait(EXIT_SECONDS)
+        reader = _replace_stderr(kind, original)
+    except OSError as error:
+        logger.warning("lines of libraries are logged as they are: %s", error)
+        yield True
+        return
+    os.environ[VARIABLE] = _identity(original)
+    # Libraries may write until the very end of the process, when nothing reads their lines any more.
+    afterwards = os.open(os.devnull, os.O_WRONLY)
+    try:
+        yield True
+    except BaseException:
+        os.dup2(original, afterwards)  # The command reports the error.
+        raise
     finally:
-        os.close(original)
+        del os.environ[VARIABLE]
+        sys.stderr.flush()
+        os.dup2(afterwards, STDERR)
+        os.close(afterwards)
+        with suppress(subprocess.TimeoutExpired):
+            reader.wait(EXIT_SECONDS)
 
 
 def log_stream() -> TextIO:

@@ -7,7 +7,7 @@ import re
 HIDDEN = "[hidden]"
 """Replaces credentials."""
 
-_HEADER = re.compile(r"""(\b(?:proxy-)?authorization\b['"]?\s*[:=,]\s*b?['"]?)[^'"\r\n]+""", re.IGNORECASE)
+_HEADER = re.compile(r"""(\b(?:proxy-)?authorization\b['"]?\s*[:=,]\s*(?:b?['"])?)[^'"\r\n]+""", re.IGNORECASE)
 _BEARER = re.compile(r"""(\bbearer\s+)[^\s'",;)\]}>]+""", re.IGNORECASE)
 
 

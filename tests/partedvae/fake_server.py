@@ -37,6 +37,12 @@ class FakeServer:
     server: Any = None
     """The server of grpc."""
 
+    def answer_each(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        """Answer a stream, each of its messages with an empty one."""
+        self.answer(b"", context)
+        for _ in requests:
+            yield b""
+
     def answer(self, _request: bytes, context: Any) -> bytes:
         """Answer a call of any method."""
         self.calls += 1
@@ -55,18 +61,23 @@ class FakeServer:
 
 
 @contextmanager
-def fake_server(*refusals: Refusal, address: str = "127.0.0.1:0", health: Any = None) -> Iterator[FakeServer]:
+def fake_server(
+    *refusals: Refusal, address: str = "127.0.0.1:0", health: Any = None, streams: bool = False
+) -> Iterator[FakeServer]:
     """Serve in the block.
 
     Args:
         refusals: failures of the first calls.
         address: where to listen; on a free port by default.
         health: servicer of grpc.health.v1; the server does not implement it by default.
+        streams: whether all messages of a stream are answered; by default the first one ends it.
     """
     fake = FakeServer(list(refusals))
     handlers: dict[str, Any] = {
         method.name: grpc.unary_unary_rpc_method_handler(fake.answer) for method in SERVICE.methods
     }
+    if streams:
+        handlers["StreamFeatures"] = grpc.stream_stream_rpc_method_handler(fake.answer_each)
     # Clients ask for the model before they send images: it has no limits, as of an earlier server.
     handlers["GetModel"] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
     server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])

@@ -62,7 +62,7 @@ def test_the_servers_time_is_waited_for(call: Call, method: str, code: grpc.Stat
         async with AsyncClient(server.address) as client:
             return len([chunk async for chunk in client.stream_features(IMAGES)])
 
-    with fake_server((code, "busy", advice), (code, "busy", advice)) as server:
+    with fake_server((code, "busy", advice), (code, "busy", advice), streams=True) as server:
         if method == "sync stream":
             with Client(server.address) as client:
                 assert len(list(client.stream_features(IMAGES))) == 1
@@ -134,14 +134,14 @@ def test_attempts_without_a_time_are_few(call: Call) -> None:
 def test_a_stream_that_is_refused_for_good(call: Call) -> None:
     """As calls are: at once where the time is too long, and with what was waited at the end."""
     with (
-        fake_server((grpc.StatusCode.RESOURCE_EXHAUSTED, FULL, 3_600_000)) as server,
+        fake_server((grpc.StatusCode.RESOURCE_EXHAUSTED, FULL, 3_600_000), streams=True) as server,
         Client(server.address, timeout=5) as client,
     ):
         with pytest.raises(OverloadedError, match=r"asks to wait for 3,600 s; raise timeout="):
             list(client.stream_features(IMAGES))
         assert server.calls == 1
     with (
-        fake_server(*[(grpc.StatusCode.RESOURCE_EXHAUSTED, FULL, 100)] * 99) as server,
+        fake_server(*[(grpc.StatusCode.RESOURCE_EXHAUSTED, FULL, 100)] * 99, streams=True) as server,
         Client(server.address, timeout=1) as client,
         pytest.raises(OverloadedError, match=r"refused \d+ times, [\d.]+ s were waited"),
     ):

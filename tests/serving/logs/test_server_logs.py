@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 SECRET = b"s3cret"
 METHOD = b"/partedvae.v1.PartedVAEService/ListModels"
 HANDSHAKES = 200
+LOADING = "partedvae.serving.repository.versions"
+"""The logger of versions that are loaded."""
 
 
 def records(server: ServerProcess) -> list[dict[str, Any]]:
@@ -228,6 +230,18 @@ def test_a_crash_of_a_worker_is_logged(tiny_models: Path) -> None:
     assert found["Fatal Python error: Segmentation fault"]["level"] == "critical"
     assert any("was ended by SIGSEGV" in message for message in found)
     assert any(re.fullmatch(r'  File "[^"]+", line \d+ in \w+', message) for message in found)
+
+
+def test_the_trace_of_grpc_is_json_to_the_end(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core writes all metadata, with the token, and goes on until the process has ended."""
+    monkeypatch.setenv("GRPC_VERBOSITY", "debug")
+    monkeypatch.setenv("GRPC_TRACE", "http,api")
+    with running_server(tiny_models, "--log-format", "json") as server:
+        call(server.address, METHOD, (b"authorization", b"Bearer " + SECRET))
+        server.stop()
+        found = records(server)
+    assert {each["logger"] for each in found} == {"grpc.core", "partedvae.serving.grpc.server", LOADING}
+    assert SECRET.decode() not in json.dumps(found)
 
 
 @pytest.mark.parametrize("kind", ["text", "json"])

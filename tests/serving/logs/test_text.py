@@ -43,6 +43,10 @@ def test_credentials_are_hidden(text: str) -> None:
     assert "[hidden]" in hide_credentials(text)
 
 
+def test_the_name_of_the_header_is_kept() -> None:
+    assert hide_credentials('metadata, "authorization: Bearer TOKEN"') == 'metadata, "authorization: [hidden]"'
+
+
 def test_other_text_is_kept() -> None:
     text = "no token: send a token of the server's token file"
     assert hide_credentials(text) == text
