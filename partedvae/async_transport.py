@@ -24,6 +24,7 @@ from partedvae.readers import Readers
 from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
 from partedvae.transport import IN_FLIGHT
+from partedvae.v1.service_pb2 import StreamFeaturesRequest
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images
 
@@ -34,6 +35,9 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 AsyncMethod: TypeAlias = "Callable[[PartedVAEServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]"
 """Selects a method of the service, because each call may go through another channel."""
+
+REFUSAL_SECONDS = 0.5
+"""Maximum time in which a stream waits for its first response before it sends further messages."""
 
 
 class _LoopConnection:
@@ -154,12 +158,25 @@ class AsyncTransport(Connection):
             timed_out = True
             call.cancel()
 
+        first_response = asyncio.get_running_loop().create_future()
+
+        async def requests() -> AsyncIterator[StreamFeaturesRequest]:
+            # A pause after the first one: where a server refuses the call while grpc.aio sends a message, the status is
+            # lost, and with it the server's time.
+            is_first = True
+            async for request in connection.readers.stream(stream.requests()):
+                yield request
+                if is_first:
+                    await asyncio.wait([first_response], timeout=REFUSAL_SECONDS)
+                    is_first = False
+
         connection = self._connection()
-        requests = connection.readers.stream(stream.requests())
-        call = next(connection.stubs).StreamFeatures(requests, metadata=self.metadata())
+        call = next(connection.stubs).StreamFeatures(requests(), metadata=self.metadata())
         watch = asyncio.create_task(cancel_at_deadline(self.timeout)) if self.timeout is not None else None
         try:
             async for response in call:
+                if not first_response.done():
+                    first_response.set_result(None)
                 yield stream.receive(response)
         except grpc.RpcError as error:
             raise self.error(error, stream.locate) from error
@@ -168,6 +185,7 @@ class AsyncTransport(Connection):
                 raise deadline_error(self.address) from error
             raise self._cancelled(error) from None
         finally:
+            first_response.cancel()
             if watch is not None:
                 watch.cancel()
             call.cancel()
