@@ -22,7 +22,7 @@ NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract test test-fast test-serving test-tritonclient check protos check-protos \
-	client check-client check-deploy format bench bench-peers soak clean
+	client check-client check-deploy lock pin-images format bench bench-peers soak clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -89,6 +89,28 @@ check-deploy: install ## Check the Dockerfile and the manifests.
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes.yaml
 	$(BIN)/python -m pytest -q tests/deploy
+
+# $(1): name of the lock file; $(2): version of Python in the image; $(3): what to install. The hashes are those of all
+# files of a version, so that one file serves x86_64 and aarch64.
+define lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --only-binary :all: --constraints constraints.txt --no-annotate \
+		--custom-compile-command 'make lock' --python-platform x86_64-manylinux_2_28 --python-version $(2) \
+		--output-file deploy/requirements-$(1).txt $(3)
+endef
+
+lock: install ## Write deploy/requirements-*.txt, what the images install, from pyproject.toml and constraints.txt.
+	$(call lock,cpu,3.11,pyproject.toml --extra serve --extra otel)
+	$(call lock,gpu,3.12,pyproject.toml --extra gpu --extra otel)
+	@mkdir -p build
+	@sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml > build/build-requires.txt
+	$(call lock,build,3.11,build/build-requires.txt)
+
+pin-images: ## Set the digests of the Dockerfile's base images to those of their tags now; needs docker.
+	@set -e; for image in $$(sed -n 's/^ARG [A-Z]*_IMAGE=\(.*\)@sha256:.*/\1/p' Dockerfile); do \
+		digest=$$(docker buildx imagetools inspect "$$image" --format '{{.Manifest.Digest}}'); \
+		sed -i "s|$$image@sha256:[0-9a-f]*|$$image@$$digest|" Dockerfile; \
+		echo "$$image@$$digest"; \
+	done
 
 format: install ## Format the code and apply the linter's fixes.
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,7 @@ from typing import Self
 import grpc
 import numpy as np
 
+from partedvae.async_transport import AsyncTransport
 from partedvae.channel import FileName, Token
 from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
 from partedvae.common import DEFAULT_ADDRESS, DEFAULT_TIMEOUT
@@ -33,7 +34,6 @@ from partedvae.requests import (
 )
 from partedvae.results import FeatureChunk, Features, ImageArray, concatenate
 from partedvae.streams import FeatureStream, OnProgress
-from partedvae.transport import AsyncTransport
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.tensors_pb2 import Images
 
@@ -53,8 +53,9 @@ class AsyncClient:
     Every method raises `partedvae.UnavailableError` when no server answers, `DeadlineError` when it does not in time,
     `NotFoundError` for an unknown model, `InvalidRequestError` for invalid images or classes, `AuthenticationError` for
     a missing or wrong token, `ModelError` for a model that cannot answer, and `OverloadedError` when the server is
-    overloaded; all are `PartedVAEError`. A file that cannot be read is an `OSError`. Calls that fail because the server
-    is overloaded or shutting down are retried a few times, within their `timeout`, before an error is raised.
+    overloaded; all are `PartedVAEError`. A file that cannot be read is an `OSError`. Calls that a server refuses
+    because it is overloaded or shutting down are made again within their `timeout`, after the time that the server
+    names and a random one; the error of the last attempt has how long was waited.
 
     Example:
         >>> async with AsyncClient("127.0.0.1:50051") as client:  # doctest: +SKIP

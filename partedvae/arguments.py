@@ -51,6 +51,8 @@ def check_path(name: str, value: object) -> None:
     """Check that an argument is the path of a file or a folder."""
     if not isinstance(value, str | os.PathLike):
         raise InvalidRequestError(f"{_shown(name, value)}; it must be a path")
+    if isinstance(value, str) and not value.strip():
+        raise InvalidRequestError(f"{name} is an empty path; pass the path of a file, or omit {name}=")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Channel settings of both clients: balancing, reconnection, message limits, retries, proxies, TLS and tokens."""
+"""Channel settings of both clients: balancing, reconnection, message limits, proxies, TLS and tokens."""
 
 from __future__ import annotations
 
@@ -15,31 +15,14 @@ from partedvae.common.text_files import TextError, decode_text
 from partedvae.errors import InvalidRequestError
 from partedvae.proxy import is_direct
 
+# Without a retryPolicy: gRPC's retries wait for exactly the time that a server names, so that all refused clients come
+# back at once, and end with the fifth attempt. The clients retry by themselves (`partedvae.backoff`).
 SERVICE_CONFIG = json.dumps(
     {
         # Where a name resolves to several servers, calls take turns among those that work. Of each server, grpc.health
         # reports the whole ("") rather than the service: a server without a working model can still list its models.
         "loadBalancingConfig": [{"round_robin": {}}],
         "healthCheckConfig": {"serviceName": ""},
-        "methodConfig": [
-            {
-                "name": [{"service": "partedvae.v1.PartedVAEService"}],
-                # Every call computes and changes nothing, so it is safe to retry. The server's trailer
-                # grpc-retry-pushback-ms says how long to wait when it is overloaded, or not to retry.
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "2s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-                },
-            },
-            # Streams are opened again by the client: gRPC's retry of one whose requests are still being made may never
-            # end, and there is none after the first response.
-            {"name": [{"service": "partedvae.v1.PartedVAEService", "method": "StreamFeatures"}]},
-        ],
-        # Retries stop while more than half of the calls fail, so that they add no load to a struggling server.
-        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.5},
     }
 )
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -47,7 +30,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.service_config", SERVICE_CONFIG),
-    # Messages up to this size are kept for a retry; the default of 256 KiB would exclude most chunks.
+    # Messages up to this size are sent again if no server has seen them (gRPC's transparent retries); the default of
+    # 256 KiB would exclude most chunks.
     ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
     # A server that vanishes is detected within 40 s, also by a stream without a deadline.
     ("grpc.keepalive_time_ms", 30_000),

@@ -51,8 +51,9 @@ class Client:
     Every method raises `partedvae.UnavailableError` when no server answers, `DeadlineError` when it does not in time,
     `NotFoundError` for an unknown model, `InvalidRequestError` for invalid images or classes, `AuthenticationError` for
     a missing or wrong token, `ModelError` for a model that cannot answer, and `OverloadedError` when the server is
-    overloaded; all are `PartedVAEError`. A file that cannot be read is an `OSError`. Calls that fail because the server
-    is overloaded or shutting down are retried a few times, within their `timeout`, before an error is raised.
+    overloaded; all are `PartedVAEError`. A file that cannot be read is an `OSError`. Calls that a server refuses
+    because it is overloaded or shutting down are made again within their `timeout`, after the time that the server
+    names and a random one; the error of the last attempt has how long was waited.
 
     Example:
         >>> with Client("127.0.0.1:50051") as client:  # doctest: +SKIP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
@@ -26,6 +27,11 @@ class NotFoundError(PartedVAEError, LookupError):
 class UnavailableError(PartedVAEError, ConnectionError):
     """No server answers at the address, or the server is shutting down."""
 
+    retry_after: float | None = None
+    """Seconds after which the server suggests to retry; None where it suggests nothing."""
+    retryable: bool = True
+    """Whether a retry may succeed: False where the server says that it would fail."""
+
 
 class DeadlineError(PartedVAEError, TimeoutError):
     """The server did not answer within the timeout."""
@@ -36,6 +42,8 @@ class OverloadedError(PartedVAEError):
 
     retry_after: float | None = None
     """Seconds after which the server suggests to retry; None where it suggests nothing, or where a retry would fail."""
+    retryable: bool = True
+    """Whether a retry may succeed: False where the server says that it would fail, as a message that is too large."""
 
 
 class AuthenticationError(PartedVAEError, PermissionError):
@@ -63,7 +71,9 @@ _BY_STATUS: dict[str, type[PartedVAEError]] = {
 """Exceptions by the name of gRPC's status code; every other status is an `InternalError`."""
 
 PUSHBACK = "grpc-retry-pushback-ms"
-"""Trailing metadata: milliseconds to wait before a retry, negative for no retry."""
+"""Trailing metadata: milliseconds to wait before a retry; negative, or no number, for no retry."""
+_STATUS_DETAILS = "grpc-status-details-bin"
+"""Trailing metadata: a google.rpc.Status, whose details may contain a google.rpc.RetryInfo."""
 
 _NEVER_CONNECTED = (
     "connections to all backends failing",
@@ -91,7 +101,7 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
         return UnavailableError(f"the connection to {address} was closed while images were sent; try again")
     kind = _BY_STATUS.get(status, InternalError)
     if kind is UnavailableError:
-        return kind(_unavailable(details, address) + proxy_hint(address))
+        return _with_advice(kind(_unavailable(details, address) + proxy_hint(address)), error)
     if kind is DeadlineError:
         return deadline_error(address)
     if kind is InternalError:
@@ -100,10 +110,7 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
         # After the colon the server names the remedy in terms of gRPC metadata.
         reason = details.partition(":")[0]
         return kind(f"{reason}: the server at {address} requires one; pass token=")
-    made = kind(locate(details))
-    if isinstance(made, OverloadedError):
-        made.retry_after = _retry_after(error)
-    return made
+    return _with_advice(kind(locate(details)), error)
 
 
 def deadline_error(address: str) -> DeadlineError:
@@ -138,10 +145,31 @@ def _unavailable(details: str, address: str) -> str:
     return f"the server at {address} is not available: {details}; try again"
 
 
-def _retry_after(error: grpc.RpcError) -> float | None:
-    """Return the server's advice in seconds, which gRPC's own retries follow as well."""
-    trailer = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-    for name, value in trailer:
-        if name == PUSHBACK and str(value).isdecimal():
-            return int(value) / 1000
-    return None
+def _with_advice(made: PartedVAEError, error: grpc.RpcError) -> PartedVAEError:
+    """Set when the server suggests to retry, as gRPC's own retries read it (gRFC A6), or google.rpc.RetryInfo."""
+    if not isinstance(made, OverloadedError | UnavailableError):
+        return made
+    trailer = dict(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()))
+    if PUSHBACK in trailer:
+        pushback = str(trailer[PUSHBACK])
+        made.retryable = re.fullmatch(r"[0-9]{1,15}", pushback) is not None
+        made.retry_after = int(pushback) / 1000 if made.retryable else None
+    elif isinstance(details := trailer.get(_STATUS_DETAILS), bytes):
+        made.retry_after = _retry_delay(details)
+    return made
+
+
+def _retry_delay(details: bytes) -> float | None:
+    """Return the seconds of the RetryInfo in a google.rpc.Status; None where there is none."""
+    from google.protobuf.message import DecodeError
+    from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
+    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
+
+    info = RetryInfo()
+    try:
+        if not any(detail.Unpack(info) for detail in Status.FromString(details).details):
+            return None
+    except DecodeError:
+        return None
+    seconds: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+    return seconds if seconds >= 0 else None

@@ -1,11 +1,12 @@
 """Lets clients work in a process that was forked from one in which they were used, as multiprocessing does on Linux.
 
 gRPC stops its threads before a fork and starts them again in the parent; the channels of the parent are closed in the
-child, where clients open their own (`partedvae.transport`). This has two conditions: `ENABLE` is set before gRPC is
-imported, and no thread is inside gRPC at the moment of the fork. `partedvae/__init__.py` sees to the first, `gate` to
-the second. Where they do not hold, as with a connected `AsyncClient`, whose thread of gRPC never leaves it, calls in
-the child would wait for ever, so that `check` refuses them. gRPC ends the child itself if both kinds of channels exist.
-After the last channel of a process was closed, gRPC shuts down in a thread of its own, and a fork waits for that too.
+child, where clients open their own (`Transport`, `AsyncTransport`). This has two conditions: `ENABLE` is set before
+gRPC is imported, and no thread is inside gRPC at the moment of the fork. `partedvae/__init__.py` sees to the first,
+`gate` to the second. Where they do not hold, as with a connected `AsyncClient`, whose thread of gRPC never leaves it,
+calls in the child would wait for ever, so that `check` refuses them. gRPC ends the child itself if both kinds of
+channels exist. After the last channel of a process was closed, gRPC shuts down in a thread of its own, and a fork waits
+for that too.
 """
 
 from __future__ import annotations

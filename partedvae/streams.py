@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from partedvae.errors import OverloadedError, PartedVAEError, UnavailableError
+from partedvae.backoff import ATTEMPTS, Backoff
+from partedvae.errors import PartedVAEError, UnavailableError
 from partedvae.image_chunks import Chunk, chunks, count_of
 from partedvae.image_items import ImageInput
 from partedvae.packing import Packing
@@ -21,12 +22,6 @@ from partedvae.v1 import service_pb2 as pb
 
 OnProgress: TypeAlias = Callable[[int, int | None], object]
 """Called with the number of images that are done and the total, None where the total is not known in advance."""
-
-
-FIRST_DELAY, MAX_DELAY = 0.1, 2.0
-"""Seconds before a stream is opened again; the delay doubles each time, up to the second."""
-OUTAGE = 60.0
-"""Seconds for which an interrupted stream is opened again, where the client has no timeout."""
 
 
 class FeatureStream:
@@ -62,8 +57,7 @@ class FeatureStream:
         # Held while a chunk is read: the thread of an interrupted call may still wait for the caller's iterator.
         self._reading = threading.Lock()
         self._all_read = False
-        self._failures = 0
-        self._failing_since = 0.0
+        self._backoff: Backoff | None = None  # Since the first failure after a response.
         self._waiting_since = time.monotonic()
         # Raised by the caller's iterator, perhaps in a thread of gRPC: the stream ends there, and `finish` raises it.
         self._failure: Exception | None = None
@@ -97,7 +91,7 @@ class FeatureStream:
                 raise PartedVAEError("the server sent more responses than it got requests; is it a PartedVAE server?")
             chunk = self._pending.popleft()
             self._received += 1
-            self._failures = 0
+            self._backoff = None
             self._waiting_since = time.monotonic()
         if response.features.model.version:
             # All features are those of one version, also if the stream is opened again.
@@ -124,19 +118,13 @@ class FeatureStream:
 
         Args:
             error: the error that has ended the call.
-            timeout: seconds without a response after which an interrupted stream fails; None is `OUTAGE`.
+            timeout: seconds without a response after which an interrupted stream fails; see `Backoff`.
         """
-        if isinstance(error, OverloadedError) and error.retry_after is not None:
-            delay = error.retry_after
-        elif isinstance(error, UnavailableError):
-            delay = min(FIRST_DELAY * 2.0**self._failures, MAX_DELAY)
-        else:
-            return None
-        now = time.monotonic()
-        if not self._failures:
-            self._failing_since = now
-        self._failures += 1
-        return delay if now - self._failing_since < (OUTAGE if timeout is None else timeout) else None
+        if self._backoff is None:
+            # A server that is replaced is away for longer than a few attempts take; one that is full without naming a
+            # time, may always be.
+            self._backoff = Backoff(timeout, attempts=None if isinstance(error, UnavailableError) else ATTEMPTS)
+        return self._backoff.delay(error)
 
     @property
     def is_complete(self) -> bool:

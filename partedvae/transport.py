@@ -1,17 +1,17 @@
-"""Calls of both clients: `Transport` with threads and futures, `AsyncTransport` with tasks.
+"""Calls of the synchronous client, with threads and futures.
 
-The two use different APIs of gRPC, so that one cannot be generated from the other as `client.py` is from `aio.py`.
+`partedvae.async_transport` uses another API of gRPC, so that this module cannot be generated from it as `client.py` is
+from `aio.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -20,24 +20,22 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from partedvae import forks
+from partedvae.backoff import Backoff
 from partedvae.connection import Connection, ConnectionSettings
 from partedvae.errors import PartedVAEError, deadline_error
 from partedvae.image_chunks import Chunk
-from partedvae.readers import Readers
 from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images
 
 if TYPE_CHECKING:
-    from partedvae.v1.service_pb2_grpc import PartedVAEServiceAsyncStub
+    pass
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 Method: TypeAlias = "Callable[[PartedVAEServiceStub], grpc.UnaryUnaryMultiCallable[Request, Response]]"
 """Selects a method of the service, because each call may go through another channel."""
-AsyncMethod: TypeAlias = "Callable[[PartedVAEServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]"
-"""The same for asyncio."""
 
 IN_FLIGHT = 4
 """Chunks of one call that are sent at a time: enough to keep the server busy while the next chunk is prepared."""
@@ -77,12 +75,9 @@ class Transport(Connection):
 
     def call(self, method: Method[Request, Response], request: Request, locate: Callable[[str], str] = str) -> Response:
         """Send one message and return its response; `locate` replaces image numbers in errors, see `from_rpc`."""
-        metadata = self.metadata()
-        try:
-            with forks.gate:
-                return method(self._stub())(request, timeout=self.timeout, metadata=metadata)
-        except grpc.RpcError as error:
-            raise self.error(error, locate) from error
+        backoff = Backoff(self.timeout)
+        attempt = partial(self._attempt, method, request, backoff)
+        return self._answer(attempt, attempt, backoff, locate)
 
     def map_chunks(
         self,
@@ -92,20 +87,21 @@ class Transport(Connection):
     ) -> Iterator[Response]:
         """Send each chunk as a request, `IN_FLIGHT` at a time; yield the responses in order."""
         metadata = self.metadata()
-        pending: deque[tuple[Chunk, grpc.Future[Response]]] = deque()
+        pending: deque[tuple[grpc.Future[Response], Callable[[], Response]]] = deque()
+        call: grpc.Future[Response]
         try:
             for chunk in chunks:
-                request = make_request(chunk.images)
+                request, backoff = make_request(chunk.images), Backoff(self.timeout)
                 with forks.gate:
-                    pending.append(
-                        (chunk, method(self._stub()).future(request, timeout=self.timeout, metadata=metadata))
-                    )
+                    call = method(self._stub()).future(request, timeout=self.timeout, metadata=metadata)
+                again = partial(self._attempt, method, request, backoff)
+                pending.append((call, partial(self._answer, call.result, again, backoff, chunk.locate)))
                 if len(pending) == IN_FLIGHT:
-                    yield self._result(*pending.popleft())
+                    yield pending.popleft()[1]()
             while pending:
-                yield self._result(*pending.popleft())
+                yield pending.popleft()[1]()
         finally:
-            for _, call in pending:
+            for call, _ in pending:
                 call.cancel()
 
     def stream(self, stream: FeatureStream) -> Generator[FeatureChunk]:
@@ -164,174 +160,28 @@ class Transport(Connection):
             channel.close()
         forks.gate.closed()
 
-    def _result(self, chunk: Chunk, call: grpc.Future[Response]) -> Response:
-        try:
-            return call.result()
-        except grpc.RpcError as error:
-            raise self.error(error, chunk.locate) from error
+    def _attempt(self, method: Method[Request, Response], request: Request, backoff: Backoff) -> Response:
+        """Send a message once."""
+        metadata = self.metadata()
+        with forks.gate:
+            return method(self._stub())(request, timeout=backoff.remaining, metadata=metadata)
 
-
-class _LoopConnection:
-    """Channels and threads of one event loop: those of grpc.aio belong to the loop that is running when they are made.
-
-    Must be created in that loop.
-    """
-
-    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], count: int) -> None:
-        self.process = os.getpid()
-        self.channels = [open_channel() for _ in range(count)]
-        self.stubs = itertools.cycle([PartedVAEServiceStub(channel) for channel in self.channels])
-        self.readers = Readers()
-
-    async def close(self) -> None:
-        self.readers.close()
-        for channel in self.channels:
-            await channel.close()
-        forks.gate.closed()
-
-
-class AsyncTransport(Connection):
-    """Channels to one server, for each event loop its own; failed calls raise `PartedVAEError`."""
-
-    def __init__(self, settings: ConnectionSettings) -> None:
-        """Prepare a connection; the errors are those of `Connection`."""
-        super().__init__(settings)
-        self._connections: dict[asyncio.AbstractEventLoop, _LoopConnection] = {}
-        forks.gate.watch(self)
-
-    def before_fork(self) -> bool:
-        """Drop the connections of closed event loops, which ends gRPC's thread; return whether others remain."""
-        with self._lock:
-            self._drop_closed()
-            return bool(self._connections)
-
-    def _connection(self) -> _LoopConnection:
-        """Return the connection of the running event loop in this process."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            self._check_open()
-            connection = self._connections.get(loop)
-            if connection is None or connection.process != os.getpid():
-                self._drop_closed()
-                connection = _LoopConnection(self._open_channel, self._settings.connections)
-                self._connections[loop] = connection
-            return connection
-
-    def _drop_closed(self) -> None:
-        remaining = {loop: made for loop, made in self._connections.items() if not loop.is_closed()}
-        if len(remaining) < len(self._connections):
-            forks.gate.closed()
-        self._connections = remaining
-
-    def _open_channel(self) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(self.address, options=self._options)
-        return grpc.aio.secure_channel(self.address, self._credentials, options=self._options)
-
-    async def call(
-        self, method: AsyncMethod[Request, Response], request: Request, locate: Callable[[str], str] = str
-    ) -> Response:
-        """Send one message and return its response; `locate` replaces image numbers in errors, see `from_rpc`."""
-        try:
-            rpc = method(next(self._connection().stubs))
-            return await rpc(request, timeout=self.timeout, metadata=self.metadata())
-        except grpc.RpcError as error:
-            raise self.error(error, locate) from error
-        except asyncio.CancelledError as error:
-            raise self._cancelled(error) from None
-
-    async def map_chunks(
+    def _answer(
         self,
-        method: AsyncMethod[Request, Response],
-        make_request: Callable[[Images], Request],
-        chunks: Iterable[Chunk],
-    ) -> AsyncIterator[Response]:
-        """Send each chunk as a request, `IN_FLIGHT` at a time; yield the responses in order."""
-        metadata, connection = self.metadata(), self._connection()
-        requests = ((chunk, make_request(chunk.images)) for chunk in chunks)
-        pending: deque[tuple[Chunk, grpc.aio.UnaryUnaryCall[Request, Response]]] = deque()
-        try:
-            async for chunk, request in connection.readers.call(requests):
-                rpc = method(next(connection.stubs))
-                pending.append((chunk, rpc(request, timeout=self.timeout, metadata=metadata)))
-                if len(pending) == IN_FLIGHT:
-                    yield await self._result(*pending.popleft())
-            while pending:
-                yield await self._result(*pending.popleft())
-        finally:
-            for _, call in pending:
-                call.cancel()
-
-    async def stream(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
-        """Send the requests of a stream as fast as the server reads them; yield the results in order.
-
-        The stream is opened again when it is interrupted.
-        """
-        while not stream.is_complete:
+        first: Callable[[], Response],
+        again: Callable[[], Response],
+        backoff: Backoff,
+        locate: Callable[[str], str],
+    ) -> Response:
+        """Return the response of the first attempt, or of a later one where the server refuses the call."""
+        attempt = first
+        while True:
             try:
-                async with aclosing(self._stream_once(stream)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-                break
-            except PartedVAEError as error:
-                delay = stream.retry_delay(error, self.timeout)
+                return attempt()
+            except grpc.RpcError as error:
+                failure = self.error(error, locate)
+                delay = backoff.delay(failure)
                 if delay is None or not forks.works():
-                    raise
-            await asyncio.sleep(delay)
-        for chunk in stream.finish():
-            yield chunk
-
-    async def _stream_once(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
-        """Make one call of a stream."""
-        timed_out = False
-
-        async def cancel_at_deadline(timeout: float) -> None:
-            nonlocal timed_out
-            while stream.waiting_seconds < timeout:
-                await asyncio.sleep(max(timeout - stream.waiting_seconds, 0.01))
-            timed_out = True
-            call.cancel()
-
-        connection = self._connection()
-        requests = connection.readers.stream(stream.requests())
-        call = next(connection.stubs).StreamFeatures(requests, metadata=self.metadata())
-        watch = asyncio.create_task(cancel_at_deadline(self.timeout)) if self.timeout is not None else None
-        try:
-            async for response in call:
-                yield stream.receive(response)
-        except grpc.RpcError as error:
-            raise self.error(error, stream.locate) from error
-        except asyncio.CancelledError as error:
-            if timed_out:
-                raise deadline_error(self.address) from error
-            raise self._cancelled(error) from None
-        finally:
-            if watch is not None:
-                watch.cancel()
-            call.cancel()
-
-    async def close(self) -> None:
-        """Close the connections; pending calls are cancelled."""
-        with self._lock:
-            connections, self._connections, self._closed = self._connections, {}, True
-        for loop, connection in connections.items():
-            if connection.process != os.getpid():
-                continue
-            if loop is asyncio.get_running_loop():
-                await connection.close()
-            elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(connection.close(), loop)
-
-    async def _result(self, chunk: Chunk, call: grpc.aio.UnaryUnaryCall[Request, Response]) -> Response:
-        try:
-            return await call
-        except grpc.RpcError as error:
-            raise self.error(error, chunk.locate) from error
-        except asyncio.CancelledError as error:
-            raise self._cancelled(error) from None
-
-    def _cancelled(self, error: asyncio.CancelledError) -> BaseException:
-        """Return the exception for a cancelled call: the caller's task was cancelled, or this client was closed."""
-        task = asyncio.current_task()
-        is_caller = task is None or task.cancelling() > 0
-        return error if is_caller or not self._closed else self._closed_error()
+                    raise failure from error
+            time.sleep(delay)
+            attempt = again

@@ -30,6 +30,7 @@ SUBSTITUTIONS = [
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
     (r"\bAsync(Client|Transport|Iterator)\b", r"\1"),
+    (r"\bpartedvae\.async_transport\b", "partedvae.transport"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\baclosing\b", "closing"),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import click
 
 from partedvae.cli.connection import Connection, connection_options, model_options, typed
 from partedvae.cli.standard_streams import discard_stdout
+from partedvae.cli.system_errors import system_errors_reported
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
@@ -32,7 +35,7 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """
     import logging
 
-    from partedvae.serving.config.logging import configure
+    from partedvae.serving.config.logging import configure, server_logging
     from partedvae.serving.server.signals import signals_while_starting
 
     config = ServeConfig(**values)
@@ -50,7 +53,7 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
             discard_stdout()
             logging.getLogger(__name__).warning("serving on %s, which could not be written to stdout", address)
 
-    with signals_while_starting():
+    with signals_while_starting(), server_logging(config), _errors_as_records(config):
         if config.workers == 1:
             from partedvae.serving.server.worker import run
 
@@ -59,6 +62,33 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
             from partedvae.serving.server.supervisor import supervise
 
             supervise(config, on_ready)
+
+
+@contextmanager
+def _errors_as_records(config: ServeConfig) -> Iterator[None]:
+    """Log the error that ends the server, if the log is JSON; in plain text it is the command's own line.
+
+    Raises:
+        click.exceptions.Exit: the block has failed, and its error is in the log.
+    """
+    if config.log_format != "json":
+        yield
+        return
+    import logging
+
+    logger = logging.getLogger(__name__)
+    try:
+        with system_errors_reported():
+            yield
+    except ServingError as error:
+        logger.critical("%s", error)
+        raise click.exceptions.Exit(1) from error
+    except click.ClickException as error:
+        logger.critical("%s", error.message)
+        raise click.exceptions.Exit(error.exit_code) from error
+    except KeyboardInterrupt:
+        logger.warning("interrupted before calls were accepted")
+        raise click.exceptions.Exit(130) from None
 
 
 @click.command()

@@ -68,6 +68,19 @@ def running_server(
                 process.kill()
 
 
+def workers_of(server: ServerProcess) -> set[int]:
+    """Return the process ids of the workers of a server; another child writes the log."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+    return {int(pid) for pid in children.split() if _is_worker(pid)}
+
+
+def _is_worker(pid: str) -> bool:
+    try:
+        return b"partedvae.serving.server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until a condition is true; fail after `PATIENCE` seconds."""
     end = time.monotonic() + PATIENCE

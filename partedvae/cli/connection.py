@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from partedvae.common import DEFAULT_TIMEOUT
 from partedvae.common.click_numbers import FiniteFloatRange
-from partedvae.common.click_options import RenamedOption
+from partedvae.common.click_options import ExplicitOption, RenamedOption
 from partedvae.common.click_paths import LocalPath
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ def connection_options(
     """
     server_option = click.option(
         "--server",
+        cls=ExplicitOption,
         metavar="HOST:PORT",
         default=default_server,
         show_default=default_server is not None,
@@ -147,6 +148,7 @@ def connection_options(
     )
     timeout_option = click.option(
         "--timeout",
+        cls=ExplicitOption,
         metavar="SECONDS",
         type=FiniteFloatRange(min=0, min_open=True),
         default=default_timeout,
@@ -155,7 +157,7 @@ def connection_options(
         **variables("timeout", *prefixes),
     )
     others = [
-        click.option(f"--{name.replace('_', '-')}", **settings, **variables(name, *prefixes))
+        click.option(f"--{name.replace('_', '-')}", cls=ExplicitOption, **settings, **variables(name, *prefixes))
         for name, settings in _OPTIONS
     ]
 
@@ -221,6 +223,7 @@ def model_options(*flags: str) -> Callable[[Callable[..., Any]], Callable[..., A
     )
     version_option = click.option(
         "--model-version",
+        cls=ExplicitOption,
         metavar="N",
         type=click.IntRange(0, 2**63 - 1),
         default=0,

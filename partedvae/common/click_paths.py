@@ -1,4 +1,4 @@
-"""The type of options and arguments that are paths: local ones, not URLs."""
+"""The type of options and arguments that are paths: local ones, neither URLs nor empty."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class LocalPath(click.Path):
-    """A `click.Path` that refuses URLs: s3://bucket/file would become a local folder `s3:`."""
+    """A `click.Path` that refuses URLs and empty paths.
+
+    s3://bucket/file would become a local folder `s3:`, and an empty path, of a shell variable that is not set, the
+    current folder.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; fail if it is a URL."""
+        """Return the path; fail if it is a URL or empty."""
         text = os.fspath(value)
+        if not text.strip():
+            self.fail("the path is empty; the current folder is '.'", param, ctx)
         if _URL.match(text):
             self.fail(
                 f"{text!r} is a URL, and partedvae reads and writes local paths: copy the file with the tool of the "

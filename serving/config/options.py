@@ -60,6 +60,7 @@ def serve_options(command: Command) -> Command:
         command = _option(item, types[item.name])(command)
     command = click.option(
         "--config",
+        cls=ServeOption,
         type=LocalPath(path_type=Path, dir_okay=False),
         metavar="FILE",
         is_eager=True,
@@ -69,6 +70,7 @@ def serve_options(command: Command) -> Command:
     )(command)
     command = click.option(
         "--print-config",
+        cls=ServeOption,
         is_flag=True,
         help="Print the effective options as a TOML file, with the source of each, and exit.",
     )(command)

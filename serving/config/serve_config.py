@@ -14,8 +14,8 @@ from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.config.addresses import split_address
 from partedvae.serving.errors import ConfigError
+from partedvae.serving.logs.formatters import LogFormat
 
-LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 """The values of `partedvae.serving.onnx.devices.Device`."""
@@ -124,6 +124,10 @@ class ServeConfig:
 
     metrics_address: str | None = field(
         default=None, metadata=_option("Address of the Prometheus metrics.  [default: disabled]", metavar="HOST:PORT")
+    )
+    reflection: bool = field(
+        default=True,
+        metadata=_option("Describe the services to clients (gRPC server reflection), as grpcurl needs without files."),
     )
     otel: bool = field(default=False, metadata=_option("Export OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT."))
     log_level: LogLevel = field(

@@ -6,6 +6,7 @@ import hmac
 import logging
 import os
 import ssl
+import stat
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ class Certificates:
         self._mutual = client_ca is not None
         self._stamps = _stamps(self._files)
         self._configuration = self._read()
+        _warn_if_exposed(key)
         self._checked_at = time.monotonic()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -105,6 +107,7 @@ class TokenFile:
         self._path = path
         self._stamps = _stamps([path])
         self._tokens = self._read()
+        _warn_if_exposed(path)
         self._checked_at = time.monotonic()
 
     def accepts(self, authorization: str | bytes) -> bool:
@@ -199,8 +202,16 @@ def _read(path: Path) -> bytes:
         raise SecurityError(f"cannot read {path}: {error.strerror}") from error
 
 
+def _warn_if_exposed(path: Path) -> None:
+    """Warn about a secret that every user of the machine can read or replace."""
+    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        logger.warning(
+            "%s is open to every user of this machine: chmod o-rwx, or defaultMode 0440 of a Kubernetes secret", path
+        )
+
+
 def _stamps(paths: tuple[Path, ...] | list[Path]) -> list[Stamp]:
     try:
-        return [(stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in map(os.stat, paths)]
+        return [(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(os.stat, paths)]
     except OSError as error:
         raise SecurityError(f"cannot read {error.filename}: {error.strerror}") from error

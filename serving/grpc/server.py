@@ -104,7 +104,8 @@ async def serve_until_stopped(
         add_PartedVAEServiceServicer_to_server(servicer, server)
         add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(service_context, health.is_ready), server)
         add_HealthServicer_to_server(health, server)
-        reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
+        if config.reflection:
+            reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
         address = _listen(server, config, shared_port)
         await server.start()
         on_ready(address)

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, ExitStack
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from partedvae.serving.config.logging import configure
+from partedvae.serving.config.logging import server_logging
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.errors import ServingError
 from partedvae.serving.grpc.server import serve_until_stopped
@@ -127,16 +127,16 @@ def main() -> None:
                 config, number = pickle.load(file)
         except (EOFError, OSError):  # The supervisor has ended.
             sys.exit(1)
-        configure(config, number)
         state = ServerState()
-        reporter = Reporter(connection, state, lambda: _end(config.grace_seconds))
-        try:
-            run(config, lambda address: None, state=state, reporter=reporter)
-        except ServingError as error:
-            reporter.error = " ".join(str(error).split())
-            sys.exit(1)
-        finally:
-            reporter.close()
+        with server_logging(config, number):
+            reporter = Reporter(connection, state, lambda: _end(config.grace_seconds))
+            try:
+                run(config, lambda address: None, state=state, reporter=reporter)
+            except ServingError as error:
+                reporter.error = " ".join(str(error).split())
+                sys.exit(1)
+            finally:
+                reporter.close()
 
 
 def _end(grace_seconds: float) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
+from partedvae.serving.config.logging import inherited_descriptors
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.server.report import MAX_BYTES, WorkerReport
 from partedvae.serving.server.signals import blocked_for_children
@@ -66,7 +67,7 @@ class WorkerProcess:
                     stdin=DEVNULL,
                     stdout=STDERR,  # What libraries print is for the log.
                     env=os.environ | {"PYTHONPATH": paths},
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), *inherited_descriptors()],
                     process_group=0,  # Ctrl-C in a terminal reaches only the supervisor.
                 )  # fmt: skip
         except BaseException:

@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from click.testing import CliRunner
+from packaging.requirements import Requirement
 
 from partedvae.cli.main import main
 from partedvae.serving.grpc.server import SERVICES
@@ -205,6 +206,62 @@ def _copy(source: Path, destination: Path) -> None:
         shutil.copytree(source, destination, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     else:
         shutil.copy(source, destination)
+
+
+LOCKS = {"build": "3.11", "cpu": "3.11", "gpu": "3.12"}
+"""Lock files of deploy/, and the versions of Python for which they are."""
+
+
+def locked(name: str) -> dict[str, str]:
+    """Return the versions of a lock file by package, each of which must have hashes and nothing else."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "deploy" / f"requirements-{name}.txt").read_text(), flags=re.MULTILINE)
+    entries = re.findall(r"^(\S+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n", text, flags=re.MULTILINE)
+    assert "".join(f"{package}=={version}{hashes}\n" for package, version, hashes in entries) == text
+    return {package: version for package, version, _ in entries}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_images_install_the_versions_that_are_tested(name: str) -> None:
+    """The lock files agree with constraints.txt; `make lock` writes them."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    constraints = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert locked(name).items() <= constraints.items()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_images_install_what_the_project_requires(name: str) -> None:
+    """Each requirement, of the extras too, is in the lock file with a version that it allows."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    if name == "build":
+        pending = list(project["build-system"]["requires"])
+    else:
+        pending = [*project["project"]["dependencies"], f"partedvae[{'serve' if name == 'cpu' else 'gpu'},otel]"]
+    versions, checked = locked(name), 0
+    while pending:
+        requirement = Requirement(pending.pop())
+        if requirement.name == "partedvae":
+            pending += [each for extra in requirement.extras for each in extras[extra]]
+        else:
+            assert requirement.specifier.contains(versions[requirement.name]), requirement
+            checked += 1
+    assert checked >= (1 if name == "build" else 10)
+
+
+def test_base_images_have_digests() -> None:
+    """Of their tags, which `make pin-images` renews; every stage is built from one of them, with hashes alone."""
+    text = (ROOT / "Dockerfile").read_text()
+    images = dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", text, flags=re.MULTILINE))
+    assert len(images) == 2
+    assert all(re.fullmatch(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}", image) for image in images.values())
+    assert set(re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)) == {f"${{{name}}}" for name in images}
+    assert "# syntax=" not in text, "the frontend would be an image, too"
+    versions = {re.search(r":([\d.]+)", images["PYTHON_IMAGE"])[1]}  # type: ignore[index]  # matched above
+    assert versions == {LOCKS["cpu"], LOCKS["build"]}
+    installs = re.findall(r"pip (?:install|wheel)[^&\n]*(?:\\\n[^&\n]*)*", text)
+    assert len(installs) == 6
+    assert all("--require-hashes" in each or "--no-deps" in each for each in installs)
+    assert all("--no-index" in each or "--no-build-isolation" in each for each in installs if "--no-deps" in each)
 
 
 def test_hadolint_finds_nothing() -> None:

@@ -1,53 +1,16 @@
-"""Retries, tokens and TLS of both clients."""
+"""Tokens and TLS of both clients."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 
-from partedvae import Client, InvalidRequestError, OverloadedError
+from partedvae import Client, InvalidRequestError
 from partedvae.channel import call_metadata, channel_credentials
 from tests.partedvae.conftest import Call
 from tests.partedvae.fake_server import fake_server
-
-OVERLOADED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "100 images wait already", 10)
-STOPPING = (grpc.StatusCode.UNAVAILABLE, "the server is stopping", None)
-
-
-@pytest.mark.parametrize("method", ["models", "features"])
-def test_calls_are_retried(call: Call, method: str) -> None:
-    """Three failures are retried, also of a chunk that is larger than gRPC's default retry buffer."""
-    args = (np.zeros((1, 1500, 2000), np.uint8),) if method == "features" else ()
-    with fake_server(OVERLOADED, STOPPING, OVERLOADED) as server:
-        call(server.address, method, *args)
-        assert server.calls == 4
-
-
-def test_lasting_overload_is_an_error_with_the_servers_advice(call: Call) -> None:
-    """After four attempts the error has the seconds after which the server suggests to retry."""
-    with fake_server(*[OVERLOADED] * 9) as server:
-        with pytest.raises(OverloadedError, match="100 images wait already") as caught:
-            call(server.address, "models")
-        assert server.calls == 4
-    assert caught.value.retry_after == 0.01
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "the message is too large", -1),
-        (grpc.StatusCode.INVALID_ARGUMENT, "no images", None),
-        (grpc.StatusCode.INTERNAL, "see the log", None),
-    ],
-)
-def test_other_failures_are_not_retried(call: Call, refusal: Any) -> None:
-    with fake_server(refusal, refusal) as server:
-        with pytest.raises(Exception, match=refusal[1]):
-            call(server.address, "models")
-        assert server.calls == 1
 
 
 def test_a_token_is_sent_with_each_call(call: Call, tmp_path: Path) -> None:

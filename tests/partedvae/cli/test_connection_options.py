@@ -38,6 +38,30 @@ def test_server_and_token_from_the_environment(tmp_path: Path) -> None:
         assert (first.tokens, second.tokens) == (["Bearer mine"], ["Bearer mine"])
 
 
+@pytest.mark.parametrize(
+    "name", ["SERVER", "TIMEOUT", "TOKEN_FILE", "TLS", "TLS_CA", "TLS_CERT", "TLS_KEY", "MODEL", "MODEL_VERSION"]
+)
+def test_an_empty_variable_is_an_error(tmp_path: Path, name: str) -> None:
+    """It means neither plain text, nor no token, nor the default server."""
+    with fake_server() as server:
+        command = ("generate", "--output", tmp_path / "x.png")
+        for value in ("", " "):
+            environment = {"PARTEDVAE_SERVER": server.address, f"PARTEDVAE_{name}": value}
+            result = run(*command, **environment)
+            assert result.exit_code == 2
+            assert (
+                f"the environment variable PARTEDVAE_{name} is empty: set it to a value, or unset it" in result.output
+            )
+        assert server.calls == 0
+
+
+def test_an_empty_variable_of_the_health_check_is_an_error(server: ServerProcess) -> None:
+    """The general variable does not replace it."""
+    result = run("health", PARTEDVAE_HEALTH_SERVER="", PARTEDVAE_SERVER=server.address)
+    assert result.exit_code == 2
+    assert "the environment variable PARTEDVAE_HEALTH_SERVER is empty" in result.output
+
+
 @pytest.mark.parametrize("command", ["models", "classify", "generate", "traverse", "transfer", "extract", "health"])
 def test_help_has_the_variables(command: str) -> None:
     text = " ".join(run(command, "--help").output.split())

@@ -35,6 +35,13 @@ def test_a_local_path_is_accepted(path: str) -> None:
     assert result.output == f"{Path(path)!r}\n"
 
 
+@pytest.mark.parametrize("path", ["", " ", "\t\n"])
+def test_an_empty_path_is_not_the_current_folder(path: str) -> None:
+    result = CliRunner().invoke(command, ["--output", path])
+    assert result.exit_code == 2
+    assert "Invalid value for '--output': the path is empty; the current folder is '.'" in result.stderr
+
+
 def _paths() -> Iterator[tuple[str, click.Parameter]]:
     ctx = click.Context(main)
     for name in main.list_commands(ctx):

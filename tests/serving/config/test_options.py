@@ -162,6 +162,47 @@ def test_bad_options(
     assert result.stdout == ""
 
 
+OPTION_NAMES = [*(item.name for item in options()), "config", "max_calls", "max_delay_ms"]
+
+
+@pytest.mark.parametrize("value", ["", " \t"])
+@pytest.mark.parametrize("name", OPTION_NAMES)
+def test_an_empty_variable_is_an_error(name: str, value: str) -> None:
+    """It does not mean the default, which has no tokens, no TLS and wide limits. Former names too."""
+    result = run("models", "--print-config", **{name.upper(): value})
+    assert (result.exit_code, result.stdout) == (2, "")
+    variable = f"PARTEDVAE_SERVE_{name.upper()}"
+    assert f"the environment variable {variable} is empty: set it to a value, or unset it" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["token-file", "tls-cert", "tls-key", "tls-client-ca", "metrics-address", "address"])
+def test_an_empty_value_is_an_error(config_file: Path, name: str) -> None:
+    """A flag and a line of the file, also with spaces alone."""
+    for value in ("", "  "):
+        result = run("models", f"--{name}", value, "--print-config")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"Invalid value for '--{name}': the value is empty: pass one, or omit the option" in result.stderr
+        config_file.write_text(f'{name} = "{value}"\n')
+        result = run("models", "--config", "config.toml", "--print-config")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"Invalid value for '--{name}': the value is empty" in result.stderr
+        assert "(from file, config.toml)" in result.stderr
+
+
+def test_only_the_value_that_counts_must_not_be_empty(config_file: Path) -> None:
+    """A flag overrides an empty variable, and an option's variable that of its former name; a file does not."""
+    result = run(
+        "models", "--token-file", "tokens", "--print-config", TOKEN_FILE="", MAX_CONCURRENT_CALLS="7", MAX_CALLS=""
+    )
+    assert result.exit_code == 0, result.stderr
+    assert 'token-file = "tokens"  # command line' in result.stdout
+    assert "max-concurrent-calls = 7  # environment, PARTEDVAE_SERVE_MAX_CONCURRENT_CALLS" in result.stdout
+    config_file.write_text('token-file = "tokens"\n')
+    result = run("models", "--config", "config.toml", "--print-config", TOKEN_FILE="")
+    assert result.exit_code == 2
+    assert "PARTEDVAE_SERVE_TOKEN_FILE is empty" in result.stderr
+
+
 def test_ranges_are_checked_without_the_command() -> None:
     """A `ServeConfig` created in Python is checked as well."""
     with pytest.raises(ConfigError, match="--workers is 0; choose 1 to 256"):

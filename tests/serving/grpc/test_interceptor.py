@@ -13,7 +13,6 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
 
-from partedvae.serving.config.logging import JsonFormatter
 from partedvae.serving.errors import (
     BundleError,
     DeviceError,
@@ -26,6 +25,7 @@ from partedvae.serving.errors import (
 from partedvae.serving.grpc.errors import INTERNAL_TEXT, MAX_DETAILS
 from partedvae.serving.grpc.interceptor import CallInterceptor
 from partedvae.serving.grpc.limiter import CallLimiter
+from partedvae.serving.logs.formatters import JsonFormatter
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 

@@ -253,3 +253,20 @@ def test_tokens_in_plain_text(tiny_models: Path, tokens: Path) -> None:
         assert warning in log(server)
     with running_server(tiny_models, "--token-file", str(tokens)) as server:
         assert "plain text" not in log(server)
+
+
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o640, False), (0o644, True), (0o602, True)])
+def test_secrets_that_others_can_read_are_warned_of(
+    tokens: Path, keys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, warns: bool
+) -> None:
+    """Token files and private keys; a certificate is public."""
+    key = tmp_path / "copy.key"
+    shutil.copy(keys / "server.key", key)
+    for path in (tokens, key):
+        path.chmod(mode)
+    TokenFile(tokens)
+    Certificates(keys / "server.pem", key, None)
+    remedy = "is open to every user of this machine: chmod o-rwx, or defaultMode 0440 of a Kubernetes secret"
+    assert [record.getMessage() for record in caplog.records] == (
+        [f"{tokens} {remedy}", f"{key} {remedy}"] if warns else []
+    )

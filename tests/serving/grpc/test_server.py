@@ -99,6 +99,16 @@ def test_reflection(server: ServerProcess) -> None:
     assert any(b"ExtractFeatures" in proto for proto in described.file_descriptor_response.file_descriptor_proto)
 
 
+@pytest.mark.slow
+def test_reflection_can_be_switched_off(tiny_models: Path) -> None:
+    """The services stay, and are not described."""
+    with running_server(tiny_models, "--no-reflection") as process, grpc.insecure_channel(process.address) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            list(ServerReflectionStub(channel).ServerReflectionInfo(iter([ServerReflectionRequest(list_services="")])))
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert HealthStub(channel).Check(HealthCheckRequest(service=SERVICE)).status == SERVING
+
+
 async def test_a_stop_while_a_status_is_sent_is_reported() -> None:
     """Watch yields NOT_SERVING and ends, although the server stopped before the stream was resumed."""
     health = Health([SERVICE], lambda: True)

@@ -18,19 +18,13 @@ from partedvae.serving.config.addresses import check_free, hold_port
 from partedvae.serving.errors import AddressError
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
-from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until
+from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until, workers_of
 from tests.serving.faults.support import Load
 
 pytestmark = pytest.mark.slow
 
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 """Without it the channels of a process share one connection, and therefore one worker."""
-
-
-def workers_of(server: ServerProcess) -> set[int]:
-    """Return the process ids of the workers of a supervisor."""
-    listed = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-    return {int(pid) for pid in listed.split()}
 
 
 def is_alive(pid: int) -> bool:
