@@ -16,10 +16,10 @@ import pytest
 from partedvae.v1.service_pb2 import ClassifyRequest
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.bundles import GREY
-from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
+from tests.processes import PATIENCE, ServerProcess, running_server, wait_until, workers_of
 from tests.scraping import METRICS, active_calls
 from tests.serving.faults.support import images_message
-from tests.serving.server.test_supervisor import is_alive, workers_of
+from tests.serving.server.test_supervisor import is_alive
 
 pytestmark = pytest.mark.slow
 

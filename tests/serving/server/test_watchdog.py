@@ -14,10 +14,10 @@ import pytest
 
 from partedvae.v1.service_pb2 import ClassifyRequest
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
-from tests.processes import ServerProcess, running_server, wait_until
+from tests.processes import ServerProcess, running_server, wait_until, workers_of
 from tests.scraping import METRICS, get, metrics_of
 from tests.serving.faults.support import Load, images_message
-from tests.serving.server.test_supervisor import OWN_CONNECTION, is_alive, workers_of
+from tests.serving.server.test_supervisor import OWN_CONNECTION, is_alive
 
 pytestmark = pytest.mark.slow
 
@@ -85,10 +85,11 @@ def test_worker_that_prints(tiny_models: Path, tmp_path: Path, monkeypatch: pyte
     with running_server(tiny_models, *WATCHED) as server:
         before = workers_of(server)
         os.kill(min(before), signal.SIGALRM)
-        wait_until(lambda: server.log_file.stat().st_size > printed)
+        wait_until(lambda: "x" * 100 in server.log_file.read_text())
         classify(server)
         assert get(server, "/readyz") == (200, "ok\n")
         assert workers_of(server) == before
+        assert server.log_file.stat().st_size < printed, "long lines are cut"
         assert resident_bytes(server.process.pid) < 60_000_000
 
 
