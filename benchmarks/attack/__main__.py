@@ -13,15 +13,15 @@ from pathlib import Path
 import click
 
 from benchmarks.attack.attack import Attack
+from benchmarks.attack.models import write_models
 from benchmarks.attack.registry import ATTACKS
 from benchmarks.attack.report import as_json, line, markdown
 from benchmarks.attack.runner import AttackReport, session
-from benchmarks.attack.server import Checkout, copy_model, this_checkout
+from benchmarks.attack.server import Checkout, this_checkout
 from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.tables import replace_section
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import lookup
-from partedvae.serving.bundle import versions_of
 
 
 @click.command()
@@ -99,7 +99,7 @@ def main(
     try:
         with tempfile.TemporaryDirectory() as folder:
             served = Path(folder, "models")
-            _write_models(models / name, served)
+            write_models(models / name, served)
             reports = _run(selected, server, served, Path(folder), seconds, minutes, p99_ms, ceiling_mb)
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
@@ -121,19 +121,6 @@ def _attack_of(name: str) -> Attack:
         return lookup("attack", name, ATTACKS)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-
-
-def _write_models(source: Path, served: Path) -> None:
-    """Write the models that are served: copies of the newest version, or of a tiny model."""
-    versions = versions_of(source)
-    if versions:
-        copy_model(source / str(versions[-1]), served)
-        return
-    from tests.bundles import GREY
-
-    click.echo(f"{source} contains no version of a model: attacking a server of a tiny untrained one", err=True)
-    with tempfile.TemporaryDirectory() as folder:
-        copy_model(GREY.write(Path(folder, "tiny")).folder, served)
 
 
 def _run(

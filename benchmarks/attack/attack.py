@@ -25,6 +25,8 @@ CHANNEL_OPTIONS = (
 """No limits on messages, a connection per channel, no proxy."""
 CALL_SECONDS = 20.0
 """Deadline of the attackers' ordinary calls."""
+UNANSWERED = "no answer until the end"
+"""Outcome of a call that was active when the attack ended."""
 RECONNECT_SECONDS = 0.05
 """Pause before an attacker connects again."""
 
@@ -118,6 +120,9 @@ class AttackRun:
         method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         try:
             await method(message, timeout=seconds, metadata=tuple(metadata))
+        except asyncio.CancelledError:
+            self.outcomes[UNANSWERED] += 1
+            raise
         except grpc.aio.AioRpcError as error:
             self.outcomes[error.code().name] += 1
             if error.code() is grpc.StatusCode.UNAVAILABLE:
@@ -131,6 +136,9 @@ class AttackRun:
         try:
             async for _ in method(iter(messages), timeout=CALL_SECONDS):
                 pass
+        except asyncio.CancelledError:
+            self.outcomes[UNANSWERED] += 1
+            raise
         except grpc.aio.AioRpcError as error:
             self.outcomes[error.code().name] += 1
             if error.code() is grpc.StatusCode.UNAVAILABLE:
