@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.attack.bounds import FORBIDDEN_STATUSES, MB, log_problems
-from benchmarks.attack.fuzz.fuzzer import FRAMING, Statuses, fuzz
+from benchmarks.attack.bounds import MB, log_problems
+from benchmarks.attack.fuzz.fuzzer import FAULTS, FRAMING, FuzzResult, Statuses, fuzz
 from benchmarks.attack.models import write_models
 from benchmarks.attack.server import Checkout, running_server, this_checkout
 from benchmarks.attack.usage import limit_of_files, usage_of
@@ -24,8 +24,6 @@ from partedvae.common.click_paths import LocalPath
 MAX_GROWTH_MB = 32
 """Growth of the memory from the first tenth of the requests to the last, in MiB, that is accepted."""
 MAX_RELATIVE_GROWTH = 0.1
-UNANSWERED = ("DEADLINE_EXCEEDED", "UNAVAILABLE")
-"""Statuses of calls that the server did not answer."""
 
 
 @click.command()
@@ -73,7 +71,7 @@ def main(
             served = Path(folder, "models")
             write_models(models / name, served)
             with running_server("default", server, served, Path(folder)) as running:
-                statuses = fuzz(
+                result = fuzz(
                     running.target,
                     requests=requests,
                     processes=processes,
@@ -86,7 +84,8 @@ def main(
                     problems.append("the server has ended")
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
-    problems += status_problems(statuses) + memory_problems(memory, requests)
+    statuses = result.statuses
+    problems += status_problems(result) + memory_problems(memory, requests)
     click.echo(report(statuses))
     click.echo(f"\n{sum(statuses.values()):,} requests in {time.monotonic() - begin:,.0f} s, seed {seed}")
     first, last = tenths(memory, requests)
@@ -119,12 +118,12 @@ def report(statuses: Statuses) -> str:
     return table(("RPC", *names), rows)
 
 
-def status_problems(statuses: Statuses) -> list[str]:
+def status_problems(result: FuzzResult) -> list[str]:
     """Return the answers that no request may have."""
     return [
-        f"{path}: {count} answers were {status}"
-        for (path, status), count in sorted(statuses.items())
-        if not path.endswith(FRAMING) and status in (*FORBIDDEN_STATUSES, *UNANSWERED)
+        f"{path}: {count} answers were {status}, such as {result.examples[path, status]}"
+        for (path, status), count in sorted(result.statuses.items())
+        if not path.endswith(FRAMING) and status in FAULTS
     ]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
@@ -16,7 +16,7 @@ from benchmarks.attack.attack import CHANNEL_OPTIONS
 from benchmarks.attack.fuzz.methods import Method, methods, seeds
 from benchmarks.attack.fuzz.mutations import mutated
 from benchmarks.attack.good_client import SPAWN
-from benchmarks.attack.http2 import CLOSED, Connection, grpc_message
+from benchmarks.attack.http2 import CLOSED, Connection, Header, grpc_message
 from benchmarks.attack.target import Target
 from benchmarks.serving.load import BenchmarkError
 
@@ -28,12 +28,25 @@ MISFRAMED = 0.02
 """Share of the calls whose gRPC prefix is wrong: flags that no encoding explains, and lengths that do not match."""
 FRAMING = " (framing)"
 """Marks the counts of these calls: the specification of gRPC has INTERNAL for an inexplicable flag."""
+FAULTS = ("INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED", "UNAVAILABLE", CLOSED)
+"""Statuses of faults of the server, and of calls that it did not answer."""
+MAX_EXAMPLE = 500
+"""Bytes of each message of an example."""
 MAX_MESSAGES = 3
 """Messages of a stream."""
 POLL_SECONDS = 0.25
 
 Statuses = Counter[tuple[str, str]]
 """Counts by the path of a method and the name of a status."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuzzResult:
+    """How a server answered."""
+
+    statuses: Statuses
+    examples: dict[tuple[str, str], str]
+    """Of faults: the details and the request in hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +61,7 @@ class Plan:
 
 def fuzz(
     target: Target, *, requests: int, processes: int, in_flight: int, seed: int, on_progress: Callable[[int], None]
-) -> Statuses:
+) -> FuzzResult:
     """Send mutated requests and return the statuses.
 
     Args:
@@ -73,27 +86,31 @@ def fuzz(
         sender.close()
         receivers.append(receiver)
         running.append(process)
-    total: Statuses = Counter()
+    statuses: Statuses = Counter()
+    examples: dict[tuple[str, str], str] = {}
     try:
         for receiver in receivers:
             while not receiver.poll(POLL_SECONDS):
                 on_progress(sum(value.value for value in progress))
-            total += receiver.recv()
+            result = receiver.recv()
+            statuses += result.statuses
+            examples |= result.examples
     except EOFError as error:
         raise BenchmarkError("a process of the fuzzer failed; see its traceback above") from error
     finally:
         for process in running:
             process.kill()
             process.join()
-    return total
+    return FuzzResult(statuses=statuses, examples=examples)
 
 
 def _main(plan: Plan, progress: object, sender: Pipe) -> None:
     sender.send(asyncio.run(_run(plan, progress)))
 
 
-async def _run(plan: Plan, progress: object) -> Statuses:
+async def _run(plan: Plan, progress: object) -> FuzzResult:
     statuses: Statuses = Counter()
+    examples: dict[tuple[str, str], str] = {}
     rng = random.Random(plan.seed)
     known, all_methods = seeds(plan.target), methods()
     left = plan.requests
@@ -103,49 +120,70 @@ async def _run(plan: Plan, progress: object) -> Statuses:
         while left > 0:
             left -= 1
             method = rng.choice(all_methods)
-            count = rng.randint(1, MAX_MESSAGES) if method.streams and not method.is_endless else 1
+            count = rng.randint(1, MAX_MESSAGES) if method.sends_stream else 1
             messages = [mutated(rng, known[method.path]) for _ in range(count)]
+            compressed = rng.random() < COMPRESSED
             if rng.random() < MISFRAMED:
                 statuses[method.path + FRAMING, await _misframed(plan.target, method, messages[0], rng)] += 1
             else:
-                compression = grpc.Compression.Gzip if rng.random() < COMPRESSED else grpc.Compression.NoCompression
-                statuses[method.path, await _call(channel, method, messages, compression)] += 1
+                status, details = (
+                    (await _stream(plan.target, method, messages, compressed), "")
+                    if method.sends_stream
+                    else await _call(channel, method, messages[0], compressed)
+                )
+                statuses[method.path, status] += 1
+                if status in FAULTS:
+                    sent = " ".join(message[:MAX_EXAMPLE].hex() for message in messages)
+                    examples.setdefault((method.path, status), f"{details!r} for {sent}")
             progress.value += 1  # type: ignore[attr-defined]  # a multiprocessing.Value
 
     async with grpc.aio.insecure_channel(plan.target.address, options=CHANNEL_OPTIONS) as channel:
         await asyncio.gather(*(caller(channel) for _ in range(plan.in_flight)))
-    return statuses
+    return FuzzResult(statuses=statuses, examples=examples)
 
 
-async def _call(channel: grpc.aio.Channel, method: Method, messages: list[bytes], compression: grpc.Compression) -> str:
-    """Make a call and return the name of its status."""
+async def _call(channel: grpc.aio.Channel, method: Method, message: bytes, compressed: bool) -> tuple[str, str]:
+    """Make a call with one message and return the name of its status, and the details."""
+    compression = grpc.Compression.Gzip if compressed else grpc.Compression.NoCompression
     try:
-        if not method.streams:
+        if not method.is_endless:
             unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method.path)
-            await unary(messages[0], timeout=CALL_SECONDS, compression=compression)
-            return "OK"
-        streaming: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method.path)
-        call = streaming(iter(messages), timeout=CALL_SECONDS, compression=compression)
+            await unary(message, timeout=CALL_SECONDS, compression=compression)
+            return "OK", ""
+        streaming: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(method.path)
+        call = streaming(message, timeout=CALL_SECONDS, compression=compression)
         async for _ in call:
-            if method.is_endless:
-                call.cancel()
-                return "OK"
+            call.cancel()
+            break
     except grpc.aio.AioRpcError as error:
-        return str(error.code().name)
-    return "OK"
+        return error.code().name, error.details() or ""
+    return "OK", ""
+
+
+async def _stream(target: Target, method: Method, messages: Sequence[bytes], compressed: bool) -> str:
+    """Make a call with a stream of messages and return the name of its status.
+
+    Not by gRPC's client, which reports INTERNAL where the server ends the call before the client has sent all.
+    """
+    extra = [("grpc-encoding", "gzip")] if compressed else []
+    flag = int(compressed)
+    bodies = [grpc_message(gzip.compress(message) if compressed else message, flag=flag) for message in messages]
+    return await _outcome(target, method.path, b"".join(bodies), extra)
 
 
 async def _misframed(target: Target, method: Method, message: bytes, rng: random.Random) -> str:
     """Send a message with a wrong prefix on a connection of its own, and return the status."""
     flag = rng.choice((0, 1, 2, 255))
     length = rng.choice((len(message), len(message) + 1, max(0, len(message) - 1), 0, 2**32 - 1))
-    begin = time.monotonic()
+    return await _outcome(target, method.path, grpc_message(message, flag=flag, length=length), [])
+
+
+async def _outcome(target: Target, path: str, body: bytes, extra: Sequence[Header]) -> str:
+    """Send a request on a connection of its own and return the name of its status."""
     try:
         async with asyncio.timeout(CALL_SECONDS), Connection.open(target.address) as connection:
-            extra = [("grpc-timeout", f"{CALL_SECONDS / 2:.0f}S")]
-            stream = await connection.request(method.path, grpc_message(message, flag=flag, length=length), extra)
-            return await connection.outcome(stream)
+            return await connection.outcome(await connection.request(path, body, extra))
     except TimeoutError:
-        return f"no answer after {time.monotonic() - begin:.0f} s"
+        return "DEADLINE_EXCEEDED"
     except OSError:
         return CLOSED

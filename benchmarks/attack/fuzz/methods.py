@@ -32,8 +32,8 @@ class Method:
     path: str
     """"/package.Service/Method"."""
     request: type[Message]
-    streams: bool
-    """Whether its requests or its replies are a stream."""
+    sends_stream: bool
+    """Whether its requests are a stream."""
     is_endless: bool
     """Whether its replies go on until the client leaves."""
 
@@ -44,7 +44,7 @@ def methods() -> tuple[Method, ...]:
         Method(
             path=f"/{service.full_name}/{method.name}",
             request=GetMessageClass(method.input_type),
-            streams=method.client_streaming or method.server_streaming,
+            sends_stream=method.client_streaming,
             is_endless=method.server_streaming and not method.client_streaming,
         )
         for file in FILES

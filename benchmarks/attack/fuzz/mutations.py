@@ -111,7 +111,7 @@ def _value(rng: random.Random, each: FieldDescriptor) -> Any:
 def set_field(rng: random.Random, message: Message) -> None:
     """Set a field anywhere in a message to a boundary value."""
     where = _somewhere(rng, message)
-    fields: Sequence[FieldDescriptor] = list(where.DESCRIPTOR.fields)
+    fields: Sequence[Any] = where.DESCRIPTOR.fields
     if not fields:
         return
     each = rng.choice(fields)
