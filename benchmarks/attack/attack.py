@@ -27,6 +27,8 @@ CALL_SECONDS = 20.0
 """Deadline of the attackers' ordinary calls."""
 UNANSWERED = "no answer until the end"
 """Outcome of a call that was active when the attack ended."""
+NEVER_ANSWERED = "never answered"
+"""Outcome of a request that the server should have answered, but did not."""
 RECONNECT_SECONDS = 0.05
 """Pause before an attacker connects again."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.attack.attack import NEVER_ANSWERED
 from benchmarks.attack.good_client import CLASSIFY, PROBE, Call
 from benchmarks.attack.server import AttackedServer
 from benchmarks.attack.usage import Usage
@@ -22,8 +23,8 @@ FILES = 32
 """Open files of each process that may remain after an attack, beyond those of the idle one."""
 LOG_MB = 10
 """What an attack may write into the log, in MiB."""
-FORBIDDEN_STATUSES = ("INTERNAL", "UNKNOWN")
-"""Statuses of faults of the server."""
+FORBIDDEN_OUTCOMES = ("INTERNAL", "UNKNOWN", NEVER_ANSWERED)
+"""Statuses of faults of the server, and requests that it forgot."""
 MB = 1 << 20
 
 
@@ -111,7 +112,7 @@ class Service:
 
 def outcome_problems(outcomes: Counter[str]) -> list[str]:
     """Return what is wrong with the answers to an attack."""
-    problems = [f"{outcomes[status]} answers were {status}" for status in FORBIDDEN_STATUSES if outcomes[status]]
+    problems = [f"{outcomes[each]} requests were {each}" for each in FORBIDDEN_OUTCOMES if outcomes[each]]
     return problems or ([] if outcomes else ["the attack sent nothing"])
 
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 
-from benchmarks.attack.attack import AttackRun, attack
+from benchmarks.attack.attack import NEVER_ANSWERED, AttackRun, attack
 from benchmarks.attack.http2 import grpc_message
 from benchmarks.attack.messages import classify, pixels
 from benchmarks.attack.target import HEALTH, OPEN_INFERENCE, REFLECTION, SERVICE
@@ -17,6 +17,8 @@ FREE_METHODS = (HEALTH + "Check", HEALTH + "Watch", REFLECTION)
 STREAMS = 60
 PAUSE = 0.02
 MAX_LENGTH = 2**32 - 1
+ANSWER_SECONDS = 3.0
+"""Time in which a request that has ended must be answered."""
 
 
 async def _begin_requests(run: AttackRun, paths: Sequence[str], share: float) -> None:
@@ -77,12 +79,21 @@ async def no_message(run: AttackRun) -> None:
 
     async def client() -> None:
         async with run.connection() as connection:
-            streams = []
+            ended = []
             for number, path in enumerate((*METHODS, *FREE_METHODS) * 8):
-                streams.append(await connection.request(path, bodies[number % len(bodies)], end=number % 3 != 0))
-            run.outcomes["sent"] += len(streams)
-            for stream in streams:
-                run.outcomes[await connection.outcome(stream)] += 1
+                end = number % 3 != 0
+                stream = await connection.request(path, bodies[number % len(bodies)], end=end)
+                # Watch goes on even after a whole request.
+                if end and path != HEALTH + "Watch":
+                    ended.append(stream)
+                run.outcomes["sent"] += 1
+            for stream in ended:
+                try:
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        run.outcomes[await connection.outcome(stream)] += 1
+                except TimeoutError:
+                    run.outcomes[NEVER_ANSWERED] += 1
+                    return
 
     await run.repeat(5, client)
 

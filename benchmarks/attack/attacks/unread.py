@@ -47,7 +47,11 @@ async def _ask_and_leave(run: AttackRun, connection: Connection) -> None:
         await asyncio.sleep(PAUSE)
 
 
-@attack("300 requests of 17 bytes for full replies, window 0, from each of 4 connections", before="3.2 GB")
+@attack(
+    "300 requests of 17 bytes for full replies, window 0, from each of 4 connections",
+    options="default",
+    before="3.2 GB",
+)
 async def unread_replies(run: AttackRun) -> None:
     """Ask for the largest replies and take none of them: SETTINGS_INITIAL_WINDOW_SIZE is 0."""
 

@@ -26,6 +26,8 @@ COMPRESSED = 0.1
 """Share of the calls whose messages are compressed by gRPC."""
 MISFRAMED = 0.02
 """Share of the calls whose gRPC prefix is wrong: flags that no encoding explains, and lengths that do not match."""
+FRAMING_SECONDS = 5.0
+"""How long they wait for an answer: a server may wait for the rest of a message."""
 FRAMING = " (framing)"
 """Marks the counts of these calls: the specification of gRPC has INTERNAL for an inexplicable flag."""
 FAULTS = ("INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED", "UNAVAILABLE", CLOSED)
@@ -175,13 +177,15 @@ async def _misframed(target: Target, method: Method, message: bytes, rng: random
     """Send a message with a wrong prefix on a connection of its own, and return the status."""
     flag = rng.choice((0, 1, 2, 255))
     length = rng.choice((len(message), len(message) + 1, max(0, len(message) - 1), 0, 2**32 - 1))
-    return await _outcome(target, method.path, grpc_message(message, flag=flag, length=length), [])
+    return await _outcome(target, method.path, grpc_message(message, flag=flag, length=length), [], FRAMING_SECONDS)
 
 
-async def _outcome(target: Target, path: str, body: bytes, extra: Sequence[Header]) -> str:
+async def _outcome(
+    target: Target, path: str, body: bytes, extra: Sequence[Header], seconds: float = CALL_SECONDS
+) -> str:
     """Send a request on a connection of its own and return the name of its status."""
     try:
-        async with asyncio.timeout(CALL_SECONDS), Connection.open(target.address) as connection:
+        async with asyncio.timeout(seconds), Connection.open(target.address) as connection:
             return await connection.outcome(await connection.request(path, body, extra))
     except TimeoutError:
         return "DEADLINE_EXCEEDED"

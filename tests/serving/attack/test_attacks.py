@@ -1,0 +1,47 @@
+"""A dozen attacks on a real server beside a client that behaves well; `make attack` runs all of them, for longer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks.attack.http2 import CLOSED
+from benchmarks.attack.registry import ATTACKS
+from tests.serving.attack.conftest import SessionOf
+
+SECONDS = 2.0
+UNENDING = {"sent", "reset by the server", CLOSED, "no answer until the end"}
+"""Outcomes of requests that are not meant to get an answer."""
+OVERLOADED = "RESOURCE_EXHAUSTED"
+
+EXPECTED: dict[str, set[str]] = {
+    "refused-large": {"INVALID_ARGUMENT", OVERLOADED},
+    "refused-kinds": {"INVALID_ARGUMENT", "NOT_FOUND", OVERLOADED},
+    "repeated-field": {"INVALID_ARGUMENT", OVERLOADED},
+    "open-inference-field": {"INVALID_ARGUMENT", "NOT_FOUND", OVERLOADED, "OK"},
+    "compressed-bomb-to-health": {"INVALID_ARGUMENT", "UNAUTHENTICATED", "UNIMPLEMENTED", OVERLOADED, *UNENDING},
+    "unread-replies": {OVERLOADED, *UNENDING},
+    "unfinished-requests": {OVERLOADED, "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", *UNENDING},
+    "pixel-bombs": {"OK", "INVALID_ARGUMENT", OVERLOADED, "DEADLINE_EXCEEDED"},
+    "progressive-jpeg": {"INVALID_ARGUMENT", OVERLOADED, "DEADLINE_EXCEEDED"},
+    "watch-flood": {OVERLOADED, *UNENDING},
+    "idle-streams": {OVERLOADED, "DEADLINE_EXCEEDED", *UNENDING},
+    "huge-shape": {"INVALID_ARGUMENT"},
+    "rapid-reset": UNENDING,
+    "wrong-tokens": {"UNAUTHENTICATED", OVERLOADED},
+}
+"""Statuses that an attacker may get, by attack."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPECTED)
+def test_attack(name: str, session_of: SessionOf) -> None:
+    """Memory stays below its bound and goes back, the good client's calls succeed, and the attacker gets a status."""
+    attack = ATTACKS[name]
+    report = session_of(attack.options).run(attack, SECONDS, math.inf)
+    assert report.problems == ()
+    assert set(report.outcomes) - {"no answer until the end"} <= EXPECTED[name]
+    assert report.during.calls > 0
+    assert report.during.failures == 0
+    assert report.peak.memory_bytes <= report.bounds.peak_bytes
