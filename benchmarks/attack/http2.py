@@ -106,8 +106,6 @@ class Connection:
             yield connection
         finally:
             receiver.cancel()
-            with suppress(asyncio.CancelledError):
-                await receiver
             writer.transport.abort()
 
     async def start(self, path: str, extra: Sequence[Header] = (), *, end: bool = False) -> int:
@@ -265,8 +263,6 @@ class RawConnection:
         finally:
             if receiver is not None:
                 receiver.cancel()
-                with suppress(asyncio.CancelledError):
-                    await receiver
             writer.transport.abort()
 
     @property

@@ -73,16 +73,18 @@ class Session:
             attack: the attack, for servers with these options.
             seconds: its duration.
             p99_ms: largest p99 of the good client that is accepted.
-
-        Raises:
-            BenchmarkError: the attacker failed.
         """
         log_size = self.server.log_file.stat().st_size
         quiet = time.monotonic()
         time.sleep(QUIET_SECONDS)
         self._sampler.reset()
-        result = _in_process(attack, self.server.target, seconds)
         problems = []
+        begin = time.monotonic()
+        try:
+            result = _in_process(attack, self.server.target, seconds)
+        except BenchmarkError as error:
+            problems.append(str(error))
+            result = AttackResult(outcomes=Counter(), begin=begin, end=time.monotonic())
         recovery = None
         if attack.must_stop:
             before_stop = time.monotonic()

@@ -55,7 +55,11 @@ class Checkout:
             command, cwd=self.root, env=self.environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise BenchmarkError(f"{' '.join(command)} failed in {self.root}: {done.stderr.strip()}")
+            reason = done.stderr.strip().rpartition("\n")[2]
+            raise BenchmarkError(
+                f"cannot run `partedvae serve` of {self.root}: {reason}; choose an interpreter that has its requirements "
+                "with --python"
+            )
         return "--memory-mb" in done.stdout
 
     def deployed_options(self) -> list[str]:
