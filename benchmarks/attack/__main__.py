@@ -50,7 +50,7 @@ from partedvae.common.suggest import lookup
 @click.option(
     "--p99-ms",
     type=click.FloatRange(min=1),
-    default=1000.0,
+    default=2000.0,
     show_default=True,
     help="Largest p99 of the good client under attack.",
 )

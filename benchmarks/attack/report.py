@@ -19,6 +19,7 @@ HEADER = (
     "good client p50/p99, ms",
     "under attack",
     "failures",
+    "loop lag, ms",
     "recovered after",
     "verdict",
 )
@@ -39,6 +40,7 @@ def as_json(report: AttackReport) -> dict[str, Any]:
         "peak_files": report.peak.files,
         "before": vars(report.before),
         "during": vars(report.during),
+        "lag_seconds": report.lag_seconds,
         "recovery_seconds": report.recovery_seconds,
         "problems": list(report.problems),
     }
@@ -68,6 +70,7 @@ def markdown(reports: Sequence[AttackReport], seconds: float, p99_ms: float) -> 
             f"{report.before.p50_ms:,.0f}/{report.before.p99_ms:,.0f}",
             f"{report.during.p50_ms:,.0f}/{report.during.p99_ms:,.0f}",
             f"{report.during.failures} of {report.during.calls}",
+            "–" if report.lag_seconds is None else f"{1000 * report.lag_seconds:,.0f}",
             "not" if report.recovery_seconds is None else f"{report.recovery_seconds:.1f} s",
             "; ".join(report.problems).replace("|", "\\|") or "held",
         )
@@ -79,6 +82,7 @@ def markdown(reports: Sequence[AttackReport], seconds: float, p99_ms: float) -> 
             table(HEADER, rows),
             f"{held} of {len(reports)} attacks held, {seconds:g} s each. Memory is that of all server processes; "
             f"its bound is what the idle server uses plus the budget (`--memory-mb`) and {RETAINED_MB} MiB per worker. "
-            f"The good client may not fail, and its p99 may not exceed {p99_ms:g} ms.",
+            f"The good client may not fail, and its p99 may not exceed {p99_ms:g} ms. The loop lag is the bucket of "
+            "`partedvae_event_loop_lag_seconds` below which all of its samples are.",
         ]
     )

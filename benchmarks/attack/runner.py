@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.attack.attack import Attack, AttackResult, Options, run_attack
 from benchmarks.attack.bounds import Bounds, Service, log_problems, outcome_problems
 from benchmarks.attack.good_client import SPAWN, GoodClient
+from benchmarks.attack.lag import largest, scrape
 from benchmarks.attack.registry import ATTACKS
 from benchmarks.attack.server import GRACE_SECONDS, AttackedServer, Checkout, running_server
 from benchmarks.attack.target import Target
@@ -46,6 +47,8 @@ class AttackReport:
     bounds: Bounds
     before: Service
     during: Service
+    lag_seconds: float | None
+    """Upper bound of the lag of the event loop; None if the server does not report it."""
     recovery_seconds: float | None
     """None if the server did not recover."""
     problems: tuple[str, ...]
@@ -75,6 +78,7 @@ class Session:
             p99_ms: largest p99 of the good client that is accepted.
         """
         log_size = self.server.log_file.stat().st_size
+        lag = scrape(self.server.target.metrics_address)
         quiet = time.monotonic()
         time.sleep(QUIET_SECONDS)
         self._sampler.reset()
@@ -86,6 +90,7 @@ class Session:
             problems.append(str(error))
             result = AttackResult(outcomes=Counter(), begin=begin, end=time.monotonic())
         recovery = None
+        lag_seconds = largest(lag, scrape(self.server.target.metrics_address))
         if attack.must_stop:
             before_stop = time.monotonic()
             if self.server.stop(STOP_SECONDS):
@@ -114,6 +119,7 @@ class Session:
             bounds=self.bounds,
             before=Service.of(self._client.calls(quiet, quiet + QUIET_SECONDS)),
             during=during,
+            lag_seconds=lag_seconds,
             recovery_seconds=recovery,
             problems=tuple(problems),
         )

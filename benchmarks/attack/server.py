@@ -57,8 +57,8 @@ class Checkout:
         if done.returncode:
             reason = done.stderr.strip().rpartition("\n")[2]
             raise BenchmarkError(
-                f"cannot run `partedvae serve` of {self.root}: {reason}; choose an interpreter that has its requirements "
-                "with --python"
+                f"cannot run `partedvae serve` of {self.root}: {reason}; choose an interpreter that has what it "
+                "requires with --python"
             )
         return "--memory-mb" in done.stdout
 

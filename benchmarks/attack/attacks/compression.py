@@ -37,8 +37,8 @@ async def _send_bombs(run: AttackRun, paths: Sequence[str]) -> None:
             while True:
                 path, (encoding, data) = next(requests)
                 stream = await connection.request(path, grpc_message(data, flag=1), [("grpc-encoding", encoding)])
-                outcome = await connection.outcome(stream)
-                run.outcomes[outcome] += 1
+                run.outcomes["sent"] += 1
+                run.outcomes[await connection.outcome(stream)] += 1
                 if connection.closed:
                     return
 

@@ -60,7 +60,7 @@ def _same(*frames: Frame) -> Callable[[], Iterator[bytes]]:
     return lambda: itertools.repeat(data)
 
 
-@attack("HEADERS and RST_STREAM, again and again (rapid reset)", before="held")
+@attack("requests that are reset at once, again and again (rapid reset)")
 async def rapid_reset(run: AttackRun) -> None:
     """Open streams with whole requests and reset them at once."""
     block = header_block(run.target, SERVICE + "Generate")
