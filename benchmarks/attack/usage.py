@@ -78,6 +78,7 @@ class Sampler:
         """Whether the server was killed."""
         self._pid = pid
         self._ceiling = ceiling_bytes
+        self._armed = False
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -91,16 +92,17 @@ class Sampler:
         self._thread.join()
 
     def reset(self) -> None:
-        """Begin a new peak."""
+        """Begin a new peak; the ceiling holds from the first one on."""
         with self._lock:
             self.peak = NOTHING
+            self._armed = True
 
     def _sample(self) -> None:
         while not self._stopped.wait(INTERVAL):
             usage = usage_of(self._pid)
             with self._lock:
                 self.peak |= usage
-            if usage.memory_bytes > self._ceiling:
+            if self._armed and usage.memory_bytes > self._ceiling:
                 self.killed = True
                 kill_tree(self._pid)
                 return

@@ -26,6 +26,7 @@ COMPRESSED = 0.1
 """Share of the calls whose messages are compressed by gRPC."""
 MISFRAMED = 0.02
 """Share of the calls whose gRPC prefix is wrong: flags that no encoding explains, and lengths that do not match."""
+MISFRAMED_AT_ONCE = 32
 FRAMING_SECONDS = 5.0
 """How long they wait for an answer: a server may wait for the rest of a message."""
 FRAMING = " (framing)"
@@ -126,21 +127,33 @@ async def _run(plan: Plan, progress: object) -> FuzzResult:
             messages = [mutated(rng, known[method.path]) for _ in range(count)]
             compressed = rng.random() < COMPRESSED
             if rng.random() < MISFRAMED:
-                statuses[method.path + FRAMING, await _misframed(plan.target, method, messages[0], rng)] += 1
-            else:
-                status, details = (
-                    (await _stream(plan.target, method, messages, compressed), "")
-                    if method.sends_stream
-                    else await _call(channel, method, messages[0], compressed)
-                )
-                statuses[method.path, status] += 1
-                if status in FAULTS:
-                    sent = " ".join(message[:MAX_EXAMPLE].hex() for message in messages)
-                    examples.setdefault((method.path, status), f"{details!r} for {sent}")
+                # Those that get no answer must not delay the others.
+                body = _misframe(messages[0], rng)
+                tasks.create_task(misframed(method.path, body))
+                continue
+            status, details = (
+                (await _stream(plan.target, method, messages, compressed), "")
+                if method.sends_stream
+                else await _call(channel, method, messages[0], compressed)
+            )
+            statuses[method.path, status] += 1
+            if status in FAULTS:
+                sent = " ".join(message[:MAX_EXAMPLE].hex() for message in messages)
+                examples.setdefault((method.path, status), f"{details!r} for {sent}")
             progress.value += 1  # type: ignore[attr-defined]  # a multiprocessing.Value
 
-    async with grpc.aio.insecure_channel(plan.target.address, options=CHANNEL_OPTIONS) as channel:
-        await asyncio.gather(*(caller(channel) for _ in range(plan.in_flight)))
+    async def misframed(path: str, body: bytes) -> None:
+        async with misframed_at_once:
+            statuses[path + FRAMING, await _outcome(plan.target, path, body, [], FRAMING_SECONDS)] += 1
+        progress.value += 1  # type: ignore[attr-defined]  # a multiprocessing.Value
+
+    misframed_at_once = asyncio.Semaphore(MISFRAMED_AT_ONCE)
+    async with (
+        grpc.aio.insecure_channel(plan.target.address, options=CHANNEL_OPTIONS) as channel,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for _ in range(plan.in_flight):
+            tasks.create_task(caller(channel))
     return FuzzResult(statuses=statuses, examples=examples)
 
 
@@ -173,11 +186,11 @@ async def _stream(target: Target, method: Method, messages: Sequence[bytes], com
     return await _outcome(target, method.path, b"".join(bodies), extra)
 
 
-async def _misframed(target: Target, method: Method, message: bytes, rng: random.Random) -> str:
-    """Send a message with a wrong prefix on a connection of its own, and return the status."""
+def _misframe(message: bytes, rng: random.Random) -> bytes:
+    """Return a message with a wrong prefix."""
     flag = rng.choice((0, 1, 2, 255))
     length = rng.choice((len(message), len(message) + 1, max(0, len(message) - 1), 0, 2**32 - 1))
-    return await _outcome(target, method.path, grpc_message(message, flag=flag, length=length), [], FRAMING_SECONDS)
+    return grpc_message(message, flag=flag, length=length)
 
 
 async def _outcome(

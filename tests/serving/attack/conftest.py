@@ -29,11 +29,11 @@ def session_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionOf]:
     with ExitStack() as stack:
 
         def start(options: Options) -> Session:
-            known = running.get(options)
-            if known is None or not known.is_usable:
-                known = stack.enter_context(session(options, this_checkout(), models, folder, CEILING_MB))
-                running[options] = known
-            return known
+            if options not in running or not running[options].is_usable:
+                running.clear()
+                stack.pop_all().close()
+                running[options] = stack.enter_context(session(options, this_checkout(), models, folder, CEILING_MB))
+            return running[options]
 
         yield start
 
