@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -43,7 +43,7 @@ class Attack:
     name: str
     sends: str
     """What it sends, for the table."""
-    run: Callable[[AttackRun], Awaitable[None]]
+    run: Callable[[AttackRun], Coroutine[None, None, None]]
     """Runs until it is cancelled."""
     options: Options
     before: str
@@ -54,10 +54,10 @@ class Attack:
 
 def attack(
     sends: str, *, options: Options = "kubernetes", before: str = "–", must_stop: bool = False
-) -> Callable[[Callable[[AttackRun], Awaitable[None]]], Attack]:
+) -> Callable[[Callable[[AttackRun], Coroutine[None, None, None]]], Attack]:
     """Make an attack of a coroutine function, with its name; see `Attack` for the arguments."""
 
-    def make(function: Callable[[AttackRun], Awaitable[None]]) -> Attack:
+    def make(function: Callable[[AttackRun], Coroutine[None, None, None]]) -> Attack:
         name = getattr(function, "__name__").replace("_", "-")  # noqa: B009  # a Callable has no such attribute for mypy
         return Attack(name=name, sends=sends, run=function, options=options, before=before, must_stop=must_stop)
 

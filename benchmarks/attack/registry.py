@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.attack.attack import Attack
 from benchmarks.attack.attacks import (
     calls,
+    combined,
     compression,
     connections,
     fields,
@@ -17,7 +18,20 @@ from benchmarks.attack.attacks import (
     unread,
 )
 
-MODULES = (refusals, fields, compression, unread, unfinished, pictures, streams, calls, metadata, connections, frames)
+MODULES = (
+    refusals,
+    fields,
+    compression,
+    unread,
+    unfinished,
+    pictures,
+    streams,
+    calls,
+    metadata,
+    connections,
+    frames,
+    combined,
+)
 
 ATTACKS: dict[str, Attack] = {
     attack.name: attack for module in MODULES for attack in vars(module).values() if isinstance(attack, Attack)

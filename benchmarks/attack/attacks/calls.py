@@ -151,3 +151,18 @@ async def lost_connections(run: AttackRun) -> None:
                 run.outcomes["sent"] += 1
 
     await run.repeat(4, client)
+
+
+@attack("valid requests with as many images as a request may have, 32 at a time, on 8 connections")
+async def large_requests(run: AttackRun) -> None:
+    """Send large requests that the server computes, on both services' calls and on streams."""
+    target = run.target
+    count = min(target.max_images, (target.max_message_bytes - 1024) // target.image_bytes)
+    images = pixels(target, count)
+    model = pb.ModelSelector(name=target.model)
+    requests = [
+        (SERVICE + "Classify", classify(target, images)),
+        (SERVICE + "Reconstruct", pb.ReconstructRequest(model=model, images=images).SerializeToString()),
+        (SERVICE + "ExtractFeatures", pb.ExtractFeaturesRequest(model=model, images=images).SerializeToString()),
+    ]
+    await _flood(run, requests, connections=8, at_once=32)

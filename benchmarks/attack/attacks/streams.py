@@ -6,9 +6,12 @@ import asyncio
 
 from benchmarks.attack.attack import AttackRun, attack
 from benchmarks.attack.http2 import grpc_message
+from benchmarks.attack.messages import stream_features
 from benchmarks.attack.target import HEALTH, REFLECTION, SERVICE
 
 PAUSE = 0.1
+MESSAGES = 200
+"""Messages per write of a stream."""
 
 
 async def _open_streams(run: AttackRun, path: str, body: bytes, *, connections: int, streams: int, end: bool) -> None:
@@ -45,3 +48,20 @@ async def idle_streams(run: AttackRun) -> None:
 async def idle_streams_of_many(run: AttackRun) -> None:
     """Open as many streams as the server allows on each of many connections."""
     await _open_streams(run, SERVICE + "StreamFeatures", b"", connections=22, streams=50, end=False)
+
+
+@attack("StreamFeatures with an image per message, as fast as they are taken, on 64 streams of 4 connections")
+async def small_messages(run: AttackRun) -> None:
+    """Send many small messages on streams, and read the replies."""
+    messages = grpc_message(stream_features(run.target)) * MESSAGES
+
+    async def client() -> None:
+        async with run.connection() as connection:
+
+            async def send() -> None:
+                stream = await connection.request(SERVICE + "StreamFeatures", messages)
+                run.outcomes[await connection.outcome(stream)] += 1
+
+            await run.repeat(16, send, connection)
+
+    await run.repeat(4, client)

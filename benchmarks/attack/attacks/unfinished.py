@@ -21,8 +21,10 @@ ANSWER_SECONDS = 3.0
 """Time in which a request that has ended must be answered."""
 
 
-async def _begin_requests(run: AttackRun, paths: Sequence[str], share: float) -> None:
-    """Send a share of the largest message on many streams, and leave them open."""
+async def _begin_requests(
+    run: AttackRun, paths: Sequence[str], share: float, *, connections: int = 2, streams: int = STREAMS
+) -> None:
+    """Send a share of the largest message on the streams of some connections, and leave them open."""
     length = int(0.999 * run.target.max_message_bytes)
     body = grpc_message(bytes(int(share * length)), length=length)
     methods = itertools.cycle(paths)
@@ -38,9 +40,9 @@ async def _begin_requests(run: AttackRun, paths: Sequence[str], share: float) ->
                 run.outcomes[await connection.outcome(stream)] += 1
                 await asyncio.sleep(PAUSE)
 
-            await run.repeat(STREAMS, send, connection)
+            await run.repeat(streams, send, connection)
 
-    await run.repeat(2, client)
+    await run.repeat(connections, client)
 
 
 @attack("120 requests, 15/16 of the largest message each, on 2 connections", before="1.1 GB")
@@ -49,7 +51,13 @@ async def unfinished_requests(run: AttackRun) -> None:
     await _begin_requests(run, (*METHODS, OPEN_INFERENCE + "ModelInfer", OPEN_INFERENCE + "ServerLive"), 15 / 16)
 
 
-@attack("the same without a token, to health and reflection", options="tokens", before="1.1 GB")
+@attack("requests that have half of the largest message, 4 on each of 40 connections")
+async def unfinished_requests_of_many(run: AttackRun) -> None:
+    """Send half of a message on many connections, so that no share of a connection is used up."""
+    await _begin_requests(run, METHODS, 1 / 2, connections=40, streams=4)
+
+
+@attack("120 requests, 15/16 of the largest message each, to health and reflection", options="tokens", before="1.1 GB")
 async def unfinished_requests_to_health(run: AttackRun) -> None:
     """Send most of a message to the services that need no token, and to one that needs it."""
     await _begin_requests(run, (*FREE_METHODS, SERVICE + "Classify"), 15 / 16)

@@ -8,8 +8,8 @@ import math
 
 from benchmarks.attack.attack import AttackRun, attack
 from benchmarks.attack.http2 import Connection, grpc_message
-from benchmarks.attack.messages import full_reply, generate, pixels, selector, stream_features
-from benchmarks.attack.target import SERVICE, Target
+from benchmarks.attack.messages import field, full_reply, generate, pixels, selector, stream_features
+from benchmarks.attack.target import REFLECTION, SERVICE, Target
 from partedvae.v1 import service_pb2 as pb
 
 STREAMS = 300
@@ -108,3 +108,23 @@ async def unread_streams(run: AttackRun) -> None:
             await run.repeat(50, send, connection)
 
     await run.repeat(2, client)
+
+
+@attack("reflection streams that ask for all files without end, and read nothing")
+async def unread_reflection(run: AttackRun) -> None:
+    """Ask for the descriptors of the service, whose replies are hundreds of times larger."""
+    message = grpc_message(field(4, b"partedvae.v1.PartedVAEService")) * 100
+
+    async def client() -> None:
+        async with run.connection(window=0, reads=False) as connection:
+
+            async def send() -> None:
+                stream = await connection.start(REFLECTION)
+                while await connection.send(stream, message):
+                    run.outcomes["sent"] += 1
+                run.outcomes[await connection.outcome(stream)] += 1
+                await asyncio.sleep(PAUSE)
+
+            await run.repeat(20, send, connection)
+
+    await run.repeat(4, client)
