@@ -26,6 +26,9 @@ LOG_MB = 10
 FORBIDDEN_OUTCOMES = ("INTERNAL", "UNKNOWN", NEVER_ANSWERED)
 """Statuses of faults of the server, and requests that it forgot."""
 MB = 1 << 20
+TRACEBACK = "Traceback (most recent call last)"
+MAX_LINE = 200
+"""Characters of a line of the log that a problem repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +136,19 @@ def log_problems(log_file: Path, start: int, server: AttackedServer) -> list[str
     problems = []
     if len(data) > LOG_MB * MB:
         problems.append(f"the log grew by more than {LOG_MB} MiB")
-    if "Traceback" in text:
-        problems.append("tracebacks in the log")
+    if TRACEBACK in text:
+        problems.append(f"tracebacks in the log, first {_exception(text)[:MAX_LINE]!r}")
     if server.options.token and server.options.token in text:
         problems.append("the token is in the log")
     if server.options.log_is_json and (plain := [line for line in lines if not _is_json(line)]):
-        problems.append(f"{len(plain)} lines of the log are no JSON, first {plain[0][:100]!r}")
+        problems.append(f"{len(plain)} lines of the log are no JSON, first {plain[0][:MAX_LINE]!r}")
     return problems
+
+
+def _exception(text: str) -> str:
+    """Return the line after the frames of the first traceback in a log of lines or of JSON objects."""
+    traceback = text[text.index(TRACEBACK) :].replace("\\n", "\n")
+    return next((line for line in traceback.split("\n")[1:] if not line.startswith(" ")), "")
 
 
 def _is_json(line: str) -> bool:

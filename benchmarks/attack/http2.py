@@ -134,6 +134,8 @@ class Connection:
         while True:
             if self.closed:
                 raise ConnectionError(CLOSED)
+            if stream in self._ended:
+                return False
             try:
                 size = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size, len(view))
                 if size or not len(view):

@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import yaml
 
-from benchmarks.attack.attack import Options
+from benchmarks.attack.attack import CHANNEL_OPTIONS, Options
 from benchmarks.attack.target import Target
 from benchmarks.attack.usage import kill_tree
 from benchmarks.serving.load import BenchmarkError
-from partedvae.serving.bundle import load_bundle
+from partedvae.v1 import service_pb2 as pb
+from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = "deploy/kubernetes.yaml"
@@ -28,7 +30,8 @@ MODEL, VERSIONS = "attacked", (1, 2, 3, 4)
 """Name and versions of the served model: one more than a server keeps loaded."""
 MEMORY_MB = {"default": 512, "kubernetes": 256, "tokens": 256}
 """Budget of each process where the options state none."""
-DEFAULT_MESSAGE_MB = 64
+DEFAULT_MESSAGE_MB, DEFAULT_IMAGES, DEFAULT_PIXELS = 64, 4096, 25_000_000
+"""Limits where the options state none."""
 GRACE_SECONDS = 5
 TOKEN = "token-of-the-good-client"
 START_SECONDS = 60.0
@@ -181,7 +184,7 @@ def running_server(kind: Options, checkout: Checkout, models: Path, folder: Path
         line = process.stdout.readline()
         if not line.startswith("serving on "):
             raise BenchmarkError(f"the server did not start:\n{log_file.read_text(encoding='utf-8')}")
-        target = _target(line.split()[-1], models, options, log_file)
+        target = _target(line.split()[-1], options, log_file)
         yield AttackedServer(process=process, target=target, options=options, log_file=log_file)
     finally:
         kill_tree(process.pid)
@@ -190,8 +193,13 @@ def running_server(kind: Options, checkout: Checkout, models: Path, folder: Path
             process.stdout.close()
 
 
-def _target(address: str, models: Path, options: ServerOptions, log_file: Path) -> Target:
-    manifest = load_bundle(models / MODEL / str(VERSIONS[0])).manifest
+def _target(address: str, options: ServerOptions, log_file: Path) -> Target:
+    """Return what GetModel says about the server."""
+    metadata = (("authorization", f"Bearer {options.token}"),) if options.token else ()
+    request = pb.GetModelRequest(model=pb.ModelSelector(name=MODEL))
+    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        details = PartedVAEServiceStub(channel).GetModel(request, timeout=START_SECONDS, metadata=metadata)
+    manifest, limits = details.manifest, details.limits
     return Target(
         address=address,
         metrics_address=_metrics_address(log_file),
@@ -200,9 +208,10 @@ def _target(address: str, models: Path, options: ServerOptions, log_file: Path) 
         versions=VERSIONS,
         image_shape=(manifest.image.height, manifest.image.width, manifest.image.channels),
         factor=manifest.factors[0].name,
-        max_message_bytes=options.max_message_mb << 20,
-        max_images=4096,
-        max_pixels=25_000_000,
+        # Versions before 0.3 do not report their limits.
+        max_message_bytes=limits.max_message_bytes or options.max_message_mb << 20,
+        max_images=limits.max_images or DEFAULT_IMAGES,
+        max_pixels=limits.max_pixels or DEFAULT_PIXELS,
     )
 
 

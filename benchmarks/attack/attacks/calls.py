@@ -93,8 +93,8 @@ async def garbage_to_health(run: AttackRun) -> None:
         async def send() -> None:
             message = next(turns)
             await run.call(channel, HEALTH + "Check", message)
-            await run.stream(channel, HEALTH + "Watch", [message])
-            await run.stream(channel, REFLECTION, [message])
+            await run.stream(HEALTH + "Watch", [message])
+            await run.stream(REFLECTION, [message])
 
         await run.repeat(32, send)
 

@@ -174,7 +174,7 @@ async def large_health_request(run: AttackRun) -> None:
     async with run.channel() as channel:
         for path, message in itertools.cycle(requests):
             await run.call(channel, path, message)
-            await run.stream(channel, REFLECTION, [field(4, message), message])
+            await run.stream(REFLECTION, [field(4, message), message])
 
 
 @attack("packed.shape [2^32-1, 1, 1] with 13 bytes, 16 at a time", before="4 billion queued images")

@@ -15,7 +15,12 @@ from benchmarks.attack.target import SERVICE
 from partedvae.v1 import service_pb2 as pb
 
 AT_ONCE = 16
-SCANS = 5000
+PARTS = (1, 2, 4, 8)
+"""Of the largest number of pixels: a server may refuse the largest images for the memory that they need."""
+SCANS = (5000, 500, 50)
+"""Scans of a file; a server may refuse the most."""
+SMALL_BYTES = 1 << 16
+"""Size of files with fewer segments and chunks, which a server may accept."""
 SCAN_SECONDS = 2.0
 """Deadline of the calls with slow files: the decoding must not go on after it."""
 
@@ -28,15 +33,16 @@ async def _classify(run: AttackRun, requests: Sequence[bytes], callers: int, *, 
 
 @attack("files of 20 to 100 KB with 25 million pixels, eight formats, 16 calls at a time", before="4.9 GB")
 async def pixel_bombs(run: AttackRun) -> None:
-    """Send small files of the largest dimensions that the server accepts."""
-    requests = [classify(run.target, files(file)) for file in large_pictures(run.target.max_pixels)]
+    """Send small files of the largest dimensions that the server accepts, and of parts of these."""
+    sizes = [run.target.max_pixels // part for part in PARTS]
+    requests = [classify(run.target, files(file)) for size in sizes for file in large_pictures(size)]
     await _classify(run, requests, AT_ONCE)
 
 
 @attack("the same, under the default options", options="default", before="4.9 GB")
 async def pixel_bombs_in_one_request(run: AttackRun) -> None:
     """Send several such files per request, up to the pixels of a request, on calls and on streams."""
-    pictures = large_pictures(run.target.max_pixels)
+    pictures = large_pictures(run.target.max_pixels // PARTS[-1])
     message = classify(run.target, files(*pictures))
     each = pb.StreamFeaturesRequest(images=files(*pictures), model=pb.ModelSelector(name=run.target.model))
     stream = each.SerializeToString()
@@ -44,27 +50,30 @@ async def pixel_bombs_in_one_request(run: AttackRun) -> None:
 
         async def send() -> None:
             await run.call(channel, SERVICE + "Classify", message)
-            await run.stream(channel, SERVICE + "StreamFeatures", [stream] * 4)
+            await run.stream(SERVICE + "StreamFeatures", [stream] * 4)
 
         await run.repeat(AT_ONCE, send)
 
 
 @attack(
-    "progressive JPEG of 5,000 scans with deadlines of 2 s, 16 at a time, then SIGTERM",
+    "progressive JPEG of up to 5,000 scans with deadlines of 2 s, 16 at a time, then SIGTERM",
     before="not ended 60 s after SIGTERM",
     must_stop=True,
 )
 async def progressive_jpeg(run: AttackRun) -> None:
     """Send files whose decoding takes minutes."""
-    file = jpeg_with_scans(run.target.max_pixels, SCANS)[: run.target.max_message_bytes // 2]
-    await _classify(run, [classify(run.target, files(file))], AT_ONCE, seconds=SCAN_SECONDS)
+    made = [jpeg_with_scans(run.target.max_pixels, scans) for scans in SCANS]
+    requests = [classify(run.target, files(file)) for file in made if len(file) < run.target.max_message_bytes // 2]
+    await _classify(run, requests, AT_ONCE, seconds=SCAN_SECONDS)
 
 
-@attack("files of many segments, chunks, strips, frames or runs, 14 kinds", before="held a thread")
+@attack("files of many segments, chunks, strips, frames or runs, 28 kinds", before="held a thread")
 async def slow_files(run: AttackRun) -> None:
     """Send files whose parsing takes long for their size, with short deadlines."""
-    size = run.target.max_message_bytes - 4096
-    requests = [classify(run.target, files(make())) for make in slow_pictures(run.target.max_pixels, size).values()]
+    pixels = run.target.max_pixels // PARTS[-1]
+    sizes = (run.target.max_message_bytes - 4096, SMALL_BYTES)
+    made = [make() for size in sizes for make in slow_pictures(pixels, size).values()]
+    requests = [classify(run.target, files(file)) for file in made]
     await _classify(run, requests, AT_ONCE, seconds=SCAN_SECONDS)
 
 

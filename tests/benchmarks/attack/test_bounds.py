@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -90,11 +91,12 @@ def test_faults_in_the_log(tmp_path: Path) -> None:
     earlier = "Traceback of an earlier attack\n"
     log_file.write_text(earlier + '{"a": 1}\n{"b"')
     assert log_problems(log_file, len(earlier), server_with(log_file)) == []
-    log_file.write_text('{"message": "Traceback"}\nE0000 bad handshake the-secret-token\n')
+    record = json.dumps({"message": "Traceback (most recent call last):\n  File\nKeyError: 7"})
+    log_file.write_text(f"{record}\nE0000 bad handshake the-secret-token\n")
     assert log_problems(log_file, 0, server_with(log_file)) == [
-        "tracebacks in the log",
+        "tracebacks in the log, first 'KeyError: 7\"}'",
         "the token is in the log",
         "1 lines of the log are no JSON, first 'E0000 bad handshake the-secret-token'",
     ]
     in_text = server_with(log_file, replace(OPTIONS, log_is_json=False, token=""))
-    assert log_problems(log_file, 0, in_text) == ["tracebacks in the log"]
+    assert log_problems(log_file, 0, in_text) == ["tracebacks in the log, first 'KeyError: 7\"}'"]
