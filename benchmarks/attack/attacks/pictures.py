@@ -17,8 +17,8 @@ from partedvae.v1 import service_pb2 as pb
 AT_ONCE = 16
 PARTS = (1, 2, 4, 8)
 """Of the largest number of pixels: a server may refuse the largest images for the memory that they need."""
-SCANS = (5000, 500, 50)
-"""Scans of a file; a server may refuse the most."""
+SCANS = (5000, 500, 50, 5)
+"""Scans beyond those of an ordinary file; a server may refuse the most."""
 SMALL_BYTES = 1 << 16
 """Size of files with fewer segments and chunks, which a server may accept."""
 SCAN_SECONDS = 2.0
@@ -39,18 +39,20 @@ async def pixel_bombs(run: AttackRun) -> None:
     await _classify(run, requests, AT_ONCE)
 
 
-@attack("the same, under the default options", options="default", before="4.9 GB")
+@attack("eight such files per request, on calls and on streams", options="default", before="4.9 GB")
 async def pixel_bombs_in_one_request(run: AttackRun) -> None:
-    """Send several such files per request, up to the pixels of a request, on calls and on streams."""
-    pictures = large_pictures(run.target.max_pixels // PARTS[-1])
-    message = classify(run.target, files(*pictures))
-    each = pb.StreamFeaturesRequest(images=files(*pictures), model=pb.ModelSelector(name=run.target.model))
-    stream = each.SerializeToString()
+    """Send files that have the pixels of the largest image, and parts of it, together."""
+    sets = [files(*large_pictures(run.target.max_pixels // (8 * part))) for part in PARTS]
+    calls = itertools.cycle(classify(run.target, pictures) for pictures in sets)
+    model = pb.ModelSelector(name=run.target.model)
+    streams = itertools.cycle(
+        pb.StreamFeaturesRequest(images=pictures, model=model).SerializeToString() for pictures in sets
+    )
     async with run.channel() as channel:
 
         async def send() -> None:
-            await run.call(channel, SERVICE + "Classify", message)
-            await run.stream(SERVICE + "StreamFeatures", [stream] * 4)
+            await run.call(channel, SERVICE + "Classify", next(calls))
+            await run.stream(SERVICE + "StreamFeatures", [next(streams)] * 4)
 
         await run.repeat(AT_ONCE, send)
 
