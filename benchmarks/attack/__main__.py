@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -96,13 +96,17 @@ def main(
     default = this_checkout()
     root = checkout.resolve() if checkout else default.root
     server = Checkout(root=root, python=python or default.python)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            served = Path(folder, "models")
-            write_models(models / name, served)
-            reports = _run(selected, server, served, Path(folder), seconds, minutes, p99_ms, ceiling_mb)
-    except BenchmarkError as error:
-        raise click.ClickException(str(error)) from error
+    reports: list[AttackReport] = []
+    failure: BenchmarkError | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        served = Path(folder, "models")
+        write_models(models / name, served)
+        try:
+            for report in _run(selected, server, served, Path(folder), seconds, minutes, p99_ms, ceiling_mb):
+                click.echo(line(report), err=True)
+                reports.append(report)
+        except BenchmarkError as error:  # What was measured before is not lost.
+            failure = error
     text = markdown(reports, seconds, p99_ms)
     data = json.dumps([as_json(report) for report in reports], indent=2)
     click.echo(data if print_json else text)
@@ -111,6 +115,8 @@ def main(
         output.write_text(data + "\n", encoding="utf-8")
     if document:
         replace_section(document, "attack", text)
+    if failure is not None:
+        raise click.ClickException(str(failure))
     if missing := len(selected) - len(reports):
         click.echo(f"{missing} attacks were not run within {minutes:g} minutes", err=True)
     sys.exit(bool(missing or any(report.problems for report in reports)))
@@ -132,20 +138,16 @@ def _run(
     minutes: float,
     p99_ms: float,
     ceiling_mb: int,
-) -> list[AttackReport]:
-    """Run attacks, those with the same options against the same server while it recovers."""
+) -> Iterator[AttackReport]:
+    """Run attacks and yield their reports, those with the same options against the same server while it recovers."""
     end = time.monotonic() + 60 * minutes
-    reports: list[AttackReport] = []
     by_options = sorted(attacks, key=lambda attack: attack.options)
     for options, group in itertools.groupby(by_options, key=lambda attack: attack.options):
         waiting = list(group)
         while waiting and time.monotonic() < end:
             with session(options, checkout, models, folder, ceiling_mb) as running:
                 while waiting and running.is_usable and time.monotonic() < end:
-                    report = running.run(waiting.pop(0), seconds, p99_ms)
-                    click.echo(line(report), err=True)
-                    reports.append(report)
-    return reports
+                    yield running.run(waiting.pop(0), seconds, p99_ms)
 
 
 if __name__ == "__main__":
