@@ -17,6 +17,8 @@ from benchmarks.attack.usage import Usage
 
 RETAINED_MB = 96
 """MiB of each worker beyond its budget and what it used when idle: what allocators keep, and gRPC's buffers."""
+RECOVERED_SHARE = 0.25
+"""Share of the budget that may remain soon after an attack: allocators reuse memory, and give it back late."""
 THREADS = 64
 """Threads of each process beyond those of the idle one."""
 FILES = 32
@@ -48,7 +50,7 @@ class Bounds:
         workers, budget = server.options.workers, server.options.memory_mb
         return cls(
             peak_bytes=idle.memory_bytes + workers * (budget + RETAINED_MB) * MB,
-            recovered_bytes=idle.memory_bytes + workers * RETAINED_MB * MB,
+            recovered_bytes=idle.memory_bytes + int(workers * (RECOVERED_SHARE * budget + RETAINED_MB) * MB),
             peak_threads=idle.threads + workers * THREADS,
             recovered_files=idle.files + workers * FILES,
         )

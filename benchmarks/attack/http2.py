@@ -225,7 +225,9 @@ class Connection:
             self.closed = True
 
     def _flush(self) -> None:
-        if data := self._h2.data_to_send():
+        if self._writer.is_closing():
+            self.closed = True
+        elif data := self._h2.data_to_send():
             self._writer.write(data)
 
     async def _drain(self) -> None:
