@@ -64,7 +64,7 @@ async def pixel_bombs_in_one_request(run: AttackRun) -> None:
 )
 async def progressive_jpeg(run: AttackRun) -> None:
     """Send files whose decoding takes minutes."""
-    made = [jpeg_with_scans(run.target.max_pixels, scans) for scans in SCANS]
+    made = [jpeg_with_scans(run.target.max_pixels // part, scans) for part in PARTS for scans in SCANS]
     requests = [classify(run.target, files(file)) for file in made if len(file) < run.target.max_message_bytes // 2]
     await _classify(run, requests, AT_ONCE, seconds=SCAN_SECONDS)
 
