@@ -38,7 +38,7 @@ from partedvae.common.suggest import lookup
 )
 @click.option("--name", default="mnist", show_default=True, help="Name of the model in the folder.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0.5), default=7.0, show_default=True, help="Duration of an attack."
+    "--seconds", type=click.FloatRange(min=0.5), default=6.0, show_default=True, help="Duration of an attack."
 )
 @click.option(
     "--minutes",

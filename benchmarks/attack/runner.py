@@ -21,7 +21,7 @@ from benchmarks.attack.target import Target
 from benchmarks.attack.usage import Sampler, Usage, limit_of_files, usage_of
 from benchmarks.serving.load import BenchmarkError
 
-QUIET_SECONDS = 1.5
+QUIET_SECONDS = 1.0
 """How long the good client is measured before an attack."""
 RECOVERY_SECONDS = 15.0
 """Time for a server to recover from an attack."""
