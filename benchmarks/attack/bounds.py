@@ -139,7 +139,8 @@ def log_problems(log_file: Path, start: int, server: AttackedServer) -> list[str
     if len(data) > LOG_MB * MB:
         problems.append(f"the log grew by more than {LOG_MB} MiB")
     if TRACEBACK in text:
-        problems.append(f"tracebacks in the log, first {_exception(text)[:MAX_LINE]!r}")
+        context, exception = _first_traceback(text)
+        problems.append(f"tracebacks in the log, first {exception[:MAX_LINE]!r} after {context[-MAX_LINE:]!r}")
     if server.options.token and server.options.token in text:
         problems.append("the token is in the log")
     if server.options.log_is_json and (plain := [line for line in lines if not _is_json(line)]):
@@ -147,10 +148,11 @@ def log_problems(log_file: Path, start: int, server: AttackedServer) -> list[str
     return problems
 
 
-def _exception(text: str) -> str:
-    """Return the line after the frames of the first traceback in a log of lines or of JSON objects."""
-    traceback = text[text.index(TRACEBACK) :].replace("\\n", "\n")
-    return next((line for line in traceback.split("\n")[1:] if not line.startswith(" ")), "")
+def _first_traceback(text: str) -> tuple[str, str]:
+    """Return what precedes the first traceback, and the line after its frames, in a log of lines or of JSON objects."""
+    before, _, after = text.partition(TRACEBACK)
+    lines = after.replace("\\n", "\n").split("\n")[1:]
+    return before.rstrip("\n").rpartition("\n")[2], next((line for line in lines if not line.startswith(" ")), "")
 
 
 def _is_json(line: str) -> bool:

@@ -35,6 +35,8 @@ DEFAULT_MESSAGE_MB, DEFAULT_IMAGES, DEFAULT_PIXELS = 64, 4096, 25_000_000
 GRACE_SECONDS = 5
 TOKEN = "token-of-the-good-client"
 START_SECONDS = 60.0
+LOG_LINES = 10
+"""Lines of the log in errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ def running_server(kind: Options, checkout: Checkout, models: Path, folder: Path
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line.startswith("serving on "):
-            raise BenchmarkError(f"the server did not start:\n{log_file.read_text(encoding='utf-8')}")
+            raise BenchmarkError(f"the server did not start:\n{_end_of(log_file)}")
         target = _target(line.split()[-1], options, log_file)
         yield AttackedServer(process=process, target=target, options=options, log_file=log_file)
     finally:
@@ -222,7 +224,11 @@ def _metrics_address(log_file: Path) -> str:
         if match := re.search(r"metrics on http://([^/\s\"]+)/metrics", log_file.read_text(encoding="utf-8")):
             return match[1]
         time.sleep(0.1)
-    raise BenchmarkError(f"the server's log states no address of metrics:\n{log_file.read_text(encoding='utf-8')}")
+    raise BenchmarkError(f"the server's log states no address of metrics:\n{_end_of(log_file)}")
+
+
+def _end_of(log_file: Path) -> str:
+    return "\n".join(log_file.read_text(encoding="utf-8").splitlines()[-LOG_LINES:])
 
 
 def this_checkout() -> Checkout:

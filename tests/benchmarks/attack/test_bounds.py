@@ -17,6 +17,7 @@ from benchmarks.attack.server import AttackedServer, ServerOptions
 from benchmarks.attack.target import Target
 from benchmarks.attack.usage import Usage
 
+TRACEBACK_PROBLEM = """tracebacks in the log, first 'KeyError: 7"}' after '{"message": "'"""
 IDLE = Usage(memory_bytes=100 * MB, threads=20, files=30, processes=3)
 OPTIONS = ServerOptions(
     arguments=(), workers=2, memory_mb=256, max_message_mb=8, token="the-secret-token", log_is_json=True
@@ -94,9 +95,9 @@ def test_faults_in_the_log(tmp_path: Path) -> None:
     record = json.dumps({"message": "Traceback (most recent call last):\n  File\nKeyError: 7"})
     log_file.write_text(f"{record}\nE0000 bad handshake the-secret-token\n")
     assert log_problems(log_file, 0, server_with(log_file)) == [
-        "tracebacks in the log, first 'KeyError: 7\"}'",
+        TRACEBACK_PROBLEM,
         "the token is in the log",
         "1 lines of the log are no JSON, first 'E0000 bad handshake the-secret-token'",
     ]
     in_text = server_with(log_file, replace(OPTIONS, log_is_json=False, token=""))
-    assert log_problems(log_file, 0, in_text) == ["tracebacks in the log, first 'KeyError: 7\"}'"]
+    assert log_problems(log_file, 0, in_text) == [TRACEBACK_PROBLEM]

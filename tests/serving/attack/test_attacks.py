@@ -26,7 +26,7 @@ EXPECTED: dict[str, set[str]] = {
     "unread-replies": {OVERLOADED, *UNENDING},
     "unfinished-requests": {OVERLOADED, "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", *UNENDING},
     "pixel-bombs": {"OK", "INVALID_ARGUMENT", OVERLOADED, "DEADLINE_EXCEEDED"},
-    "progressive-jpeg": {"INVALID_ARGUMENT", OVERLOADED, "DEADLINE_EXCEEDED"},
+    "progressive-jpeg": {"OK", "INVALID_ARGUMENT", OVERLOADED, "DEADLINE_EXCEEDED"},
     "watch-flood": {OVERLOADED, *UNENDING},
     "idle-streams": {OVERLOADED, "DEADLINE_EXCEEDED", *UNENDING},
     "huge-shape": {"INVALID_ARGUMENT"},
