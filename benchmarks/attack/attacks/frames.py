@@ -116,7 +116,7 @@ async def continuation_flood(run: AttackRun) -> None:
 
 @attack("headers that refer 16,000 times to an entry of 4 KB (HPACK bomb)")
 async def header_bomb(run: AttackRun) -> None:
-    """Let 16 KB of compressed headers become 64 MB, by an entry that was sent before and by one that is always known."""
+    """Let 16 KB of compressed headers become 64 MB, by an entry that was sent before or is always known."""
     entry = Encoder().encode([("x-a", "b" * 3900)])
     last_entry = bytes([0x80 | FIRST_DYNAMIC_INDEX])
     begin = headers_frame(1, header_block(run.target, HEALTH + "Check") + entry, "END_HEADERS", "END_STREAM")
