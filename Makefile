@@ -22,7 +22,7 @@ NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract test test-fast test-serving test-tritonclient check protos check-protos \
-	client check-client check-deploy lock pin-images format bench bench-peers soak clean
+	client check-client check-deploy lock pin-images format bench bench-peers attack fuzz soak clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -147,6 +147,12 @@ bench: install ## Benchmark training and serving; writes build/bench*.json: [BEN
 bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3].
 	$(BIN)/python -m benchmarks.peers --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
 		$(BENCH_DOCUMENT) $(ARGS)
+
+attack: install ## Attack a server on the loopback interface, in less than 15 minutes: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="NAME ..."].
+	$(BIN)/python -m benchmarks.attack --output build/attack.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+
+fuzz: install ## Send 100,000 mutated requests to a server: [BENCH_MODELS=demo/models] [ARGS=...].
+	$(BIN)/python -m benchmarks.attack.fuzz --output build/fuzz.json --models $(BENCH_MODELS) $(ARGS)
 
 soak: install ## Run a mixed load for [SECONDS=600] and check errors and memory; not part of make test.
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) $(ARGS)

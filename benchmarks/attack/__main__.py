@@ -1,0 +1,154 @@
+"""The attacks of `make attack`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.attack.attack import Attack
+from benchmarks.attack.models import write_models
+from benchmarks.attack.registry import ATTACKS
+from benchmarks.attack.report import as_json, line, markdown
+from benchmarks.attack.runner import AttackReport, session
+from benchmarks.attack.server import Checkout, this_checkout
+from benchmarks.serving.load import BenchmarkError
+from benchmarks.serving.tables import replace_section
+from partedvae.common.click_paths import LocalPath
+from partedvae.common.suggest import lookup
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[ATTACK]...")
+@click.option("--list", "list_only", is_flag=True, help="List the attacks and exit.")
+@click.option("--output", type=LocalPath(path_type=Path), help="JSON file to write.")
+@click.option("--json", "print_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option(
+    "--models",
+    type=LocalPath(path_type=Path),
+    default=Path("demo/models"),
+    show_default=True,
+    help="Folder of models, of which one is attacked; a tiny untrained model if it does not exist.",
+)
+@click.option("--name", default="mnist", show_default=True, help="Name of the model in the folder.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.5), default=6.0, show_default=True, help="Duration of an attack."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0.1),
+    default=14.0,
+    show_default=True,
+    help="Maximum duration of all attacks; the remaining ones count as broken.",
+)
+@click.option(
+    "--p99-ms",
+    type=click.FloatRange(min=1),
+    default=2000.0,
+    show_default=True,
+    help="Largest p99 of the good client under attack.",
+)
+@click.option(
+    "--ceiling-mb",
+    type=click.IntRange(min=1),
+    default=8192,
+    show_default=True,
+    help="Memory in MiB at which the server is killed.",
+)
+@click.option(
+    "--checkout",
+    type=LocalPath(exists=True, file_okay=False, path_type=Path),
+    help="Attack the code of another checkout.  [default: this one]",
+)
+@click.option("--python", help="Interpreter of the server.  [default: that of this command]")
+@click.option("--document", type=LocalPath(path_type=Path), help="Markdown file to update.")
+def main(
+    names: tuple[str, ...],
+    list_only: bool,
+    output: Path | None,
+    print_json: bool,
+    models: Path,
+    name: str,
+    seconds: float,
+    minutes: float,
+    p99_ms: float,
+    ceiling_mb: int,
+    checkout: Path | None,
+    python: str | None,
+    document: Path | None,
+) -> None:
+    """Attack a server on the loopback interface, beside a client that behaves well.
+
+    Runs the given attacks, by default all. Exits with 1 if one of them breaks a bound: memory, the good client's calls
+    and latency, recovery, statuses, or the log. Run nothing else meanwhile.
+    """
+    if list_only:
+        for attack in ATTACKS.values():
+            click.echo(f"{attack.name:32} {attack.options:10} {attack.sends}")
+        return
+    selected = [_attack_of(each) for each in names] or list(ATTACKS.values())
+    default = this_checkout()
+    root = checkout.resolve() if checkout else default.root
+    server = Checkout(root=root, python=python or default.python)
+    reports: list[AttackReport] = []
+    failure: BenchmarkError | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        served = Path(folder, "models")
+        write_models(models / name, served)
+        try:
+            for report in _run(selected, server, served, Path(folder), seconds, minutes, p99_ms, ceiling_mb):
+                click.echo(line(report), err=True)
+                reports.append(report)
+        except BenchmarkError as error:  # What was measured before is not lost.
+            failure = error
+    text = markdown(reports, seconds, p99_ms)
+    data = json.dumps([as_json(report) for report in reports], indent=2)
+    click.echo(data if print_json else text)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(data + "\n", encoding="utf-8")
+    if document:
+        replace_section(document, "attack", text)
+    if failure is not None:
+        raise click.ClickException(str(failure))
+    if missing := len(selected) - len(reports):
+        click.echo(f"{missing} attacks were not run within {minutes:g} minutes", err=True)
+    sys.exit(bool(missing or any(report.problems for report in reports)))
+
+
+def _attack_of(name: str) -> Attack:
+    try:
+        return lookup("attack", name, ATTACKS)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _run(
+    attacks: Sequence[Attack],
+    checkout: Checkout,
+    models: Path,
+    folder: Path,
+    seconds: float,
+    minutes: float,
+    p99_ms: float,
+    ceiling_mb: int,
+) -> Iterator[AttackReport]:
+    """Run attacks and yield their reports, those with the same options against the same server while it recovers."""
+    end = time.monotonic() + 60 * minutes
+    by_options = sorted(attacks, key=lambda attack: attack.options)
+    for options, group in itertools.groupby(by_options, key=lambda attack: attack.options):
+        waiting = list(group)
+        while waiting and time.monotonic() < end:
+            with session(options, checkout, models, folder, ceiling_mb) as running:
+                while waiting and running.is_usable and time.monotonic() < end:
+                    yield running.run(waiting.pop(0), seconds, p99_ms)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The attacks by kind, one module each."""

@@ -1,0 +1,46 @@
+"""Servers under attack, started again after an attack from which they have not recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from benchmarks.attack.attack import Options
+from benchmarks.attack.runner import Session, session
+from benchmarks.attack.server import copy_model, this_checkout
+from tests.bundles import GREY
+
+CEILING_MB = 3072
+"""Memory at which a server is killed, so that a broken bound does not take the machine with it."""
+
+SessionOf = Callable[[Options], Session]
+
+
+@pytest.fixture(scope="module")
+def session_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionOf]:
+    """Return a function from options to a server with these options, its sampler and its good client."""
+    folder = tmp_path_factory.mktemp("attack")
+    models = folder / "models"
+    copy_model(GREY.write(folder / "tiny").folder, models)
+    running: dict[Options, Session] = {}
+    with ExitStack() as stack:
+
+        def start(options: Options) -> Session:
+            if options not in running or not running[options].is_usable:
+                running.clear()
+                stack.pop_all().close()
+                running[options] = stack.enter_context(session(options, this_checkout(), models, folder, CEILING_MB))
+            return running[options]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def tiny_target_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of models for the fuzzer."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    copy_model(GREY.write(folder / "tiny").folder, folder / "models")
+    return folder / "models"
