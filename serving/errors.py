@@ -29,6 +29,12 @@ class ImageError(InvalidInputError):
         self.reason = reason
 
 
+def without_frames(error: ImageError) -> ImageError:
+    """Return an error that is kept without its traceback and cause, whose frames would keep the images in memory."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 @contextmanager
 def in_field(name: str) -> Iterator[None]:
     """Name the field of a request with several fields of images at the start of the errors of its images."""
@@ -81,32 +87,69 @@ class StoppingError(ServingError):
 class OverloadedError(ServingError):
     """The server is overloaded; the request was not started."""
 
+    def __init__(self, reason: str, retry_after: float, alternative: str = "") -> None:
+        """Create the error.
+
+        Args:
+            reason: what is exhausted; the message goes on with the time.
+            retry_after: estimated seconds until there is capacity.
+            alternative: end of the message.
+        """
+        super().__init__(f"{reason}: try again in {round(retry_after, 2):g} s{alternative}")
+        self.retry_after = retry_after
+        """Seconds after which the caller should try again."""
+
+
+_WAITS = ", or use StreamFeatures, which waits for capacity"
+
+
+class QueueFullError(OverloadedError):
+    """Too many images wait; the request was not started."""
+
     def __init__(self, waiting: int, limit: int, retry_after: float) -> None:
         """Create the error.
 
         Args:
             waiting: images that wait.
             limit: images that may wait.
+            retry_after: estimated seconds until there is capacity, from the present rate.
+        """
+        super().__init__(f"{waiting} images are already waiting, the limit is {limit}", retry_after, _WAITS)
+
+
+class MemoryLimitError(OverloadedError):
+    """Other requests hold the memory that this one needs; it was not started."""
+
+    def __init__(self, reserved: int, limit: int, retry_after: float) -> None:
+        """Create the error.
+
+        Args:
+            reserved: bytes that are held.
+            limit: bytes that may be held.
             retry_after: estimated seconds until there is capacity.
         """
-        super().__init__(
-            f"{waiting} images are already waiting, the limit is {limit}: try again in {retry_after:.2g} s, "
-            "or use StreamFeatures, which waits for capacity"
-        )
-        self.waiting = waiting
-        self.limit = limit
-        self.retry_after = retry_after
-        """Seconds, estimated from the present rate."""
+        super().__init__(f"other requests hold {reserved:,} of {limit:,} bytes of memory", retry_after, _WAITS)
+
+
+TOO_MANY_RETRY_AFTER = 0.5
+"""Seconds after which a call that was refused for the number of calls should be tried again."""
 
 
 class TooManyCallsError(OverloadedError):
     """Too many calls are active; the request was not started."""
 
-    def __init__(self, limit: int) -> None:
-        """Create the error for a limit of active calls."""
-        ServingError.__init__(self, f"{limit} calls are active, which is the limit: try again in 1 s")
-        self.waiting = self.limit = limit
-        self.retry_after = 1.0
+    def __init__(self, limit: int, whose: str = "") -> None:
+        """Create the error.
+
+        Args:
+            limit: calls that may be active.
+            whose: " of this connection" for a limit of its own.
+        """
+        super().__init__(f"{limit} calls{whose} are active, which is the limit", TOO_MANY_RETRY_AFTER)
+
+
+class EvictedError(OverloadedError):
+    """The server stopped waiting for a client: for a request to arrive, or for a reply to be taken."""
 
 
 class TooManyLoadsError(OverloadedError):
@@ -119,8 +162,4 @@ class TooManyLoadsError(OverloadedError):
             reason: what is in use.
             retry_after: seconds until it may be loaded.
         """
-        ServingError.__init__(
-            self, f"{reason}: try again in {retry_after:.2g} s, or use the default version, which is always loaded"
-        )
-        self.waiting = self.limit = 0
-        self.retry_after = retry_after
+        super().__init__(reason, retry_after, ", or use the default version, which is always loaded")

@@ -9,10 +9,15 @@ from weakref import WeakKeyDictionary
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
+from partedvae.serving.memory_budget import request_memory
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.v1.manifest_pb2 import Manifest
 
 _IMAGES = ("images",)
+LATENT_BYTES = 32
+"""Bytes of a number of the latents: as float64 while it is drawn, and as float32 of the request and of the batch."""
+IMAGE_COPIES = 4
+"""Copies of decoded images that are held at once: as an array, as bytes, in the message, and serialized."""
 
 
 class BatchedModels:
@@ -84,6 +89,19 @@ class BatchedModel:
     def check_scores(self) -> None:
         """Raise `BundleError` if the bundle has no scorer."""
         self.onnx_model.check_scores()
+
+    def reserve_images(self, count: int) -> None:
+        """Reserve the memory of images that `decode` will return, and of their latents, until the reply has gone.
+
+        Raises:
+            InvalidInputError: they need more memory than a request may take.
+            MemoryLimitError: other requests hold too much memory.
+        """
+        memory = request_memory.get(None)
+        if memory is not None:
+            spec, manifest = self.manifest.image, self.manifest
+            latents = LATENT_BYTES * (manifest.z_dim + sum(factor.u_dim for factor in manifest.factors))
+            memory.reserve(count * (IMAGE_COPIES * spec.height * spec.width * spec.channels + latents))
 
     async def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         """Run the encoder; see `OnnxModel.encode`. The results may be views of a whole batch's.

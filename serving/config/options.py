@@ -22,7 +22,7 @@ from partedvae.common.click_options import RenamedOption
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import did_you_mean, nearest
 from partedvae.common.text_files import TextError, decode_text
-from partedvae.serving.config.serve_config import ServeConfig, flag, key, options
+from partedvae.serving.config.serve_config import MIB, ServeConfig, flag, key, options
 from partedvae.serving.errors import ConfigError
 
 ENV_PREFIX = "PARTEDVAE_SERVE"
@@ -97,6 +97,8 @@ def as_toml(config: ServeConfig, ctx: click.Context) -> str:
         value = getattr(config, name)
         if name == "threads" and value is None:
             lines.append(f"# {key(name)} = {config.threads_each}  # default: available CPUs divided by workers")
+        elif name == "memory_mb" and value is None:
+            lines.append(f"# {key(name)} = {config.memory_bytes // MIB}  # default: from the available memory")
         elif value is None:
             lines.append(f"# {key(name)} is not set")
         else:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.cpus import available_cpus
+from partedvae.common.memory import available_memory
 from partedvae.serving.config.addresses import split_address
 from partedvae.serving.errors import ConfigError
 from partedvae.serving.logs.formatters import LogFormat
@@ -21,6 +22,10 @@ DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 """The values of `partedvae.serving.onnx.devices.Device`."""
 
 MIB = 1024 * 1024
+MAX_DEFAULT_MEMORY_MB = 4096
+"""Largest default of `memory_mb`."""
+MIN_MESSAGES = 24
+"""Messages of the largest size that the memory must hold: the three copies of one take an eighth of it."""
 
 
 def _option(
@@ -82,8 +87,16 @@ class ServeConfig:
         ),
     )
 
+    memory_mb: int | None = field(
+        default=None,
+        metadata=_option(
+            "Memory that requests may take in each worker, in MiB, beside that of the models.  [default: half of the "
+            f"available memory divided by workers, at most {MAX_DEFAULT_MEMORY_MB}]",
+            least=32,
+        ),
+    )
     max_message_mb: int = field(
-        default=64, metadata=_option("Maximum size of a request or reply, in MiB.", least=1, most=2047)
+        default=16, metadata=_option("Maximum size of a request or reply, in MiB.", least=1, most=1023)
     )
     max_images: int = field(default=4096, metadata=_option("Maximum images per request.", least=1))
     max_pixels: int = field(default=25_000_000, metadata=_option("Maximum pixels per image (height x width).", least=1))
@@ -105,6 +118,16 @@ class ServeConfig:
             least=1,
             former_name="max_calls",
         ),
+    )
+    transfer_seconds: float = field(
+        default=60.0,
+        metadata=_option(
+            "Maximum time that a request may take to arrive, and a reply to be taken.", least=0.1, most=86_400
+        ),
+    )
+    idle_seconds: float = field(
+        default=300.0,
+        metadata=_option("Maximum time that a stream of requests may be idle.", least=0.1, most=86_400),
     )
 
     max_batch_rows: int = field(default=64, metadata=_option("Maximum images per batch.", least=1))
@@ -168,6 +191,11 @@ class ServeConfig:
             if not (least <= value and (most is None or value <= most)):
                 bounds = f"at least {least}" if most is None else f"{least} to {most}"
                 raise ConfigError(f"{flag(item.name)} is {value}; choose {bounds}")
+        if self.memory_mb is not None and self.memory_mb < MIN_MESSAGES * self.max_message_mb:
+            raise ConfigError(
+                f"--memory-mb is {self.memory_mb}, too little for messages of {self.max_message_mb} MiB; choose at "
+                f"least {MIN_MESSAGES * self.max_message_mb}, or a smaller --max-message-mb"
+            )
         for address in (self.address, self.metrics_address):
             if address is not None:
                 split_address(address)
@@ -181,6 +209,14 @@ class ServeConfig:
     def threads_each(self) -> int:
         """Inference threads per worker: `threads`, or its default."""
         return self.threads or max(1, available_cpus() // self.workers)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of the requests of a worker in bytes: `memory_mb`, or its default."""
+        if self.memory_mb is not None:
+            return self.memory_mb * MIB
+        least = MIN_MESSAGES * self.max_message_bytes
+        return max(least, min(available_memory() // 2 // self.workers, MAX_DEFAULT_MEMORY_MB * MIB))
 
     @property
     def max_message_bytes(self) -> int:

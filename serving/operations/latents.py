@@ -53,6 +53,7 @@ async def posterior_means(model: Model, images: ImageArray) -> Latents:
 
 async def reconstruct(model: Model, images: ImageArray) -> ImageArray:
     """Encode images, and decode their posterior means."""
+    model.reserve_images(len(images))
     latents = await posterior_means(model, images)
     return await model.decode(latents.u, latents.z)
 

@@ -30,6 +30,9 @@ class Model(Protocol):
     def check_scores(self) -> None:
         """Raise `BundleError` if the bundle has no scorer."""
 
+    def reserve_images(self, count: int) -> None:
+        """Reserve the memory of images that `decode` will return, before anything is made for them."""
+
     async def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         """Run the encoder; see `OnnxModel.encode`."""
 
@@ -53,6 +56,9 @@ class DirectModel:
     def check_scores(self) -> None:
         """Raise `BundleError` if the bundle has no scorer."""
         self._onnx_model.check_scores()
+
+    def reserve_images(self, count: int) -> None:
+        """Do nothing: the caller's own process has no limit."""
 
     async def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         """Run the encoder; see `OnnxModel.encode`."""

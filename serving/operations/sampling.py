@@ -33,6 +33,7 @@ async def generate(
     """
     if not 1 <= count <= max_count:
         raise InvalidInputError(f"a count of {count} images is out of range: choose 1 to {max_count}")
+    model.reserve_images(count)
     latents = draw(model.manifest, count, class_indices_of(model.manifest, classes), seed)
     images = await model.decode(latents.u, latents.z)
     return Generated(

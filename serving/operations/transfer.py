@@ -80,6 +80,7 @@ async def transfer(
         raise InvalidInputError(
             f"{counts} make {made} images, above the limit of {max_images}: send them in several requests"
         )
+    model.reserve_images(made)
     given = _given_dimensions(manifest, source)
     if isinstance(source, ImagesOfU):
         source_u = (await posterior_means(model, source.images)).u

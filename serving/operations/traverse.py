@@ -107,6 +107,7 @@ async def traverse(model: Model, base: Base, along: Along, max_images: int = DEF
             f"a grid of {count} bases with {rows_per_base} rows each and {columns} columns is out of range: it needs a "
             f"base, and at most {max_images} images; request fewer bases, dimensions or steps"
         )
+    model.reserve_images(count * rows_per_base * columns)
     if isinstance(base, PriorBase):
         start = draw(manifest, count, class_indices_of(manifest, base.classes), base.seed)
     else:

@@ -22,7 +22,6 @@ async def test_a_full_queue_refuses() -> None:
             OverloadedError, match=r"11 images are already waiting, the limit is 8: try again in"
         ) as caught:
             await made.ask([3])
-        assert (caught.value.waiting, caught.value.limit) == (11, 8)
         assert caught.value.retry_after == BatchPolicy().default_retry_after, "no batch has been run yet"
         requests[1].cancel()
         await eventually(lambda: made.batcher.waiting_rows == 4)
