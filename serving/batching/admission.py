@@ -1,9 +1,11 @@
 """Admission by rows: how many rows may wait, when a caller is refused, and when it waits for capacity.
 
 A caller is admitted while fewer than `limit` rows wait, whatever its own size: large and small requests have the same
-chance, and at most the limit and one request more are waiting. Blocking callers (streams) wait for capacity and may use
-at most half of it, so that non-blocking callers find capacity beside them. In turn, that half stays available to
-blocking callers while non-blocking ones fill the whole queue: neither kind can starve the other.
+chance, and at most the limit and one request more are waiting. Small ones are admitted up to twice the limit, so that a
+few callers with large requests, which are run in turn with small ones, do not shut them out. Blocking callers (streams)
+wait for capacity and may use at most half of it, so that non-blocking callers find capacity beside them. In turn, that
+half stays available to blocking callers while non-blocking ones fill the whole queue: neither kind can starve the
+other.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-from partedvae.serving.errors import OverloadedError
+from partedvae.serving.errors import QueueFullError
+
+SMALL = 64
+"""Callers with at most this part of the limit are small."""
 
 
 class Admission:
@@ -37,10 +42,11 @@ class Admission:
         """Admit a non-blocking caller.
 
         Raises:
-            OverloadedError: there is no capacity.
+            QueueFullError: there is no capacity.
         """
-        if self.rows >= self._limit:
-            raise OverloadedError(self.rows, self._limit, self._retry_after())
+        most = 2 * self._limit if rows <= self._limit // SMALL else self._limit
+        if self.rows >= most:
+            raise QueueFullError(self.rows, self._limit, self._retry_after())
         self.rows += rows
 
     async def acquire(self, rows: int) -> None:
