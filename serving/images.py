@@ -20,6 +20,7 @@ from PIL import Image
 
 from partedvae.common.cpus import available_cpus
 from partedvae.common.image_decoding import fit_image, from_pixels
+from partedvae.common.image_structure.structure import BYTES_PER_PIXEL
 from partedvae.common.memory import available_memory
 from partedvae.image_fit import fit_of
 from partedvae.results import ImageArray
@@ -47,14 +48,9 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits()
 
 
-_BYTES_PER_PIXEL = 16
-"""Memory for a pixel of an image while it is decoded: Pillow has 4 bytes per pixel and image, and holds up to three:
-the decoded one, the upright one and the opaque one. A quarter is left for the rest of the process."""
-
-
 def memory_limits() -> ImageLimits:
     """Return the limits of images in the caller's own process: what can be decoded in the memory that is available."""
-    pixels = max(1, available_memory() // _BYTES_PER_PIXEL)
+    pixels = max(1, available_memory() // BYTES_PER_PIXEL)
     return ImageLimits(max_images=sys.maxsize, max_pixels=pixels, max_request_pixels=sys.maxsize)
 
 
@@ -103,6 +99,21 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
     Raises:
         InvalidInputError: the batch is empty or too large, or shape and length do not match.
     """
+    checked = check_packed(len(data), shape, limits)
+    return from_array(np.frombuffer(data, dtype=np.uint8).reshape(checked), spec)
+
+
+def check_packed(size: int, shape: Sequence[int], limits: ImageLimits) -> tuple[int, ...]:
+    """Check the shape of raw pixels before anything is done with them, and return it.
+
+    Args:
+        size: number of bytes of the pixels.
+        shape: see `from_packed`.
+        limits: limits of the request.
+
+    Raises:
+        InvalidInputError: as for `from_packed`.
+    """
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         given = list(shape) if len(shape) <= 8 else f"of {len(shape):,} dimensions"
         raise InvalidInputError(
@@ -111,17 +122,16 @@ def from_packed(data: bytes, shape: Sequence[int], spec: ImageSpec, limits: Imag
         )
     shape = tuple(shape)
     check_count(shape[0], limits)
-    if len(data) != math.prod(shape):
+    if size != math.prod(shape):
         raise InvalidInputError(
-            f"images of shape {list(shape)} need {math.prod(shape)} bytes, got {len(data)}; send uint8, "
-            "one byte per value"
+            f"images of shape {list(shape)} need {math.prod(shape)} bytes, got {size}; send uint8, one byte per value"
         )
     height, width = shape[1:3]
     if height == 0 or width == 0:
         raise InvalidInputError(f"images of shape {list(shape)} have no pixels")
     check_pixels(0, width, height, limits)
     PixelBudget(limits).spend(shape[0] * height * width)
-    return from_array(np.frombuffer(data, dtype=np.uint8).reshape(shape), spec)
+    return shape
 
 
 def from_array(array: ImageArray, spec: ImageSpec) -> ImageArray:

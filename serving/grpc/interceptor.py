@@ -1,76 +1,85 @@
-"""Wraps every call of the server's own services: parses requests, limits and counts calls, maps errors to statuses."""
+"""Wraps every call: limits and counts calls, receives, checks and parses requests, and maps errors to statuses.
+
+gRPC would receive and parse the request of a unary call by itself, before anything can be checked. Here every method is
+served as a stream of bytes, so that a call has its place and its memory before its request is read.
+"""
 
 from __future__ import annotations
 
-import inspect
-import logging
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
 
-from partedvae.serving.config.logging import FIELDS
-from partedvae.serving.errors import InvalidInputError, MessageTooLargeError
-from partedvae.serving.grpc.errors import to_status
-from partedvae.serving.grpc.image_counts import image_count
+from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.grpc.call_record import CallObserver, CallRecord
+from partedvae.serving.grpc.calls import Call, Context
 from partedvae.serving.grpc.limiter import CallLimiter
+from partedvae.serving.grpc.request_limits import (
+    LARGE,
+    check_fields,
+    holds_images,
+    inflate,
+    is_compressed,
+    largest_size,
+    too_large,
+)
+from partedvae.serving.memory_budget import MemoryBudget, RequestMemory
 
-logger = logging.getLogger(__name__)
+MAX_BYTES_WITHOUT_IMAGES = 64 * 1024
+"""Largest request of a method that takes no images."""
+COPIES = 3
+"""Copies of a message that are held while it is parsed and used: serialized, parsed, and its images by themselves."""
 
-MAX_REQUEST_ID = 128
-"""Characters of a request's id that are logged."""
+CANCEL_SECONDS = 0.01
+"""Time in which gRPC cancels a call whose client has gone, after its requests have ended."""
+FEW_FIELDS = 1000
+"""Fields up to which a message is checked without a thread: some milliseconds."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class CallObserver(Protocol):
-    """Receives the events of calls, for metrics. Called from the event loop's thread."""
+@dataclass(frozen=True, kw_only=True)
+class CallPolicy:
+    """How the calls of a service, or of one of its methods, are limited."""
 
-    def rpc_started(self) -> None:
-        """Record that a call started; `rpc_done` follows."""
-
-    def rpc_done(self, method: str, code: str, seconds: float, images: int) -> None:
-        """Record that a call ended.
-
-        Args:
-            method: name of the method without its service, "ExtractFeatures".
-            code: name of the status, "OK".
-            seconds: duration of the call.
-            images: images that were sent or asked for; 0 unless the call succeeded.
-        """
+    limiter: CallLimiter[Call]
+    """Limit of concurrent calls."""
+    max_message_bytes: int
+    """Largest request. gRPC's own limit must be higher: the message of its error names no remedy."""
+    max_images: int = 1
+    """Images, or other entries, of a request."""
+    is_done_when_answered: bool = False
+    """Whether a reply is so small that its call needs no place until it is taken."""
+    observer: CallObserver | None = None
+    """Receives the events of calls."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the calls of the given services; calls of other services (health, reflection) pass unchanged.
+    """Wraps the calls of all methods that have a policy; others pass unchanged.
 
     It must be the innermost interceptor (the last of the server's list), so that the others see the statuses that it
     sets. Each method's handler is requested from the server once and cached.
     """
 
-    def __init__(
-        self,
-        *services: str,
-        limiter: CallLimiter,
-        max_message_bytes: int = 64 * 1024 * 1024,
-        observer: CallObserver | None = None,
-    ) -> None:
-        """Create an interceptor for some services.
+    def __init__(self, policies: Mapping[str, CallPolicy], budget: MemoryBudget, executor: Executor) -> None:
+        """Create an interceptor.
 
         Args:
-            services: full names of the services.
-            limiter: limit of concurrent calls.
-            max_message_bytes: maximum size of a request. gRPC's own limit must be higher: the message of its error
-                names no remedy.
-            observer: receives the events of calls.
+            policies: by the beginning of the method's full name, "/package.Service/"; the longest that fits applies.
+            budget: the memory of the process.
+            executor: threads that parse large messages.
         """
-        self._prefixes = tuple(f"/{service}/" for service in services)
-        self.limiter = limiter
-        self._max_message_bytes = max_message_bytes
-        self.observer = observer
+        self._policies = sorted(policies.items(), key=lambda item: len(item[0]), reverse=True)
+        self._budget = budget
+        self._executor = executor
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -83,138 +92,151 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         wrapped = self._wrapped.get(method)
         if wrapped is not None:
             return wrapped
+        policy = next((policy for prefix, policy in self._policies if method.startswith(prefix)), None)
         handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith(self._prefixes):
+        if handler is None or policy is None:
             return handler
-        self._wrapped[method] = wrapped = self._wrap(method, handler)
+        self._wrapped[method] = wrapped = _Method(method, handler, policy, self._budget, self._executor).wrapped()
         return wrapped
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
-        """Return a handler that accepts raw bytes and parses them itself: gRPC reports malformed bytes as INTERNAL."""
-        deserialize = handler.request_deserializer
-        assert deserialize is not None, "generated code has a deserializer for each method"
-        max_bytes = self._max_message_bytes
 
-        def parse(raw: bytes) -> Any:
-            if len(raw) > max_bytes:
-                raise MessageTooLargeError(
-                    f"the request has {len(raw):,} bytes, above the limit of {max_bytes:,}; send fewer images per "
-                    "request, or start the server with a larger --max-message-mb"
-                )
-            try:
-                return deserialize(raw)
-            except DecodeError as error:
-                raise InvalidInputError(
-                    f"the bytes are not a request of {method}: {error}; are client and server of the same version?"
-                ) from error
+class _Method:
+    """One method of a service: how its calls are served."""
 
-        if not handler.request_streaming and not handler.response_streaming:
-            respond: Callable[[Any, Context], Awaitable[Any]] = handler.unary_unary  # type: ignore[assignment]  # of aio
-
-            async def unary(raw: bytes, context: Context) -> Any:
-                async with _Call(self, method, context) as call:
-                    return await respond(call.count_images(parse(raw)), context)
-
-            return grpc.unary_unary_rpc_method_handler(unary, response_serializer=handler.response_serializer)
-
-        respond_each: Callable[[AsyncIterator[Any], Context], Awaitable[None]] = handler.stream_stream  # type: ignore[assignment]  # of aio
-        assert inspect.iscoroutinefunction(respond_each), f"{method} must read and write its own stream"
-
-        async def parse_each(raws: AsyncIterator[bytes], call: _Call) -> AsyncIterator[Any]:
-            async for raw in raws:
-                yield call.count_images(parse(raw))
-
-        async def streaming(raws: AsyncIterator[bytes], context: Context) -> None:
-            async with _Call(self, method, context) as call:
-                await respond_each(parse_each(raws, call), context)
-
-        return grpc.stream_stream_rpc_method_handler(streaming, response_serializer=handler.response_serializer)
-
-
-class _Call:
-    """One call, from its arrival to its end."""
-
-    __slots__ = ("_admitted", "_context", "_images", "_interceptor", "_method", "_observed", "_started")
-
-    def __init__(self, interceptor: CallInterceptor, method: str, context: Context) -> None:
-        self._interceptor = interceptor
-        self._method = method
-        self._context = context
-        self._started = time.perf_counter()
-        self._admitted = interceptor.limiter.try_acquire()
-        self._observed = interceptor.observer is not None or logger.isEnabledFor(logging.DEBUG)
-        self._images = 0
-
-    def count_images(self, request: Any) -> Any:
-        """Add the images of a request to the call's count, if anything records it, and return the request."""
-        if self._observed:
-            self._images += image_count(request)
-        return request
-
-    async def __aenter__(self) -> _Call:
-        interceptor = self._interceptor
-        if interceptor.observer is not None:
-            interceptor.observer.rpc_started()
-        if not self._admitted:
-            try:
-                await interceptor.limiter.reject()
-            except BaseException as error:
-                await self.__aexit__(type(error), error, None)
-                raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    def __init__(
+        self, name: str, handler: Handler, policy: CallPolicy, budget: MemoryBudget, executor: Executor
     ) -> None:
-        if error is None:
-            self._end("OK")
+        self._name = name
+        self._handler = handler
+        self._policy = policy
+        self._budget = budget
+        self._executor = executor
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
+        assert deserialize is not None, "generated code has a deserializer for each method"
+        assert serialize is not None, "generated code has a serializer for each method"
+        self._deserialize, self._serialize = deserialize, serialize
+        self._request: Descriptor = deserialize(b"").DESCRIPTOR
+        self._takes_images = holds_images(self._request)
+        most = policy.max_message_bytes
+        self._max_bytes = most if self._takes_images else min(most, MAX_BYTES_WITHOUT_IMAGES)
+
+    def wrapped(self) -> Handler:
+        """Return a handler that takes and returns bytes."""
+        if self._handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._streaming)
+        return grpc.stream_unary_rpc_method_handler(self._unary)
+
+    async def _unary(self, _: Any, context: Context) -> bytes:
+        call = Call(context, self._policy.limiter, self._budget)
+        record = CallRecord(self._name, self._policy.observer, context)
+        try:
+            return await self._reply(call, record, context)
+        except BaseException as error:
+            status = record.failed(error)
+        # Outside of the handler, whose error refers to the frames of the call, and through them to its request.
+        if status is not None:
+            await call.abort(status)
+        return b""  # gRPC sends nothing after a status.
+
+    async def _reply(self, call: Call, record: CallRecord, context: Context) -> bytes:
+        """Return the reply to the only request."""
+        if not call.try_acquire():
+            await self._policy.limiter.reject(call.connection)
+        respond: Any = self._handler.unary_unary
+        # Nothing but the operation refers to the request, so that it is freed before its reply is sent.
+        reply = await self._serialized(await respond(await self._only_request(call, record), context))
+        record.end("OK")
+        call.begin_reply()
+        if self._policy.is_done_when_answered:
+            self._policy.limiter.dismiss(call)
+        return reply
+
+    async def _streaming(self, _: Any, context: Context) -> None:
+        call = Call(context, self._policy.limiter, self._budget, is_stream=self._handler.request_streaming)
+        record = CallRecord(self._name, self._policy.observer, context)
+        try:
+            await self._write_replies(call, record, context)
             return
-        if isinstance(error, grpc.aio.AbortError):  # The servicer has set the status.
-            self._end(_name_of(self._context.code()))
-            return
-        if not isinstance(error, Exception):  # Cancelled by the client or its deadline: gRPC sets the status.
-            remaining = self._context.time_remaining()
-            self._end("DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED")
-            return
-        status = to_status(error)
-        if status.code is grpc.StatusCode.INTERNAL:
-            logger.error("%s failed", self._method, exc_info=error)
-        self._end(status.code.name)
-        await self._context.abort(status.code, status.details, status.trailing_metadata)
+        except BaseException as error:
+            status = record.failed(error)
+        if status is not None:
+            await call.abort(status)
 
-    def _end(self, code: str) -> None:
-        interceptor = self._interceptor
-        if self._admitted:
-            interceptor.limiter.release_call()
-        if not self._observed:
-            return
-        seconds, images = time.perf_counter() - self._started, self._images
-        if interceptor.observer is not None:
-            # A rejected request may claim any number of images.
-            succeeded = images if code == "OK" else 0
-            interceptor.observer.rpc_done(self._method.rpartition("/")[2], code, seconds, succeeded)
-        if logger.isEnabledFor(logging.DEBUG):
-            fields = {"method": self._method, "code": code, "milliseconds": round(1000 * seconds, 3), "images": images}
-            text = f"{self._method} {code} {1000 * seconds:.1f} ms, {images} images"
-            request_id = _request_id(self._context)
-            if request_id:
-                fields["request_id"] = request_id
-                text += f", id {request_id}"
-            logger.debug("%s", text, extra={FIELDS: fields})
+    async def _write_replies(self, call: Call, record: CallRecord, context: Context) -> None:
+        """Send the replies of a stream."""
+        if not call.try_acquire():
+            await self._policy.limiter.reject(call.connection)
+        if self._handler.request_streaming:
+            requests: Any = self._requests(call, record)
+        else:
+            requests = await self._only_request(call, record)
+            call.watching_since = time.monotonic()
+        respond: Any = self._handler.stream_stream or self._handler.unary_stream
+        async with aclosing(respond(requests, context)) as replies:
+            async for reply in replies:
+                await call.write(await self._serialized(reply))
+        record.end("OK")
 
+    async def _only_request(self, call: Call, record: CallRecord) -> Any:
+        """Return the request of a call that has one."""
+        raw = await call.read()
+        if raw is grpc.aio.EOF:
+            await asyncio.sleep(CANCEL_SECONDS)
+            raise InvalidInputError("the call has no message; send one request")
+        size = self._check_size(raw)
+        memory = call.begin_request()
+        memory.reserve_message(COPIES * size)
+        return record.count_images(await self._parsed(raw, size, memory))
 
-def _name_of(code: Any) -> str:
-    """Return the name of a status, which the context may hold as a number."""
-    for status in grpc.StatusCode:
-        if code is status or code == status.value[0]:
-            return status.name
-    return grpc.StatusCode.UNKNOWN.name
+    async def _requests(self, call: Call, record: CallRecord) -> AsyncIterator[Any]:
+        """Yield the requests of a stream."""
+        while (request := await self._next_request(call)) is not None:
+            yield record.count_images(request)
+            del request  # It would stay in memory until the next one has arrived.
 
+    async def _next_request(self, call: Call) -> Any:
+        """Return the next request of a stream; None after the last."""
+        raw = await call.read()
+        if raw is grpc.aio.EOF:
+            return None
+        size = self._check_size(raw)
+        memory = call.begin_request()
+        await call.wait_for_message(memory, COPIES * size)
+        return await self._parsed(raw, size, memory)
 
-def _request_id(context: Context) -> str:
-    """Return the client's x-request-id, cut and without control characters, for the log."""
-    for key, value in context.invocation_metadata() or ():
-        if key == "x-request-id":
-            text = value if isinstance(value, str) else value.decode("ascii", "replace")
-            return "".join(character for character in text[:MAX_REQUEST_ID] if character.isprintable())
-    return ""
+    def _check_size(self, raw: bytes) -> int:
+        """Return the bytes that a message may have when it is decompressed."""
+        if len(raw) > self._max_bytes:
+            raise too_large(f"{len(raw):,}", self._max_bytes, takes_images=self._takes_images)
+        return max(len(raw), min(largest_size(raw), self._max_bytes))
+
+    async def _parsed(self, raw: bytes, size: int, memory: RequestMemory) -> Any:
+        """Parse a message of at most `size` bytes, and return the memory that it does not need."""
+        loop = asyncio.get_running_loop()
+        if is_compressed(raw):
+            raw = self._inflate(raw) if size < LARGE else await loop.run_in_executor(self._executor, self._inflate, raw)
+            memory.give_back_message(COPIES * (size - len(raw)))
+        if len(raw) < LARGE and check_fields(raw, self._request, self._policy.max_images, FEW_FIELDS):
+            return self._parse(raw)
+        return await loop.run_in_executor(self._executor, self._check_and_parse, raw)
+
+    def _inflate(self, raw: bytes) -> bytes:
+        return inflate(raw, self._max_bytes, takes_images=self._takes_images)
+
+    def _check_and_parse(self, raw: bytes) -> Any:
+        check_fields(raw, self._request, self._policy.max_images)
+        return self._parse(raw)
+
+    def _parse(self, raw: bytes) -> Any:
+        """Parse a request; gRPC would report malformed bytes as INTERNAL."""
+        try:
+            return self._deserialize(raw)
+        except DecodeError as error:
+            raise InvalidInputError(
+                f"the bytes are not a request of {self._name}: {error}; are client and server of the same version?"
+            ) from error
+
+    async def _serialized(self, reply: Message) -> bytes:
+        if reply.ByteSize() < LARGE:
+            return self._serialize(reply)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._serialize, reply)

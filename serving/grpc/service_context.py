@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from partedvae.common.image_structure.structure import BYTES_PER_PIXEL
 from partedvae.results import ImageArray
 from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.model import BatchedModel, BatchedModels
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.grpc.model_loader import ModelLoader
-from partedvae.serving.images import ImageLimits, count_images, from_message, from_packed
+from partedvae.serving.images import ImageLimits, check_packed, from_packed
+from partedvae.serving.memory_budget import request_memory
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
-from partedvae.v1.manifest_pb2 import ImageSpec
+from partedvae.v1.manifest_pb2 import ImageSpec, Manifest
 from partedvae.v1.tensors_pb2 import Images
 
 T = TypeVar("T")
 
+FEATURE_COPIES = 4
+"""Copies of features that are held at once: of the batch, of the request, in the message, and serialized."""
 RETRY_AFTER = 1.0
 """Retry delay in seconds when too many image files wait for a thread: decoding times differ too much to estimate it."""
 
@@ -50,7 +55,9 @@ class ServiceContext:
         """
         self.repository = repository
         self.limits = limits
+        """Limits of one request."""
         self.reader = ImageReader(executor, decode_pool, limits, models.policy.max_queue_rows)
+        """Converts the images of requests."""
         self._models = models
         self._loader = ModelLoader(repository)
         self._executor = executor
@@ -73,6 +80,14 @@ class ServiceContext:
         """Run blocking work in the thread pool and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    def reserve_features(self, manifest: Manifest, count: int) -> None:
+        """Reserve the memory of the features of images that `reader` has not converted.
+
+        Raises:
+            OverloadedError: other requests hold too much memory.
+        """
+        request_memory.get().reserve(count * _feature_bytes(manifest))
+
     def max_reply(self, model: OnnxModel) -> int:
         """Return the maximum number of images in one reply."""
         return min(self.limits.max_images, self.max_message_bytes // _image_bytes(model))
@@ -94,7 +109,8 @@ class ServiceContext:
 class ImageReader:
     """Converts the images of requests to arrays: raw pixels of the model's size on the event loop, others off it.
 
-    Images that wait for a thread or a process are limited by the same rules as images that wait for a session.
+    Images that wait for a thread or a process are limited by the same rules as images that wait for a session. The
+    memory of images and features is reserved until the reply has gone, that of decoding until the images are decoded.
     """
 
     def __init__(self, executor: Executor, decode_pool: DecodePool, limits: ImageLimits, max_queue_rows: int) -> None:
@@ -111,29 +127,33 @@ class ImageReader:
         self._limits = limits
         self._admission = Admission(max_queue_rows, lambda: RETRY_AFTER)
 
-    async def read(self, message: Images, spec: ImageSpec) -> ImageArray:
+    async def read(self, message: Images, manifest: Manifest) -> ImageArray:
         """Return uint8 [images, height, width, channels] at the model's size.
 
         Raises:
             InvalidInputError: an image cannot be used; see `partedvae.serving.images`.
-            OverloadedError: too many images wait.
+            OverloadedError: too many images wait, or other requests hold too much memory.
         """
-        if _is_view(message, spec):
-            return from_packed(message.packed.data, message.packed.shape, spec, self._limits)
         if message.WhichOneof("source") == "encoded":
-            return await self.read_files(message.encoded.items, spec, message.encoded.ByteSize())
-        rows = count_images(message)
-        self._admission.try_acquire(rows)
-        with self._release(rows):
-            return await self._resized(message, spec)
+            return await self.read_files(message.encoded.items, manifest, message.encoded.ByteSize())
+        pixels = self._pixels(message, manifest)
+        self._admission.try_acquire(pixels.waiting)
+        with self._release(pixels.waiting):
+            request_memory.get().reserve(pixels.memory)
+            return await self._converted(pixels, manifest.image)
 
-    async def read_files(self, files: Sequence[bytes], spec: ImageSpec, size: int) -> ImageArray:
+    async def read_files(self, files: Sequence[bytes], manifest: Manifest, size: int) -> ImageArray:
         """Decode image files of `size` bytes together; result and errors are those of `read`."""
         self._admission.try_acquire(len(files))
         with self._release(len(files)):
-            return await self._decode_pool.decode(await self._decode_pool.plan(files, spec, size))
+            plan = await self._decode_pool.plan(files, manifest.image, size)
+            memory = request_memory.get()
+            memory.reserve(plan.memory + len(files) * _feature_bytes(manifest))
+            images = await self._decode_pool.decode(plan)
+            memory.give_back(plan.memory - images.nbytes)
+            return images
 
-    async def read_each(self, message: Images, spec: ImageSpec) -> tuple[ImageArray, list[ImageError]]:
+    async def read_each(self, message: Images, manifest: Manifest) -> tuple[ImageArray, list[ImageError]]:
         """Return the images that can be used, possibly none, and an error for each file that cannot.
 
         Waits for capacity instead of raising OverloadedError.
@@ -141,21 +161,41 @@ class ImageReader:
         Raises:
             InvalidInputError: the message as a whole cannot be used.
         """
-        if _is_view(message, spec):
-            return from_packed(message.packed.data, message.packed.shape, spec, self._limits), []
-        rows = count_images(message)
-        await self._admission.acquire(rows)
-        with self._release(rows, blocking=True):
-            if message.WhichOneof("source") == "encoded":
-                files = message.encoded
-                plan = await self._decode_pool.plan(files.items, spec, files.ByteSize())
-                return await self._decode_pool.decode_each(plan)
-            return await self._resized(message, spec), []
+        memory = request_memory.get()
+        if message.WhichOneof("source") != "encoded":
+            pixels = self._pixels(message, manifest)
+            await self._admission.acquire(pixels.waiting)
+            with self._release(pixels.waiting, blocking=True):
+                await memory.wait(pixels.memory)
+                return await self._converted(pixels, manifest.image), []
+        files = message.encoded
+        await self._admission.acquire(len(files.items))
+        with self._release(len(files.items), blocking=True):
+            plan = await self._decode_pool.plan(files.items, manifest.image, files.ByteSize())
+            await memory.wait(plan.memory + len(files.items) * _feature_bytes(manifest))
+            images, errors = await self._decode_pool.decode_each(plan)
+            memory.give_back(plan.memory - images.nbytes)
+            return images, errors
 
-    async def _resized(self, message: Images, spec: ImageSpec) -> ImageArray:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, lambda: from_message(message, spec, self._limits)
-        )
+    def _pixels(self, message: Images, manifest: Manifest) -> _Pixels:
+        """Check raw pixels, and return what converting them takes."""
+        if message.WhichOneof("source") is None:
+            raise InvalidInputError("no images: set images.packed or images.encoded")
+        spec, data = manifest.image, message.packed.data
+        shape = check_packed(len(data), message.packed.shape, self._limits)
+        features = shape[0] * _feature_bytes(manifest)
+        if shape[1:] in ((spec.height, spec.width, spec.channels), (spec.height, spec.width)):
+            return _Pixels(data, shape, 0, features)
+        batch = shape[0] * spec.height * spec.width * spec.channels
+        return _Pixels(data, shape, shape[0], features + batch + BYTES_PER_PIXEL * math.prod(shape[1:3]))
+
+    async def _converted(self, pixels: _Pixels, spec: ImageSpec) -> ImageArray:
+        def convert() -> ImageArray:
+            return from_packed(pixels.data, pixels.shape, spec, self._limits)
+
+        if not pixels.waiting:
+            return convert()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, convert)
 
     @contextmanager
     def _release(self, rows: int, *, blocking: bool = False) -> Iterator[None]:
@@ -165,11 +205,21 @@ class ImageReader:
             self._admission.release(rows, blocking=blocking)
 
 
-def _is_view(message: Images, spec: ImageSpec) -> bool:
-    """Report whether the images are pixels at the model's own size, which need no conversion and no copy."""
-    if message.WhichOneof("source") != "packed" or len(message.packed.shape) > 4:
-        return False
-    return tuple(message.packed.shape[1:]) in ((spec.height, spec.width, spec.channels), (spec.height, spec.width))
+class _Pixels(NamedTuple):
+    """Raw pixels of a request, and what converting them takes."""
+
+    data: bytes
+    shape: tuple[int, ...]
+    waiting: int
+    """Images that wait for a thread; none if they have the model's size, which needs no conversion and no copy."""
+    memory: int
+    """Bytes of the images and their features."""
+
+
+def _feature_bytes(manifest: Manifest) -> int:
+    """Return the bytes of everything that can be computed of one image, in all copies."""
+    values = 2 * manifest.z_dim + sum(len(factor.class_names) + 2 * factor.u_dim for factor in manifest.factors) + 8
+    return FEATURE_COPIES * 4 * values
 
 
 def _image_bytes(model: OnnxModel) -> int:

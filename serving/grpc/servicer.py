@@ -9,6 +9,7 @@ and encoded in the thread pool; models are loaded in a thread of their own.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeAlias
 
 from partedvae.results import ImageArray
@@ -16,6 +17,7 @@ from partedvae.serving.batching.model import BatchedModel
 from partedvae.serving.errors import in_field
 from partedvae.serving.grpc import converters
 from partedvae.serving.grpc import grid_converters as grids
+from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.grpc.streaming import ChunkHandler, ChunkStream
 from partedvae.serving.operations.features import classify, features
@@ -60,23 +62,27 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Return the features of each image."""
         model = await self._model(request.model)
         include = converters.include_from(request.include)
-        images = await self._shared.reader.read(request.images, model.manifest.image)
+        images = await self._shared.reader.read(request.images, model.manifest)
         return converters.features_response(model.onnx_model, await features(model, images, include))
 
-    async def StreamFeatures(  # type: ignore[override]  # the stubs declare generators; gRPC also accepts coroutines
+    async def StreamFeatures(
         self, request_iterator: AsyncIterator[pb.StreamFeaturesRequest], context: Context
-    ) -> None:
-        """Write the features of the images of each chunk."""
+    ) -> AsyncIterator[pb.StreamFeaturesResponse]:
+        """Yield the features of the images of each chunk."""
 
         async def handler_for(first: pb.StreamFeaturesRequest) -> FeaturesOfChunk:
             model = await self._model(first.model, blocking=True)
             include = converters.include_from(first.include)
-            return lambda request: self._features_of_chunk(model, include, request, first)
+            # Without its images, which would stay in memory until the stream ends.
+            head = pb.StreamFeaturesRequest(model=first.model, include=first.include)
+            return lambda request: self._features_of_chunk(model, include, request, head)
 
-        stream = ChunkStream(aiter(request_iterator), handler_for, context.write)
+        stream = ChunkStream(aiter(request_iterator), handler_for)
         self._streams.add(stream)
         try:
-            await stream.run()
+            async with aclosing(stream.replies()) as replies:
+                async for reply in replies:
+                    yield reply
         finally:
             self._streams.discard(stream)
 
@@ -88,7 +94,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         first: pb.StreamFeaturesRequest,
     ) -> pb.StreamFeaturesResponse:
         converters.check_chunk(request, first)
-        images, errors = await self._shared.reader.read_each(request.images, model.manifest.image)
+        images, errors = await self._shared.reader.read_each(request.images, model.manifest)
         if not len(images):
             return converters.stream_response(None, errors)
         result = await features(model, images, include)
@@ -97,7 +103,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Return the class of each image."""
         model = await self._model(request.model)
-        images = await self._shared.reader.read(request.images, model.manifest.image)
+        images = await self._shared.reader.read(request.images, model.manifest)
         result = await classify(model, images, check_familiarity=request.check_familiarity)
         return converters.classify_response(model.onnx_model, result)
 
@@ -115,7 +121,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Return the reconstruction of each image."""
         model = await self._model(request.model)
         png = converters.wants_png(request.format)
-        images = await self._shared.reader.read(request.images, model.manifest.image)
+        images = await self._shared.reader.read(request.images, model.manifest)
         self._shared.check_reply(model.onnx_model, len(images))
         decoded = await reconstruct(model, images)
         return pb.ReconstructResponse(
@@ -131,7 +137,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         if request.WhichOneof("base") == "prior":
             base = grids.prior_base_from(request.prior, new_seed())
         else:
-            base = await self._shared.reader.read(request.images, model.manifest.image)
+            base = await self._shared.reader.read(request.images, model.manifest)
         traversal = await traverse(model, base, along, self._shared.max_reply(model.onnx_model))
         packed = await self._pack(grids.flat(traversal.images), png)
         return grids.traverse_response(model.onnx_model, traversal, packed)
@@ -142,16 +148,16 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Return images that combine the u of some images, or of classes, with the z of others."""
         model = await self._model(request.model)
         png, pairs = converters.wants_png(request.format), grids.wants_pairs(request.layout)
-        inputs, spec = grids.transfer_inputs_from(request), model.manifest.image
+        inputs = grids.transfer_inputs_from(request)
         source: SourceOfU
         if isinstance(inputs.u, ClassesOfU):
             source = inputs.u
         else:
             with in_field(inputs.u_field):
-                images = await self._shared.reader.read(inputs.u, spec)
+                images = await self._shared.reader.read(inputs.u, model.manifest)
             source = ImagesOfU(images=images, factors=tuple(request.factors))
         with in_field(inputs.z_field):
-            z_images = await self._shared.reader.read(inputs.z, spec)
+            z_images = await self._shared.reader.read(inputs.z, model.manifest)
         limit = self._shared.max_reply(model.onnx_model)
         transferred = await transfer(model, z_images, source, pairs=pairs, max_images=limit)
         if inputs.is_transposed and not pairs:
@@ -165,7 +171,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         return await self._shared.model(selector.name, selector.version, blocking=blocking)
 
     async def _pack(self, images: ImageArray, png: bool) -> Images:
-        """Pack images for a reply; PNG files are encoded in a thread."""
-        if not png:
+        """Pack images for a reply; PNG files are encoded, and large replies packed, in a thread."""
+        if not png and images.nbytes < LARGE:
             return converters.images_message(images, png)
         return await self._shared.in_thread(lambda: converters.images_message(images, png))

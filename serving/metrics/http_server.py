@@ -81,9 +81,13 @@ class HttpServer:
         while True:
             # Also after errors: without free descriptors, the next attempt would fail as well.
             await asyncio.sleep(1 / MAX_RATE)
-            with suppress(OSError):
+            try:
                 connection, _ = await asyncio.get_running_loop().sock_accept(listener)
                 self._connected(*await asyncio.open_connection(sock=connection, limit=MAX_HEAD_BYTES))
+            except OSError as error:
+                logger.debug("a connection was not accepted: %s", error)
+            except Exception:  # The probes must go on.
+                logger.exception("a connection was not accepted")
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while len(self._open) >= MAX_CONNECTIONS:

@@ -47,7 +47,7 @@ class Metrics:
     """All metrics of one process. Thread-safe.
 
     Implements `BatchObserver` of `partedvae.serving.batching.batcher` and `RepositoryObserver` of
-    `partedvae.serving.repository.repository`, and `CallObserver` of `partedvae.serving.grpc.interceptor`.
+    `partedvae.serving.repository.repository`, and `CallObserver` of `partedvae.serving.grpc.call_record`.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

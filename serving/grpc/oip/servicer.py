@@ -21,6 +21,7 @@ from partedvae.serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INP
 from partedvae.serving.errors import ModelNotFoundError
 from partedvae.serving.grpc.oip.models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_from
 from partedvae.serving.grpc.oip.tensors import Values, has_many_values, output_tensors, read_inputs
+from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.service_context import ServiceContext
 
 if TYPE_CHECKING:
@@ -90,12 +91,16 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         tensors = signature(model.manifest, graph)
         wanted = tensors.requested([output.name for output in request.outputs])
         limits = self._shared.limits
-        if has_many_values(request):
+        if has_many_values(request) or request.ByteSize() >= LARGE:
             inputs = await self._shared.in_thread(lambda: read_inputs(request, tensors, limits))
         else:
             inputs = read_inputs(request, tensors, limits)
         run = self._encode if graph == "encoder" else self._decode
-        described, contents = output_tensors(wanted, await run(model, inputs, [tensor.name for tensor in wanted]))
+        arrays = await run(model, inputs, [tensor.name for tensor in wanted])
+        if sum(array.nbytes for array in arrays.values()) < LARGE:
+            described, contents = output_tensors(wanted, arrays)
+        else:
+            described, contents = await self._shared.in_thread(lambda: output_tensors(wanted, arrays))
         return oip.ModelInferResponse(
             model_name=request.model_name,
             model_version=str(model.version),
@@ -131,11 +136,11 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         self, model: BatchedModel, inputs: dict[str, Values], outputs: list[str]
     ) -> dict[str, NDArray[Any]]:
         sent = inputs[ENCODER_INPUT]
-        spec = model.manifest.image
         images: ImageArray
         if isinstance(sent, list):
-            images = await self._shared.reader.read_files(sent, spec, sum(map(len, sent)))
+            images = await self._shared.reader.read_files(sent, model.manifest, sum(map(len, sent)))
         else:
+            self._shared.reserve_features(model.manifest, len(sent))
             images = sent
         return cast("dict[str, NDArray[Any]]", await model.encode(images, outputs))
 
@@ -144,6 +149,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     ) -> dict[str, NDArray[Any]]:
         u, z = (np.asarray(inputs[name]) for name in DECODER_INPUTS)
         self._shared.check_reply(model.onnx_model, len(u))
+        model.reserve_images(len(u))
         return {DECODER_OUTPUT: await model.decode(u, z)}
 
 

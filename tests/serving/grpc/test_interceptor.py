@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -19,13 +20,14 @@ from partedvae.serving.errors import (
     ImageError,
     InvalidInputError,
     ModelNotFoundError,
-    OverloadedError,
+    QueueFullError,
     StoppingError,
 )
 from partedvae.serving.grpc.errors import INTERNAL_TEXT, MAX_DETAILS
-from partedvae.serving.grpc.interceptor import CallInterceptor
+from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.logs.formatters import JsonFormatter
+from partedvae.serving.memory_budget import MemoryBudget
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 
@@ -36,6 +38,12 @@ SERVICE = "partedvae.v1.PartedVAEService"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+def interceptor(executor: Executor, max_calls: int = 1024, max_message_bytes: int = 64_000_000) -> CallInterceptor:
+    """Return an interceptor of the service with given limits."""
+    policy = CallPolicy(limiter=CallLimiter(max_calls), max_message_bytes=max_message_bytes)
+    return CallInterceptor({f"/{SERVICE}/": policy}, MemoryBudget(1 << 30), executor)
+
+
 async def call_failing(error: BaseException, timeout: float | None = None) -> grpc.aio.AioRpcError:
     """Call a method that raises an error; return the error that the client gets."""
 
@@ -44,7 +52,8 @@ async def call_failing(error: BaseException, timeout: float | None = None) -> gr
             await asyncio.Event().wait()
         raise error
 
-    server = grpc.aio.server(interceptors=[CallInterceptor(SERVICE, limiter=CallLimiter(1024))])
+    executor = ThreadPoolExecutor(1)
+    server = grpc.aio.server(interceptors=[interceptor(executor)])
     rpc = grpc.unary_unary_rpc_method_handler(
         handler,
         request_deserializer=pb.GenerateRequest.FromString,
@@ -60,6 +69,7 @@ async def call_failing(error: BaseException, timeout: float | None = None) -> gr
             return caught.value
     finally:
         await server.stop(None)
+        executor.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -112,9 +122,9 @@ async def serve_and_call(
     max_message_bytes: int = 64_000_000,
 ) -> Any:
     """Serve a handler as Generate with given limits, and run a client against it."""
-    interceptor = CallInterceptor(SERVICE, limiter=CallLimiter(max_calls), max_message_bytes=max_message_bytes)
+    executor = ThreadPoolExecutor(1)
     options = [("grpc.max_receive_message_length", -1)]
-    server = grpc.aio.server(interceptors=[interceptor], options=options)
+    server = grpc.aio.server(interceptors=[interceptor(executor, max_calls, max_message_bytes)], options=options)
     rpc = grpc.unary_unary_rpc_method_handler(
         handler,
         request_deserializer=pb.GenerateRequest.FromString,
@@ -128,6 +138,7 @@ async def serve_and_call(
             return await client(channel)
     finally:
         await server.stop(None)
+        executor.shutdown()
 
 
 async def answer(request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
@@ -148,7 +159,7 @@ def trailing(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
 
 async def test_overload_has_a_retry_delay() -> None:
     """Overload is RESOURCE_EXHAUSTED with google.rpc.RetryInfo and gRPC's retry pushback."""
-    error = await call_failing(OverloadedError(40, 32, 0.25))
+    error = await call_failing(QueueFullError(40, 32, 0.25))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (error.details() or "").startswith("40 images are already waiting, the limit is 32: try again in 0.25 s")
     status = Status.FromString(trailing(error)["grpc-status-details-bin"])
@@ -175,8 +186,8 @@ async def test_too_many_calls() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Generate(pb.GenerateRequest(count=3))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert caught.value.details() == "2 calls are active, which is the limit: try again in 1 s"
-        assert trailing(caught.value)["grpc-retry-pushback-ms"] == "1000"
+        assert caught.value.details() == "2 calls are active, which is the limit: try again in 0.5 s"
+        assert trailing(caught.value)["grpc-retry-pushback-ms"] == "500"
         gate.set()
         assert [(await call).seed for call in calls] == [1, 2]
         assert (await stub.Generate(pb.GenerateRequest(count=4))).seed == 4
@@ -195,7 +206,7 @@ async def test_malformed_bytes() -> None:
     """Bytes that are not a message get INVALID_ARGUMENT instead of gRPC's INTERNAL; later calls succeed."""
 
     async def client(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
-        error = await send_bytes(channel, b"\xff" * 8_000_000)
+        error = await send_bytes(channel, b"\xff" * 60_000)
         assert (await PartedVAEServiceStub(channel).Generate(pb.GenerateRequest(count=5))).seed == 5
         return error
 
@@ -209,8 +220,8 @@ async def test_message_too_large() -> None:
     error = await serve_and_call(answer, lambda channel: send_bytes(channel, b"\xff" * 1001), max_message_bytes=1000)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.details() == (
-        "the request has 1,001 bytes, above the limit of 1,000; send fewer images per request, "
-        "or start the server with a larger --max-message-mb"
+        "the request has 1,001 bytes, above the limit of 1,000; make it smaller; only requests with images may be "
+        "larger"
     )
     assert trailing(error)["grpc-retry-pushback-ms"] == "-1"
 
@@ -224,13 +235,13 @@ async def test_the_debug_line_as_json(caplog: pytest.LogCaptureFixture) -> None:
 
     caplog.set_level(logging.DEBUG, "partedvae")
     await serve_and_call(answer, client)
-    (record,) = [r for r in caplog.records if r.name == "partedvae.serving.grpc.interceptor"]
+    (record,) = [r for r in caplog.records if r.name == "partedvae.serving.grpc.call_record"]
     entry = json.loads(JsonFormatter(worker=2).format(record))
     assert (
         entry.items()
         >= {
             "level": "debug",
-            "logger": "partedvae.serving.grpc.interceptor",
+            "logger": "partedvae.serving.grpc.call_record",
             "worker": 2,
             "method": f"/{SERVICE}/Generate",
             "code": "OK",

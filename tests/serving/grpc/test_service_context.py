@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -13,17 +15,34 @@ from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import InvalidInputError, OverloadedError
 from partedvae.serving.grpc.service_context import RETRY_AFTER, ImageReader
 from partedvae.serving.images import DEFAULT_LIMITS, decode
+from partedvae.serving.memory_budget import MemoryBudget, RequestMemory, request_memory
 from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
 from tests.bundles import GREY
 from tests.processes import PATIENCE
 from tests.serving.pictures import file_of, noise
 
-SPEC = GREY.manifest().image
+T = TypeVar("T")
+
+MANIFEST = GREY.manifest()
+SPEC = MANIFEST.image
 FILES = [file_of(noise(200, 150)), file_of(noise(200, 150), "JPEG")]
 
 
 def reader_of(executor: Executor) -> ImageReader:
     return ImageReader(executor, DecodePool(executor, DEFAULT_LIMITS, processes=1), DEFAULT_LIMITS, max_queue_rows=2)
+
+
+BUDGET = MemoryBudget(1 << 30)
+
+
+async def in_request(work: Awaitable[T]) -> T:
+    """Await work with the memory that a request has."""
+    memory = RequestMemory(BUDGET)
+    request_memory.set(memory)
+    try:
+        return await work
+    finally:
+        memory.release()
 
 
 def packed(count: int) -> Images:
@@ -44,16 +63,18 @@ async def test_files_are_limited_and_pixels_are_not() -> None:
     with ThreadPoolExecutor(1) as executor:
         executor.submit(gate.wait, PATIENCE)
         reader = reader_of(executor)
-        waiting = asyncio.create_task(reader.read(encoded(*FILES), SPEC))
+        waiting = asyncio.create_task(in_request(reader.read(encoded(*FILES), MANIFEST)))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="2 images are already waiting, the limit is 2") as caught:
-            await reader.read(encoded(FILES[0]), SPEC)
+            await in_request(reader.read(encoded(FILES[0]), MANIFEST))
         with pytest.raises(OverloadedError, match="2 images are already waiting"):
-            await reader.read_files(FILES[:1], SPEC, 0)
+            await in_request(reader.read_files(FILES[:1], MANIFEST, 0))
         assert caught.value.retry_after == RETRY_AFTER
-        patient = [asyncio.create_task(reader.read_each(encoded(b"x", FILES[1]), SPEC)) for _ in range(3)]
-        np.testing.assert_array_equal(await reader.read(packed(5), SPEC), GREY.random_images(5))
-        images, errors = await reader.read_each(packed(5), SPEC)
+        patient = [
+            asyncio.create_task(in_request(reader.read_each(encoded(b"x", FILES[1]), MANIFEST))) for _ in range(3)
+        ]
+        np.testing.assert_array_equal(await in_request(reader.read(packed(5), MANIFEST)), GREY.random_images(5))
+        images, errors = await in_request(reader.read_each(packed(5), MANIFEST))
         assert (len(images), errors) == (5, [])
         assert not any(task.done() for task in (waiting, *patient))
         gate.set()
@@ -62,8 +83,8 @@ async def test_files_are_limited_and_pixels_are_not() -> None:
             images, errors = await task
             np.testing.assert_array_equal(images, decode(FILES[1:], SPEC))
             assert [error.index for error in errors] == [0]
-        assert len(await reader.read(encoded(FILES[0]), SPEC)) == 1
-        np.testing.assert_array_equal(await reader.read_files(FILES, SPEC, 0), decode(FILES, SPEC))
+        assert len(await in_request(reader.read(encoded(FILES[0]), MANIFEST))) == 1
+        np.testing.assert_array_equal(await in_request(reader.read_files(FILES, MANIFEST, 0)), decode(FILES, SPEC))
 
 
 async def test_pixels_of_another_size() -> None:
@@ -72,8 +93,8 @@ async def test_pixels_of_another_size() -> None:
     message = Images(packed=PackedImages(data=pixels.tobytes(), shape=(1, *pixels.size[::-1])))
     with ThreadPoolExecutor(1) as executor:
         reader = reader_of(executor)
-        image = await reader.read(message, SPEC)
-        np.testing.assert_array_equal(image, (await reader.read_each(message, SPEC))[0])
+        image = await in_request(reader.read(message, MANIFEST))
+        np.testing.assert_array_equal(image, (await in_request(reader.read_each(message, MANIFEST)))[0])
         assert image.shape == (1, 8, 6, 1)
         with pytest.raises(InvalidInputError, match=r"no images: set images\.packed or images\.encoded"):
-            await reader.read(Images(), SPEC)
+            await in_request(reader.read(Images(), MANIFEST))

@@ -88,7 +88,7 @@ def test_get_model(stub: PartedVAEServiceStub, two_models: Path) -> None:
 def test_get_model_reports_the_servers_limits(stub: PartedVAEServiceStub) -> None:
     """Those of its options, --max-images 100 here, and of their defaults."""
     assert stub.GetModel(pb.GetModelRequest(model=TINY)).limits == pb.RequestLimits(
-        max_message_bytes=64 * 1024 * 1024, max_images=100, max_pixels=25_000_000, max_request_pixels=250_000_000
+        max_message_bytes=16 * 1024 * 1024, max_images=100, max_pixels=25_000_000, max_request_pixels=250_000_000
     )
 
 
@@ -262,7 +262,7 @@ BAD = {
         "no class of factor 'shape' is named 'hart': there are ['square', 'ellipse', 'heart']; did you mean 'heart'?",
     ),
     "huge class name": (
-        pb.GenerateRequest(model=SHAPES, count=1, classes={"shape": "x" * 1_000_000}),
+        pb.GenerateRequest(model=SHAPES, count=1, classes={"shape": "x" * 1_000}),
         INVALID,
         "no class of factor 'shape' is named 'xxx",
     ),
@@ -272,9 +272,9 @@ BAD = {
         "format has the value 7",
     ),
     "message too large": (
-        features(shaped(b"x" * (64 * 1024 * 1024 + 1), 1, 8, 6)),
+        features(shaped(b"x" * (16 * 1024 * 1024 + 1), 1, 8, 6)),
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "the request has 67,108,893 bytes, above the limit of 67,108,864",
+        "the request has 16,777,245 bytes, above the limit of 16,777,216",
     ),
 }
 METHOD_OF = {

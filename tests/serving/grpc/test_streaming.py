@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from weakref import WeakSet
 
 import pytest
 
@@ -35,6 +37,12 @@ class StreamClient:
         await self.reads.wait()
         self.written.append(reply)
 
+    async def run(self, stream: ChunkStream[int, str]) -> None:
+        """Write the replies of a stream."""
+        async with aclosing(stream.replies()) as replies:
+            async for reply in replies:
+                await self.write(reply)
+
     def stream(self, work: Callable[[int], float] = lambda _: 0.0) -> ChunkStream[int, str]:
         """Create a stream whose n-th reply takes `work(n)` seconds."""
 
@@ -49,20 +57,20 @@ class StreamClient:
         async def handler_for(first: int) -> ChunkHandler[int, str]:
             return handle
 
-        return ChunkStream(self.requests(), handler_for, self.write)
+        return ChunkStream(self.requests(), handler_for)
 
 
 async def test_in_order() -> None:
     """Replies are written in the order of the requests, although later ones are ready first."""
     client = StreamClient(20)
-    await client.stream(lambda number: 0.02 if number % 3 == 0 else 0.0).run()
+    await client.run(client.stream(lambda number: 0.02 if number % 3 == 0 else 0.0))
     assert client.written == [f"reply {number}" for number in range(20)]
 
 
 async def test_no_requests() -> None:
     """A stream without requests has no replies and no error."""
     client = StreamClient(0)
-    await client.stream().run()
+    await client.run(client.stream())
     assert client.written == []
 
 
@@ -70,7 +78,7 @@ async def test_slow_reader() -> None:
     """While replies cannot be written, only `MAX_PENDING_CHUNKS` requests are read."""
     client = StreamClient(100)
     client.reads.clear()
-    run = asyncio.create_task(client.stream().run())
+    run = asyncio.create_task(client.run(client.stream()))
     await eventually(lambda: len(client.sent) == MAX_PENDING_CHUNKS)
     await asyncio.sleep(0.05)
     assert len(client.sent) == MAX_PENDING_CHUNKS
@@ -82,7 +90,7 @@ async def test_slow_reader() -> None:
 async def test_cancelled_stream() -> None:
     """Cancelling a stream cancels its requests, and nothing more is read."""
     client = StreamClient(100)
-    run = asyncio.create_task(client.stream(lambda _: 3600).run())
+    run = asyncio.create_task(client.run(client.stream(lambda _: 3600)))
     await eventually(lambda: client.active == MAX_PENDING_CHUNKS)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -106,7 +114,7 @@ async def test_failed_request() -> None:
         return handle
 
     with pytest.raises(InvalidInputError, match="two is bad"):
-        await ChunkStream(client.requests(), handler_for, client.write).run()
+        await client.run(ChunkStream(client.requests(), handler_for))
     assert client.written == ["reply 0", "reply 1"]
 
 
@@ -118,7 +126,7 @@ async def test_failed_first_request() -> None:
         raise InvalidInputError(f"nothing begins with {first}")
 
     with pytest.raises(InvalidInputError, match="nothing begins with 0"):
-        await ChunkStream(client.requests(), handler_for, client.write).run()
+        await client.run(ChunkStream(client.requests(), handler_for))
     assert client.written == []
 
 
@@ -137,7 +145,7 @@ async def test_failed_read() -> None:
         return handle
 
     with pytest.raises(InvalidInputError, match="no message"):
-        await ChunkStream(requests(), handler_for, client.write).run()
+        await client.run(ChunkStream(requests(), handler_for))
     assert client.written == ["reply 0"]
 
 
@@ -145,7 +153,7 @@ async def test_stopping() -> None:
     """When the server stops, the requests that were read get replies, and the error has their number."""
     client = StreamClient(3, ends=False)
     stream = client.stream(lambda number: 0.02)
-    run = asyncio.create_task(stream.run())
+    run = asyncio.create_task(client.run(stream))
     await eventually(lambda: client.active == 3)
     stream.stop()
     with pytest.raises(StoppingError, match="the first 3 requests of the stream have replies; send the rest again"):
@@ -157,9 +165,38 @@ async def test_stopping_at_the_end() -> None:
     """A stream that was read to its end succeeds although the server is stopping."""
     client = StreamClient(2)
     stream = client.stream(lambda _: 0.02)
-    run = asyncio.create_task(stream.run())
+    run = asyncio.create_task(client.run(stream))
     await eventually(lambda: client.active == 2)
     await asyncio.sleep(0.001)
     stream.stop()
     await run
     assert len(client.written) == 2
+
+
+async def test_nothing_is_kept_between_requests() -> None:
+    """While a stream waits for its next request, the last one and its reply are not in memory."""
+
+    class Message:
+        pass
+
+    messages: WeakSet[Message] = WeakSet()
+
+    async def requests() -> AsyncIterator[Message]:
+        yield Message()
+        await asyncio.Event().wait()
+
+    async def reply(request: Message) -> Message:
+        messages.add(request)
+        answer = Message()
+        messages.add(answer)
+        return answer
+
+    async def handler_for(first: Message) -> ChunkHandler[Message, Message]:
+        return reply
+
+    async with aclosing(ChunkStream(requests(), handler_for).replies()) as replies:
+        await anext(replies)
+        following = asyncio.create_task(anext(replies))
+        await eventually(lambda: len(messages) == 0)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

@@ -127,7 +127,7 @@ def test_versions_that_do_not_exist(
 
 
 @pytest.mark.parametrize(
-    "version", ["-1", "0", "007", "9223372036854775808", "9" * 100_000, "٣", "²", "1.0", " 1", "1\0"]
+    "version", ["-1", "0", "007", "9223372036854775808", "9" * 1_000, "٣", "²", "1.0", " 1", "1\0"]
 )
 def test_texts_that_are_no_version(dated_server: ServerProcess, version: str) -> None:
     with grpc.insecure_channel(dated_server.address) as channel, pytest.raises(grpc.RpcError) as error:

@@ -51,7 +51,7 @@ def test_both_workers_get_connections(pair: ServerProcess) -> None:
     """Connections are distributed among the workers."""
 
     def lines_of(number: int) -> int:
-        return pair.log_file.read_text().count(f"[worker {number}] partedvae.serving.grpc.interceptor: ")
+        return pair.log_file.read_text().count(f"[worker {number}] partedvae.serving.grpc.call_record: ")
 
     with ExitStack() as stack:
         while not (lines_of(1) and lines_of(2)):

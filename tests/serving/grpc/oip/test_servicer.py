@@ -223,7 +223,7 @@ BAD: dict[str, tuple[str, Any, grpc.StatusCode, str]] = {
         "ModelReady",
         oip.ModelReadyRequest(name="tiny.encoder", version="9" * 5000),
         INVALID,
-        "the version",
+        "ModelReadyRequest.version has 5,000 bytes, above the limit of 1,024 for a name",
     ),
     "unknown output": (
         "ModelInfer",
