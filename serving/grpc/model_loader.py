@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 MAX_LOADS = 4
 """Versions that may be loading or waiting for it."""
+MAX_WAIT_SECONDS = 30.0
+"""How long a stream waits: it keeps its place among the calls meanwhile."""
 RETRY_AFTER = 1.0
 """Retry delay in seconds when more versions wait: loading times differ too much to estimate it."""
 
@@ -36,16 +39,17 @@ class ModelLoader:
         Args:
             name: the model's name; errors are those of `ModelRepository.get`.
             version: its version.
-            blocking: whether to wait until the version may be loaded, as streams do, instead of failing.
+            blocking: whether to wait until the version may be loaded, as streams do, at most `MAX_WAIT_SECONDS`.
 
         Raises:
             TooManyLoadsError: the version may not be loaded now.
         """
+        end = time.monotonic() + (MAX_WAIT_SECONDS if blocking else 0.0)
         while True:
             try:
                 return await asyncio.shield(self._task(name, version))
             except TooManyLoadsError as error:
-                if not blocking:
+                if time.monotonic() >= end:
                     raise
                 await asyncio.sleep(error.retry_after)
 

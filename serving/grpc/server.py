@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +21,19 @@ from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.config.addresses import cannot_listen, check_free, is_loopback, split_address
 from partedvae.serving.config.serve_config import ServeConfig
+from partedvae.serving.decoding.plan import largest_image
 from partedvae.serving.decoding.pool import DecodePool
+from partedvae.serving.grpc.allocator import return_large_blocks
+from partedvae.serving.grpc.calls import Call
+from partedvae.serving.grpc.guard import Guard
 from partedvae.serving.grpc.health import Health
-from partedvae.serving.grpc.interceptor import CallInterceptor
+from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.grpc.oip.servicer import OpenInferenceServicer
 from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.grpc.servicer import PartedVAEServicer
 from partedvae.serving.images import ImageLimits
+from partedvae.serving.memory_budget import MIB, MemoryBudget
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.v1 import service_pb2
 from partedvae.v1.service_pb2_grpc import add_PartedVAEServiceServicer_to_server
@@ -44,6 +50,19 @@ SERVICES = (SERVICE, OPEN_INFERENCE)
 
 MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
 """Maximum of gRPC's own limit of the message size."""
+MAX_CONTROL_BYTES = 4096
+"""Largest request of health checks and reflection."""
+MAX_HEALTH_CHECKS = 64
+"""Concurrent health checks, which take no time."""
+MIN_WATCHERS = 1024
+"""Concurrent Watch calls, if `max_concurrent_calls` is not more: each client keeps one open."""
+MAX_WATCHERS = 8
+"""Concurrent Watch calls of one connection; a client needs one."""
+MAX_REFLECTIONS = 32
+"""Concurrent calls of reflection."""
+MIN_STREAMS = 256
+"""Least limit of the concurrent calls of one connection in gRPC, which resets further ones: the limiter's status for
+them, RESOURCE_EXHAUSTED with a time, is better. The limit is for clients that do not wait for a status."""
 
 
 async def serve_until_stopped(
@@ -71,15 +90,15 @@ async def serve_until_stopped(
         ConfigError: tracing is enabled, and its extra is not installed.
     """
     loop = asyncio.get_running_loop()
+    return_large_blocks()
     health = Health(SERVICES, repository.can_answer)
-    limiter = CallLimiter(config.max_concurrent_calls)
-    calls = CallInterceptor(*SERVICES, limiter=limiter, max_message_bytes=config.max_message_bytes, observer=metrics)
-    limits = ImageLimits(
-        max_images=config.max_images,
-        max_pixels=config.max_pixels,
-        max_request_pixels=config.max_request_pixels,
-        max_seconds=config.max_decode_seconds,
-    )
+    budget = MemoryBudget(config.memory_bytes)
+    on_evicted = None if metrics is None else lambda: metrics.call_evicted("place")
+    limiter: CallLimiter[Call] = CallLimiter(config.max_concurrent_calls, on_evicted=on_evicted)
+    if metrics is not None:
+        metrics.memory_budget(budget.limit)
+    policies = _policies(config, limiter, metrics)
+    limits = _image_limits(config, budget)
     policy = BatchPolicy(
         max_batch_rows=config.max_batch_rows,
         max_queue_rows=config.max_queue_rows,
@@ -90,7 +109,9 @@ async def serve_until_stopped(
     async with AsyncExitStack() as stack:
         # More threads than CPUs, so that a small request does not wait for an earlier large one.
         executor = ThreadPoolExecutor(max(4, 2 * available_cpus()), thread_name_prefix="partedvae-worker")
-        stack.callback(executor.shutdown, cancel_futures=True)
+        # What still runs there is bounded, and nobody waits for it any more.
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        calls = CallInterceptor(policies, budget, executor)
         server = grpc.aio.server(
             interceptors=[*_interceptors(config, stack), calls], options=_options(config, shared_port)
         )
@@ -108,6 +129,19 @@ async def serve_until_stopped(
             reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
         address = _listen(server, config, shared_port)
         await server.start()
+        guard = Guard(
+            list(dict.fromkeys(policy.limiter for policy in policies.values())),
+            budget,
+            transfer_seconds=config.transfer_seconds,
+            idle_seconds=config.idle_seconds,
+            models_memory=repository.memory_of_loaded,
+            observer=metrics,
+        )
+        for watching in (guard.run(), health.run()):
+            stack.callback(loop.create_task(watching).cancel)
+        # What exists now stays: the garbage collector need not look at it again, which would hold the event loop.
+        gc.collect()
+        gc.freeze()
         on_ready(address)
         await stop.wait()
         logger.info("stopping: waiting up to %g s for active calls", config.grace_seconds)
@@ -118,6 +152,43 @@ async def serve_until_stopped(
         await limiter.drain(config.grace_seconds)
         left = max(0.0, config.grace_seconds - (loop.time() - began))
         await asyncio.gather(server.stop(left), limiter.release_held())
+
+
+def _policies(config: ServeConfig, limiter: CallLimiter[Call], observer: Metrics | None) -> dict[str, CallPolicy]:
+    """Return the limits of each service. Health checks and reflection have a share of their own."""
+    policies = {
+        f"/{service}/": CallPolicy(
+            limiter=limiter,
+            max_message_bytes=config.max_message_bytes,
+            max_images=config.max_images,
+            observer=observer,
+        )
+        for service in SERVICES
+    }
+    watchers = CallLimiter[Call](
+        max(MIN_WATCHERS, config.max_concurrent_calls), per_connection=MAX_WATCHERS, patience_seconds=0.0
+    )
+    for method, own in (
+        # A probe takes the place of an older one, which has been answered long ago if it was complete.
+        (f"/{HEALTH}/", CallLimiter[Call](MAX_HEALTH_CHECKS, patience_seconds=0.0)),
+        (f"/{HEALTH}/Watch", watchers),
+        ("/grpc.reflection.", CallLimiter[Call](MAX_REFLECTIONS, patience_seconds=0.0)),
+    ):
+        policies[method] = CallPolicy(limiter=own, max_message_bytes=MAX_CONTROL_BYTES, is_done_when_answered=True)
+    return policies
+
+
+def _image_limits(config: ServeConfig, budget: MemoryBudget) -> ImageLimits:
+    """Return the limits of images, of which one must fit into the memory."""
+    most = largest_image(budget.work.limit, config.max_message_bytes)
+    if most < config.max_pixels:
+        logger.info("images may have %d pixels, which is what --memory-mb %d allows", most, budget.limit // MIB)
+    return ImageLimits(
+        max_images=config.max_images,
+        max_pixels=min(most, config.max_pixels),
+        max_request_pixels=config.max_request_pixels,
+        max_seconds=config.max_decode_seconds,
+    )
 
 
 def _interceptors(config: ServeConfig, stack: AsyncExitStack) -> Sequence[grpc.aio.ServerInterceptor]:
@@ -145,6 +216,14 @@ def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
         # Twice the limit, so that the interceptor rejects most oversized requests with a helpful message.
         ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, MAX_GRPC_MESSAGE_BYTES)),
         ("grpc.max_send_message_length", -1),  # The services reject requests with oversized replies.
+        # The interceptor decompresses up to the limit; gRPC has none.
+        ("grpc.per_message_decompression", 0),
+        # At most 64 KiB of a request arrive before it is read. gRPC would otherwise invite four megabytes.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.max_concurrent_streams", max(MIN_STREAMS, config.max_concurrent_calls)),
+        ("grpc.server_handshake_timeout_ms", 20_000),
+        # Seconds that a call waits until the event loop accepts it: gRPC does not limit how many wait.
+        ("grpc.server_max_unrequested_time_in_server", 2),
         ("grpc.so_reuseport", int(shared_port)),  # Two servers must not share a port by accident.
         # Dead connections are detected within 80 s; clients may ping every 10 s.
         ("grpc.keepalive_time_ms", 60_000),

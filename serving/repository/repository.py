@@ -24,6 +24,9 @@ from partedvae.serving.repository.versions import Stamp, Version, stamp_of
 
 logger = logging.getLogger(__name__)
 
+GRAPH_COPIES = 4
+"""Memory of a loaded graph as a multiple of its file: weights, their packed copies, and the file while it is loaded."""
+
 RETRIES_OF_REFRESH = 3
 """Files or folders that are read again at once where they cannot be read; the next refresh reads the others."""
 SKIPPED_SHOWN = 20
@@ -90,6 +93,15 @@ class ModelRepository:
     def can_answer(self) -> bool:
         """Return whether any model works; all may have been deleted or damaged since the start."""
         return bool(self._defaults)
+
+    def memory_of_loaded(self) -> int:
+        """Estimate the memory of the models that are loaded, in bytes: their graphs, without their batches."""
+        return GRAPH_COPIES * sum(
+            sum(file.size_bytes for file in model.manifest.files)
+            for served in self._models.values()
+            for version in served.versions.values()
+            if (model := version.model) is not None
+        )
 
     def loaded(self, name: str = "", version: int = 0) -> OnnxModel | None:
         """Return a model if it is loaded, without blocking; otherwise None, and `get` loads it or raises."""

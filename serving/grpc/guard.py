@@ -1,0 +1,181 @@
+"""Ends calls whose clients keep the server waiting, and watches the memory of the process.
+
+gRPC receives a request into buffers of its own, whose size it does not tell, and limits it only when the request is
+complete; the same is true of replies that a client does not take. So the operating system is asked how much memory the
+process has. If it is much more than what is reserved, the calls end that wait for their clients: what is not reserved
+is in their buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from partedvae.serving.grpc.allocator import resident_memory, trim
+from partedvae.serving.grpc.calls import Call
+from partedvae.serving.grpc.limiter import CallLimiter
+from partedvae.serving.memory_budget import MIB, MemoryBudget, MemoryObserver
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 0.01
+"""Seconds between two looks at the memory: a client on a fast network sends some ten megabytes meanwhile."""
+SLOW_INTERVAL = 0.25
+"""Seconds between two looks at the times of all calls."""
+MIN_AGE = 0.05
+"""Seconds that a call waits for its client before it can be ended for the memory that it may hold."""
+MIN_UNREAD = 1.0
+"""Seconds that a reply waits for its client before it can be ended for the memory that others wait for."""
+EVICTED_AT_ONCE = 16
+"""Calls that are ended after one look."""
+MIN_EXCESS = 32 * MIB
+"""Bytes that are not reserved from which calls are ended, if a quarter of the limit is not more."""
+BATCHES = 64 * MIB
+"""Bytes for the batches in the sessions, which ONNX Runtime keeps when they have been run."""
+TOLERATED = 16 * MIB
+"""Bytes that a process without calls may keep until it returns them."""
+TRIM_SECONDS = 1.0
+"""Seconds between two requests to the allocator to return free memory to the system."""
+
+
+class GuardObserver(MemoryObserver, Protocol):
+    """Receives what the guard sees, for metrics. Called from the event loop's thread."""
+
+    def call_evicted(self, reason: str) -> None:
+        """Record that a call was ended: for "memory", because its reply was "unread", or for its "time"."""
+
+
+class Guard:
+    """Watches the calls and the memory of a process while `run` runs."""
+
+    def __init__(
+        self,
+        limiters: Sequence[CallLimiter[Call]],
+        budget: MemoryBudget,
+        *,
+        transfer_seconds: float,
+        idle_seconds: float,
+        models_memory: Callable[[], int] = lambda: 0,
+        observer: GuardObserver | None = None,
+    ) -> None:
+        """Create a guard, in a process that serves no calls yet.
+
+        Args:
+            limiters: all limiters, which know the calls.
+            budget: the memory of the process.
+            transfer_seconds: how long a request may take to arrive, and a reply to be taken.
+            idle_seconds: how long a stream may wait for its client.
+            models_memory: estimates the memory of the models that are loaded, in bytes.
+            observer: receives the state of the budget, and why calls are ended.
+        """
+        self._limiters = limiters
+        self._budget = budget
+        self._transfer_seconds = transfer_seconds
+        self._idle_seconds = idle_seconds
+        self._observer = observer
+        self._models_memory = models_memory
+        self._models_at_start = models_memory()
+        self._later_models = 0
+        self._base = resident_memory()
+        self._trimmed = 0.0
+        self._is_trimmed = False
+        self._looked = 0.0
+
+    async def run(self) -> None:
+        """Watch until the task is cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            try:
+                self.look()
+            except Exception:  # The server must not go on unguarded.
+                logger.exception("a check of the calls failed")
+                await asyncio.sleep(SLOW_INTERVAL)
+
+    def look(self) -> None:
+        """End the calls that have no claim to go on."""
+        now = time.monotonic()
+        self._check_memory(now)
+        pools = (self._budget.messages, self._budget.work)
+        if any(pool.is_short for pool in pools):
+            for pool in pools:
+                pool.is_short = False
+            self._end_unread(now)
+        if now - self._looked > SLOW_INTERVAL:
+            self._looked = now
+            self._later_models = max(0, self._models_memory() - self._models_at_start)
+            self._check_times(now)
+            if self._observer is not None:
+                self._budget.report(self._observer)
+
+    def _check_memory(self, now: float) -> None:
+        """End calls if the process holds a quarter of its limit more than what is reserved."""
+        reserved = self._budget.messages.reserved + self._budget.work.reserved
+        excess = resident_memory() - self._base - self._later_models - BATCHES - reserved
+        if excess < max(MIN_EXCESS, self._budget.limit // 4):
+            if excess > TOLERATED and not reserved:
+                self._settle(now, excess)
+            return
+        # The youngest first: a stream that has been idle for long holds nothing.
+        min_age = MIN_AGE if excess < self._budget.limit // 2 else 0.0
+        calls = [
+            call
+            for call in self._calls()
+            if call.holds_since and now - call.holds_since > (MIN_UNREAD if call.sending_since else min_age)
+        ]
+        calls.sort(key=lambda call: call.holds_since, reverse=True)
+        for call in calls[:EVICTED_AT_ONCE]:
+            self._evict(call, "memory", "the memory of the server is exhausted, and this call waited for its client")
+        if now - self._trimmed > TRIM_SECONDS:
+            self._trimmed = now
+            if calls:
+                logger.warning(
+                    "requests that have not arrived, or replies that are not taken, hold %d MiB; ended %d calls",
+                    excess // MIB,
+                    min(len(calls), EVICTED_AT_ONCE),
+                )
+            self._is_trimmed = True
+            asyncio.get_running_loop().run_in_executor(None, trim)
+        elif not reserved:
+            self._settle(now, excess)
+
+    def _settle(self, now: float, excess: int) -> None:
+        """Return free memory to the system while no call holds any; what remains is not of calls."""
+        if any(call.holds_since for call in self._calls()):
+            return
+        if now - self._trimmed > TRIM_SECONDS:
+            self._trimmed = now
+            self._is_trimmed = True
+            asyncio.get_running_loop().run_in_executor(None, trim)
+        elif self._is_trimmed and now - self._trimmed > TRIM_SECONDS / 2:
+            # Models that were loaded later, or fragments.
+            self._base += excess
+            self._is_trimmed = False
+
+    def _end_unread(self, now: float) -> None:
+        """End a call whose reply is not taken, of the connection that holds most, because another found no memory."""
+        held: Counter[str] = Counter()
+        for call in self._calls():
+            held[call.connection] += call.held
+        unread = [call for call in self._calls() if call.sending_since and now - call.sending_since > MIN_UNREAD]
+        if unread:
+            call = max(unread, key=lambda call: (held[call.connection], -call.sending_since))
+            self._evict(call, "unread", "others need the memory of this reply, which was not taken")
+
+    def _check_times(self, now: float) -> None:
+        for call in list(self._calls()):
+            seconds = self._idle_seconds if call.is_stream and not call.sending_since else self._transfer_seconds
+            since = call.sending_since or call.idle_since
+            if since and now - since > seconds:
+                self._evict(call, "time", f"the call waited for its client for {seconds:g} s, which is the limit")
+
+    def _evict(self, call: Call, cause: str, reason: str) -> None:
+        if call.evict(reason) and self._observer is not None:
+            self._observer.call_evicted(cause)
+
+    def _calls(self) -> Iterator[Call]:
+        for limiter in self._limiters:
+            yield from limiter
