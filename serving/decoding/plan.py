@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from partedvae.common.image_structure import Structure
-from partedvae.serving.errors import ImageError
+from partedvae.common.image_structure.structure import BYTES_PER_PIXEL
+from partedvae.serving.errors import ImageError, without_frames
 from partedvae.serving.image_files import examine_file
 from partedvae.serving.images import ImageLimits, PixelBudget, check_count, check_pixels
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -68,7 +69,7 @@ def plan(files: Sequence[bytes], spec: ImageSpec, limits: ImageLimits, *, thread
             structure = examine_file(index, file)
             check_pixels(index, structure.width, structure.height, limits)
         except ImageError as error:
-            errors.append(error)
+            errors.append(without_frames(error))
             continue
         budget.spend(structure.pixels)
         if is_quick(structure):
@@ -83,6 +84,17 @@ def plan(files: Sequence[bytes], spec: ImageSpec, limits: ImageLimits, *, thread
     return DecodePlan(
         files=files, spec=spec, quick=quick, quick_seconds=seconds, slow=slow, errors=errors, memory=batch + held
     )
+
+
+def largest_image(memory: int, max_file_bytes: int) -> int:
+    """Return the pixels that an image may have so that decoding it takes no more than `memory` bytes.
+
+    Args:
+        memory: bytes for one request.
+        max_file_bytes: largest size of a file.
+    """
+    in_process = memory - PROCESS_BYTES - FILE_COPIES * max_file_bytes
+    return max(in_process, min(memory, THREAD_BYTES // 4)) // BYTES_PER_PIXEL
 
 
 def is_quick(structure: Structure) -> bool:

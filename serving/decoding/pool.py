@@ -16,7 +16,7 @@ from partedvae.results import ImageArray
 from partedvae.serving.decoding.job import Job, Reply
 from partedvae.serving.decoding.plan import DecodePlan, plan, process_bytes
 from partedvae.serving.decoding.processes import CrashedError, DecodeProcesses, OutOfTimeError
-from partedvae.serving.errors import ImageError
+from partedvae.serving.errors import ImageError, without_frames
 from partedvae.serving.image_files import decode_file, silence_pillow, unsupported
 from partedvae.serving.images import ImageLimits, check_pixels, empty_batch, fill, without
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -197,7 +197,7 @@ class _Decoding:
 
     def fail(self, error: ImageError) -> None:
         """Note that a file cannot be used. Thread-safe: a dict and a number, of which the smaller stays at last."""
-        self.errors[error.index] = error
+        self.errors[error.index] = without_frames(error)
         self._first = min(self.errors.copy())
 
     def first_error(self) -> ImageError:

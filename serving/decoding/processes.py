@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -10,11 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from partedvae.serving.decoding.job import Job, Reply
 from partedvae.serving.decoding.process import DecodeProcess, ProcessEndedError
+from partedvae.serving.errors import OverloadedError
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 10.0
 """Time after which a process without work ends. A new one needs some tenths of a second."""
+EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Errors of a system that has no processes, memory or descriptors left at the moment."""
+RETRY_AFTER = 1.0
+"""Seconds after which a caller should try again when the system cannot start a process."""
 WALL_FACTOR, START_SECONDS = 4, 10.0
 """A process is killed after this multiple of the processor time that it may take, since it may wait for a processor,
 and the time in which it starts."""
@@ -63,6 +69,7 @@ class DecodeProcesses:
         Raises:
             OutOfTimeError: it takes longer than `job.seconds`.
             CrashedError: the decoder crashed.
+            OverloadedError: the system cannot start a process at the moment.
             RuntimeError: a process cannot be used, which is a fault of this installation.
         """
         async with self._slots:
@@ -76,6 +83,11 @@ class DecodeProcesses:
                 return reply
             except TimeoutError as error:
                 raise OutOfTimeError from error
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
+                reason = f"no process to decode an image can be started ({error.strerror or error})"
+                raise OverloadedError(reason, RETRY_AFTER) from error
             except ProcessEndedError as error:
                 if error.is_out_of_time:
                     raise OutOfTimeError from error

@@ -29,7 +29,7 @@ from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.image_files import decode_file
 from partedvae.serving.images import ImageLimits, decode
 from partedvae.v1.manifest_pb2 import FIT_PAD, ImageSpec
-from tests.processes import PATIENCE
+from tests.processes import PATIENCE, wait_until
 from tests.serving.hostile_files import bmp_of_runs, gif_of_two_palettes, jpeg_of_scans, tiff_of_a_tile
 from tests.serving.pictures import file_of, heic_of, noise
 
@@ -353,7 +353,6 @@ idle.decode(job, lambda: file_of(noise(), "GIF"))
 busy.decode(job, lambda: file_of(noise(), "GIF"))
 file = bmp_of_runs(30_000, 30_000)
 threading.Thread(target=busy.decode, args=(job, lambda: file)).start()
-time.sleep(1)
 print(idle.pid, busy.pid, flush=True)
 time.sleep(1000)
 """
@@ -362,10 +361,12 @@ time.sleep(1000)
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}
     ) as server:
         assert server.stdout is not None
-        decoders = [psutil.Process(int(pid)) for pid in server.stdout.readline().split()]
-        busy = decoders[1]
-        assert busy.cpu_times().user > 0.3
-        server.kill()
+        try:
+            decoders = [psutil.Process(int(pid)) for pid in server.stdout.readline().split()]
+            began = decoders[1].cpu_times().user
+            wait_until(lambda: decoders[1].cpu_times().user > began + 0.3)
+        finally:
+            server.kill()
     gone, alive = psutil.wait_procs(decoders, timeout=PATIENCE)
     assert (len(gone), alive) == (2, [])
 

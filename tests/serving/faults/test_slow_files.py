@@ -21,6 +21,9 @@ from tests.serving.hostile_files import bmp_of_runs, jpeg_of_scans, png_of_chunk
 from tests.serving.pictures import file_of
 
 PIXELS = ("--max-pixels", "400000000", "--max-request-pixels", "400000000", "--max-decode-seconds", "1000")
+"""Limits that let files of 400 megapixels pass."""
+MEMORY = ("--memory-mb", "100000")
+"""Such an image needs 7 GB, of which the decoder fills nothing before it is ended."""
 ENDLESS = bmp_of_runs(20_000, 20_000)
 """Takes far longer than any test waits."""
 PROCESSES = max(2, available_cpus())
@@ -29,7 +32,7 @@ PROCESSES = max(2, available_cpus())
 
 @pytest.fixture(scope="module")
 def slow_server(tiny_models: Path) -> Iterator[ServerProcess]:
-    with running_server(tiny_models, *PIXELS, "--grace-seconds", "1") as server:
+    with running_server(tiny_models, *PIXELS, *MEMORY, "--grace-seconds", "1") as server:
         yield server
 
 
@@ -39,7 +42,15 @@ def request_of(*files: bytes) -> pb.ExtractFeaturesRequest:
 
 def decoders(server: ServerProcess) -> list[psutil.Process]:
     """Return the decoding processes of a server."""
-    return psutil.Process(server.process.pid).children()
+    children = psutil.Process(server.process.pid).children()
+    return [child for child in children if _is_decoder(child)]
+
+
+def _is_decoder(process: psutil.Process) -> bool:
+    try:
+        return "partedvae.serving.decoding.worker" in process.cmdline()
+    except psutil.Error:  # It has ended.
+        return False
 
 
 def test_the_deadline_holds_and_others_are_answered(slow_server: ServerProcess) -> None:
@@ -75,7 +86,7 @@ def test_streams_that_are_cancelled_end_their_processes(slow_server: ServerProce
 def test_sigterm_ends_a_server_that_decodes(tiny_models: Path) -> None:
     """After the grace period, with its decoding processes, and exit code 0."""
     with (
-        running_server(tiny_models, *PIXELS, "--grace-seconds", "1") as server,
+        running_server(tiny_models, *PIXELS, *MEMORY, "--grace-seconds", "1") as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         call = PartedVAEServiceStub(channel).ExtractFeatures.future(request_of(ENDLESS))

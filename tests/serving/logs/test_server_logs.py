@@ -141,7 +141,7 @@ def broken_tiff() -> bytes:
 
 @pytest.mark.parametrize("kind", ["text", "json"])
 def test_what_an_image_makes_libraries_write(tiny_models: Path, kind: str) -> None:
-    """Warnings of Pillow, which Python prints, and of libtiff, which is C."""
+    """Warnings of Pillow, which Python prints, and of libtiff, which is C, are not in the log: the caller gets them."""
     with running_server(tiny_models, "--log-format", kind) as server, grpc.insecure_channel(server.address) as channel:
         stub = PartedVAEServiceStub(channel)
         for _ in range(60):
@@ -151,10 +151,9 @@ def test_what_an_image_makes_libraries_write(tiny_models: Path, kind: str) -> No
                 )
         server.stop()
         lines = server.log_file.read_text().splitlines()
-        assert any("UserWarning: Corrupt EXIF data" in line for line in lines)
-        assert len(lines) < 100
+        assert not any("EXIF" in line or "TIFF" in line for line in lines)
         if kind == "json":
-            assert {"py.warnings"} <= {each["logger"] for each in records(server)}
+            assert {each["logger"].partition(".")[0] for each in records(server)} == {"partedvae"}
         else:
             assert all(re.match(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [a-z_.]+: ", line) for line in lines)
 
