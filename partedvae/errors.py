@@ -99,6 +99,8 @@ def from_rpc(error: grpc.RpcError, address: str, locate: Callable[[str], str] = 
         return UnavailableError(f"the connection to {address} was closed because this process was forked")
     if status == "INTERNAL" and details == _CLOSED_WHILE_SENDING:
         return UnavailableError(f"the connection to {address} was closed while images were sent; try again")
+    if status == "CANCELLED":  # By the server: gRPC raises other errors for calls that the client cancels.
+        return UnavailableError(f"the server at {address} did not accept the call ({details}); try again")
     kind = _BY_STATUS.get(status, InternalError)
     if kind is UnavailableError:
         return _with_advice(kind(_unavailable(details, address) + proxy_hint(address)), error)

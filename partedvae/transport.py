@@ -13,10 +13,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from threading import Event, Thread
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
 from partedvae import forks
@@ -28,9 +27,6 @@ from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images
-
-if TYPE_CHECKING:
-    pass
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)

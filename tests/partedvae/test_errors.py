@@ -60,6 +60,13 @@ class FailedCall(grpc.RpcError):
             "the connection to here:1 was closed because this process was forked",
         ),
         (
+            "CANCELLED",
+            "Stream removed",
+            errors.UnavailableError,
+            ConnectionError,
+            "the server at here:1 did not accept the call (Stream removed); try again",
+        ),
+        (
             "UNAVAILABLE",
             "the server is stopping",
             errors.UnavailableError,
