@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from benchmarks.attack.server import copy_model
-from partedvae.serving.bundle import versions_of
+from partedvae.serving.bundle_files import versions_of
 
 
 def write_models(source: Path, served: Path) -> None:

@@ -177,9 +177,11 @@ class TokenAuthInterceptor(grpc.aio.ServerInterceptor):
         """Return the handler of the method, or one that denies the call."""
         if handler_call_details.method.startswith(OPEN_METHODS):
             return await continuation(handler_call_details)
-        for key, value in handler_call_details.invocation_metadata or ():
-            if key == "authorization":
-                return await continuation(handler_call_details) if self._tokens.accepts(value) else _INVALID_TOKEN
+        metadata = handler_call_details.invocation_metadata or ()
+        values = [value for key, value in metadata if key == "authorization"]
+        if values:  # All of several: a proxy in front may look at another one than this server.
+            is_valid = all(self._tokens.accepts(value) for value in values)
+            return await continuation(handler_call_details) if is_valid else _INVALID_TOKEN
         return _NO_TOKEN
 
 
