@@ -4,7 +4,7 @@
 #   docker run --rm -p 50051:50051 -v "$PWD/models:/mnt/models:ro" partedvae
 # Options of `partedvae serve` are set by environment variables (PARTEDVAE_SERVE_WORKERS=4) or arguments.
 
-# Base images by digest, those of the tags before them at some time: `make pin-images` renews them. Packages of Python by hash:
+# Base images by digest, of the tags before them: `make pin-images` updates them. Packages of Python by hash:
 # `make lock`.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 # CUDA and cuDNN in the major versions for which PyPI's onnxruntime-gpu is built.

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
-from partedvae.serving.memory_budget import request_memory
 from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.request_memory import request_memory
 from partedvae.v1.manifest_pb2 import Manifest
 
 _IMAGES = ("images",)

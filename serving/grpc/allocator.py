@@ -27,7 +27,7 @@ def trim() -> None:
 
 
 def resident_memory() -> int:
-    """Return the resident memory of this process in bytes; 0 where the system does not tell."""
+    """Return the resident memory of this process in bytes; 0 where the system does not report it."""
     descriptor = _statistics()
     if descriptor is None:
         return 0

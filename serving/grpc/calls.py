@@ -16,7 +16,8 @@ from partedvae.serving.errors import EvictedError
 from partedvae.serving.grpc.connections import disconnect
 from partedvae.serving.grpc.errors import RpcError, to_status
 from partedvae.serving.grpc.limiter import CallLimiter
-from partedvae.serving.memory_budget import MemoryBudget, RequestMemory, request_memory
+from partedvae.serving.memory_budget import MemoryBudget
+from partedvae.serving.request_memory import RequestMemory, request_memory
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Ends calls whose clients keep the server waiting, and watches the memory of the process.
 
-gRPC receives a request into buffers of its own, whose size it does not tell, and limits it only when the request is
+gRPC receives a request into buffers of its own, whose size it does not report, and limits it only when the request is
 complete; the same is true of replies that a client does not take. So the operating system is asked how much memory the
 process has. If it is much more than what is reserved, the calls end that wait for their clients: what is not reserved
 is in their buffers.

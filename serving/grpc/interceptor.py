@@ -31,7 +31,8 @@ from partedvae.serving.grpc.request_limits import (
     largest_size,
     too_large,
 )
-from partedvae.serving.memory_budget import MemoryBudget, RequestMemory
+from partedvae.serving.memory_budget import MemoryBudget
+from partedvae.serving.request_memory import RequestMemory
 
 MAX_BYTES_WITHOUT_IMAGES = 64 * 1024
 """Largest request of a method that takes no images."""

@@ -169,7 +169,7 @@ class CallLimiter(Generic[C]):
         self._released.set()
 
     def _has_place(self, connection: str) -> bool:
-        """Return whether a connection may have one more call, after making room for it if necessary."""
+        """Return whether a connection may have one more call, after ending another one if necessary."""
         calls = self._calls.get(connection)
         own = len(calls) if calls is not None else 0
         if own >= self._per_connection or self._is_too_many(connection, own):

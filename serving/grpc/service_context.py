@@ -17,9 +17,9 @@ from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.grpc.model_loader import ModelLoader
 from partedvae.serving.images import ImageLimits, check_packed, from_packed
-from partedvae.serving.memory_budget import request_memory
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
+from partedvae.serving.request_memory import request_memory
 from partedvae.v1.manifest_pb2 import ImageSpec, Manifest
 from partedvae.v1.tensors_pb2 import Images
 

@@ -45,7 +45,7 @@ class _Bucket:
         self._left, self._since = rate.burst, now
         self.suppressed = 0
 
-    def has_room(self, now: float) -> bool:
+    def allows(self, now: float) -> bool:
         self._left = min(self._rate.burst, self._left + (now - self._since) * self._rate.per_second)
         self._since = now
         return self._left >= 1
@@ -85,7 +85,7 @@ class RateLimitFilter(logging.Filter):
                     self._forgotten[forgotten[:2]] += oldest.suppressed
             self._kinds.move_to_end(kind)
             others = None if _is_own(record) else self._libraries
-            if not bucket.has_room(now) or (others is not None and not others.has_room(now)):
+            if not bucket.allows(now) or (others is not None and not others.allows(now)):
                 bucket.suppressed += 1
                 return False
             bucket.take()

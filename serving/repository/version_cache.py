@@ -35,7 +35,7 @@ class VersionCache:
         """When the loads so far are over, at one per `SECONDS_PER_LOAD`."""
 
     def reserve(self, version: Version) -> None:
-        """Make sure that there is room for a version that is to be loaded; `keep` or `release` must follow.
+        """Make sure that a version may be loaded; `keep` or `release` must follow.
 
         Raises:
             TooManyLoadsError: as many versions of the model as may be loaded are in use, or too many were loaded.

@@ -9,7 +9,8 @@ import re
 import pytest
 
 from partedvae.serving.errors import InvalidInputError, MemoryLimitError
-from partedvae.serving.memory_budget import MIB, MemoryBudget, MemoryPool, RequestMemory
+from partedvae.serving.memory_budget import MIB, MemoryBudget, MemoryPool
+from partedvae.serving.request_memory import RequestMemory
 from tests.processes import PATIENCE
 
 

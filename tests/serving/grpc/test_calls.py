@@ -18,7 +18,8 @@ import pytest
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.streaming import ChunkStream
-from partedvae.serving.memory_budget import MIB, RequestMemory, request_memory
+from partedvae.serving.memory_budget import MIB
+from partedvae.serving.request_memory import RequestMemory, request_memory
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images, PackedImages

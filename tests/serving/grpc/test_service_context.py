@@ -15,7 +15,8 @@ from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import InvalidInputError, OverloadedError
 from partedvae.serving.grpc.service_context import RETRY_AFTER, ImageReader
 from partedvae.serving.images import DEFAULT_LIMITS, decode
-from partedvae.serving.memory_budget import MemoryBudget, RequestMemory, request_memory
+from partedvae.serving.memory_budget import MemoryBudget
+from partedvae.serving.request_memory import RequestMemory, request_memory
 from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
 from tests.bundles import GREY
 from tests.processes import PATIENCE
