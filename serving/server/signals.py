@@ -59,6 +59,9 @@ def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Ite
         following: Handler = end_at_once if os.getpid() == 1 else signal.SIG_DFL
         for each in STOP:
             signal.signal(each, following)
+        # A flood of handled signals would interrupt the short sleeps by which gRPC waits for its locks, without an end.
+        for each in IGNORED:
+            signal.signal(each, signal.SIG_IGN)
         loop.call_soon_threadsafe(stop.set)
 
     with handled(on_signal, *STOP):
