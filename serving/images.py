@@ -130,7 +130,9 @@ def check_packed(size: int, shape: Sequence[int], limits: ImageLimits) -> tuple[
     if height == 0 or width == 0:
         raise InvalidInputError(f"images of shape {list(shape)} have no pixels")
     check_pixels(0, width, height, limits)
-    PixelBudget(limits).spend(shape[0] * height * width)
+    pixels = shape[0] * height * width
+    if pixels > limits.max_request_pixels:
+        PixelBudget(limits).spend(pixels)
     return shape
 
 

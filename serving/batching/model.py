@@ -86,6 +86,11 @@ class BatchedModel:
         """Image size, factors and priors."""
         return self.onnx_model.manifest
 
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes of everything that can be computed of one image."""
+        return self.onnx_model.feature_bytes
+
     def check_scores(self) -> None:
         """Raise `BundleError` if the bundle has no scorer."""
         self.onnx_model.check_scores()

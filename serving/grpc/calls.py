@@ -126,7 +126,7 @@ class Call:
         Raises:
             asyncio.CancelledError: the connection has ended, or the server has stopped.
         """
-        self._reader = asyncio.current_task()
+        self._reader = asyncio.current_task() if self.is_stream else self._task
         self.reading_since = time.monotonic()
         with _ended_as_cancelled():
             raw = await self._context.read()

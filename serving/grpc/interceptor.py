@@ -145,7 +145,7 @@ class _Method:
             await self._policy.limiter.reject(call.connection)
         respond: Any = self._handler.unary_unary
         # Nothing but the operation refers to the request, so that it is freed before its reply is sent.
-        reply = await self._serialized(await respond(await self._only_request(call, record), context))
+        reply = await self._serialized(await respond(await self._only_request(call, record), context), call.held)
         record.end("OK")
         call.begin_reply()
         if self._policy.is_done_when_answered:
@@ -175,7 +175,7 @@ class _Method:
         respond: Any = self._handler.stream_stream or self._handler.unary_stream
         async with aclosing(respond(requests, context)) as replies:
             async for reply in replies:
-                await call.write(await self._serialized(reply))
+                await call.write(await self._serialized(reply, call.held))
         record.end("OK")
 
     async def _only_request(self, call: Call, record: CallRecord) -> Any:
@@ -213,13 +213,12 @@ class _Method:
 
     async def _parsed(self, raw: bytes, size: int, memory: RequestMemory) -> Any:
         """Parse a message of at most `size` bytes, and return the memory that it does not need."""
-        loop = asyncio.get_running_loop()
         if is_compressed(raw):
-            raw = self._inflate(raw) if size < LARGE else await loop.run_in_executor(self._executor, self._inflate, raw)
+            raw = self._inflate(raw) if size < LARGE else await self._in_thread(self._inflate, raw)
             memory.give_back_message(COPIES * (size - len(raw)))
         if len(raw) < LARGE and check_fields(raw, self._request, self._policy.max_images, FEW_FIELDS):
             return self._parse(raw)
-        return await loop.run_in_executor(self._executor, self._check_and_parse, raw)
+        return await self._in_thread(self._check_and_parse, raw)
 
     def _inflate(self, raw: bytes) -> bytes:
         return inflate(raw, self._max_bytes, takes_images=self._takes_images)
@@ -237,7 +236,12 @@ class _Method:
                 f"the bytes are not a request of {self._name}: {error}; are client and server of the same version?"
             ) from error
 
-    async def _serialized(self, reply: Message) -> bytes:
-        if reply.ByteSize() < LARGE:
+    async def _serialized(self, reply: Message, held: int) -> bytes:
+        """Serialize a reply; `held` is what its call holds of the memory, which is more than the reply."""
+        if held < LARGE or reply.ByteSize() < LARGE:  # `ByteSize` costs as much as serializing it.
             return self._serialize(reply)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._serialize, reply)
+        serialized: bytes = await self._in_thread(self._serialize, reply)
+        return serialized
+
+    async def _in_thread(self, work: Callable[[Any], Any], argument: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, argument)

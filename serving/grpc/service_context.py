@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
 
 from partedvae.common.image_structure.structure import BYTES_PER_PIXEL
 from partedvae.results import ImageArray
@@ -16,7 +18,7 @@ from partedvae.serving.batching.model import BatchedModel, BatchedModels
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.grpc.model_loader import ModelLoader
-from partedvae.serving.images import ImageLimits, check_packed, from_packed
+from partedvae.serving.images import ImageLimits, check_packed, from_array
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.serving.request_memory import request_memory
@@ -80,13 +82,13 @@ class ServiceContext:
         """Run blocking work in the thread pool and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def reserve_features(self, manifest: Manifest, count: int) -> None:
+    def reserve_features(self, model: ReadableModel, count: int) -> None:
         """Reserve the memory of the features of images that `reader` has not converted.
 
         Raises:
             OverloadedError: other requests hold too much memory.
         """
-        request_memory.get().reserve(count * _feature_bytes(manifest))
+        request_memory.get().reserve(count * FEATURE_COPIES * model.feature_bytes)
 
     def max_reply(self, model: OnnxModel) -> int:
         """Return the maximum number of images in one reply."""
@@ -104,6 +106,18 @@ class ServiceContext:
                 f"{count} images of {each:,} bytes are above the limit of {self.max_message_bytes:,} bytes per "
                 f"message; request at most {self.max_message_bytes // each} images per call"
             )
+
+
+class ReadableModel(Protocol):
+    """What the images of a request are converted for: `partedvae.serving.batching.model.BatchedModel`."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Has the size of the model's images."""
+
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes of everything that can be computed of one image."""
 
 
 class ImageReader:
@@ -127,7 +141,7 @@ class ImageReader:
         self._limits = limits
         self._admission = Admission(max_queue_rows, lambda: RETRY_AFTER)
 
-    async def read(self, message: Images, manifest: Manifest) -> ImageArray:
+    async def read(self, message: Images, model: ReadableModel) -> ImageArray:
         """Return uint8 [images, height, width, channels] at the model's size.
 
         Raises:
@@ -135,25 +149,29 @@ class ImageReader:
             OverloadedError: too many images wait, or other requests hold too much memory.
         """
         if message.WhichOneof("source") == "encoded":
-            return await self.read_files(message.encoded.items, manifest, message.encoded.ByteSize())
-        pixels = self._pixels(message, manifest)
+            return await self.read_files(message.encoded.items, model, message.encoded.ByteSize())
+        pixels = self._pixels(message, model)
+        memory = request_memory.get()
+        if not pixels.waiting:
+            memory.reserve(pixels.memory)
+            return pixels.array
         self._admission.try_acquire(pixels.waiting)
         with self._release(pixels.waiting):
-            request_memory.get().reserve(pixels.memory)
-            return await self._converted(pixels, manifest.image)
+            memory.reserve(pixels.memory)
+            return await self._converted(pixels, model.manifest.image)
 
-    async def read_files(self, files: Sequence[bytes], manifest: Manifest, size: int) -> ImageArray:
+    async def read_files(self, files: Sequence[bytes], model: ReadableModel, size: int) -> ImageArray:
         """Decode image files of `size` bytes together; result and errors are those of `read`."""
         self._admission.try_acquire(len(files))
         with self._release(len(files)):
-            plan = await self._decode_pool.plan(files, manifest.image, size)
+            plan = await self._decode_pool.plan(files, model.manifest.image, size)
             memory = request_memory.get()
-            memory.reserve(plan.memory + len(files) * _feature_bytes(manifest))
+            memory.reserve(plan.memory + len(files) * FEATURE_COPIES * model.feature_bytes)
             images = await self._decode_pool.decode(plan)
             memory.give_back(plan.memory - images.nbytes)
             return images
 
-    async def read_each(self, message: Images, manifest: Manifest) -> tuple[ImageArray, list[ImageError]]:
+    async def read_each(self, message: Images, model: ReadableModel) -> tuple[ImageArray, list[ImageError]]:
         """Return the images that can be used, possibly none, and an error for each file that cannot.
 
         Waits for capacity instead of raising OverloadedError.
@@ -163,39 +181,39 @@ class ImageReader:
         """
         memory = request_memory.get()
         if message.WhichOneof("source") != "encoded":
-            pixels = self._pixels(message, manifest)
+            pixels = self._pixels(message, model)
+            if not pixels.waiting:
+                await memory.wait(pixels.memory)
+                return pixels.array, []
             await self._admission.acquire(pixels.waiting)
             with self._release(pixels.waiting, blocking=True):
                 await memory.wait(pixels.memory)
-                return await self._converted(pixels, manifest.image), []
+                return await self._converted(pixels, model.manifest.image), []
         files = message.encoded
         await self._admission.acquire(len(files.items))
         with self._release(len(files.items), blocking=True):
-            plan = await self._decode_pool.plan(files.items, manifest.image, files.ByteSize())
-            await memory.wait(plan.memory + len(files.items) * _feature_bytes(manifest))
+            plan = await self._decode_pool.plan(files.items, model.manifest.image, files.ByteSize())
+            await memory.wait(plan.memory + len(files.items) * FEATURE_COPIES * model.feature_bytes)
             images, errors = await self._decode_pool.decode_each(plan)
             memory.give_back(plan.memory - images.nbytes)
             return images, errors
 
-    def _pixels(self, message: Images, manifest: Manifest) -> _Pixels:
+    def _pixels(self, message: Images, model: ReadableModel) -> _Pixels:
         """Check raw pixels, and return what converting them takes."""
         if message.WhichOneof("source") is None:
             raise InvalidInputError("no images: set images.packed or images.encoded")
-        spec, data = manifest.image, message.packed.data
+        spec, data = model.manifest.image, message.packed.data
         shape = check_packed(len(data), message.packed.shape, self._limits)
-        features = shape[0] * _feature_bytes(manifest)
-        if shape[1:] in ((spec.height, spec.width, spec.channels), (spec.height, spec.width)):
-            return _Pixels(data, shape, 0, features)
-        batch = shape[0] * spec.height * spec.width * spec.channels
-        return _Pixels(data, shape, shape[0], features + batch + BYTES_PER_PIXEL * math.prod(shape[1:3]))
+        array = np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        count, size = shape[0], (spec.height, spec.width, spec.channels)
+        features = count * FEATURE_COPIES * model.feature_bytes
+        if shape[1:] == size or (shape[1:] == size[:2] and spec.channels == 1):
+            return _Pixels(array.reshape(count, *size), 0, features)
+        batch = count * math.prod(size)
+        return _Pixels(array, count, features + batch + BYTES_PER_PIXEL * math.prod(shape[1:3]))
 
     async def _converted(self, pixels: _Pixels, spec: ImageSpec) -> ImageArray:
-        def convert() -> ImageArray:
-            return from_packed(pixels.data, pixels.shape, spec, self._limits)
-
-        if not pixels.waiting:
-            return convert()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, convert)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: from_array(pixels.array, spec))
 
     @contextmanager
     def _release(self, rows: int, *, blocking: bool = False) -> Iterator[None]:
@@ -208,18 +226,12 @@ class ImageReader:
 class _Pixels(NamedTuple):
     """Raw pixels of a request, and what converting them takes."""
 
-    data: bytes
-    shape: tuple[int, ...]
+    array: ImageArray
+    """A view of the request."""
     waiting: int
     """Images that wait for a thread; none if they have the model's size, which needs no conversion and no copy."""
     memory: int
     """Bytes of the images and their features."""
-
-
-def _feature_bytes(manifest: Manifest) -> int:
-    """Return the bytes of everything that can be computed of one image, in all copies."""
-    values = 2 * manifest.z_dim + sum(len(factor.class_names) + 2 * factor.u_dim for factor in manifest.factors) + 8
-    return FEATURE_COPIES * 4 * values
 
 
 def _image_bytes(model: OnnxModel) -> int:

@@ -62,7 +62,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Return the features of each image."""
         model = await self._model(request.model)
         include = converters.include_from(request.include)
-        images = await self._shared.reader.read(request.images, model.manifest)
+        images = await self._shared.reader.read(request.images, model)
         return converters.features_response(model.onnx_model, await features(model, images, include))
 
     async def StreamFeatures(
@@ -94,7 +94,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         first: pb.StreamFeaturesRequest,
     ) -> pb.StreamFeaturesResponse:
         converters.check_chunk(request, first)
-        images, errors = await self._shared.reader.read_each(request.images, model.manifest)
+        images, errors = await self._shared.reader.read_each(request.images, model)
         if not len(images):
             return converters.stream_response(None, errors)
         result = await features(model, images, include)
@@ -103,7 +103,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Return the class of each image."""
         model = await self._model(request.model)
-        images = await self._shared.reader.read(request.images, model.manifest)
+        images = await self._shared.reader.read(request.images, model)
         result = await classify(model, images, check_familiarity=request.check_familiarity)
         return converters.classify_response(model.onnx_model, result)
 
@@ -121,7 +121,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         """Return the reconstruction of each image."""
         model = await self._model(request.model)
         png = converters.wants_png(request.format)
-        images = await self._shared.reader.read(request.images, model.manifest)
+        images = await self._shared.reader.read(request.images, model)
         self._shared.check_reply(model.onnx_model, len(images))
         decoded = await reconstruct(model, images)
         return pb.ReconstructResponse(
@@ -137,7 +137,7 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         if request.WhichOneof("base") == "prior":
             base = grids.prior_base_from(request.prior, new_seed())
         else:
-            base = await self._shared.reader.read(request.images, model.manifest)
+            base = await self._shared.reader.read(request.images, model)
         traversal = await traverse(model, base, along, self._shared.max_reply(model.onnx_model))
         packed = await self._pack(grids.flat(traversal.images), png)
         return grids.traverse_response(model.onnx_model, traversal, packed)
@@ -154,10 +154,10 @@ class PartedVAEServicer(PartedVAEServiceServicer):
             source = inputs.u
         else:
             with in_field(inputs.u_field):
-                images = await self._shared.reader.read(inputs.u, model.manifest)
+                images = await self._shared.reader.read(inputs.u, model)
             source = ImagesOfU(images=images, factors=tuple(request.factors))
         with in_field(inputs.z_field):
-            z_images = await self._shared.reader.read(inputs.z, model.manifest)
+            z_images = await self._shared.reader.read(inputs.z, model)
         limit = self._shared.max_reply(model.onnx_model)
         transferred = await transfer(model, z_images, source, pairs=pairs, max_images=limit)
         if inputs.is_transposed and not pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -95,6 +96,12 @@ class OnnxModel:
     def provider(self) -> str:
         """ONNX Runtime's execution provider in use, for example "CPUExecutionProvider"."""
         return self._encoder.provider
+
+    @cached_property
+    def feature_bytes(self) -> int:
+        """Bytes of everything that encoder and scorer compute of one image."""
+        factors = sum(len(factor.class_names) + 2 * factor.u_dim for factor in self.manifest.factors)
+        return np.dtype(np.float32).itemsize * (factors + 2 * self.manifest.z_dim + len(SCORER_OUTPUTS))
 
     def warm_up(self) -> None:
         """Run every graph in each way that is slow the first time.

@@ -138,9 +138,9 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         sent = inputs[ENCODER_INPUT]
         images: ImageArray
         if isinstance(sent, list):
-            images = await self._shared.reader.read_files(sent, model.manifest, sum(map(len, sent)))
+            images = await self._shared.reader.read_files(sent, model, sum(map(len, sent)))
         else:
-            self._shared.reserve_features(model.manifest, len(sent))
+            self._shared.reserve_features(model, len(sent))
             images = sent
         return cast("dict[str, NDArray[Any]]", await model.encode(images, outputs))
 
