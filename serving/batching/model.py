@@ -104,9 +104,8 @@ class BatchedModel:
         """
         memory = request_memory.get(None)
         if memory is not None:
-            spec, manifest = self.manifest.image, self.manifest
-            latents = LATENT_BYTES * (manifest.z_dim + sum(factor.u_dim for factor in manifest.factors))
-            memory.reserve(count * (IMAGE_COPIES * spec.height * spec.width * spec.channels + latents))
+            model = self.onnx_model
+            memory.reserve(count * (IMAGE_COPIES * model.image_bytes + LATENT_BYTES * model.latent_dims))
 
     async def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         """Run the encoder; see `OnnxModel.encode`. The results may be views of a whole batch's.

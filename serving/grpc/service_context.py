@@ -92,7 +92,7 @@ class ServiceContext:
 
     def max_reply(self, model: OnnxModel) -> int:
         """Return the maximum number of images in one reply."""
-        return min(self.limits.max_images, self.max_message_bytes // _image_bytes(model))
+        return min(self.limits.max_images, self.max_message_bytes // model.image_bytes)
 
     def check_reply(self, model: OnnxModel, count: int) -> None:
         """Check that a number of images fits into one reply.
@@ -100,7 +100,7 @@ class ServiceContext:
         Raises:
             InvalidInputError: it does not.
         """
-        each = _image_bytes(model)
+        each = model.image_bytes
         if count * each > self.max_message_bytes:
             raise InvalidInputError(
                 f"{count} images of {each:,} bytes are above the limit of {self.max_message_bytes:,} bytes per "
@@ -232,8 +232,3 @@ class _Pixels(NamedTuple):
     """Images that wait for a thread; none if they have the model's size, which needs no conversion and no copy."""
     memory: int
     """Bytes of the images and their features."""
-
-
-def _image_bytes(model: OnnxModel) -> int:
-    spec = model.manifest.image
-    return spec.height * spec.width * spec.channels

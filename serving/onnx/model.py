@@ -98,6 +98,17 @@ class OnnxModel:
         return self._encoder.provider
 
     @cached_property
+    def image_bytes(self) -> int:
+        """Bytes of one image."""
+        image = self.manifest.image
+        return image.height * image.width * image.channels
+
+    @cached_property
+    def latent_dims(self) -> int:
+        """Dimensions of z and of all u together."""
+        return self.manifest.z_dim + sum(factor.u_dim for factor in self.manifest.factors)
+
+    @cached_property
     def feature_bytes(self) -> int:
         """Bytes of everything that encoder and scorer compute of one image."""
         factors = sum(len(factor.class_names) + 2 * factor.u_dim for factor in self.manifest.factors)
