@@ -29,6 +29,8 @@ FORBIDDEN_OUTCOMES = ("INTERNAL", "UNKNOWN", NEVER_ANSWERED)
 """Statuses of faults of the server, and requests that it forgot."""
 MB = 1 << 20
 TRACEBACK = "Traceback (most recent call last)"
+GRPC_LOGGERS = ('"logger": "stderr"', '"logger": "grpc._cython', " stderr: ", " grpc._cython.cygrpc: ")
+"""Parts of lines of the log that gRPC writes: it prints tracebacks of calls that end while it serves them."""
 MAX_LINE = 200
 """Characters of a line of the log that a problem repeats."""
 
@@ -138,8 +140,9 @@ def log_problems(log_file: Path, start: int, server: AttackedServer) -> list[str
     problems = []
     if len(data) > LOG_MB * MB:
         problems.append(f"the log grew by more than {LOG_MB} MiB")
-    if TRACEBACK in text:
-        context, exception = _first_traceback(text)
+    own = "\n".join(line for line in lines if not any(name in line for name in GRPC_LOGGERS))
+    if TRACEBACK in own:
+        context, exception = _first_traceback(own)
         problems.append(f"tracebacks in the log, first {exception[:MAX_LINE]!r} after {context[-MAX_LINE:]!r}")
     if server.options.token and server.options.token in text:
         problems.append("the token is in the log")
