@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MAX_CONNECTIONS = 128
 """Open connections; the oldest is closed for a further one."""
 MAX_RATE = 500
-"""Connections accepted per second. More would take the interpreter from calls: each needs about 0.2 ms."""
+"""Connections accepted per second. More would slow down calls: each takes about 0.2 ms of the interpreter."""
 MAX_HEAD_BYTES = 8192
 """Request line and headers."""
 REQUEST_SECONDS = 5.0

@@ -84,7 +84,7 @@ class WorkerProcess:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the process has ended."""
-        # Not by the process's own method, which may take the exit code that asyncio waits for.
+        # Not by the method of the process, which may reap the exit code that asyncio waits for.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)

@@ -18,7 +18,9 @@ from click.testing import CliRunner
 from packaging.requirements import Requirement
 
 from partedvae.cli.main import main
+from partedvae.serving.decoding.plan import largest_image
 from partedvae.serving.grpc.server import SERVICES
+from partedvae.serving.memory_budget import MIB, MemoryBudget
 from partedvae.serving.server.supervisor import KILL_SECONDS
 from tests.packaging.distributions import build_wheel, wheel_names
 
@@ -123,6 +125,18 @@ def test_no_more_workers_than_processors() -> None:
     """Both manifests run one worker per processor."""
     for container in CONTAINERS.values():
         assert printed_config(container["args"])["workers"] == int(container["resources"]["limits"]["cpu"])
+
+
+@pytest.mark.parametrize("where", CONTAINERS)
+def test_the_memory_is_enough(where: str) -> None:
+    """The memory of all workers fits into the container's limit, and images have the pixels that the comment promises."""
+    container = CONTAINERS[where]
+    config = printed_config(container["args"])
+    gibibytes = int(container["resources"]["limits"]["memory"].removesuffix("Gi"))
+    # Each worker has 80 MiB without requests, and the guide's margin of 96 MiB.
+    assert config["workers"] * (config["memory-mb"] + 80 + 96) < 1024 * gibibytes
+    budget = MemoryBudget(config["memory-mb"] * MIB)
+    assert largest_image(budget.work.limit, config["max-message-mb"] * MIB) > 13_000_000
 
 
 def test_selectors_agree() -> None:

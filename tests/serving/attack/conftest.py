@@ -14,7 +14,7 @@ from benchmarks.attack.server import copy_model, this_checkout
 from tests.bundles import GREY
 
 CEILING_MB = 3072
-"""Memory at which a server is killed, so that a broken bound does not take the machine with it."""
+"""Memory at which a server is killed, so that a broken bound does not exhaust the machine."""
 
 SessionOf = Callable[[Options], Session]
 

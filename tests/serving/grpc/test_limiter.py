@@ -121,7 +121,7 @@ async def test_one_connection_alone_may_have_all_places() -> None:
 
 
 async def test_a_refused_connection_gets_the_next_place() -> None:
-    """After a connection was refused, one that has its share already does not take the place that becomes free."""
+    """After a connection was refused, one that already has its share is not admitted when a call ends."""
     limiter: CallLimiter[FakeCall] = CallLimiter(4)
     calls = admit(limiter, "greedy", 4)
     assert not limiter.try_acquire(FakeCall("refused"))
