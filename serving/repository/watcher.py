@@ -37,10 +37,6 @@ class RepositoryWatcher:
         # A daemon, so that a long load does not delay the end of the process.
         self._thread = threading.Thread(target=self._run, name="partedvae-watcher", daemon=True)
 
-    def check_now(self) -> None:
-        """Request a refresh in the watcher's thread, and return immediately."""
-        self._requests.put(None)
-
     def __enter__(self) -> Self:
         self._thread.start()
         return self

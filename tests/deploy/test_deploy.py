@@ -129,7 +129,7 @@ def test_no_more_workers_than_processors() -> None:
 
 @pytest.mark.parametrize("where", CONTAINERS)
 def test_the_memory_is_enough(where: str) -> None:
-    """The memory of all workers fits into the container's limit, and images have the pixels that the comment promises."""
+    """The memory of all workers fits into the container's limit, and images may have 13 megapixels."""
     container = CONTAINERS[where]
     config = printed_config(container["args"])
     gibibytes = int(container["resources"]["limits"]["memory"].removesuffix("Gi"))

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -238,6 +239,7 @@ def test_watcher_refreshes_on_request(
     repository = ModelRepository(models)
     refresh = repository.refresh
     looked: list[str] = []
+    requests: SimpleQueue[None] = SimpleQueue()
 
     def spy() -> None:
         looked.append(threading.current_thread().name)
@@ -246,13 +248,13 @@ def test_watcher_refreshes_on_request(
         refresh()
 
     monkeypatch.setattr(repository, "refresh", spy)
-    with caplog.at_level(logging.ERROR), RepositoryWatcher(repository, 0) as watcher:
+    with caplog.at_level(logging.ERROR), RepositoryWatcher(repository, 0, requests):
         GREY.write(models / "tiny")
-        watcher.check_now()
+        requests.put(None)
         wait_until(lambda: len(looked) == 1)
         wait_until(lambda: "looking for new models failed" in caplog.text)
         assert repository.get().version == 1
-        watcher.check_now()
+        requests.put(None)
         wait_until(lambda: repository.get().version == 2)
     assert looked == ["partedvae-watcher"] * 2
 
