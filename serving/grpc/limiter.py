@@ -184,7 +184,8 @@ class CallLimiter(Generic[C]):
         if not own or self.active_calls < self._max_calls - self._max_calls // 4:
             return False
         refused, when = self._refused
-        waits = refused not in (connection, *self._calls) and time.monotonic() - when < SHARE_SECONDS
+        is_other = refused != connection and refused not in self._calls
+        waits = is_other and time.monotonic() - when < SHARE_SECONDS
         connections = len(self._calls) + waits
         return connections > 1 and own >= self._max_calls // connections
 
