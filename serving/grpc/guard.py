@@ -80,6 +80,7 @@ class Guard:
         self._models_memory = models_memory
         self._models_at_start = models_memory()
         self._later_models = 0
+        trim()  # What is free now would hide as much of what calls hold later.
         self._base = resident_memory()
         self._trimmed = 0.0
         self._is_trimmed = False
