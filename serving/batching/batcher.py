@@ -10,7 +10,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
+from partedvae.serving.inline_task import InlineTask, is_inline
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ Run: TypeAlias = Callable[[Columns, tuple[str, ...]], Columns]
 
 
 class BatchObserver(Protocol):
-    """Receives measurements of batches, for metrics. Called on the event loop."""
+    """Receives measurements of batches, for metrics. Called from any thread."""
 
     def batch_done(
         self,
@@ -47,12 +49,29 @@ class BatchObserver(Protocol):
 
 
 class Request:
-    """Rows of one caller, computed in one batch or several."""
+    """Rows of one caller, computed in one batch or several. Its result is that of `await request`."""
 
-    __slots__ = ("_missing", "_parts", "blocking", "columns", "dispatched", "future", "outputs", "rows", "run", "since")
+    __slots__ = (
+        "_future",
+        "_missing",
+        "_parts",
+        "batcher",
+        "blocking",
+        "columns",
+        "dispatched",
+        "is_done",
+        "is_queued",
+        "outcome",
+        "outputs",
+        "rows",
+        "run",
+        "since",
+        "task",
+    )
 
-    def __init__(self, run: Run, columns: Columns, outputs: tuple[str, ...], blocking: bool) -> None:
+    def __init__(self, batcher: Batcher, run: Run, columns: Columns, outputs: tuple[str, ...], blocking: bool) -> None:
         """Create a request with the arguments of `Batcher.submit`."""
+        self.batcher = batcher
         self.run = run
         self.columns = columns
         self.outputs = outputs
@@ -61,24 +80,72 @@ class Request:
         self.dispatched = 0
         """Rows that are in batches already."""
         self.since = time.monotonic()
-        self.future: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
-        self._parts: dict[int, Columns] = {}
+        self.is_queued = False
+        """Whether its rows wait, or are in batches."""
+        self.is_done = False
+        """Whether the outcome is known, or nobody waits for it."""
+        self.outcome: Columns | Exception
+        self.task: InlineTask | None = None
+        """The task that waits, if it has no event loop."""
+        self._future: asyncio.Future[Columns] | None = None
+        self._parts: dict[int, Columns] | None = None
         self._missing = self.rows
 
-    def receive(self, start: int, count: int, result: Columns | Exception) -> None:
-        """Store the result of some rows; the last of them completes the request."""
-        if self.future.done():  # The caller was cancelled, or another part failed.
-            return
+    def __await__(self) -> Generator[Any, Any, Columns]:
+        """Queue the rows, and wait for their result."""
+        if is_inline():
+            result: Columns = yield self  # The task that runs the coroutine starts the request.
+            return result
+        loop = asyncio.get_running_loop()
+        self._future = loop.create_future()
+        self.batcher.scheduler.submit_from_event_loop(self, loop)
+        return (yield from self._future)
+
+    def start(self) -> None:
+        """Queue the rows of a task without an event loop; see `partedvae.serving.inline_task.Awaited`."""
+        self.batcher.scheduler.submit([self])
+
+    def abandon(self) -> bool:
+        """Withdraw the rows that wait; see `partedvae.serving.inline_task.Awaited`."""
+        with self.batcher.scheduler.lock:
+            if self.is_done:
+                return False
+            self.is_done = True
+            self.batcher.remove(self)
+        return True
+
+    def receive(self, start: int, count: int, result: Columns | Exception) -> bool:
+        """Store the result of some rows, under the scheduler's lock; return whether the outcome is known with it."""
+        if self.is_done:  # The caller was cancelled, or another part failed.
+            return False
         if isinstance(result, Exception):
-            self.future.set_exception(result)
-        elif count == self.rows:
-            self.future.set_result(result)
-        else:
-            self._parts[start] = result
+            self.batcher.remove(self)
+        elif count < self.rows:
+            parts = self._parts = self._parts or {}
+            parts[start] = result
             self._missing -= count
-            if not self._missing:
-                parts = [self._parts[key] for key in sorted(self._parts)]
-                self.future.set_result(tuple(np.concatenate(column) for column in zip(*parts, strict=True)))
+            if self._missing:
+                return False
+            in_order = [parts[key] for key in sorted(parts)]
+            result = tuple(np.concatenate(column) for column in zip(*in_order, strict=True))
+        self.is_done = True
+        self.outcome = result
+        return True
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of the caller; None if it has none."""
+        return None if self._future is None else self._future.get_loop()
+
+    def set_result(self) -> None:
+        """Hand the outcome to the caller, on its event loop."""
+        future, outcome = self._future, self.outcome
+        if future is None or future.done():
+            return
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 class Batch:
@@ -123,10 +190,30 @@ class Batch:
                 self._results = [self._run_alone(piece) for piece in self.pieces]
         self.seconds = time.perf_counter() - started
 
-    def deliver(self) -> None:
-        """Hand each request its own results, on the event loop."""
-        for (request, start, count), result in zip(self.pieces, self._results, strict=True):
-            request.receive(start, count, result)
+    def collect(self) -> list[Request]:
+        """Return the requests whose outcome is known with this batch. Call it under the scheduler's lock."""
+        return [
+            request
+            for (request, start, count), result in zip(self.pieces, self._results, strict=True)
+            if request.receive(start, count, result)
+        ]
+
+    def deliver(self, requests: Sequence[Request]) -> None:
+        """Hand each request its outcome: on the callers' event loop, all at once, or in this thread."""
+        waiting: dict[asyncio.AbstractEventLoop, list[Request]] = {}
+        inline = []
+        for request in requests:
+            loop = request.loop
+            if loop is None:
+                inline.append(request)
+            else:
+                waiting.setdefault(loop, []).append(request)
+        for loop, on_loop in waiting.items():
+            with suppress(RuntimeError):  # The event loop was closed: nobody waits.
+                loop.call_soon_threadsafe(_set_results, on_loop)
+        for request in inline:
+            if request.task is not None:
+                request.task.resume(request.outcome)
         self._on_done(self)
 
     def _run(self, pieces: Sequence[tuple[Request, int, int]]) -> Columns:
@@ -163,8 +250,13 @@ class Batch:
         return tuple(results[self.outputs.index(name)] for name in request.outputs)
 
 
+def _set_results(requests: Sequence[Request]) -> None:
+    for request in requests:
+        request.set_result()
+
+
 class Batcher:
-    """Batches the requests for one graph of one model. Must be used from the event loop's thread only."""
+    """Batches the requests for one graph of one model. Can be used from several threads."""
 
     def __init__(
         self,
@@ -185,14 +277,14 @@ class Batcher:
             scheduler: runs the batches.
             observer: receives measurements of batches.
         """
+        self.scheduler = scheduler
+        """Runs the batches."""
         self._identity = (model, version, graph)
         self._policy = policy
-        self._scheduler = scheduler
         self._observer = observer
         self._admission = Admission(policy.max_queue_rows, self._retry_after)
         self._waiting: OrderedDict[Request, None] = OrderedDict()
         self._rows_per_second = 0.0  # of one session, moving average
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting_rows(self) -> int:
@@ -225,38 +317,51 @@ class Batcher:
             except Exception:
                 self._report_queue()
                 raise
-        request = Request(run, columns, outputs, blocking)
-        self._waiting[request] = None
-        self._scheduler.notify(self)
+        request = Request(self, run, columns, outputs, blocking)
         try:
-            return await request.future
-        finally:
-            # Still waiting only if the caller was cancelled (or timed out), or another part of the request failed.
-            if request in self._waiting:
-                del self._waiting[request]
-                self._admission.release(rows - request.dispatched, blocking=blocking)
-                self._report_queue()
+            return await request
+        except asyncio.CancelledError:
+            request.abandon()
+            raise
 
-    def has_work(self) -> bool:
-        """Return whether a batch could be formed now."""
-        return bool(self._waiting) and self._remaining_delay() <= 0
+    def add(self, request: Request) -> bool:
+        """Queue a request, under the scheduler's lock; return whether it still has a caller."""
+        if not request.is_done:
+            request.is_queued = True
+            self._waiting[request] = None
+        return request.is_queued
+
+    def remove(self, request: Request) -> None:
+        """Withdraw the rows of a request that wait, under the scheduler's lock: nobody wants them any more."""
+        if request in self._waiting:
+            del self._waiting[request]
+        elif request.is_queued:
+            return
+        self._admission.release(request.rows - request.dispatched, blocking=request.blocking)
+        self._report_queue()
+
+    def has_rows(self) -> bool:
+        """Return whether rows wait."""
+        return bool(self._waiting)
+
+    def remaining_delay(self, now: float) -> float:
+        """Return the seconds that the oldest request still waits for others."""
+        if not self._policy.max_delay or not self._waiting or self._admission.rows >= self._policy.max_batch_rows:
+            return 0.0
+        return next(iter(self._waiting)).since + self._policy.max_delay - now
 
     def next_batch(self, free_sessions: int) -> Batch | None:
-        """Form the next batch from the waiting rows; None if there are none, or the delay has not passed.
+        """Form the next batch from the waiting rows, under the scheduler's lock; None if there are none.
 
         Args:
             free_sessions: number of batches that could start now, at least one.
         """
         if not self._waiting:
             return None
-        delay = self._remaining_delay()
-        if delay > 0:
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(delay, self._delay_passed)
-            return None
         max_rows = self._policy.max_batch_rows
         capacity = min(max_rows, max(-(-self._admission.rows // free_sessions), self._policy.min_split_rows))
         batch = Batch(self._batch_done)
+        dispatched = {False: 0, True: 0}
         while capacity > 0 and self._waiting:
             request = next(iter(self._waiting))
             left = request.rows - request.dispatched
@@ -271,7 +376,10 @@ class Batcher:
                 del self._waiting[request]
             else:
                 self._waiting.move_to_end(request)
-            self._admission.release(count, blocking=request.blocking)
+            dispatched[request.blocking] += count
+        for blocking, rows in dispatched.items():
+            if rows:
+                self._admission.release(rows, blocking=blocking)
         self._report_queue()
         return batch
 
@@ -285,21 +393,11 @@ class Batcher:
                 *self._identity, batch.rows, len(batch.pieces), batch.queue_seconds, batch.seconds
             )
 
-    def _remaining_delay(self) -> float:
-        """Return the seconds that the oldest request still waits for others."""
-        if not self._policy.max_delay or self._admission.rows >= self._policy.max_batch_rows:
-            return 0.0
-        return next(iter(self._waiting)).since + self._policy.max_delay - time.monotonic()
-
-    def _delay_passed(self) -> None:
-        self._timer = None
-        self._scheduler.notify(self)
-
     def _retry_after(self) -> float:
         """Estimate the seconds until the waiting rows have been run."""
         if not self._rows_per_second:
             return self._policy.default_retry_after
-        seconds = self._admission.rows / (self._rows_per_second * self._scheduler.sessions)
+        seconds = self._admission.rows / (self._rows_per_second * self.scheduler.sessions)
         return min(max(seconds, self._policy.min_retry_after), self._policy.max_retry_after)
 
     def _report_queue(self) -> None:
