@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
 from partedvae.serving.config.logging import FIELDS
+from partedvae.serving.grpc.call_policy import CallObserver
 from partedvae.serving.grpc.calls import Context
 from partedvae.serving.grpc.errors import RpcError, to_status
 from partedvae.serving.grpc.image_counts import image_count
@@ -18,23 +19,6 @@ logger = logging.getLogger(__name__)
 
 MAX_REQUEST_ID = 128
 """Characters of a request's id that are logged."""
-
-
-class CallObserver(Protocol):
-    """Receives the events of calls, for metrics. Called from the event loop's thread."""
-
-    def rpc_started(self) -> None:
-        """Record that a call started; `rpc_done` follows."""
-
-    def rpc_done(self, method: str, code: str, seconds: float, images: int) -> None:
-        """Record that a call ended.
-
-        Args:
-            method: name of the method without its service, "ExtractFeatures".
-            code: name of the status, "OK".
-            seconds: duration of the call.
-            images: images that were sent or asked for; 0 unless the call succeeded.
-        """
 
 
 class CallRecord:

@@ -11,56 +11,24 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.grpc.call_record import CallObserver, CallRecord
+from partedvae.serving.grpc.call_policy import CallPolicy
+from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.calls import Call, Context
-from partedvae.serving.grpc.limiter import CallLimiter
-from partedvae.serving.grpc.request_limits import (
-    LARGE,
-    check_fields,
-    holds_images,
-    inflate,
-    is_compressed,
-    largest_size,
-    too_large,
-)
+from partedvae.serving.grpc.method import COPIES, Method
+from partedvae.serving.grpc.request_limits import LARGE, is_compressed
 from partedvae.serving.memory_budget import MemoryBudget
 from partedvae.serving.request_memory import RequestMemory
 
-MAX_BYTES_WITHOUT_IMAGES = 64 * 1024
-"""Largest request of a method that takes no images."""
-COPIES = 3
-"""Copies of a message that are held while it is parsed and used: serialized, parsed, and its images by themselves."""
-
 CANCEL_SECONDS = 0.01
 """Time in which gRPC cancels a call whose client has gone, after its requests have ended."""
-FEW_FIELDS = 1000
-"""Fields up to which a message is checked without a thread: some milliseconds."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallPolicy:
-    """How the calls of a service, or of one of its methods, are limited."""
-
-    limiter: CallLimiter[Call]
-    """Limit of concurrent calls."""
-    max_message_bytes: int
-    """Largest request. gRPC's own limit must be higher: the message of its error names no remedy."""
-    max_images: int = 1
-    """Images, or other entries, of a request."""
-    is_done_when_answered: bool = False
-    """Whether a reply is so small that its call needs no place until it is taken."""
-    observer: CallObserver | None = None
-    """Receives the events of calls."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -97,29 +65,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or policy is None:
             return handler
-        self._wrapped[method] = wrapped = _Method(method, handler, policy, self._budget, self._executor).wrapped()
+        self._wrapped[method] = wrapped = _MethodHandler(
+            method, handler, policy, self._budget, self._executor
+        ).wrapped()
         return wrapped
 
 
-class _Method:
-    """One method of a service: how its calls are served."""
+class _MethodHandler:
+    """How gRPC's calls of one method are served."""
 
     def __init__(
         self, name: str, handler: Handler, policy: CallPolicy, budget: MemoryBudget, executor: Executor
     ) -> None:
-        self._name = name
+        deserialize, serialize = handler.request_deserializer, handler.response_serializer
+        assert deserialize is not None, "generated code has a deserializer for each method"
+        assert serialize is not None, "generated code has a serializer for each method"
+        self._method = Method(name, deserialize, serialize, policy)
         self._handler = handler
         self._policy = policy
         self._budget = budget
         self._executor = executor
-        deserialize, serialize = handler.request_deserializer, handler.response_serializer
-        assert deserialize is not None, "generated code has a deserializer for each method"
-        assert serialize is not None, "generated code has a serializer for each method"
-        self._deserialize, self._serialize = deserialize, serialize
-        self._request: Descriptor = deserialize(b"").DESCRIPTOR
-        self._takes_images = holds_images(self._request)
-        most = policy.max_message_bytes
-        self._max_bytes = most if self._takes_images else min(most, MAX_BYTES_WITHOUT_IMAGES)
 
     def wrapped(self) -> Handler:
         """Return a handler that takes and returns bytes."""
@@ -129,7 +94,7 @@ class _Method:
 
     async def _unary(self, _: Any, context: Context) -> bytes:
         call = Call(context, self._policy.limiter, self._budget)
-        record = CallRecord(self._name, self._policy.observer, context)
+        record = CallRecord(self._method.name, self._policy.observer, context)
         try:
             return await self._reply(call, record, context)
         except BaseException as error:
@@ -154,7 +119,7 @@ class _Method:
 
     async def _streaming(self, _: Any, context: Context) -> None:
         call = Call(context, self._policy.limiter, self._budget, is_stream=self._handler.request_streaming)
-        record = CallRecord(self._name, self._policy.observer, context)
+        record = CallRecord(self._method.name, self._policy.observer, context)
         try:
             await self._write_replies(call, record, context)
             return
@@ -184,7 +149,7 @@ class _Method:
         if raw is grpc.aio.EOF:
             await asyncio.sleep(CANCEL_SECONDS)
             raise InvalidInputError("the call has no message; send one request")
-        size = self._check_size(raw)
+        size = self._method.check_size(raw)
         memory = call.begin_request()
         memory.reserve_message(COPIES * size)
         return record.count_images(await self._parsed(raw, size, memory))
@@ -200,47 +165,26 @@ class _Method:
         raw = await call.read()
         if raw is grpc.aio.EOF:
             return None
-        size = self._check_size(raw)
+        size = self._method.check_size(raw)
         memory = call.begin_request()
         await call.wait_for_message(memory, COPIES * size)
         return await self._parsed(raw, size, memory)
 
-    def _check_size(self, raw: bytes) -> int:
-        """Return the bytes that a message may have when it is decompressed."""
-        if len(raw) > self._max_bytes:
-            raise too_large(f"{len(raw):,}", self._max_bytes, takes_images=self._takes_images)
-        return max(len(raw), min(largest_size(raw), self._max_bytes))
-
     async def _parsed(self, raw: bytes, size: int, memory: RequestMemory) -> Any:
         """Parse a message of at most `size` bytes, and return the memory that it does not need."""
+        method = self._method
         if is_compressed(raw):
-            raw = self._inflate(raw) if size < LARGE else await self._in_thread(self._inflate, raw)
+            raw = method.inflate(raw) if size < LARGE else await self._in_thread(method.inflate, raw)
             memory.give_back_message(COPIES * (size - len(raw)))
-        if len(raw) < LARGE and check_fields(raw, self._request, self._policy.max_images, FEW_FIELDS):
-            return self._parse(raw)
-        return await self._in_thread(self._check_and_parse, raw)
-
-    def _inflate(self, raw: bytes) -> bytes:
-        return inflate(raw, self._max_bytes, takes_images=self._takes_images)
-
-    def _check_and_parse(self, raw: bytes) -> Any:
-        check_fields(raw, self._request, self._policy.max_images)
-        return self._parse(raw)
-
-    def _parse(self, raw: bytes) -> Any:
-        """Parse a request; gRPC would report malformed bytes as INTERNAL."""
-        try:
-            return self._deserialize(raw)
-        except DecodeError as error:
-            raise InvalidInputError(
-                f"the bytes are not a request of {self._name}: {error}; are client and server of the same version?"
-            ) from error
+        if method.can_parse_here(raw):
+            return method.parse(raw)
+        return await self._in_thread(method.check_and_parse, raw)
 
     async def _serialized(self, reply: Message, held: int) -> bytes:
-        """Serialize a reply; `held` is what its call holds of the memory, which is more than the reply."""
-        if held < LARGE or reply.ByteSize() < LARGE:  # `ByteSize` costs as much as serializing it.
-            return self._serialize(reply)
-        serialized: bytes = await self._in_thread(self._serialize, reply)
+        """Serialize a reply; `held` is what its call holds of the memory."""
+        if self._method.can_serialize_here(reply, held):
+            return self._method.serialize(reply)
+        serialized: bytes = await self._in_thread(self._method.serialize, reply)
         return serialized
 
     async def _in_thread(self, work: Callable[[Any], Any], argument: Any) -> Any:

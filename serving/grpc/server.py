@@ -24,10 +24,11 @@ from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.decoding.plan import largest_image
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.grpc.allocator import return_large_blocks
+from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.guard import Guard
 from partedvae.serving.grpc.health import Health
-from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
+from partedvae.serving.grpc.interceptor import CallInterceptor
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.grpc.oip.servicer import OpenInferenceServicer
 from partedvae.serving.grpc.service_context import ServiceContext

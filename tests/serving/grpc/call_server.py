@@ -11,9 +11,10 @@ from typing import Any
 
 import grpc
 
+from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.guard import Guard
-from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
+from partedvae.serving.grpc.interceptor import CallInterceptor
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.memory_budget import MIB, MemoryBudget
 from partedvae.v1 import service_pb2 as pb

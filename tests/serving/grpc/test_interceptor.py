@@ -23,8 +23,9 @@ from partedvae.serving.errors import (
     QueueFullError,
     StoppingError,
 )
+from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.errors import INTERNAL_TEXT, MAX_DETAILS
-from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
+from partedvae.serving.grpc.interceptor import CallInterceptor
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.logs.formatters import JsonFormatter
 from partedvae.serving.memory_budget import MemoryBudget
