@@ -45,6 +45,7 @@ class Call:
         "_evicted",
         "_last_request",
         "_limiter",
+        "_loop",
         "_reader",
         "_requests",
         "_task",
@@ -77,6 +78,7 @@ class Call:
         task = asyncio.current_task()
         assert task is not None, "gRPC runs each call in a task"
         self._task: asyncio.Task[Any] | None = task
+        self._loop = task.get_loop()
         self._reader: asyncio.Task[Any] | None = None
         self._waiting: asyncio.Task[Any] | None = None
         self.is_stream = is_stream
@@ -182,6 +184,8 @@ class Call:
     def evict(self, reason: str) -> bool:
         """End the call: with a status that lets the client try again, or if its reply blocks it, with its connection.
 
+        Can be called from any thread.
+
         Must not cancel the task that reads: gRPC may still write into what it is reading.
 
         Returns:
@@ -190,9 +194,7 @@ class Call:
         if self._evicted or self.done:
             return False
         self._evicted = True
-        task = asyncio.get_running_loop().create_task(self._end(to_status(EvictedError(reason, RETRY_AFTER))))
-        _evictions.add(task)
-        task.add_done_callback(_evictions.discard)
+        self._loop.call_soon_threadsafe(self._begin_end, to_status(EvictedError(reason, RETRY_AFTER)))
         return True
 
     async def abort(self, status: RpcError) -> None:
@@ -210,6 +212,12 @@ class Call:
             error.__traceback__ = None
         except grpc.aio.BaseError:
             pass  # The connection has ended, or the server has stopped.
+
+    def _begin_end(self, status: RpcError) -> None:
+        if not self.done:
+            task = self._loop.create_task(self._end(status))
+            _evictions.add(task)
+            task.add_done_callback(_evictions.discard)
 
     async def _end(self, status: RpcError) -> None:
         if self.sending_since:

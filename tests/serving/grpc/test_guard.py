@@ -65,6 +65,7 @@ class Watched:
             idle_seconds=300,
             models_memory=lambda: self.models,
         )
+        self.trimmed = 0
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def _trim(self) -> None:
