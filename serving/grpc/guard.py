@@ -60,6 +60,7 @@ class Guard:
         transfer_seconds: float,
         idle_seconds: float,
         models_memory: Callable[[], int] = lambda: 0,
+        free_memory: Callable[[], bool] = lambda: False,
         observer: GuardObserver | None = None,
     ) -> None:
         """Create a guard, in a process that serves no calls yet.
@@ -70,6 +71,7 @@ class Guard:
             transfer_seconds: how long a request may take to arrive, and a reply to be taken.
             idle_seconds: how long a stream may wait for its client.
             models_memory: estimates the memory of the models that are loaded, in bytes.
+            free_memory: ends what holds memory beside the calls; returns whether there was something.
             observer: receives the state of the budget, and why calls are ended.
         """
         self._limiters = limiters
@@ -78,6 +80,7 @@ class Guard:
         self._idle_seconds = idle_seconds
         self._observer = observer
         self._models_memory = models_memory
+        self._free_memory = free_memory
         self._models_at_start = models_memory()
         self._later_models = 0
         trim()  # What is free now would hide as much of what calls hold later.
@@ -130,6 +133,8 @@ class Guard:
         calls.sort(key=lambda call: call.holds_since, reverse=True)
         for call in calls[:EVICTED_AT_ONCE]:
             self._evict(call, "memory", "the memory of the server is exhausted, and this call waited for its client")
+        if self._free_memory() and self._observer is not None:
+            self._observer.call_evicted("memory")
         if now - self._trimmed > TRIM_SECONDS:
             self._trimmed = now
             if calls:

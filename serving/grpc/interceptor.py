@@ -31,6 +31,12 @@ CANCEL_SECONDS = 0.01
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
+def policy_of(method: str, policies: Mapping[str, CallPolicy]) -> CallPolicy | None:
+    """Return the policy of a method: that of the longest beginning of its full name, "/package.Service/"."""
+    prefix = max((prefix for prefix in policies if method.startswith(prefix)), key=len, default=None)
+    return None if prefix is None else policies[prefix]
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the calls of all methods that have a policy; others pass unchanged.
 
@@ -46,7 +52,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             budget: the memory of the process.
             executor: threads that parse large messages.
         """
-        self._policies = sorted(policies.items(), key=lambda item: len(item[0]), reverse=True)
+        self._policies = policies
         self._budget = budget
         self._executor = executor
         self._wrapped: dict[str, Handler] = {}
@@ -61,7 +67,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         wrapped = self._wrapped.get(method)
         if wrapped is not None:
             return wrapped
-        policy = next((policy for prefix, policy in self._policies if method.startswith(prefix)), None)
+        policy = policy_of(method, self._policies)
         handler = await continuation(handler_call_details)
         if handler is None or policy is None:
             return handler

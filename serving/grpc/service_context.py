@@ -15,10 +15,12 @@ from partedvae.common.image_structure.structure import BYTES_PER_PIXEL
 from partedvae.results import ImageArray
 from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.model import BatchedModel, BatchedModels
+from partedvae.serving.config.serve_config import FrontName
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.grpc.model_loader import ModelLoader
 from partedvae.serving.images import ImageLimits, check_packed, from_array
+from partedvae.serving.inline_task import on_event_loop
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.serving.request_memory import request_memory
@@ -34,7 +36,10 @@ RETRY_AFTER = 1.0
 
 
 class ServiceContext:
-    """One instance for all services of a server, so that they share queues and limits. Use it from the event loop."""
+    """One instance for all services of a server, so that they share queues and limits.
+
+    Its coroutines run on the event loop, or inline in any thread as far as they can.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class ServiceContext:
         decode_pool: DecodePool,
         limits: ImageLimits,
         max_message_bytes: int,
+        front: FrontName = "grpcio",
     ) -> None:
         """Create the state of a server.
 
@@ -54,7 +60,10 @@ class ServiceContext:
             decode_pool: decodes image files.
             limits: limits of one request.
             max_message_bytes: maximum size of a reply.
+            front: what receives the calls.
         """
+        self.front = front
+        """What receives the calls."""
         self.repository = repository
         self.limits = limits
         """Limits of one request."""
@@ -75,11 +84,13 @@ class ServiceContext:
         """
         model = self.repository.loaded(name, version)
         if model is None:
+            await on_event_loop()
             model = await self._loader.load(name, version, blocking=blocking)
         return self._models.of(model, blocking=blocking)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work in the thread pool and return its result."""
+        await on_event_loop()
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def reserve_features(self, model: ReadableModel, count: int) -> None:
@@ -162,6 +173,7 @@ class ImageReader:
 
     async def read_files(self, files: Sequence[bytes], model: ReadableModel, size: int) -> ImageArray:
         """Decode image files of `size` bytes together; result and errors are those of `read`."""
+        await on_event_loop()
         self._admission.try_acquire(len(files))
         with self._release(len(files)):
             plan = await self._decode_pool.plan(files, model.manifest.image, size)
@@ -213,6 +225,7 @@ class ImageReader:
         return _Pixels(array, count, features + batch + BYTES_PER_PIXEL * math.prod(shape[1:3]))
 
     async def _converted(self, pixels: _Pixels, spec: ImageSpec) -> ImageArray:
+        await on_event_loop()
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: from_array(pixels.array, spec))
 
     @contextmanager

@@ -1,0 +1,149 @@
+"""One unary call of the native front, from its request until its reply was handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from partedvae.serving.grpc.call_record import CallRecord
+from partedvae.serving.grpc.errors import RpcError
+from partedvae.serving.grpc.method import COPIES, Method
+from partedvae.serving.inline_task import InlineTask, on_event_loop
+from partedvae.serving.memory_budget import MemoryBudget
+from partedvae.serving.request_memory import RequestMemory, request_memory
+
+if TYPE_CHECKING:
+    from pygrpc_native import NativeGrpcFront
+
+Details: TypeAlias = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
+"""Metadata, peer, and seconds until the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeMethod:
+    """A method that the native front serves."""
+
+    method: Method
+    """Its messages and limits."""
+    respond: Callable[[Any, None], Coroutine[Any, Any, Any]]
+    """Returns the reply to a request; the second argument is gRPC's context, which no method needs."""
+
+
+class NativeCall(InlineTask):
+    """A call. Each step runs in one thread, but not always in the same."""
+
+    __slots__ = ("_budget", "_calls", "_deadline", "_details", "_executor", "_front", "_id", "_served", "connection")
+
+    is_stream = False
+    waits_since = idle_since = holds_since = sending_since = 0.0
+    """Its request has arrived, and its reply is the front's: it never waits for its client."""
+
+    def __init__(
+        self,
+        front: NativeGrpcFront,
+        served: NativeMethod,
+        calls: dict[int, NativeCall],
+        number: int,
+        details: Details,
+        budget: MemoryBudget,
+        executor: Executor,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Create a call that has arrived.
+
+        Args:
+            front: sends the reply.
+            served: its method.
+            calls: all calls of the front by number, to which this one belongs until it has ended.
+            number: its number.
+            details: metadata, peer and deadline.
+            budget: the memory of the process.
+            executor: threads that parse large messages.
+            loop: for what cannot be done without an event loop.
+        """
+        super().__init__(loop)
+        self._front = front
+        self._served = served
+        self._calls = calls
+        self._id = number
+        self._details = details
+        self._deadline = None if details[2] is None else time.monotonic() + details[2]
+        self._budget = budget
+        self._executor = executor
+        self.connection = details[1]
+        """The client's address and port."""
+        calls[number] = self
+
+    @property
+    def held(self) -> int:
+        """Bytes of the memory budget that the request holds."""
+        return 0 if self.memory is None else self.memory.held
+
+    def evict(self, reason: str) -> bool:
+        """Return false: a call that never waits for its client is not ended for others."""
+        return False
+
+    def code(self) -> None:
+        """Return no status, as gRPC's context does before there is one."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline; None if there is none."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Return the metadata of the request."""
+        return self._details[0]
+
+    async def answer(self, raw: bytes) -> None:
+        """Parse the request, and send the reply or the status of an error."""
+        method = self._served.method
+        record = CallRecord(method.name, method.policy.observer, self)
+        reply, status = b"", None
+        try:
+            try:
+                reply = await self._reply(raw, record)
+            except BaseException as error:
+                status = record.failed(error)
+            if status is None:
+                self._front.respond(self._id, reply)
+                record.end("OK")
+            else:
+                self._fail(status)
+        finally:
+            del self._calls[self._id]
+            method.policy.limiter.release_call(self)
+            if self.memory is not None:
+                self.memory.release()
+
+    async def _reply(self, raw: bytes, record: CallRecord) -> bytes:
+        method = self._served.method
+        limiter = method.policy.limiter
+        if not limiter.try_acquire(self):
+            await limiter.reject(self.connection)
+        size = method.check_size(raw)
+        self.memory = memory = RequestMemory(self._budget, self.connection)
+        request_memory.set(memory)
+        memory.reserve_message(COPIES * size)
+        if method.can_parse_here(raw):
+            request = method.parse(raw)
+        else:
+            request = await self._in_thread(method.check_and_parse, raw)
+        del raw
+        reply = await self._served.respond(record.count_images(request), None)
+        del request
+        if method.can_serialize_here(reply, memory.held):
+            return method.serialize(reply)
+        serialized: bytes = await self._in_thread(method.serialize, reply)
+        return serialized
+
+    async def _in_thread(self, work: Callable[[Any], Any], argument: Any) -> Any:
+        """Run what takes long in a thread that no other call waits for."""
+        await on_event_loop()
+        return await self._loop.run_in_executor(self._executor, work, argument)
+
+    def _fail(self, status: RpcError) -> None:
+        self._front.fail(self._id, status.code.value[0], status.details, status.trailing_metadata or None)
