@@ -38,10 +38,15 @@ class CallRecord:
         self._observer = observer
         self._context = context
         self._started = time.perf_counter()
-        self._is_observed = observer is not None or logger.isEnabledFor(logging.DEBUG)
+        self._is_observed = self.is_needed(observer)
         self._images = 0
         if observer is not None:
             observer.rpc_started()
+
+    @staticmethod
+    def is_needed(observer: CallObserver | None) -> bool:
+        """Return whether anything records calls."""
+        return observer is not None or logger.isEnabledFor(logging.DEBUG)
 
     def count_images(self, request: Any) -> Any:
         """Add the images of a request to the call's count, if anything records it, and return the request."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import RpcError
@@ -23,7 +23,7 @@ Details: TypeAlias = tuple[tuple[tuple[str, str | bytes], ...], str, float | Non
 """Metadata, peer, and seconds until the deadline."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class NativeMethod:
     """A method that the native front serves."""
 
@@ -31,6 +31,18 @@ class NativeMethod:
     """Its messages and limits."""
     respond: Callable[[Any, None], Coroutine[Any, Any, Any]]
     """Returns the reply to a request; the second argument is gRPC's context, which no method needs."""
+    joined: Joined | None = None
+    """Answers several requests together, where the method can."""
+
+
+class Joined(Protocol):
+    """Answers requests together."""
+
+    def key(self, request: Any) -> Hashable:
+        """Return what requests must have in common to be joined; None if a request cannot be joined."""
+
+    async def replies(self, requests: Sequence[Any]) -> list[bytes]:
+        """Return the serialized reply to each request; raise if one of them fails."""
 
 
 class NativeCall(InlineTask):
@@ -98,32 +110,43 @@ class NativeCall(InlineTask):
         """Return the metadata of the request."""
         return self._details[0]
 
-    async def answer(self, raw: bytes) -> None:
-        """Parse the request, and send the reply or the status of an error."""
-        method = self._served.method
-        record = CallRecord(method.name, method.policy.observer, self)
+    async def answer(self, raw: bytes, *, is_admitted: bool) -> None:
+        """Parse the request, and send the reply or the status of an error.
+
+        Args:
+            raw: the request.
+            is_admitted: whether the call has its place in the limiter.
+        """
+        record = CallRecord(self._served.method.name, self._served.method.policy.observer, self)
         reply, status = b"", None
         try:
             try:
-                reply = await self._reply(raw, record)
+                reply = await self._reply(raw, record, is_admitted=is_admitted)
             except BaseException as error:
                 status = record.failed(error)
             if status is None:
-                self._front.respond(self._id, reply)
+                self.send(reply)
                 record.end("OK")
             else:
                 self._fail(status)
         finally:
-            del self._calls[self._id]
-            method.policy.limiter.release_call(self)
-            if self.memory is not None:
-                self.memory.release()
+            self.end()
 
-    async def _reply(self, raw: bytes, record: CallRecord) -> bytes:
+    def send(self, reply: bytes) -> bool:
+        """Send the reply; return whether the client still waits for it."""
+        return self._front.respond(self._id, reply)
+
+    def end(self) -> None:
+        """Return the place and the memory of the call, which has its reply."""
+        del self._calls[self._id]
+        self._served.method.policy.limiter.release_call(self)
+        if self.memory is not None:
+            self.memory.release()
+
+    async def _reply(self, raw: bytes, record: CallRecord, *, is_admitted: bool) -> bytes:
         method = self._served.method
-        limiter = method.policy.limiter
-        if not limiter.try_acquire(self):
-            await limiter.reject(self.connection)
+        if not is_admitted:
+            await method.policy.limiter.reject(self.connection)
         size = method.check_size(raw)
         self.memory = memory = RequestMemory(self._budget, self.connection)
         request_memory.set(memory)

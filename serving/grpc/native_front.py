@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Any
 import grpc
 from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
 
-from partedvae.serving.batching.batcher import Request
 from partedvae.serving.batching.scheduler import SessionScheduler
 from partedvae.serving.config.addresses import cannot_listen, check_free, split_address
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
@@ -29,7 +28,11 @@ from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
 from partedvae.serving.grpc.interceptor import policy_of
 from partedvae.serving.grpc.method import Method
+from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.native_call import Details, NativeCall, NativeMethod
+from partedvae.serving.grpc.native_group import Joined, NativeGroup
+from partedvae.serving.grpc.request_limits import SMALL
 from partedvae.serving.grpc.security import TokenFile
 from partedvae.serving.memory_budget import MemoryBudget
 
@@ -75,6 +78,7 @@ class NativeFront:
         budget: MemoryBudget,
         executor: Executor,
         scheduler: SessionScheduler,
+        joined: Mapping[str, Joined],
         *,
         tokens: TokenFile | None = None,
         shared_port: bool = False,
@@ -89,6 +93,7 @@ class NativeFront:
             budget: the memory of the process.
             executor: threads that parse large messages.
             scheduler: runs the batches.
+            joined: answers requests of a method together, by its full name.
             tokens: tokens that clients must send; None for no authentication.
             shared_port: whether other worker processes listen on the same port.
         """
@@ -105,7 +110,7 @@ class NativeFront:
         self._stack = ExitStack()
         self._calls: dict[int, NativeCall] = {}
         self._methods = [
-            NativeMethod(_method(name, handler, policies), handler.unary_unary)
+            NativeMethod(_method(name, handler, policies), handler.unary_unary, joined.get(name))
             for name, handler in collector.handlers.items()
         ]
         self._front: NativeGrpcFront
@@ -154,35 +159,59 @@ class NativeFront:
     def _receive(self) -> None:
         """Take calls until the front is closed."""
         while (events := self._front.recv_batch_details(BURST)) is not None:
-            waiting: list[Request] = []
+            groups: dict[Hashable, NativeGroup] = {}
+            waiting: list[Any] = []
             for kind, number, method, message, _, details in events:
                 if kind == EVENT_CANCEL:
                     if (call := self._calls.get(number)) is not None:
                         call.cancel()
                     continue
-                assert message is not None
-                assert details is not None
                 try:
-                    awaited = self._begin(number, self._methods[method], message, details)
+                    awaited = self._begin(number, self._methods[method], message or b"", details, groups)
                 except Exception:  # The other calls must be served.
                     logger.exception("a call failed")
-                    self._front.fail(number, INTERNAL, "internal error; see the server's log for details")
-                    continue
+                    self._front.fail(number, INTERNAL, INTERNAL_TEXT)
+                else:
+                    if awaited is not None:
+                        waiting.append(awaited)
+            for group in groups.values():
+                awaited = group.begin_answer()
                 if awaited is not None:
                     waiting.append(awaited)
             if waiting:
                 self._scheduler.submit(waiting)
-            del events, waiting
+            del events, groups, waiting
 
-    def _begin(self, number: int, served: NativeMethod, message: bytes, details: Details) -> Any:
-        """Begin a call, and return the rows that it waits for; None if it ended, or continues on the event loop."""
+    def _begin(
+        self, number: int, served: NativeMethod, message: bytes, details: Details, groups: dict[Hashable, NativeGroup]
+    ) -> Any:
+        """Begin a call, or add it to a group.
+
+        Returns:
+            The rows that it waits for; None if it has ended, is in a group, or continues on the event loop.
+        """
+        method = served.method
         if self._tokens is not None:
-            denial = self._tokens.denial(served.method.name, details[0])
+            denial = self._tokens.denial(method.name, details[0])
             if denial:
                 self._front.fail(number, UNAUTHENTICATED, denial)
                 return None
         call = NativeCall(self._front, served, self._calls, number, details, self._budget, self._executor, self._loop)
-        return call.begin(call.answer(message))
+        is_admitted = method.policy.limiter.try_acquire(call)
+        if served.joined is not None and is_admitted and len(message) < SMALL:
+            try:
+                request = method.parse(message)
+            except InvalidInputError:
+                key = None
+            else:
+                key = served.joined.key(request)
+            if key is not None:
+                group = groups.get((served, key))
+                if group is None:
+                    group = groups[served, key] = NativeGroup(method, served.joined, self._budget, self._loop)
+                group.add(call, message, request)
+                return None
+        return call.begin(call.answer(message, is_admitted=is_admitted))
 
 
 def _method(name: str, handler: grpc.RpcMethodHandler[Any, Any], policies: Mapping[str, CallPolicy]) -> Method:

@@ -132,6 +132,7 @@ async def serve_until_stopped(
         interceptors = [*_interceptors(config, stack, tokens), CallInterceptor(policies, budget, executor)]
         front: Front
         if service_context.front == "native":
+            from partedvae.serving.grpc.joined_features import JoinedFeatures
             from partedvae.serving.grpc.native_front import NativeFront
 
             front = NativeFront(
@@ -142,6 +143,7 @@ async def serve_until_stopped(
                 budget,
                 executor,
                 models.scheduler,
+                {f"/{SERVICE}/ExtractFeatures": JoinedFeatures(service_context)},
                 tokens=tokens,
                 shared_port=shared_port,
             )

@@ -161,7 +161,19 @@ class ImageReader:
         """
         if message.WhichOneof("source") == "encoded":
             return await self.read_files(message.encoded.items, model, message.encoded.ByteSize())
-        pixels = self._pixels(message, model)
+        if message.WhichOneof("source") is None:
+            raise InvalidInputError("no images: set images.packed or images.encoded")
+        return await self.read_pixels(message.packed.data, message.packed.shape, model)
+
+    async def read_pixels(self, data: bytes, shape: Sequence[int], model: ReadableModel) -> ImageArray:
+        """Return raw pixels at the model's size; result and errors are those of `read`.
+
+        Args:
+            data: the pixels, uint8 in C order.
+            shape: images, height, width, and where it is not 1, channels.
+            model: the model.
+        """
+        pixels = self._pixels(data, shape, model)
         memory = request_memory.get()
         if not pixels.waiting:
             memory.reserve(pixels.memory)
@@ -193,7 +205,9 @@ class ImageReader:
         """
         memory = request_memory.get()
         if message.WhichOneof("source") != "encoded":
-            pixels = self._pixels(message, model)
+            if message.WhichOneof("source") is None:
+                raise InvalidInputError("no images: set images.packed or images.encoded")
+            pixels = self._pixels(message.packed.data, message.packed.shape, model)
             if not pixels.waiting:
                 await memory.wait(pixels.memory)
                 return pixels.array, []
@@ -210,12 +224,10 @@ class ImageReader:
             memory.give_back(plan.memory - images.nbytes)
             return images, errors
 
-    def _pixels(self, message: Images, model: ReadableModel) -> _Pixels:
+    def _pixels(self, data: bytes, dims: Sequence[int], model: ReadableModel) -> _Pixels:
         """Check raw pixels, and return what converting them takes."""
-        if message.WhichOneof("source") is None:
-            raise InvalidInputError("no images: set images.packed or images.encoded")
-        spec, data = model.manifest.image, message.packed.data
-        shape = check_packed(len(data), message.packed.shape, self._limits)
+        spec = model.manifest.image
+        shape = check_packed(len(data), dims, self._limits)
         array = np.frombuffer(data, dtype=np.uint8).reshape(shape)
         count, size = shape[0], (spec.height, spec.width, spec.channels)
         features = count * FEATURE_COPIES * model.feature_bytes

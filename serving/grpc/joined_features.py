@@ -1,0 +1,122 @@
+"""ExtractFeatures of many callers at once: single raw images with the same model and outputs run as one request.
+
+What a request costs by itself (its coroutine, its batch, its reply) is then shared by all that arrived together. The
+replies differ in nothing but their numbers, so that they are copies of one serialized reply with other numbers in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partedvae.results import Features, FloatArray
+from partedvae.serving.grpc import converters
+from partedvae.serving.grpc.service_context import ServiceContext
+from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.operations.features import features
+from partedvae.v1 import service_pb2 as pb
+
+_BYTES = np.dtype("<f4").itemsize
+_PER_FACTOR = ("probs", "u_mean", "u_logvar")
+_PER_IMAGE = ("z", "z_logvar", "reconstruction_error", "negative_elbo")
+
+
+class JoinedFeatures:
+    """Answers requests of ExtractFeatures together."""
+
+    def __init__(self, service_context: ServiceContext) -> None:
+        """Create it with the state of the services."""
+        self._shared = service_context
+
+    @staticmethod
+    def key(request: pb.ExtractFeaturesRequest) -> Hashable:
+        """Return what requests must have in common to be joined; None if a request cannot be joined."""
+        packed = request.images.packed  # Empty, if the images are files.
+        shape = packed.shape
+        include = request.include
+        if not shape or shape[0] != 1 or pb.FEATURE_OUTPUT_UNFAMILIAR in include:
+            return None  # Texts differ in length.
+        model = request.model
+        return model.name, model.version, tuple(include), tuple(shape), len(packed.data)
+
+    async def replies(self, requests: Sequence[pb.ExtractFeaturesRequest]) -> list[bytes]:
+        """Return the serialized reply to each request; they must have the same key.
+
+        Raises:
+            ServingError: what one of them causes, or what all of them need is not available; ask for each by itself.
+        """
+        first = requests[0]
+        model = await self._shared.model(first.model.name, first.model.version)
+        include = converters.include_from(first.include)
+        data = b"".join([request.images.packed.data for request in requests])
+        shape = (len(requests), *first.images.packed.shape[1:])
+        images = await self._shared.reader.read_pixels(data, shape, model)
+        return feature_replies(model.onnx_model, await features(model, images, include))
+
+
+class _Template:
+    """A serialized reply to one image, and where its numbers are."""
+
+    def __init__(self, model: OnnxModel, example: Features) -> None:
+        """Make a reply from the features of one image, whose values do not matter."""
+        # Numbers that occur only once in the reply; four bytes may occur by chance.
+        while True:
+            values = [np.frombuffer(os.urandom(array.nbytes), "<f4").reshape(array.shape) for array in arrays(example)]
+            reply = converters.features_response(model, _with_arrays(example, values)).SerializeToString()
+            if all(reply.count(value.tobytes()) == 1 for value in values):
+                break
+        self.reply = np.frombuffer(reply, np.uint8)
+        self.offsets = [reply.index(value.tobytes()) for value in values]
+
+
+_TEMPLATES: WeakKeyDictionary[OnnxModel, dict[tuple[bool, ...], _Template]] = WeakKeyDictionary()
+
+
+def feature_replies(model: OnnxModel, result: Features) -> list[bytes]:
+    """Return a serialized `ExtractFeaturesResponse` per image.
+
+    Args:
+        model: the model.
+        result: features of the images, without `unfamiliar`.
+    """
+    columns = arrays(result)
+    kinds = tuple(array is not None for array in _all_arrays(result))
+    template = _TEMPLATES.setdefault(model, {}).get(kinds)
+    if template is None:
+        template = _TEMPLATES[model][kinds] = _Template(model, _with_arrays(result, [array[:1] for array in columns]))
+    count, size = len(columns[0]), len(template.reply)
+    replies: NDArray[np.uint8] = np.empty((count, size), np.uint8)
+    replies[:] = template.reply
+    for offset, column in zip(template.offsets, columns, strict=True):
+        rows = np.ascontiguousarray(column, "<f4").reshape(count, -1)
+        replies[:, offset : offset + rows.shape[1] * _BYTES] = rows.view(np.uint8)
+    joined = replies.tobytes()
+    return [joined[start : start + size] for start in range(0, len(joined), size)]
+
+
+def arrays(result: Features) -> list[FloatArray]:
+    """Return the arrays that were computed."""
+    return [array for array in _all_arrays(result) if array is not None]
+
+
+def _all_arrays(result: Features) -> list[FloatArray | None]:
+    per_factor = [getattr(factor, name) for factor in result.factors for name in _PER_FACTOR]
+    return per_factor + [getattr(result, name) for name in _PER_IMAGE]
+
+
+def _with_arrays(result: Features, values: Sequence[FloatArray]) -> Features:
+    """Return the same features with other arrays."""
+    left = iter(values)
+
+    def next_for(array: FloatArray | None) -> FloatArray | None:
+        return None if array is None else next(left)
+
+    factors = tuple(
+        replace(factor, **{name: next_for(getattr(factor, name)) for name in _PER_FACTOR}) for factor in result.factors
+    )
+    return replace(result, factors=factors, **{name: next_for(getattr(result, name)) for name in _PER_IMAGE})
