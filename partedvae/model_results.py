@@ -64,6 +64,8 @@ class ModelDetails:
     """Whether features can include reconstruction_error and negative_elbo."""
     limits: RequestLimits | None = None
     """Limits of the server on one request; the client groups images by them. None for a model in this process."""
+    front: str = ""
+    """What receives the calls of the server, "grpcio" or "native"; empty for a model in this process."""
 
     @property
     def has_familiarity(self) -> bool:
@@ -109,6 +111,7 @@ class ModelDetails:
             execution_provider=response.execution_provider,
             has_scores=response.has_scores,
             limits=RequestLimits.from_response(response),
+            front=response.front,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,6 +128,7 @@ class ModelDetails:
             "execution_provider": self.execution_provider,
             "has_scores": self.has_scores,
             "limits": dataclasses.asdict(self.limits) if self.limits else None,
+            "front": self.front,
             "measures": self.measures,
             "warnings": self.warnings,
         }

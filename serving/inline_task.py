@@ -103,16 +103,14 @@ class InlineTask:
     def _step(self, result: Any) -> Awaited | None:
         coroutine = self._coroutine
         try:
-            if isinstance(result, BaseException):
-                awaited = coroutine.throw(result)
-            else:
-                awaited = coroutine.send(result)
+            is_error = isinstance(result, BaseException)
+            awaited: Awaited | _EventLoop = coroutine.throw(result) if is_error else coroutine.send(result)
         except (StopIteration, asyncio.CancelledError):
             return None
         except BaseException:
             logger.exception("a call failed")
             return None
-        if awaited is _EVENT_LOOP:
+        if isinstance(awaited, _EventLoop):
             self._loop.call_soon_threadsafe(self._continue_on_event_loop)
             return None
         awaited.task = self
@@ -142,4 +140,4 @@ async def _rest(coroutine: Coroutine[Any, Any, None]) -> None:
 @types.coroutine
 def _delegated(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
     """Continue a coroutine that has started, which `await` refuses."""
-    yield from coroutine  # type: ignore[misc]  # a coroutine, in a generator-based one
+    yield from coroutine

@@ -216,8 +216,7 @@ class ServeConfig:
         obstacles = self.obstacles_to_native()
         if self.front == "native" and obstacles:
             raise ConfigError(
-                f"--front native cannot do {' and '.join(obstacles)}; choose --front grpcio, or let a proxy in front of "
-                "the server do it"
+                f"--front native cannot do {' and '.join(obstacles)}; choose --front grpcio, or let a proxy do it"
             )
 
     def obstacles_to_native(self) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import grpc
 
 from partedvae.serving.config.logging import FIELDS
 from partedvae.serving.grpc.call_policy import CallObserver
-from partedvae.serving.grpc.calls import Context
 from partedvae.serving.grpc.errors import RpcError, to_status
 from partedvae.serving.grpc.image_counts import image_count
 
@@ -21,18 +21,31 @@ MAX_REQUEST_ID = 128
 """Characters of a request's id that are logged."""
 
 
+class CallContext(Protocol):
+    """What is recorded of a call beside its method: gRPC's context, or the native front's call."""
+
+    def code(self) -> Any:
+        """Return the status, if there is one already."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline; None if there is none."""
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Return the metadata of the request."""
+
+
 class CallRecord:
     """The record of one call. It ends with `failed` or `end`."""
 
     __slots__ = ("_context", "_images", "_is_observed", "_method", "_observer", "_started")
 
-    def __init__(self, method: str, observer: CallObserver | None, context: Context) -> None:
+    def __init__(self, method: str, observer: CallObserver | None, context: CallContext) -> None:
         """Record that a call has started.
 
         Args:
             method: full name of the method, "/package.Service/Method".
             observer: receives the events of the call.
-            context: gRPC's context of the call.
+            context: the call.
         """
         self._method = method
         self._observer = observer
@@ -119,7 +132,7 @@ def _name_of(code: Any) -> str:
     return grpc.StatusCode.UNKNOWN.name
 
 
-def _request_id(context: Context) -> str:
+def _request_id(context: CallContext) -> str:
     """Return the client's x-request-id, cut and without control characters, for the log."""
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id":

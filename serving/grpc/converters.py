@@ -80,8 +80,10 @@ def model_version(model: OnnxModel) -> service_pb2.ModelVersion:
     return service_pb2.ModelVersion(name=model.name, version=model.version)
 
 
-def model_response(model: OnnxModel, limits: ImageLimits, max_message_bytes: int) -> service_pb2.GetModelResponse:
-    """Return the reply of GetModel, with the limits of the server."""
+def model_response(
+    model: OnnxModel, limits: ImageLimits, max_message_bytes: int, front: str
+) -> service_pb2.GetModelResponse:
+    """Return the reply of GetModel, with the limits of the server, and its front."""
     return service_pb2.GetModelResponse(
         model=model_version(model),
         manifest=model.manifest,
@@ -93,6 +95,7 @@ def model_response(model: OnnxModel, limits: ImageLimits, max_message_bytes: int
             max_pixels=limits.max_pixels,
             max_request_pixels=limits.max_request_pixels,
         ),
+        front=front,
     )
 
 

@@ -22,8 +22,6 @@ from partedvae.serving.operations.features import features
 from partedvae.v1 import service_pb2 as pb
 
 _BYTES = np.dtype("<f4").itemsize
-_PER_FACTOR = ("probs", "u_mean", "u_logvar")
-_PER_IMAGE = ("z", "z_logvar", "reconstruction_error", "negative_elbo")
 
 
 class JoinedFeatures:
@@ -105,8 +103,8 @@ def arrays(result: Features) -> list[FloatArray]:
 
 
 def _all_arrays(result: Features) -> list[FloatArray | None]:
-    per_factor = [getattr(factor, name) for factor in result.factors for name in _PER_FACTOR]
-    return per_factor + [getattr(result, name) for name in _PER_IMAGE]
+    per_factor = [each for factor in result.factors for each in (factor.probs, factor.u_mean, factor.u_logvar)]
+    return [*per_factor, result.z, result.z_logvar, result.reconstruction_error, result.negative_elbo]
 
 
 def _with_arrays(result: Features, values: Sequence[FloatArray]) -> Features:
@@ -117,6 +115,19 @@ def _with_arrays(result: Features, values: Sequence[FloatArray]) -> Features:
         return None if array is None else next(left)
 
     factors = tuple(
-        replace(factor, **{name: next_for(getattr(factor, name)) for name in _PER_FACTOR}) for factor in result.factors
+        replace(
+            factor,
+            probs=next_for(factor.probs),
+            u_mean=next_for(factor.u_mean),
+            u_logvar=next_for(factor.u_logvar),
+        )
+        for factor in result.factors
     )
-    return replace(result, factors=factors, **{name: next_for(getattr(result, name)) for name in _PER_IMAGE})
+    return replace(
+        result,
+        factors=factors,
+        z=next_for(result.z),
+        z_logvar=next_for(result.z_logvar),
+        reconstruction_error=next_for(result.reconstruction_error),
+        negative_elbo=next_for(result.negative_elbo),
+    )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Details: TypeAlias = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
 """Metadata, peer, and seconds until the deadline."""
 
+Respond: TypeAlias = Callable[[Any, None], Coroutine[Any, Any, Any]]
+"""A method of a service."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NativeMethod:
@@ -29,7 +32,7 @@ class NativeMethod:
 
     method: Method
     """Its messages and limits."""
-    respond: Callable[[Any, None], Coroutine[Any, Any, Any]]
+    respond: Respond
     """Returns the reply to a request; the second argument is gRPC's context, which no method needs."""
     joined: Joined | None = None
     """Answers several requests together, where the method can."""

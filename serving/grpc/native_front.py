@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
@@ -23,15 +23,15 @@ from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
 from partedvae.serving.batching.scheduler import SessionScheduler
 from partedvae.serving.config.addresses import cannot_listen, check_free, split_address
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
+from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.call_policy import CallPolicy
+from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
 from partedvae.serving.grpc.interceptor import policy_of
 from partedvae.serving.grpc.method import Method
-from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.grpc.errors import INTERNAL_TEXT
-from partedvae.serving.grpc.native_call import Details, NativeCall, NativeMethod
-from partedvae.serving.grpc.native_group import Joined, NativeGroup
+from partedvae.serving.grpc.native_call import Details, Joined, NativeCall, NativeMethod, Respond
+from partedvae.serving.grpc.native_group import NativeGroup
 from partedvae.serving.grpc.request_limits import SMALL
 from partedvae.serving.grpc.security import TokenFile
 from partedvae.serving.memory_budget import MemoryBudget
@@ -110,7 +110,7 @@ class NativeFront:
         self._stack = ExitStack()
         self._calls: dict[int, NativeCall] = {}
         self._methods = [
-            NativeMethod(_method(name, handler, policies), handler.unary_unary, joined.get(name))
+            NativeMethod(_method(name, handler, policies), cast(Respond, handler.unary_unary), joined.get(name))
             for name, handler in collector.handlers.items()
         ]
         self._front: NativeGrpcFront
@@ -166,6 +166,7 @@ class NativeFront:
                     if (call := self._calls.get(number)) is not None:
                         call.cancel()
                     continue
+                assert details is not None, "calls have details"
                 try:
                     awaited = self._begin(number, self._methods[method], message or b"", details, groups)
                 except Exception:  # The other calls must be served.
@@ -207,8 +208,11 @@ class NativeFront:
                 key = served.joined.key(request)
             if key is not None:
                 group = groups.get((served, key))
-                if group is None:
-                    group = groups[served, key] = NativeGroup(method, served.joined, self._budget, self._loop)
+                if group is None or len(group.calls) >= self._config.max_images:
+                    full, group = group, NativeGroup(method, served.joined, self._budget, self._loop)
+                    groups[served, key] = group
+                    group.add(call, message, request)
+                    return None if full is None else full.begin_answer()
                 group.add(call, message, request)
                 return None
         return call.begin(call.answer(message, is_admitted=is_admitted))
