@@ -76,7 +76,7 @@ class Guard:
         transfer_seconds: float,
         idle_seconds: float,
         models_memory: Callable[[], int] = lambda: 0,
-        free_memory: Callable[[], bool] = lambda: False,
+        watch_memory: Callable[[int, int], int] = lambda excess, most: 0,
         observer: GuardObserver | None = None,
     ) -> None:
         """Create a guard, in a process that serves no calls yet.
@@ -87,7 +87,7 @@ class Guard:
             transfer_seconds: how long a request may take to arrive, and a reply to be taken.
             idle_seconds: how long a stream may wait for its client.
             models_memory: estimates the memory of the models that are loaded, in bytes.
-            free_memory: ends what holds memory beside the calls; returns whether there was something.
+            watch_memory: see `Front.watch_memory`; called in a thread.
             observer: receives the state of the budget, and why calls are ended.
         """
         self._limiters = limiters
@@ -96,7 +96,7 @@ class Guard:
         self._idle_seconds = idle_seconds
         self._observer = observer
         self._models_memory = models_memory
-        self._free_memory = free_memory
+        self._watch_memory = watch_memory
         self._models_at_start = models_memory()
         self._later_models = 0
         trim()  # What is free now would hide as much of what calls hold later.
@@ -105,6 +105,7 @@ class Guard:
         self._is_trimmed = False
         self._looked = 0.0
         self._is_awaited = False
+        self._ended_connections = 0
 
     async def run(self) -> None:
         """Watch until the task is cancelled."""
@@ -120,7 +121,9 @@ class Guard:
         pause = INTERVAL
         while not stopped.wait(pause):
             try:
-                left = self._largest_excess - self._excess()
+                excess = self._excess()
+                left = self._largest_excess - excess
+                self._ended_connections += self._watch_memory(excess, self._largest_excess)
                 if not self._is_awaited and self._is_due(left):
                     self._is_awaited = True
                     loop.call_soon_threadsafe(self._look_and_go_on)
@@ -157,6 +160,10 @@ class Guard:
             for pool in pools:
                 pool.is_short = False
             self._end_unread(now)
+        if self._observer is not None:
+            ended, self._ended_connections = self._ended_connections, 0
+            for _ in range(ended):
+                self._observer.call_evicted("memory")
         if now - self._looked > SLOW_INTERVAL:
             self._looked = now
             self._later_models = max(0, self._models_memory() - self._models_at_start)
@@ -192,8 +199,6 @@ class Guard:
         calls.sort(key=lambda call: call.holds_since, reverse=True)
         for call in calls[:EVICTED_AT_ONCE]:
             self._evict(call, "memory", "the memory of the server is exhausted, and this call waited for its client")
-        if self._free_memory() and self._observer is not None:
-            self._observer.call_evicted("memory")
         if now - self._trimmed > TRIM_SECONDS:
             self._trimmed = now
             if calls:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import RpcError
 from partedvae.serving.grpc.method import COPIES, Method
+from partedvae.serving.grpc.native_traffic import ClientTraffic
 from partedvae.serving.inline_task import InlineTask, on_event_loop
 from partedvae.serving.memory_budget import MemoryBudget
 from partedvae.serving.request_memory import RequestMemory, request_memory
@@ -51,7 +52,18 @@ class Joined(Protocol):
 class NativeCall(InlineTask):
     """A call. Each step runs in one thread, but not always in the same."""
 
-    __slots__ = ("_budget", "_calls", "_deadline", "_details", "_executor", "_front", "_id", "_served", "connection")
+    __slots__ = (
+        "_budget",
+        "_calls",
+        "_client",
+        "_deadline",
+        "_details",
+        "_executor",
+        "_front",
+        "_id",
+        "_served",
+        "connection",
+    )
 
     is_stream = False
     waits_since = idle_since = holds_since = sending_since = 0.0
@@ -64,6 +76,7 @@ class NativeCall(InlineTask):
         calls: dict[int, NativeCall],
         number: int,
         details: Details,
+        client: ClientTraffic,
         budget: MemoryBudget,
         executor: Executor,
         loop: asyncio.AbstractEventLoop,
@@ -76,6 +89,7 @@ class NativeCall(InlineTask):
             calls: all calls of the front by number, to which this one belongs until it has ended.
             number: its number.
             details: metadata, peer and deadline.
+            client: counts its reply.
             budget: the memory of the process.
             executor: threads that parse large messages.
             loop: for what cannot be done without an event loop.
@@ -86,6 +100,7 @@ class NativeCall(InlineTask):
         self._calls = calls
         self._id = number
         self._details = details
+        self._client = client
         self._deadline = None if details[2] is None else time.monotonic() + details[2]
         self._budget = budget
         self._executor = executor
@@ -137,6 +152,7 @@ class NativeCall(InlineTask):
 
     def send(self, reply: bytes) -> bool:
         """Send the reply; return whether the client still waits for it."""
+        self._client.sent += len(reply)
         return self._front.respond(self._id, reply)
 
     def end(self) -> None:

@@ -217,7 +217,12 @@ async def test_the_event_loop_is_woken_only_when_something_is_to_be_done(
     """Memory is watched without it; it looks when memory is short, when a request lacks some, and now and then."""
     looks: list[int] = []
     look = watched.guard.look
-    monkeypatch.setattr(watched.guard, "look", lambda: (looks.append(watched.memory), look()))
+
+    def noted() -> None:
+        looks.append(watched.memory)
+        look()
+
+    monkeypatch.setattr(watched.guard, "look", noted)
     watched.look()  # Notes the time, which stands still then.
     looks.clear()
     task = asyncio.create_task(watched.guard.run())
