@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from partedvae.common.cpus import available_cpus
 from partedvae.oip import inference_pb2
@@ -27,8 +28,8 @@ from partedvae.serving.grpc.allocator import return_large_blocks
 from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.guard import Guard
+from partedvae.serving.grpc.handlers import CallHandlers
 from partedvae.serving.grpc.health import Health
-from partedvae.serving.grpc.interceptor import CallInterceptor
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.grpc.oip.servicer import OpenInferenceServicer
 from partedvae.serving.grpc.service_context import ServiceContext
@@ -112,10 +113,9 @@ async def serve_until_stopped(
         executor = ThreadPoolExecutor(max(4, 2 * available_cpus()), thread_name_prefix="partedvae-worker")
         # What still runs there is bounded, and nobody waits for it any more.
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        calls = CallInterceptor(policies, budget, executor)
-        server = grpc.aio.server(
-            interceptors=[*_interceptors(config, stack), calls], options=_options(config, shared_port)
-        )
+        server = grpc.aio.server(interceptors=_interceptors(config, stack), options=_options(config, shared_port))
+        # Generated code adds services to any object with a server's methods, but its types name the server.
+        handlers: Any = CallHandlers(policies, budget, executor)
         models = BatchedModels(policy, metrics)
         stack.callback(models.close)
         # At least two processes, so that a slow file does not keep all others waiting.
@@ -123,11 +123,13 @@ async def serve_until_stopped(
         stack.push_async_callback(decode_pool.close)
         service_context = ServiceContext(repository, models, executor, decode_pool, limits, config.max_message_bytes)
         servicer = PartedVAEServicer(service_context)
-        add_PartedVAEServiceServicer_to_server(servicer, server)
-        add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(service_context, health.is_ready), server)
-        add_HealthServicer_to_server(health, server)
+        add_PartedVAEServiceServicer_to_server(servicer, handlers)
+        add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(service_context, health.is_ready), handlers)
+        add_HealthServicer_to_server(health, handlers)
         if config.reflection:
-            reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
+            reflector = reflection.aio.ReflectionServicer([*SERVICES, HEALTH, reflection.SERVICE_NAME])
+            add_ServerReflectionServicer_to_server(reflector, handlers)
+        server.add_generic_rpc_handlers([handlers])
         address = _listen(server, config, shared_port)
         await server.start()
         guard = Guard(
@@ -214,10 +216,10 @@ def _interceptors(config: ServeConfig, stack: AsyncExitStack) -> Sequence[grpc.a
 
 def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
     return [
-        # Twice the limit, so that the interceptor rejects most oversized requests with a helpful message.
+        # Twice the limit, so that the handlers reject most oversized requests with a helpful message.
         ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, MAX_GRPC_MESSAGE_BYTES)),
         ("grpc.max_send_message_length", -1),  # The services reject requests with oversized replies.
-        # The interceptor decompresses up to the limit; gRPC has none.
+        # The handlers decompress up to the limit; gRPC has none.
         ("grpc.per_message_decompression", 0),
         # At most 64 KiB of a request arrive before it is read. gRPC would otherwise invite four megabytes.
         ("grpc.http2.bdp_probe", 0),
