@@ -28,7 +28,7 @@ from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
-from partedvae.serving.grpc.interceptor import policy_of
+from partedvae.serving.grpc.handlers import policy_of
 from partedvae.serving.grpc.method import Method
 from partedvae.serving.grpc.native_call import Details, Joined, NativeCall, NativeMethod, Respond
 from partedvae.serving.grpc.native_group import NativeGroup
@@ -88,7 +88,7 @@ class NativeFront:
         Args:
             config: address and limits.
             add_services: adds the services.
-            policies: as for `CallInterceptor`.
+            policies: as for `CallHandlers`.
             fallback: creates the server behind it, given the path of a Unix socket.
             budget: the memory of the process.
             executor: threads that parse large messages.
