@@ -63,7 +63,8 @@ class NativeCall(InlineTask):
         served: NativeMethod,
         calls: dict[int, NativeCall],
         number: int,
-        details: Details,
+        peer: str,
+        details: Details | None,
         budget: MemoryBudget,
         executor: Executor,
         loop: asyncio.AbstractEventLoop,
@@ -75,7 +76,8 @@ class NativeCall(InlineTask):
             served: its method.
             calls: all calls of the front by number, to which this one belongs until it has ended.
             number: its number.
-            details: metadata, peer and deadline.
+            peer: the client's address and port.
+            details: metadata and deadline; None if they are not needed.
             budget: the memory of the process.
             executor: threads that parse large messages.
             loop: for what cannot be done without an event loop.
@@ -86,10 +88,11 @@ class NativeCall(InlineTask):
         self._calls = calls
         self._id = number
         self._details = details
-        self._deadline = None if details[2] is None else time.monotonic() + details[2]
+        remaining = None if details is None else details[2]
+        self._deadline = None if remaining is None else time.monotonic() + remaining
         self._budget = budget
         self._executor = executor
-        self.connection = details[1]
+        self.connection = peer
         """The client's address and port."""
         calls[number] = self
 
@@ -111,7 +114,7 @@ class NativeCall(InlineTask):
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """Return the metadata of the request."""
-        return self._details[0]
+        return () if self._details is None else self._details[0]
 
     async def answer(self, raw: bytes, *, is_admitted: bool) -> None:
         """Parse the request, and send the reply or the status of an error.

@@ -25,6 +25,7 @@ from partedvae.serving.config.addresses import cannot_listen, check_free, split_
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.call_policy import CallPolicy
+from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
@@ -106,6 +107,10 @@ class NativeFront:
         self._tokens = tokens
         self._shared_port = shared_port
         self._fallback = fallback
+        # Making them costs as much as parsing a request.
+        self._needs_details = tokens is not None or any(
+            CallRecord.is_needed(policy.observer) for policy in policies.values()
+        )
         self._loop = asyncio.get_running_loop()
         self._stack = ExitStack()
         self._calls: dict[int, NativeCall] = {}
@@ -126,7 +131,7 @@ class NativeFront:
             self._front = NativeGrpcFront(
                 config.address,
                 [(served.method.name, False) for served in self._methods],
-                call_details=True,
+                call_details=self._needs_details,
                 keepalive_time_ms=KEEPALIVE_MS,
                 keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
                 max_concurrent_streams=max_streams(config),
@@ -158,17 +163,18 @@ class NativeFront:
 
     def _receive(self) -> None:
         """Take calls until the front is closed."""
-        while (events := self._front.recv_batch_details(BURST)) is not None:
+        while (events := self._next_events()) is not None:
             groups: dict[Hashable, NativeGroup] = {}
             waiting: list[Any] = []
-            for kind, number, method, message, _, details in events:
+            for kind, number, method, message, peer, *details in events:
                 if kind == EVENT_CANCEL:
                     if (call := self._calls.get(number)) is not None:
                         call.cancel()
                     continue
-                assert details is not None, "calls have details"
                 try:
-                    awaited = self._begin(number, self._methods[method], message or b"", details, groups)
+                    awaited = self._begin(
+                        number, self._methods[method], message or b"", peer, details[0] if details else None, groups
+                    )
                 except Exception:  # The other calls must be served.
                     logger.exception("a call failed")
                     self._front.fail(number, INTERNAL, INTERNAL_TEXT)
@@ -183,8 +189,20 @@ class NativeFront:
                 self._scheduler.submit(waiting)
             del events, groups, waiting
 
+    def _next_events(self) -> Sequence[tuple[Any, ...]] | None:
+        """Wait for calls, and return all that have arrived, at most `BURST`; None when the front is closed."""
+        if self._needs_details:
+            return self._front.recv_batch_details(BURST)
+        return self._front.recv_batch(BURST)
+
     def _begin(
-        self, number: int, served: NativeMethod, message: bytes, details: Details, groups: dict[Hashable, NativeGroup]
+        self,
+        number: int,
+        served: NativeMethod,
+        message: bytes,
+        peer: str,
+        details: Details | None,
+        groups: dict[Hashable, NativeGroup],
     ) -> Any:
         """Begin a call, or add it to a group.
 
@@ -193,11 +211,13 @@ class NativeFront:
         """
         method = served.method
         if self._tokens is not None:
-            denial = self._tokens.denial(method.name, details[0])
+            denial = self._tokens.denial(method.name, () if details is None else details[0])
             if denial:
                 self._front.fail(number, UNAUTHENTICATED, denial)
                 return None
-        call = NativeCall(self._front, served, self._calls, number, details, self._budget, self._executor, self._loop)
+        call = NativeCall(
+            self._front, served, self._calls, number, peer, details, self._budget, self._executor, self._loop
+        )
         is_admitted = method.policy.limiter.try_acquire(call)
         if served.joined is not None and is_admitted and len(message) < SMALL:
             try:
