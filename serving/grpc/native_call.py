@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -26,6 +26,20 @@ Respond: TypeAlias = Callable[[Any, None], Coroutine[Any, Any, Any]]
 """A method of a service."""
 
 
+Respond: TypeAlias = Callable[[Any, None], Coroutine[Any, Any, Any]]
+"""A method of a service."""
+
+
+class Joined(Protocol):
+    """Answers requests for one image each together."""
+
+    def split(self, raw: bytes) -> tuple[Any, bytes] | None:
+        """Return what requests must have in common to be joined, and the rest; None if a request cannot be joined."""
+
+    async def replies(self, kind: Any, parts: Sequence[bytes]) -> list[bytes]:
+        """Return the serialized reply to each request of a kind; raise if one of them fails."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NativeMethod:
     """A method that the native front serves."""
@@ -36,16 +50,6 @@ class NativeMethod:
     """Returns the reply to a request; the second argument is gRPC's context, which no method needs."""
     joined: Joined | None = None
     """Answers several requests together, where the method can."""
-
-
-class Joined(Protocol):
-    """Answers requests together."""
-
-    def key(self, request: Any) -> Hashable:
-        """Return what requests must have in common to be joined; None if a request cannot be joined."""
-
-    async def replies(self, requests: Sequence[Any]) -> list[bytes]:
-        """Return the serialized reply to each request; raise if one of them fails."""
 
 
 class NativeCall(InlineTask):

@@ -23,7 +23,6 @@ from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
 from partedvae.serving.batching.scheduler import SessionScheduler
 from partedvae.serving.config.addresses import cannot_listen, check_free, split_address
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
-from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import INTERNAL_TEXT
@@ -33,7 +32,7 @@ from partedvae.serving.grpc.handlers import policy_of
 from partedvae.serving.grpc.method import Method
 from partedvae.serving.grpc.native_call import Details, Joined, NativeCall, NativeMethod, Respond
 from partedvae.serving.grpc.native_group import NativeGroup
-from partedvae.serving.grpc.request_limits import SMALL
+from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.security import TokenFile
 from partedvae.serving.memory_budget import MemoryBudget
 
@@ -219,22 +218,18 @@ class NativeFront:
             self._front, served, self._calls, number, peer, details, self._budget, self._executor, self._loop
         )
         is_admitted = method.policy.limiter.try_acquire(call)
-        if served.joined is not None and is_admitted and len(message) < SMALL:
-            try:
-                request = method.parse(message)
-            except InvalidInputError:
-                key = None
-            else:
-                key = served.joined.key(request)
-            if key is not None:
-                group = groups.get((served, key))
-                if group is None or len(group.calls) >= self._config.max_images:
-                    full, group = group, NativeGroup(method, served.joined, self._budget, self._loop)
-                    groups[served, key] = group
-                    group.add(call, message, request)
-                    return None if full is None else full.begin_answer()
-                group.add(call, message, request)
-                return None
+        found = (
+            served.joined.split(message) if served.joined is not None and is_admitted and len(message) < LARGE else None
+        )
+        if served.joined is not None and found is not None:
+            kind, part = found
+            group = groups.get((served, kind))
+            full = None
+            if group is None or len(group.calls) >= self._config.max_images:
+                full, group = group, NativeGroup(method, joined, kind, self._budget, self._loop)
+                groups[served, kind] = group
+            group.add(call, message, part)
+            return None if full is None else full.begin_answer()
         return call.begin(call.answer(message, is_admitted=is_admitted))
 
 
