@@ -26,10 +26,6 @@ Respond: TypeAlias = Callable[[Any, None], Coroutine[Any, Any, Any]]
 """A method of a service."""
 
 
-Respond: TypeAlias = Callable[[Any, None], Coroutine[Any, Any, Any]]
-"""A method of a service."""
-
-
 class Joined(Protocol):
     """Answers requests for one image each together."""
 

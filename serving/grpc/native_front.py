@@ -218,10 +218,8 @@ class NativeFront:
             self._front, served, self._calls, number, peer, details, self._budget, self._executor, self._loop
         )
         is_admitted = method.policy.limiter.try_acquire(call)
-        found = (
-            served.joined.split(message) if served.joined is not None and is_admitted and len(message) < LARGE else None
-        )
-        if served.joined is not None and found is not None:
+        joined = served.joined
+        if joined is not None and is_admitted and len(message) < LARGE and (found := joined.split(message)) is not None:
             kind, part = found
             group = groups.get((served, kind))
             full = None
