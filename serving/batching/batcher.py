@@ -350,16 +350,13 @@ class Batcher:
             return 0.0
         return next(iter(self._waiting)).since + self._policy.max_delay - now
 
-    def next_batch(self, free_sessions: int) -> Batch | None:
-        """Form the next batch from the waiting rows, under the scheduler's lock; None if there are none.
-
-        Args:
-            free_sessions: number of batches that could start now, at least one.
-        """
+    def next_batch(self) -> Batch | None:
+        """Form the next batch from the waiting rows, under the scheduler's lock; None if there are none."""
         if not self._waiting:
             return None
         max_rows = self._policy.max_batch_rows
-        capacity = min(max_rows, max(-(-self._admission.rows // free_sessions), self._policy.min_split_rows))
+        # The share of one session, also while the others are busy: they would find nothing when they become free.
+        capacity = min(max_rows, max(-(-self._admission.rows // self._policy.sessions), self._policy.min_split_rows))
         batch = Batch(self._batch_done)
         dispatched = {False: 0, True: 0}
         while capacity > 0 and self._waiting:

@@ -47,7 +47,7 @@ class BatchPolicy:
     max_linger: float = 0.002
     """Seconds that few rows wait while another run is in progress: short relative to the time of a request."""
     min_split_rows: int = 16
-    """Smallest part when idle sessions share the waiting rows: below it, the overhead of a run exceeds the gain."""
+    """Smallest part when sessions share the waiting rows: below it, the overhead of a run exceeds the gain."""
     rate_smoothing: float = 0.2
     """Weight of the last batch in the moving average of rows per second, which the estimate of retry_after uses."""
     default_retry_after: float = 1.0
@@ -170,7 +170,7 @@ class SessionScheduler:
                     self._lingering -= 1
                 else:
                     batcher = self._queue.popleft()
-                    batch = batcher.next_batch(self.sessions - self._running)
+                    batch = batcher.next_batch()
                     if batcher.has_rows():
                         self._queue.append(batcher)
                         self._since = time.monotonic()

@@ -37,7 +37,7 @@ class CallContext(Protocol):
 class CallRecord:
     """The record of one call. It ends with `failed` or `end`."""
 
-    __slots__ = ("_context", "_images", "_is_observed", "_method", "_observer", "_started")
+    __slots__ = ("_context", "_is_observed", "_method", "_observer", "_started", "images")
 
     def __init__(self, method: str, observer: CallObserver | None, context: CallContext) -> None:
         """Record that a call has started.
@@ -52,7 +52,8 @@ class CallRecord:
         self._context = context
         self._started = time.perf_counter()
         self._is_observed = self.is_needed(observer)
-        self._images = 0
+        self.images = 0
+        """Images that were sent or asked for."""
         if observer is not None:
             observer.rpc_started()
 
@@ -64,7 +65,7 @@ class CallRecord:
     def count_images(self, request: Any) -> Any:
         """Add the images of a request to the call's count, if anything records it, and return the request."""
         if self._is_observed:
-            self._images += image_count(request)
+            self.images += image_count(request)
         return request
 
     def failed(self, error: BaseException) -> RpcError | None:
@@ -98,7 +99,7 @@ class CallRecord:
         """Record the end of the call."""
         if not self._is_observed:
             return
-        seconds, images = time.perf_counter() - self._started, self._images
+        seconds, images = time.perf_counter() - self._started, self.images
         if self._observer is not None:
             # A rejected request may claim any number of images.
             succeeded = images if code == "OK" else 0

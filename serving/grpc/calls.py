@@ -6,8 +6,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -34,6 +32,20 @@ be closed, with all other calls."""
 
 _evictions: set[asyncio.Task[None]] = set()
 """Calls that are being ended; the event loop keeps no reference to its tasks."""
+
+
+class _EndedAsCancelled:
+    """Raises CancelledError for errors of calls that have ended, which gRPC cancels too, but sometimes later."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, grpc.aio.BaseError) and not isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
+            raise asyncio.CancelledError from None
+
+
+_ENDED_AS_CANCELLED = _EndedAsCancelled()  # Has no state, so that one is enough for all calls.
 
 
 class Call:
@@ -130,7 +142,7 @@ class Call:
         """
         self._reader = asyncio.current_task() if self.is_stream else self._task
         self.reading_since = time.monotonic()
-        with _ended_as_cancelled():
+        with _ENDED_AS_CANCELLED:
             raw = await self._context.read()
         self.reading_since = 0.0
         self._reader = None
@@ -173,7 +185,7 @@ class Call:
             asyncio.CancelledError: the connection has ended, or the server has stopped.
         """
         self.sending_since = time.monotonic()
-        with _ended_as_cancelled():
+        with _ENDED_AS_CANCELLED:
             await self._context.write(reply)
         self.sending_since = 0.0
         if self._requests:
@@ -245,14 +257,3 @@ class Call:
         self._task = None
         if self._waiting is not None:
             self._waiting.cancel()
-
-
-@contextmanager
-def _ended_as_cancelled() -> Iterator[None]:
-    """Raise CancelledError for errors of calls that have ended, which gRPC cancels too, but sometimes later."""
-    try:
-        yield
-    except (grpc.aio.AbortError, grpc.aio.UsageError):
-        raise
-    except grpc.aio.BaseError:
-        raise asyncio.CancelledError from None

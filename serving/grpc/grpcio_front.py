@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 from partedvae.serving.config.addresses import cannot_listen, check_free, split_address
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
-from partedvae.serving.grpc.front import AddServices
 
 MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
 """Maximum of gRPC's own limit of the message size."""
@@ -27,8 +28,8 @@ class GrpcioFront:
     def __init__(
         self,
         config: ServeConfig,
-        add_services: AddServices,
-        interceptors: list[grpc.aio.ServerInterceptor],
+        handlers: grpc.GenericRpcHandler,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
         *,
         shared_port: bool = False,
         unix_socket: str | None = None,
@@ -37,8 +38,8 @@ class GrpcioFront:
 
         Args:
             config: address and limits.
-            add_services: adds the services.
-            interceptors: outermost first; the last one limits calls.
+            handlers: the methods of all services.
+            interceptors: outermost first.
             shared_port: whether other worker processes listen on the same port.
             unix_socket: path of a socket to listen on instead of the address.
         """
@@ -46,7 +47,7 @@ class GrpcioFront:
         self._shared_port = shared_port
         self._unix_socket = unix_socket
         self._server = grpc.aio.server(interceptors=interceptors, options=_options(config, shared_port))
-        add_services(self._server)
+        self._server.add_generic_rpc_handlers([handlers])
 
     async def start(self) -> str:
         """Listen and accept calls; see `Front`.
@@ -95,10 +96,10 @@ def max_streams(config: ServeConfig) -> int:
 
 def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
     return [
-        # Twice the limit, so that the interceptor rejects most oversized requests with a helpful message.
+        # Twice the limit, so that the handlers reject most oversized requests with a helpful message.
         ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, MAX_GRPC_MESSAGE_BYTES)),
         ("grpc.max_send_message_length", -1),  # The services reject requests with oversized replies.
-        # The interceptor decompresses up to the limit; gRPC has none.
+        # The handlers decompress up to the limit; gRPC has none.
         ("grpc.per_message_decompression", 0),
         # At most 64 KiB of a request arrive before it is read. gRPC would otherwise invite four megabytes.
         ("grpc.http2.bdp_probe", 0),

@@ -16,9 +16,11 @@ from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.request_limits import (
     LARGE,
+    SMALL,
     check_fields,
     holds_images,
     inflate,
+    is_compressed,
     largest_size,
     too_large,
 )
@@ -70,7 +72,14 @@ class Method:
         """
         if len(raw) > self.max_bytes:
             raise too_large(f"{len(raw):,}", self.max_bytes, takes_images=self._takes_images)
+        if not is_compressed(raw):
+            return len(raw)
         return max(len(raw), min(largest_size(raw), self.max_bytes))
+
+    @staticmethod
+    def is_small(raw: bytes) -> bool:
+        """Report whether `parse` is all that a message needs: no decompression, no check of its fields, no thread."""
+        return len(raw) < SMALL and not is_compressed(raw)
 
     def inflate(self, raw: bytes) -> bytes:
         """Decompress a message; return one that is not compressed unchanged.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -27,6 +27,16 @@ Respond: TypeAlias = Callable[[Any, None], Coroutine[Any, Any, Any]]
 """A method of a service."""
 
 
+class Joined(Protocol):
+    """Answers requests for one image each together."""
+
+    def split(self, raw: bytes) -> tuple[Any, bytes] | None:
+        """Return what requests must have in common to be joined, and the rest; None if a request cannot be joined."""
+
+    async def replies(self, kind: Any, parts: Sequence[bytes]) -> list[bytes]:
+        """Return the serialized reply to each request of a kind; raise if one of them fails."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NativeMethod:
     """A method that the native front serves."""
@@ -37,16 +47,6 @@ class NativeMethod:
     """Returns the reply to a request; the second argument is gRPC's context, which no method needs."""
     joined: Joined | None = None
     """Answers several requests together, where the method can."""
-
-
-class Joined(Protocol):
-    """Answers requests together."""
-
-    def key(self, request: Any) -> Hashable:
-        """Return what requests must have in common to be joined; None if a request cannot be joined."""
-
-    async def replies(self, requests: Sequence[Any]) -> list[bytes]:
-        """Return the serialized reply to each request; raise if one of them fails."""
 
 
 class NativeCall(InlineTask):
@@ -75,8 +75,8 @@ class NativeCall(InlineTask):
         served: NativeMethod,
         calls: dict[int, NativeCall],
         number: int,
-        details: Details,
         client: ClientTraffic,
+        details: Details | None,
         budget: MemoryBudget,
         executor: Executor,
         loop: asyncio.AbstractEventLoop,
@@ -88,8 +88,8 @@ class NativeCall(InlineTask):
             served: its method.
             calls: all calls of the front by number, to which this one belongs until it has ended.
             number: its number.
-            details: metadata, peer and deadline.
             client: counts its reply.
+            details: metadata and deadline; None if they are not needed.
             budget: the memory of the process.
             executor: threads that parse large messages.
             loop: for what cannot be done without an event loop.
@@ -101,10 +101,11 @@ class NativeCall(InlineTask):
         self._id = number
         self._details = details
         self._client = client
-        self._deadline = None if details[2] is None else time.monotonic() + details[2]
+        remaining = None if details is None else details[2]
+        self._deadline = None if remaining is None else time.monotonic() + remaining
         self._budget = budget
         self._executor = executor
-        self.connection = details[1]
+        self.connection = client.peer
         """The client's address and port."""
         calls[number] = self
 
@@ -126,7 +127,7 @@ class NativeCall(InlineTask):
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """Return the metadata of the request."""
-        return self._details[0]
+        return () if self._details is None else self._details[0]
 
     async def answer(self, raw: bytes, *, is_admitted: bool) -> None:
         """Parse the request, and send the reply or the status of an error.

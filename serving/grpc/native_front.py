@@ -23,17 +23,17 @@ from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
 from partedvae.serving.batching.scheduler import SessionScheduler
 from partedvae.serving.config.addresses import cannot_listen, check_free, split_address
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
-from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.call_policy import CallPolicy
+from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
-from partedvae.serving.grpc.interceptor import policy_of
+from partedvae.serving.grpc.handlers import policy_of
 from partedvae.serving.grpc.method import COPIES, Method
 from partedvae.serving.grpc.native_call import Details, Joined, NativeCall, NativeMethod, Respond
 from partedvae.serving.grpc.native_group import NativeGroup
 from partedvae.serving.grpc.native_traffic import NativeTraffic
-from partedvae.serving.grpc.request_limits import SMALL
+from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.security import TokenFile
 from partedvae.serving.memory_budget import MemoryBudget
 
@@ -89,7 +89,7 @@ class NativeFront:
         Args:
             config: address and limits.
             add_services: adds the services.
-            policies: as for `CallInterceptor`.
+            policies: as for `CallHandlers`.
             fallback: creates the server behind it, given the path of a Unix socket.
             budget: the memory of the process.
             executor: threads that parse large messages.
@@ -107,6 +107,10 @@ class NativeFront:
         self._tokens = tokens
         self._shared_port = shared_port
         self._fallback = fallback
+        # Making them costs as much as parsing a request.
+        self._needs_details = tokens is not None or any(
+            CallRecord.is_needed(policy.observer) for policy in policies.values()
+        )
         self._loop = asyncio.get_running_loop()
         self._stack = ExitStack()
         self._calls: dict[int, NativeCall] = {}
@@ -128,7 +132,7 @@ class NativeFront:
             self._front = NativeGrpcFront(
                 config.address,
                 [(served.method.name, False) for served in self._methods],
-                call_details=True,
+                call_details=self._needs_details,
                 keepalive_time_ms=KEEPALIVE_MS,
                 keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
                 max_concurrent_streams=max_streams(config),
@@ -161,17 +165,18 @@ class NativeFront:
 
     def _receive(self) -> None:
         """Take calls until the front is closed."""
-        while (events := self._front.recv_batch_details(BURST)) is not None:
+        while (events := self._next_events()) is not None:
             groups: dict[Hashable, NativeGroup] = {}
             waiting: list[Any] = []
-            for kind, number, method, message, _, details in events:
+            for kind, number, method, message, peer, *details in events:
                 if kind == EVENT_CANCEL:
                     if (call := self._calls.get(number)) is not None:
                         call.cancel()
                     continue
-                assert details is not None, "calls have details"
                 try:
-                    awaited = self._begin(number, self._methods[method], message or b"", details, groups)
+                    awaited = self._begin(
+                        number, self._methods[method], message or b"", peer, details[0] if details else None, groups
+                    )
                 except Exception:  # The other calls must be served.
                     logger.exception("a call failed")
                     self._front.fail(number, INTERNAL, INTERNAL_TEXT)
@@ -186,8 +191,20 @@ class NativeFront:
                 self._scheduler.submit(waiting)
             del events, groups, waiting
 
+    def _next_events(self) -> Sequence[tuple[Any, ...]] | None:
+        """Wait for calls, and return all that have arrived, at most `BURST`; None when the front is closed."""
+        if self._needs_details:
+            return self._front.recv_batch_details(BURST)
+        return self._front.recv_batch(BURST)
+
     def _begin(
-        self, number: int, served: NativeMethod, message: bytes, details: Details, groups: dict[Hashable, NativeGroup]
+        self,
+        number: int,
+        served: NativeMethod,
+        message: bytes,
+        peer: str,
+        details: Details | None,
+        groups: dict[Hashable, NativeGroup],
     ) -> Any:
         """Begin a call, or add it to a group.
 
@@ -195,34 +212,28 @@ class NativeFront:
             The rows that it waits for; None if it has ended, is in a group, or continues on the event loop.
         """
         method = served.method
-        client = self._traffic.client(details[1])
+        client = self._traffic.client(peer)
         client.calls += 1
         client.received += len(message)
         if self._tokens is not None:
-            denial = self._tokens.denial(method.name, details[0])
+            denial = self._tokens.denial(method.name, () if details is None else details[0])
             if denial:
                 self._front.fail(number, UNAUTHENTICATED, denial)
                 return None
         call = NativeCall(
-            self._front, served, self._calls, number, details, client, self._budget, self._executor, self._loop
+            self._front, served, self._calls, number, client, details, self._budget, self._executor, self._loop
         )
         is_admitted = method.policy.limiter.try_acquire(call)
-        if served.joined is not None and is_admitted and len(message) < SMALL:
-            try:
-                request = method.parse(message)
-            except InvalidInputError:
-                key = None
-            else:
-                key = served.joined.key(request)
-            if key is not None:
-                group = groups.get((served, key))
-                if group is None or len(group.calls) >= self._config.max_images:
-                    full, group = group, NativeGroup(method, served.joined, self._budget, self._loop)
-                    groups[served, key] = group
-                    group.add(call, message, request)
-                    return None if full is None else full.begin_answer()
-                group.add(call, message, request)
-                return None
+        joined = served.joined
+        if joined is not None and is_admitted and len(message) < LARGE and (found := joined.split(message)) is not None:
+            kind, part = found
+            group = groups.get((served, kind))
+            full = None
+            if group is None or len(group.calls) >= self._config.max_images:
+                full, group = group, NativeGroup(method, joined, kind, self._budget, self._loop)
+                groups[served, kind] = group
+            group.add(call, message, part)
+            return None if full is None else full.begin_answer()
         return call.begin(call.answer(message, is_admitted=is_admitted))
 
 

@@ -14,30 +14,33 @@ from partedvae.serving.request_memory import RequestMemory, request_memory
 
 
 class NativeGroup(InlineTask):
-    """Calls that have their places in the limiter, and requests of the same key."""
+    """Calls that have their places in the limiter, and requests of the same kind."""
 
-    __slots__ = ("_budget", "_joined", "_method", "_raws", "_records", "_requests", "calls")
+    __slots__ = ("_budget", "_joined", "_kind", "_method", "_parts", "_raws", "_records", "calls")
 
-    def __init__(self, method: Method, joined: Joined, budget: MemoryBudget, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, method: Method, joined: Joined, kind: Any, budget: MemoryBudget, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Create a group without calls."""
         super().__init__(loop)
         self._method = method
         self._joined = joined
+        self._kind = kind
         self._budget = budget
         self.calls: list[NativeCall] = []
         """The calls."""
         self._raws: list[bytes] = []
-        self._requests: list[Any] = []
+        self._parts: list[bytes] = []
         self._records: list[CallRecord] = []
 
-    def add(self, call: NativeCall, raw: bytes, request: Any) -> None:
-        """Add a call with its request."""
+    def add(self, call: NativeCall, raw: bytes, part: bytes) -> None:
+        """Add a call with its request, and what the request does not have in common with the others."""
         self.calls.append(call)
         self._raws.append(raw)
-        self._requests.append(request)
+        self._parts.append(part)
         if CallRecord.is_needed(self._method.policy.observer):
             record = CallRecord(self._method.name, self._method.policy.observer, call)
-            record.count_images(request)
+            record.images = 1
             self._records.append(record)
 
     def begin_answer(self) -> Awaited | None:
@@ -62,7 +65,7 @@ class NativeGroup(InlineTask):
         self.memory = memory = RequestMemory(self._budget, self.calls[0].connection)
         request_memory.set(memory)
         memory.reserve_message(COPIES * sum(map(len, self._raws)))
-        return await self._joined.replies(self._requests)
+        return await self._joined.replies(self._kind, self._parts)
 
     def _release(self) -> None:
         if self.memory is not None:

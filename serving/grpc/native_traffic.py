@@ -41,9 +41,11 @@ LOG_SECONDS = 1.0
 class ClientTraffic:
     """Requests and replies of one client: counted without a lock, since losing a count now and then does no harm."""
 
-    __slots__ = ("calls", "received", "sent")
+    __slots__ = ("calls", "peer", "received", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        """Its address and port, "ipv4:127.0.0.1:4000"."""
         self.calls = 0
         """Calls that have arrived."""
         self.received = 0
@@ -103,10 +105,10 @@ class NativeTraffic:
         self._ended: tuple[float, int] = (0.0, 0)
 
     def client(self, peer: str) -> ClientTraffic:
-        """Return the counts of a client, named as in the details of its calls."""
+        """Return the counts of a client, named as in its calls."""
         client = self._clients.get(peer)
         if client is None:
-            client = self._clients[peer] = ClientTraffic()
+            client = self._clients[peer] = ClientTraffic(peer)
         return client
 
     def watch_memory(self, excess: int, most: int) -> int:
@@ -137,7 +139,7 @@ class NativeTraffic:
     def _look(self, now: float) -> None:
         """Compare what the system and the front have counted."""
         self._looked = now
-        clients = {endpoint_of(peer): (peer, client) for peer, client in list(self._clients.items())}
+        clients = {endpoint_of(peer): client for peer, client in list(self._clients.items())}
         seen: dict[Endpoint, _Connection] = {}
         for connection, endpoint in connections():
             try:
@@ -149,11 +151,10 @@ class NativeTraffic:
             known = self._connections.get(endpoint)
             if known is None or received < known.received:
                 known = _Connection()
-            _, client = clients.pop(endpoint, ("", _NO_TRAFFIC))
-            known.update(received, acknowledged, client)
+            known.update(received, acknowledged, clients.pop(endpoint, _NO_TRAFFIC))
             seen[endpoint] = known
-        for peer, _ in clients.values():  # Their connections have ended.
-            self._clients.pop(peer, None)
+        for client in clients.values():  # Their connections have ended.
+            self._clients.pop(client.peer, None)
         self._connections = seen
         self._credit_streams()
 
@@ -189,4 +190,5 @@ class NativeTraffic:
         return disconnect_all(victims)
 
 
-_NO_TRAFFIC = ClientTraffic()
+_NO_TRAFFIC = ClientTraffic("")
+"""Of a connection without calls that have arrived."""

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from partedvae.common.cpus import available_cpus
 from partedvae.oip import inference_pb2
@@ -29,8 +30,8 @@ from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.front import Front, chosen_front
 from partedvae.serving.grpc.grpcio_front import GrpcioFront
 from partedvae.serving.grpc.guard import Guard
+from partedvae.serving.grpc.handlers import CallHandlers
 from partedvae.serving.grpc.health import Health
-from partedvae.serving.grpc.interceptor import CallInterceptor
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.grpc.oip.servicer import OpenInferenceServicer
 from partedvae.serving.grpc.security import TokenAuthInterceptor, TokenFile
@@ -121,15 +122,18 @@ async def serve_until_stopped(
         servicer = PartedVAEServicer(service_context)
         open_inference = OpenInferenceServicer(service_context, health.is_ready)
 
-        def add_services(server: grpc.aio.Server) -> None:
+        def add_services(server: Any) -> None:
             add_PartedVAEServiceServicer_to_server(servicer, server)
             add_GRPCInferenceServiceServicer_to_server(open_inference, server)
             add_HealthServicer_to_server(health, server)
             if config.reflection:
-                reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
+                reflector = reflection.aio.ReflectionServicer([*SERVICES, HEALTH, reflection.SERVICE_NAME])
+                add_ServerReflectionServicer_to_server(reflector, server)
 
         tokens = _tokens(config)
-        interceptors = [*_interceptors(config, stack, tokens), CallInterceptor(policies, budget, executor)]
+        interceptors = _interceptors(config, stack, tokens)
+        handlers = CallHandlers(policies, budget, executor)
+        add_services(handlers)
         front: Front
         if service_context.front == "native":
             from partedvae.serving.grpc.joined_features import JoinedFeatures
@@ -139,7 +143,7 @@ async def serve_until_stopped(
                 config,
                 add_services,
                 policies,
-                lambda socket: GrpcioFront(config, add_services, interceptors, unix_socket=socket),
+                lambda socket: GrpcioFront(config, handlers, interceptors, unix_socket=socket),
                 budget,
                 executor,
                 models.scheduler,
@@ -148,7 +152,7 @@ async def serve_until_stopped(
                 shared_port=shared_port,
             )
         else:
-            front = GrpcioFront(config, add_services, interceptors, shared_port=shared_port)
+            front = GrpcioFront(config, handlers, interceptors, shared_port=shared_port)
         address = await front.start()
         guard = Guard(
             list(dict.fromkeys(policy.limiter for policy in policies.values())),

@@ -1,4 +1,4 @@
-"""Wraps every call: limits and counts calls, receives, checks and parses requests, and maps errors to statuses.
+"""Wraps the methods of services: limits and counts calls, reads and parses requests, maps errors to statuses.
 
 gRPC would receive and parse the request of a unary call by itself, before anything can be checked. Here every method is
 served as a stream of bytes, so that a call has its place and its memory before its request is read.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import Message
 
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc.call_policy import CallPolicy
@@ -37,15 +36,15 @@ def policy_of(method: str, policies: Mapping[str, CallPolicy]) -> CallPolicy | N
     return None if prefix is None else policies[prefix]
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the calls of all methods that have a policy; others pass unchanged.
+class CallHandlers(grpc.GenericRpcHandler):
+    """The methods of services, wrapped. Generated code adds services to it as to a server, which gets it as a whole.
 
-    It must be the innermost interceptor (the last of the server's list), so that the others see the statuses that it
-    sets. Each method's handler is requested from the server once and cached.
+    Looking a method up here costs a call less than an interceptor, which runs in a coroutine of its own. Interceptors
+    of the server see the statuses that are set here.
     """
 
     def __init__(self, policies: Mapping[str, CallPolicy], budget: MemoryBudget, executor: Executor) -> None:
-        """Create an interceptor.
+        """Create a collection without methods.
 
         Args:
             policies: by the beginning of the method's full name, "/package.Service/"; the longest that fits applies.
@@ -55,26 +54,31 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._policies = policies
         self._budget = budget
         self._executor = executor
-        self._wrapped: dict[str, Handler] = {}
+        self._handlers: dict[str, Handler] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Return the wrapped handler of a method."""
-        method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is not None:
-            return wrapped
-        policy = policy_of(method, self._policies)
-        handler = await continuation(handler_call_details)
-        if handler is None or policy is None:
-            return handler
-        self._wrapped[method] = wrapped = _MethodHandler(
-            method, handler, policy, self._budget, self._executor
-        ).wrapped()
-        return wrapped
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Do nothing: generated code adds the same methods by `add_registered_method_handlers`."""
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
+        """Add the methods of a service.
+
+        Args:
+            service_name: full name, "package.Service".
+            method_handlers: by the method's name.
+
+        Raises:
+            ValueError: there is no policy for a method.
+        """
+        for name, handler in method_handlers.items():
+            method = f"/{service_name}/{name}"
+            policy = policy_of(method, self._policies)
+            if policy is None:
+                raise ValueError(f"no policy for {method}; policies: {sorted(self._policies)}")
+            self._handlers[method] = _MethodHandler(method, handler, policy, self._budget, self._executor).wrapped()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """Return the wrapped handler of a method; None for unknown methods."""
+        return self._handlers.get(handler_call_details.method)
 
 
 class _MethodHandler:
@@ -99,29 +103,30 @@ class _MethodHandler:
         return grpc.stream_unary_rpc_method_handler(self._unary)
 
     async def _unary(self, _: Any, context: Context) -> bytes:
-        call = Call(context, self._policy.limiter, self._budget)
-        record = CallRecord(self._method.name, self._policy.observer, context)
+        policy, method = self._policy, self._method
+        call = Call(context, policy.limiter, self._budget)
+        record = CallRecord(method.name, policy.observer, context)
+        respond: Any = self._handler.unary_unary
         try:
-            return await self._reply(call, record, context)
+            if not call.try_acquire():
+                await policy.limiter.reject(call.connection)
+            # Nothing but the operation refers to the request, so that it is freed before its reply is sent.
+            reply = await respond(await self._only_request(call, record), context)
+            if method.can_serialize_here(reply, call.held):
+                serialized = method.serialize(reply)
+            else:
+                serialized = await self._in_thread(method.serialize, reply)
+            record.end("OK")
+            call.begin_reply()
+            if policy.is_done_when_answered:
+                policy.limiter.dismiss(call)
+            return serialized
         except BaseException as error:
             status = record.failed(error)
         # Outside of the handler, whose error refers to the frames of the call, and through them to its request.
         if status is not None:
             await call.abort(status)
         return b""  # gRPC sends nothing after a status.
-
-    async def _reply(self, call: Call, record: CallRecord, context: Context) -> bytes:
-        """Return the reply to the only request."""
-        if not call.try_acquire():
-            await self._policy.limiter.reject(call.connection)
-        respond: Any = self._handler.unary_unary
-        # Nothing but the operation refers to the request, so that it is freed before its reply is sent.
-        reply = await self._serialized(await respond(await self._only_request(call, record), context), call.held)
-        record.end("OK")
-        call.begin_reply()
-        if self._policy.is_done_when_answered:
-            self._policy.limiter.dismiss(call)
-        return reply
 
     async def _streaming(self, _: Any, context: Context) -> None:
         call = Call(context, self._policy.limiter, self._budget, is_stream=self._handler.request_streaming)
@@ -144,9 +149,14 @@ class _MethodHandler:
             requests = await self._only_request(call, record)
             call.watching_since = time.monotonic()
         respond: Any = self._handler.stream_stream or self._handler.unary_stream
+        method = self._method
         async with aclosing(respond(requests, context)) as replies:
             async for reply in replies:
-                await call.write(await self._serialized(reply, call.held))
+                if method.can_serialize_here(reply, call.held):
+                    serialized = method.serialize(reply)
+                else:
+                    serialized = await self._in_thread(method.serialize, reply)
+                await call.write(serialized)
         record.end("OK")
 
     async def _only_request(self, call: Call, record: CallRecord) -> Any:
@@ -155,10 +165,12 @@ class _MethodHandler:
         if raw is grpc.aio.EOF:
             await asyncio.sleep(CANCEL_SECONDS)
             raise InvalidInputError("the call has no message; send one request")
-        size = self._method.check_size(raw)
+        method = self._method
+        size = method.check_size(raw)
         memory = call.begin_request()
         memory.reserve_message(COPIES * size)
-        return record.count_images(await self._parsed(raw, size, memory))
+        request = method.parse(raw) if method.is_small(raw) else await self._parsed(raw, size, memory)
+        return record.count_images(request)
 
     async def _requests(self, call: Call, record: CallRecord) -> AsyncIterator[Any]:
         """Yield the requests of a stream."""
@@ -185,13 +197,6 @@ class _MethodHandler:
         if method.can_parse_here(raw):
             return method.parse(raw)
         return await self._in_thread(method.check_and_parse, raw)
-
-    async def _serialized(self, reply: Message, held: int) -> bytes:
-        """Serialize a reply; `held` is what its call holds of the memory."""
-        if self._method.can_serialize_here(reply, held):
-            return self._method.serialize(reply)
-        serialized: bytes = await self._in_thread(self._method.serialize, reply)
-        return serialized
 
     async def _in_thread(self, work: Callable[[Any], Any], argument: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, argument)
