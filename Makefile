@@ -148,8 +148,8 @@ bench-peers: install ## Benchmark other servers and ours under the same load: [B
 	$(BIN)/python -m benchmarks.peers --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
 		$(BENCH_DOCUMENT) $(ARGS)
 
-attack: install ## Attack a server on the loopback interface, in less than 15 minutes: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="NAME ..."].
-	$(BIN)/python -m benchmarks.attack --output build/attack.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+attack: install ## Attack a server on the loopback interface, in less than 15 minutes: [FRONT=grpcio] [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="NAME ..."].
+	$(BIN)/python -m benchmarks.attack --front $(or $(FRONT),grpcio) --output build/attack.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
 fuzz: install ## Send 100,000 mutated requests to a server: [BENCH_MODELS=demo/models] [ARGS=...].
 	$(BIN)/python -m benchmarks.attack.fuzz --output build/fuzz.json --models $(BENCH_MODELS) $(ARGS)
