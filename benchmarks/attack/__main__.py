@@ -119,7 +119,7 @@ def main(
         except BenchmarkError as error:  # What was measured before is not lost.
             failure = error
     text = markdown(reports, seconds, p99_ms)
-    data = json.dumps([as_json(report) for report in reports], indent=2)
+    data = json.dumps([{"front": front, **as_json(report)} for report in reports], indent=2)
     click.echo(data if print_json else text)
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -123,10 +123,10 @@ class Guard:
             try:
                 excess = self._excess()
                 left = self._largest_excess - excess
-                self._ended_connections += self._watch_memory(excess, self._largest_excess)
                 if not self._is_awaited and self._is_due(left):
                     self._is_awaited = True
                     loop.call_soon_threadsafe(self._look_and_go_on)
+                self._ended_connections += self._watch_memory(excess, self._largest_excess)
                 pause = pause_before_next(left)
             except Exception:  # The server must not go on unguarded.
                 if loop.is_closed():

@@ -34,6 +34,8 @@ QUIET_SECONDS = 5.0
 """Seconds between two looks at the connections while no memory is missing."""
 WATCH_SECONDS = 0.25
 """Seconds between two looks at the connections while some is, but not too much."""
+COST_RATIO = 4
+"""Time between two looks, as a multiple of what one takes: some milliseconds with hundreds of connections."""
 LOG_SECONDS = 1.0
 """Seconds between two warnings."""
 
@@ -101,6 +103,7 @@ class NativeTraffic:
         self._clients: dict[str, ClientTraffic] = {}
         self._connections: dict[Endpoint, _Connection] = {}
         self._looked = 0.0
+        self._cost = 0.0
         self._logged = 0.0
         self._ended: tuple[float, int] = (0.0, 0)
 
@@ -131,7 +134,7 @@ class NativeTraffic:
             return 0
         when, size = self._ended
         wanted = excess - most // 2 - (size if now - when < SETTLE_SECONDS else 0)
-        if wanted <= 0:
+        if wanted <= 0 or now - self._looked < COST_RATIO * self._cost:
             return 0
         self._look(now)
         return self._end_largest(now, wanted)
@@ -156,6 +159,7 @@ class NativeTraffic:
         for client in clients.values():  # Their connections have ended.
             self._clients.pop(client.peer, None)
         self._connections = seen
+        self._cost = time.monotonic() - now
         self._credit_streams()
 
     def _credit_streams(self) -> None:

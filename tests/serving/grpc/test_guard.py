@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -245,6 +246,36 @@ async def test_the_event_loop_is_woken_only_when_something_is_to_be_done(
         await eventually(lambda: len(looks) == 2)
     finally:
         task.cancel()
+
+
+async def test_connections_that_are_ended_for_their_memory_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The front is asked in the guard's thread, and what it ended is reported in that of the event loop."""
+    asked: list[tuple[int, int, bool]] = []
+    evicted: list[tuple[str, bool]] = []
+    main = threading.current_thread()
+
+    def watch_memory(excess: int, most: int) -> int:
+        asked.append((excess, most, threading.current_thread() is main))
+        return 2 if len(asked) == 1 else 0
+
+    class Observer:
+        def memory_reserved(self, kind: str, size: int) -> None:
+            """Do nothing."""
+
+        def call_evicted(self, reason: str) -> None:
+            evicted.append((reason, threading.current_thread() is main))
+
+    monkeypatch.setattr(module, "resident_memory", lambda: 1000 * MIB)
+    budget = MemoryBudget(400 * MIB)
+    budget.work.reserve(10 * MIB)
+    guard = Guard([], budget, transfer_seconds=60, idle_seconds=300, watch_memory=watch_memory, observer=Observer())
+    task = asyncio.create_task(guard.run())
+    try:
+        await eventually(lambda: len(evicted) == 2)
+    finally:
+        task.cancel()
+    assert evicted == [("memory", True)] * 2
+    assert asked[0] == (-module.BATCHES - 10 * MIB, 100 * MIB, False)
 
 
 async def test_it_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:

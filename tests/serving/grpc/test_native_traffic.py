@@ -84,7 +84,7 @@ def _pass_on(sender: socket.socket, receiver: socket.socket, size: int) -> None:
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
-    for name in ("SETTLE_SECONDS", "WATCH_SECONDS", "QUIET_SECONDS"):
+    for name in ("SETTLE_SECONDS", "WATCH_SECONDS", "QUIET_SECONDS", "COST_RATIO"):
         monkeypatch.setattr(module, name, -1.0)  # Every look counts.
     with ExitStack() as stack:
         yield Clients(stack)
