@@ -9,8 +9,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import grpc
+
+from partedvae.errors import PUSHBACK
 from partedvae.serving.grpc.call_record import CallRecord
-from partedvae.serving.grpc.errors import RpcError
+from partedvae.serving.grpc.errors import INTERNAL_TEXT, RpcError
 from partedvae.serving.grpc.method import COPIES, Method
 from partedvae.serving.inline_task import InlineTask, on_event_loop
 from partedvae.serving.memory_budget import MemoryBudget
@@ -18,6 +21,10 @@ from partedvae.serving.request_memory import RequestMemory, request_memory
 
 if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
+
+    from partedvae.serving.grpc.native_group import NativeGroup
+
+INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 Details: TypeAlias = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
 """Metadata, peer, and seconds until the deadline."""
@@ -51,7 +58,18 @@ class NativeMethod:
 class NativeCall(InlineTask):
     """A call. Each step runs in one thread, but not always in the same."""
 
-    __slots__ = ("_budget", "_calls", "_deadline", "_details", "_executor", "_front", "_id", "_served", "connection")
+    __slots__ = (
+        "_budget",
+        "_calls",
+        "_deadline",
+        "_details",
+        "_executor",
+        "_front",
+        "_id",
+        "_served",
+        "connection",
+        "group",
+    )
 
     is_stream = False
     waits_since = idle_since = holds_since = sending_since = 0.0
@@ -94,6 +112,8 @@ class NativeCall(InlineTask):
         self._executor = executor
         self.connection = peer
         """The client's address and port."""
+        self.group: NativeGroup | None = None
+        """Calls that are answered together with this one."""
         calls[number] = self
 
     @property
@@ -116,14 +136,23 @@ class NativeCall(InlineTask):
         """Return the metadata of the request."""
         return () if self._details is None else self._details[0]
 
-    async def answer(self, raw: bytes, *, is_admitted: bool) -> None:
+    def cancel(self) -> None:
+        """Answer the call no more; see `InlineTask.cancel`."""
+        group = self.group
+        super().cancel()
+        if group is not None:
+            group.call_cancelled()
+
+    async def answer(self, raw: bytes, *, is_admitted: bool, record: CallRecord | None = None) -> None:
         """Parse the request, and send the reply or the status of an error.
 
         Args:
             raw: the request.
             is_admitted: whether the call has its place in the limiter.
+            record: the record of the call, if it has one already.
         """
-        record = CallRecord(self._served.method.name, self._served.method.policy.observer, self)
+        if record is None:
+            record = CallRecord(self._served.method.name, self._served.method.policy.observer, self)
         reply, status = b"", None
         try:
             try:
@@ -131,10 +160,15 @@ class NativeCall(InlineTask):
             except BaseException as error:
                 status = record.failed(error)
             if status is None:
-                self.send(reply)
-                record.end("OK")
+                if self.send(reply):
+                    record.end("OK")
+                else:
+                    record.cancelled()
             else:
                 self._fail(status)
+        except Exception:  # Of the package itself: the client must not wait for a reply.
+            self._front.fail(self._id, INTERNAL, INTERNAL_TEXT)
+            raise
         finally:
             self.end()
 
@@ -143,8 +177,9 @@ class NativeCall(InlineTask):
         return self._front.respond(self._id, reply)
 
     def end(self) -> None:
-        """Return the place and the memory of the call, which has its reply."""
-        del self._calls[self._id]
+        """Return the place and the memory of the call, which has its reply; once."""
+        if self._calls.pop(self._id, None) is None:
+            return
         self._served.method.policy.limiter.release_call(self)
         if self.memory is not None:
             self.memory.release()
@@ -175,4 +210,6 @@ class NativeCall(InlineTask):
         return await self._loop.run_in_executor(self._executor, work, argument)
 
     def _fail(self, status: RpcError) -> None:
-        self._front.fail(self._id, status.code.value[0], status.details, status.trailing_metadata or None)
+        # The package refuses this trailer, because its name begins with "grpc-"; the details have the same advice.
+        metadata = [entry for entry in status.trailing_metadata if entry[0] != PUSHBACK]
+        self._front.fail(self._id, status.code.value[0], status.details, metadata or None)
