@@ -47,6 +47,8 @@ class MemoryPool:
         """Bytes that are reserved."""
         self.is_short = False
         """Whether a request was refused, or waits, since this was last reset."""
+        self.waited_for = 0
+        """Bytes that `wait` has reserved since the start."""
         self._waited = 0
         self._wanted = 0
         # By owner, so that the waiting requests of one connection do not delay those of another.
@@ -157,6 +159,7 @@ class MemoryPool:
 
     def _admit(self, size: int) -> None:
         self.reserved += size
+        self.waited_for += size
         self._waited += size
 
     def _admit_waiters(self) -> None:

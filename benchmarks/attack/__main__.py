@@ -17,11 +17,14 @@ from benchmarks.attack.models import write_models
 from benchmarks.attack.registry import ATTACKS
 from benchmarks.attack.report import as_json, line, markdown
 from benchmarks.attack.runner import AttackReport, session
-from benchmarks.attack.server import Checkout, this_checkout
+from benchmarks.attack.server import ONLY_FRONT, Checkout, this_checkout
 from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.tables import replace_section
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import lookup
+
+SECTIONS = {"grpcio": "attack", "native": "attack-native"}
+"""Sections of the Markdown file by front."""
 
 
 @click.command()
@@ -37,6 +40,13 @@ from partedvae.common.suggest import lookup
     help="Folder of models, of which one is attacked; a tiny untrained model if it does not exist.",
 )
 @click.option("--name", default="mnist", show_default=True, help="Name of the model in the folder.")
+@click.option(
+    "--front",
+    type=click.Choice(["grpcio", "native"]),
+    default=ONLY_FRONT,
+    show_default=True,
+    help="Front of the server; each has a table of its own in the Markdown file.",
+)
 @click.option(
     "--seconds", type=click.FloatRange(min=0.5), default=6.0, show_default=True, help="Duration of an attack."
 )
@@ -75,6 +85,7 @@ def main(
     print_json: bool,
     models: Path,
     name: str,
+    front: str,
     seconds: float,
     minutes: float,
     p99_ms: float,
@@ -102,7 +113,7 @@ def main(
         served = Path(folder, "models")
         write_models(models / name, served)
         try:
-            for report in _run(selected, server, served, Path(folder), seconds, minutes, p99_ms, ceiling_mb):
+            for report in _run(selected, server, served, Path(folder), front, seconds, minutes, p99_ms, ceiling_mb):
                 click.echo(line(report), err=True)
                 reports.append(report)
         except BenchmarkError as error:  # What was measured before is not lost.
@@ -114,7 +125,7 @@ def main(
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(data + "\n", encoding="utf-8")
     if document:
-        replace_section(document, "attack", text)
+        replace_section(document, SECTIONS[front], text)
     if failure is not None:
         raise click.ClickException(str(failure))
     if missing := len(selected) - len(reports):
@@ -134,6 +145,7 @@ def _run(
     checkout: Checkout,
     models: Path,
     folder: Path,
+    front: str,
     seconds: float,
     minutes: float,
     p99_ms: float,
@@ -145,7 +157,7 @@ def _run(
     for options, group in itertools.groupby(by_options, key=lambda attack: attack.options):
         waiting = list(group)
         while waiting and time.monotonic() < end:
-            with session(options, checkout, models, folder, ceiling_mb) as running:
+            with session(options, checkout, models, folder, ceiling_mb, front) as running:
                 while waiting and running.is_usable and time.monotonic() < end:
                     yield running.run(waiting.pop(0), seconds, p99_ms)
 

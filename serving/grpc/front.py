@@ -39,8 +39,18 @@ class Front(Protocol):
     async def stop(self, grace: float) -> None:
         """End all connections, after at most `grace` seconds for active calls."""
 
-    def free_memory(self) -> bool:
-        """End the connection that seems to hold most of the memory that is not reserved, if there is one."""
+    def watch_memory(self, excess: int, most: int) -> int:
+        """Watch who holds the memory that is not reserved, and end the connections that hold most of it.
+
+        Called in the guard's thread, at least every quarter of a second.
+
+        Args:
+            excess: bytes of the memory that are not reserved.
+            most: bytes that it may be; above, connections are ended.
+
+        Returns:
+            How many connections were ended.
+        """
 
 
 def chosen_front(config: ServeConfig) -> FrontName:

@@ -15,6 +15,7 @@ from partedvae.errors import PUSHBACK
 from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import INTERNAL_TEXT, RpcError
 from partedvae.serving.grpc.method import COPIES, Method
+from partedvae.serving.grpc.native_traffic import ClientTraffic
 from partedvae.serving.inline_task import InlineTask, on_event_loop
 from partedvae.serving.memory_budget import MemoryBudget
 from partedvae.serving.request_memory import RequestMemory, request_memory
@@ -61,6 +62,7 @@ class NativeCall(InlineTask):
     __slots__ = (
         "_budget",
         "_calls",
+        "_client",
         "_deadline",
         "_details",
         "_executor",
@@ -81,7 +83,7 @@ class NativeCall(InlineTask):
         served: NativeMethod,
         calls: dict[int, NativeCall],
         number: int,
-        peer: str,
+        client: ClientTraffic,
         details: Details | None,
         budget: MemoryBudget,
         executor: Executor,
@@ -94,7 +96,7 @@ class NativeCall(InlineTask):
             served: its method.
             calls: all calls of the front by number, to which this one belongs until it has ended.
             number: its number.
-            peer: the client's address and port.
+            client: counts its reply.
             details: metadata and deadline; None if they are not needed.
             budget: the memory of the process.
             executor: threads that parse large messages.
@@ -106,11 +108,12 @@ class NativeCall(InlineTask):
         self._calls = calls
         self._id = number
         self._details = details
+        self._client = client
         remaining = None if details is None else details[2]
         self._deadline = None if remaining is None else time.monotonic() + remaining
         self._budget = budget
         self._executor = executor
-        self.connection = peer
+        self.connection = client.peer
         """The client's address and port."""
         self.group: NativeGroup | None = None
         """Calls that are answered together with this one."""
@@ -174,6 +177,7 @@ class NativeCall(InlineTask):
 
     def send(self, reply: bytes) -> bool:
         """Send the reply; return whether the client still waits for it."""
+        self._client.sent += len(reply)
         return self._front.respond(self._id, reply)
 
     def end(self) -> None:

@@ -29,9 +29,10 @@ from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
 from partedvae.serving.grpc.handlers import policy_of
-from partedvae.serving.grpc.method import Method
+from partedvae.serving.grpc.method import COPIES, Method
 from partedvae.serving.grpc.native_call import INTERNAL, Details, Joined, NativeCall, NativeMethod, Respond
 from partedvae.serving.grpc.native_group import NativeGroup
+from partedvae.serving.grpc.native_traffic import NativeTraffic
 from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.security import TokenFile
 from partedvae.serving.memory_budget import MemoryBudget
@@ -118,6 +119,7 @@ class NativeFront:
         ]
         self._front: NativeGrpcFront
         self._behind: Front
+        self._traffic: NativeTraffic
 
     async def start(self) -> str:
         """Listen and accept calls; see `Front`."""
@@ -137,6 +139,7 @@ class NativeFront:
             )
         except OSError as error:
             raise cannot_listen(config.address, error.strerror or str(error)) from error
+        self._traffic = NativeTraffic(self._front.bound_port, lambda: self._budget.messages.waited_for // COPIES)
         folder = self._stack.enter_context(TemporaryDirectory(prefix="partedvae-"))
         socket = str(Path(folder, "grpcio.sock"))
         self._behind = self._fallback(socket)
@@ -155,9 +158,9 @@ class NativeFront:
         await self._loop.run_in_executor(None, self._front.close)
         self._stack.close()
 
-    def free_memory(self) -> bool:
-        """End the connection that holds most; see `Front`."""
-        return False
+    def watch_memory(self, excess: int, most: int) -> int:
+        """End the connections that hold most, on Linux; see `Front`."""
+        return self._traffic.watch_memory(excess, most)
 
     def _receive(self) -> None:
         """Take calls until the front is closed."""
@@ -210,13 +213,16 @@ class NativeFront:
             The rows that it waits for; None if it has ended, is in a group, or continues on the event loop.
         """
         method = served.method
+        client = self._traffic.client(peer)
+        client.calls += 1
+        client.received += len(message)
         if self._tokens is not None:
             denial = self._tokens.denial(method.name, () if details is None else details[0])
             if denial:
                 self._front.fail(number, UNAUTHENTICATED, denial)
                 return None
         call = NativeCall(
-            self._front, served, self._calls, number, peer, details, self._budget, self._executor, self._loop
+            self._front, served, self._calls, number, client, details, self._budget, self._executor, self._loop
         )
         is_admitted = method.policy.limiter.try_acquire(call)
         joined = served.joined

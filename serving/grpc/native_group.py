@@ -101,6 +101,7 @@ class NativeGroup(InlineTask):
                 record.cancelled()
         self._release()
         for call in self.calls:
+            call.group = None  # A cycle would keep the requests in memory.
             call.end()
 
     def _release(self) -> None:

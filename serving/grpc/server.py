@@ -160,7 +160,7 @@ async def serve_until_stopped(
             transfer_seconds=config.transfer_seconds,
             idle_seconds=config.idle_seconds,
             models_memory=repository.memory_of_loaded,
-            free_memory=front.free_memory,
+            watch_memory=front.watch_memory,
             observer=metrics,
         )
         for watching in (guard.run(), health.run()):
