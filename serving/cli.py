@@ -35,6 +35,10 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """
     import logging
 
+    from partedvae.serving.grpc.polling import poll_without_event_engine
+
+    poll_without_event_engine()  # Here, so that worker processes inherit it too.
+
     from partedvae.serving.config.logging import configure, server_logging
     from partedvae.serving.server.signals import signals_while_starting
 
