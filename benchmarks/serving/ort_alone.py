@@ -1,52 +1,153 @@
-"""Throughput of ONNX Runtime without a server: the upper bound for serving on these processors."""
+"""ONNX Runtime alone: the throughput that no server can exceed on these processors.
+
+Everything but the server is the same: sessions are opened by the server's own code with its settings, as by one worker
+that uses all processors, and as by one worker per processor; graphs get the inputs, and return the outputs, of the
+measured requests. Since a machine is not equally fast all the time, the measurement is repeated between the servers,
+and the limit is the highest of all: a server's figure is the highest of several loads too.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from benchmarks.serving.load import BenchmarkError, warm_up_seconds
+from benchmarks.serving.requests import feature_names, pixels
 from partedvae.common.cpus import available_cpus
-from partedvae.serving.onnx_runtime import ort
+from partedvae.serving.bundle import Bundle, load_bundle
+from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.operations.sampling import draw
 
-BATCH = 64
-"""Rows per run."""
-
-
-def rows_per_second(graph: Path, outputs: Sequence[str], feed: dict[str, Any], seconds: float) -> float:
-    """Return the throughput of a graph on all processors: the faster of one session for all, and one for each.
-
-    Args:
-        graph: the ONNX file.
-        outputs: names of the outputs to fetch.
-        feed: inputs by name, with `BATCH` rows each.
-        seconds: duration of each of the two measurements.
-    """
-    cpus = available_cpus()
-    shared = _measure([_runner(graph, outputs, feed, threads=cpus)], seconds)
-    separate = _measure([_runner(graph, outputs, feed, threads=1) for _ in range(cpus)], seconds) if cpus > 1 else 0.0
-    return round(max(shared, separate), 1)
+Graph = Literal["features", "generate"]
+"""The encoder as `ExtractFeatures` runs it, or the decoder as `Generate` does."""
+GRAPHS: tuple[Graph, ...] = ("features", "generate")
+BATCHES = (16, 64, 256)
+"""Images per run. A server forms batches of many sizes."""
+SHARE_OF_SECONDS = 0.2
+"""Duration of each measurement relative to that of a load: there are many, and the best counts."""
 
 
-def _runner(graph: Path, outputs: Sequence[str], feed: dict[str, Any], threads: int) -> Callable[[], Any]:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(list(outputs), feed)
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """The highest throughput of a graph, and how it was reached."""
+
+    images_per_second: float
+    processes: int
+    threads: int
+    """Threads per process, which share a session."""
+    rows: int
+    """Images per run."""
+
+    def __str__(self) -> str:
+        """Return the limit as a phrase of a sentence."""
+        return (
+            f"{self.images_per_second:,.0f} images/s (batches of {self.rows}, {self.processes} "
+            f"process{'es' * (self.processes > 1)} with {self.threads} thread{'s' * (self.threads > 1)})"
+        )
 
 
-def _measure(runners: Sequence[Callable[[], Any]], seconds: float) -> float:
-    begin = time.perf_counter() + seconds / 5
+class OrtAlone:
+    """The limits of a bundle, which rise as they are measured again."""
+
+    def __init__(self, bundle: Bundle, seconds: float) -> None:
+        """Measure nothing yet.
+
+        Args:
+            bundle: the model.
+            seconds: duration of a load of the servers; each measurement here takes a fifth of it.
+        """
+        self._folder = bundle.folder
+        self._seconds = SHARE_OF_SECONDS * seconds
+        self.limits: dict[Graph, Limit] = {}
+
+    def measure(self) -> None:
+        """Measure each graph with each batch size and each division of the processors, and keep the best.
+
+        Raises:
+            BenchmarkError: a process has ended.
+        """
+        cpus = available_cpus()
+        for processes in sorted({1, cpus}):
+            threads = cpus // processes
+            for graph, rows, rate in _measure(self._folder, processes, threads, self._seconds):
+                if graph not in self.limits or rate > self.limits[graph].images_per_second:
+                    self.limits[graph] = Limit(images_per_second=rate, processes=processes, threads=threads, rows=rows)
+
+    def share(self, graph: Graph, images_per_second: float) -> float:
+        """Return a throughput relative to the limit."""
+        return round(images_per_second / self.limits[graph].images_per_second, 3)
+
+    def describe(self) -> str:
+        """Return the limits as a sentence."""
+        return (
+            f"ONNX Runtime alone, best of all batch sizes and divisions of the processors: encoder "
+            f"{self.limits['features']}, decoder {self.limits['generate']}."
+        )
+
+
+def _measure(folder: Path, processes: int, threads: int, seconds: float) -> list[tuple[Graph, int, float]]:
+    """Return graph, images per run, and images per second of each measurement."""
+    spawn = multiprocessing.get_context("spawn")
+    arguments = (folder, threads, spawn.Barrier(processes))
+    results: list[tuple[Graph, int, float]] = []
+    try:
+        with ProcessPoolExecutor(processes, spawn, _start, arguments) as pool:
+            for graph in GRAPHS:
+                for rows in BATCHES:
+                    runs = sum(pool.map(_count_runs, *zip(*[(graph, rows, seconds)] * processes, strict=True)))
+                    results.append((graph, rows, round(rows * runs / seconds, 1)))
+    except BrokenProcessPool as error:
+        raise BenchmarkError(f"a process that measures ONNX Runtime alone has ended: {error}") from error
+    return results
+
+
+_process: dict[str, Any] = {}
+"""What a process of the pool has loaded."""
+
+
+def _start(folder: Path, threads: int, barrier: Barrier) -> None:
+    """Load the model as a worker of the server does: one thread per run, and several runs at once."""
+    model = OnnxModel.load(load_bundle(folder), threads=1)
+    model.warm_up()
+    _process.update(model=model, threads=threads, barrier=barrier)
+
+
+def _count_runs(graph: Graph, rows: int, seconds: float) -> int:
+    """Return the runs within some seconds, which begin in all processes at once."""
+    run = _runner(_process["model"], graph, rows)
+    # With one task per process, each waits here for the others.
+    _process["barrier"].wait()
+    begin = time.perf_counter() + warm_up_seconds(seconds)
     end = begin + seconds
+    counts: list[int] = []
 
-    def repeat(run: Callable[[], Any]) -> int:
+    def repeat() -> None:
         runs = 0
-        while time.perf_counter() < end:
+        while (now := time.perf_counter()) < end:
             run()
-            runs += time.perf_counter() > begin
-        return runs
+            runs += begin <= now
+        counts.append(runs)
 
-    with ThreadPoolExecutor(len(runners)) as threads:
-        return BATCH * sum(threads.map(repeat, runners)) / seconds
+    callers = [threading.Thread(target=repeat) for _ in range(_process["threads"])]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return sum(counts)
+
+
+def _runner(model: OnnxModel, graph: Graph, rows: int) -> Callable[[], object]:
+    """Return a function that runs a graph with the inputs and outputs of the measured requests."""
+    if graph == "features":
+        images, outputs = pixels(model.manifest, rows), feature_names(model.manifest)
+        return lambda: model.encode(images, outputs)
+    latents = draw(model.manifest, rows, {}, seed=0)
+    return lambda: model.decode(latents.u, latents.z)
