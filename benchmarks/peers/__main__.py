@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,14 +19,15 @@ from benchmarks.options import (
 )
 from benchmarks.peers import environments
 from benchmarks.peers.measure import Result, measure_ours, measure_peer
-from benchmarks.peers.registry import PEERS
+from benchmarks.peers.registry import PEERS, Peer
 from benchmarks.peers.report import as_json, report
 from benchmarks.serving import h2load
 from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.ort_alone import OrtAlone
-from benchmarks.serving.variants import front_option, variants
+from benchmarks.serving.variants import front_option, precisions, variants
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
+from partedvae.serving.bundle import Bundle
 
 OURS = "partedvae"
 
@@ -67,29 +70,40 @@ def main(
     if not h2load.is_installed():
         raise click.ClickException("h2load is not installed; Debian's package is nghttp2-client")
     bundle = newest_bundle(models, name)
-    try:
-        ort_alone = OrtAlone(bundle, seconds)
-        ort_alone.measure()
-        click.echo(ort_alone.describe(), err=True)
-        results: list[Result] = []
-        for peer in PEERS:
-            if not only or peer.package in only:
-                click.echo(f"{peer.name} …", err=True)
-                programs = environments.ensure(peer, folder, python)
-                label = f"{peer.name} {environments.version(peer, programs)}"
-                results.append(measure_peer(peer, label, programs, bundle, seconds))
-        if not only or OURS in only:
-            for variant in variants(bundle, front):
-                ort_alone.measure()
-                for workers in sorted({1, available_cpus()}):
-                    click.echo(f"{OURS}, {variant.name}, workers {workers} …", err=True)
-                    results.extend(measure_ours(bundle, variant, workers, seconds))
-        ort_alone.measure()
+    ours = variants(bundle, front) if not only or OURS in only else []
+    ort_alone = OrtAlone(bundle, seconds, precisions(ours))
+    results: list[Result] = []
+    failures: list[str] = []
+
+    def measure(server: str, measurement: Callable[[], Iterable[Result]]) -> None:
+        """Measure one server; its failure does not stop the measurement of the others."""
+        click.echo(f"{server} …", err=True)
+        try:
+            ort_alone.measure()
+            results.extend(measurement())
+        except BenchmarkError as error:
+            click.echo(f"{server}: {error}", err=True)
+            failures.append(server)
+
+    for peer in PEERS:
+        if not only or peer.package in only:
+            measure(peer.name, partial(_measure_installed, peer, folder, python, bundle, seconds))
+    for variant in ours:
+        for workers in sorted({1, available_cpus()}):
+            measure(
+                f"{OURS}, {variant.name}, workers {workers}", partial(measure_ours, bundle, variant, workers, seconds)
+            )
+    if results:
         text = report(ort_alone, results)
         click.echo(text)
-        write_results(output, as_json(ort_alone, results), document, "bench-peers", text)
-    except BenchmarkError as error:
-        raise click.ClickException(str(error)) from error
+        write_results(output, as_json(ort_alone, results), None if failures else document, "bench-peers", text)
+    if failures:
+        raise click.ClickException(f"not measured, see above: {'; '.join(failures)}")
+
+
+def _measure_installed(peer: Peer, folder: Path, python: str, bundle: Bundle, seconds: float) -> list[Result]:
+    programs = environments.ensure(peer, folder, python)
+    return [measure_peer(peer, f"{peer.name} {environments.version(peer, programs)}", programs, bundle, seconds)]
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from benchmarks.peers.processes import free_ports, running_peer
 from benchmarks.peers.registry import MODEL_INFER, Peer, infer_request
@@ -45,6 +44,8 @@ class Result:
     """Generated images, by images per request; peers serve the encoder only."""
     clients: dict[str, Measurement] = field(default_factory=dict)
     """Calls of our client, by its configuration."""
+    precision: str = "fp32"
+    """Numbers that the encoder computes with."""
 
     @property
     def is_ours(self) -> bool:
@@ -118,19 +119,14 @@ def measure_ours(bundle: Bundle, variant: Variant, workers: int, seconds: float)
             client: concurrent_client.run(server.address, bundle, seconds, options)
             for client, options in concurrent_client.client_options().items()
         }
-        yield _measure(name, server, resident, target, seconds, generate=generate, clients=clients)
-        yield _measure(f"{name}, Open Inference Protocol", server, resident, oip_target, seconds)
+        own = _measure(name, server, resident, target, seconds)
+        yield replace(own, generate=generate, clients=clients, precision=variant.precision)
+        oip = _measure(f"{name}, Open Inference Protocol", server, resident, oip_target, seconds)
+        yield replace(oip, precision=variant.precision)
 
 
 def _measure(
-    name: str,
-    server: Server,
-    resident_megabytes: float,
-    target: Callable[[int], Target],
-    seconds: float,
-    *,
-    generate: Mapping[int, Measurement] = MappingProxyType({}),
-    clients: Mapping[str, Measurement] = MappingProxyType({}),
+    name: str, server: Server, resident_megabytes: float, target: Callable[[int], Target], seconds: float
 ) -> Result:
     features = _throughput(target, seconds)
     single = target(1)
@@ -141,8 +137,6 @@ def _measure(
         features=features,
         paced=[paced.run(single, rate, seconds) for rate in RATES],
         resident_megabytes_after=server.resident_megabytes(),
-        generate=dict(generate),
-        clients=dict(clients),
     )
 
 

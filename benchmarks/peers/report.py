@@ -50,7 +50,7 @@ def as_json(ort_alone: OrtAlone, results: Sequence[Result]) -> dict[str, Any]:
     """Return the content of bench-peers.json."""
     return {
         "machine": machine(),
-        "ort_alone": {graph: asdict(limit) for graph, limit in ort_alone.limits.items()},
+        "ort_alone": ort_alone.as_json(),
         "servers": {result.server: asdict(result) for result in results},
     }
 
@@ -71,7 +71,7 @@ def _features(ort_alone: OrtAlone, results: Sequence[Result]) -> str:
             f"{result.features[1].requests_per_second:,.0f}",
             _latency(result.features[1]),
             f"{result.features[64].images_per_second:,.0f}",
-            f"{ort_alone.share('features', result.features[64].images_per_second):.0%}",
+            f"{ort_alone.share('features', result.features[64].images_per_second, result.precision):.0%}",
             f"{result.start_seconds:.2f}",
             f"{result.resident_megabytes:.0f} / {result.resident_megabytes_after:.0f}",
         )
@@ -94,7 +94,7 @@ def _generation(ort_alone: OrtAlone, ours: Sequence[Result]) -> str:
             f"{result.generate[1].requests_per_second:,.0f}",
             _latency(result.generate[1]),
             f"{result.generate[64].images_per_second:,.0f}",
-            f"{ort_alone.share('generate', result.generate[64].images_per_second):.0%}",
+            f"{ort_alone.share('generate', result.generate[64].images_per_second, result.precision):.0%}",
         )
         for result in ours
     ]
@@ -129,7 +129,7 @@ def _comparison(ort_alone: OrtAlone, ours: Sequence[Result], peers: Sequence[Res
             f"{rate(best):,.0f} ({_short(best)})",
             f"{rate(other):,.0f} ({_short(other)})" if other else NONE,
             f"{rate(best) / rate(other):.2f}" if other else NONE,
-            f"{ort_alone.share(limit, rate(best)):.0%}" if limit else NONE,
+            f"{ort_alone.share(limit, rate(best), best.precision):.0%}" if limit else NONE,
         )
 
     rows = [

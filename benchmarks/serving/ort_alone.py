@@ -11,10 +11,10 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,8 @@ BATCHES = (16, 64, 256)
 """Images per run. A server forms batches of many sizes."""
 SHARE_OF_SECONDS = 0.2
 """Duration of each measurement relative to that of a load: there are many, and the best counts."""
+MIN_SECONDS = 0.2
+"""Minimum duration, of some runs of the largest batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +59,18 @@ class Limit:
 class OrtAlone:
     """The limits of a bundle, which rise as they are measured again."""
 
-    def __init__(self, bundle: Bundle, seconds: float) -> None:
+    def __init__(self, bundle: Bundle, seconds: float, precisions: Collection[str] = ("fp32",)) -> None:
         """Measure nothing yet.
 
         Args:
             bundle: the model.
-            seconds: duration of a load of the servers; each measurement here takes a fifth of it.
+            seconds: duration of a load of the servers; each measurement here takes a part of it.
+            precisions: values of `partedvae serve --precision` to measure.
         """
         self._folder = bundle.folder
-        self._seconds = SHARE_OF_SECONDS * seconds
-        self.limits: dict[Graph, Limit] = {}
+        self._seconds = max(MIN_SECONDS, SHARE_OF_SECONDS * seconds)
+        self.limits: dict[str, dict[Graph, Limit]] = {precision: {} for precision in precisions}
+        """By precision and graph."""
 
     def measure(self) -> None:
         """Measure each graph with each batch size and each division of the processors, and keep the best.
@@ -75,28 +79,39 @@ class OrtAlone:
             BenchmarkError: a process has ended.
         """
         cpus = available_cpus()
-        for processes in sorted({1, cpus}):
-            threads = cpus // processes
-            for graph, rows, rate in _measure(self._folder, processes, threads, self._seconds):
-                if graph not in self.limits or rate > self.limits[graph].images_per_second:
-                    self.limits[graph] = Limit(images_per_second=rate, processes=processes, threads=threads, rows=rows)
+        for precision, limits in self.limits.items():
+            for processes in sorted({1, cpus}):
+                threads = cpus // processes
+                for graph, rows, rate in _measure(self._folder, precision, processes, threads, self._seconds):
+                    if graph not in limits or rate > limits[graph].images_per_second:
+                        limits[graph] = Limit(images_per_second=rate, processes=processes, threads=threads, rows=rows)
 
-    def share(self, graph: Graph, images_per_second: float) -> float:
-        """Return a throughput relative to the limit."""
-        return round(images_per_second / self.limits[graph].images_per_second, 3)
+    def share(self, graph: Graph, images_per_second: float, precision: str = "fp32") -> float:
+        """Return a throughput relative to the limit of a precision."""
+        return round(images_per_second / self.limits[precision][graph].images_per_second, 3)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all limits, for a JSON file."""
+        return {
+            precision: {graph: asdict(limit) for graph, limit in limits.items()}
+            for precision, limits in self.limits.items()
+        }
 
     def describe(self) -> str:
         """Return the limits as a sentence."""
-        return (
-            f"ONNX Runtime alone, best of all batch sizes and divisions of the processors: encoder "
-            f"{self.limits['features']}, decoder {self.limits['generate']}."
+        limits = "; ".join(
+            f"{precision} encoder {limits['features']}, decoder {limits['generate']}"
+            for precision, limits in self.limits.items()
         )
+        return f"ONNX Runtime alone, best of all batch sizes and divisions of the processors: {limits}."
 
 
-def _measure(folder: Path, processes: int, threads: int, seconds: float) -> list[tuple[Graph, int, float]]:
+def _measure(
+    folder: Path, precision: str, processes: int, threads: int, seconds: float
+) -> list[tuple[Graph, int, float]]:
     """Return graph, images per run, and images per second of each measurement."""
     spawn = multiprocessing.get_context("spawn")
-    arguments = (folder, threads, spawn.Barrier(processes))
+    arguments = (folder, precision, threads, spawn.Barrier(processes))
     results: list[tuple[Graph, int, float]] = []
     try:
         with ProcessPoolExecutor(processes, spawn, _start, arguments) as pool:
@@ -113,9 +128,10 @@ _process: dict[str, Any] = {}
 """What a process of the pool has loaded."""
 
 
-def _start(folder: Path, threads: int, barrier: Barrier) -> None:
+def _start(folder: Path, precision: str, threads: int, barrier: Barrier) -> None:
     """Load the model as a worker of the server does: one thread per run, and several runs at once."""
-    model = OnnxModel.load(load_bundle(folder), threads=1)
+    options: dict[str, Any] = {} if precision == "fp32" else {"precision": precision}
+    model = OnnxModel.load(load_bundle(folder), threads=1, **options)
     model.warm_up()
     _process.update(model=model, threads=threads, barrier=barrier)
 

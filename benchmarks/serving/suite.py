@@ -13,7 +13,7 @@ from benchmarks.serving.ort_alone import Graph, OrtAlone
 from benchmarks.serving.paced import PacedMeasurement
 from benchmarks.serving.requests import features_target, generate_target
 from benchmarks.serving.server import Server, running_server
-from benchmarks.serving.variants import Variant
+from benchmarks.serving.variants import Variant, precisions
 from partedvae.serving.bundle import Bundle
 
 IMAGES = (1, 64)
@@ -30,6 +30,7 @@ class LoadResult:
 
     request: Graph
     variant: str
+    precision: str
     workers: int
     images: int
     """Images per request."""
@@ -63,11 +64,11 @@ class SuiteResult:
 
     def share(self, load: LoadResult) -> float:
         """Return the throughput of a load relative to ONNX Runtime alone."""
-        return self.ort_alone.share(load.request, load.measurement.images_per_second)
+        return self.ort_alone.share(load.request, load.measurement.images_per_second, load.precision)
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of bench.json; "features_64" and so on is the load with the highest throughput."""
-        limits = self.ort_alone.limits
+        limits = self.ort_alone.limits["fp32"]
         servers = {f"{facts.variant}, workers {facts.workers}": asdict(facts) for facts in self.servers}
         first = self.servers[0]
         best: dict[str, Any] = {}
@@ -85,7 +86,7 @@ class SuiteResult:
         return {
             "machine": machine(),
             "load_generator": self.generator,
-            "ort_alone": {graph: asdict(limit) for graph, limit in limits.items()},
+            "ort_alone": self.ort_alone.as_json(),
             "ort_images_per_second": limits["features"].images_per_second,
             "ort_generated_images_per_second": limits["generate"].images_per_second,
             "start_seconds": first.start_seconds,
@@ -127,7 +128,7 @@ def run_suite(
         BenchmarkError: a server did not start, or a request failed.
     """
     generator, run = load_generator()
-    result = SuiteResult(generator, OrtAlone(bundle, seconds))
+    result = SuiteResult(generator, OrtAlone(bundle, seconds, precisions(variants)))
     for variant in variants:
         for workers in worker_counts:
             result.ort_alone.measure()
@@ -140,6 +141,7 @@ def run_suite(
                         load = LoadResult(
                             request=request,
                             variant=variant.name,
+                            precision=variant.precision,
                             workers=workers,
                             images=target.images,
                             concurrent=concurrent,

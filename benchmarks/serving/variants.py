@@ -22,6 +22,7 @@ class Variant:
 
     name: str
     """Shown in the tables."""
+    precision: str = "fp32"
     options: tuple[str, ...] = ()
     """Options of `partedvae serve`; the others have their defaults."""
 
@@ -49,6 +50,11 @@ front_option = click.option(
 )
 
 
+def precisions(selected: Sequence[Variant]) -> list[str]:
+    """Return the precisions of some configurations, each once."""
+    return list(dict.fromkeys(variant.precision for variant in selected)) or ["fp32"]
+
+
 def variants(bundle: Bundle, selected: Sequence[str]) -> list[Variant]:
     """Return the configurations to measure: each front, and each front with the int8 graphs if the bundle has them.
 
@@ -61,5 +67,5 @@ def variants(bundle: Bundle, selected: Sequence[str]) -> list[Variant]:
         options = ("--front", front) if _choices("front") else ()
         result.append(Variant(name=front, options=options))
         if "int8" in _choices("precision") and any(bundle.folder.glob("*.int8.onnx")):
-            result.append(Variant(name=f"{front}, int8", options=(*options, "--precision", "int8")))
+            result.append(Variant(name=f"{front}, int8", precision="int8", options=(*options, "--precision", "int8")))
     return result

@@ -76,7 +76,7 @@ def alone(tiny_models: Path) -> OrtAlone:
     alone = OrtAlone(load_bundle(tiny_models / "tiny" / "1"), seconds=1.0)
     for graph, images_per_second in (("features", 30_000.0), ("generate", 24_000.0)):
         limit = Limit(images_per_second=images_per_second, processes=2, threads=1, rows=64)
-        alone.limits[graph] = limit  # type: ignore[index]
+        alone.limits["fp32"][graph] = limit  # type: ignore[index]
     return alone
 
 
@@ -131,3 +131,23 @@ def test_a_run_of_ours_alone(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
     assert own["generate"]["1"]["requests_per_second"] > 0
     assert own["clients"]["one message per call"]["requests_per_second"] > 0
     assert "| partedvae, grpcio, 1 worker, Open Inference Protocol | " in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not h2load.is_installed(), reason="h2load is not installed")
+def test_a_server_that_fails(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is printed, the others are measured, and the document keeps its table."""
+    monkeypatch.setattr(__main__, "available_cpus", lambda: 1)
+    monkeypatch.setattr(ort_alone, "available_cpus", lambda: 1)
+    monkeypatch.setattr(ort_alone, "BATCHES", (4,))
+    monkeypatch.setattr(measure, "RATES", (20.0,))
+    output, document = tmp_path / "peers.json", tmp_path / "doc.md"
+    document.write_text("<!-- bench-peers:begin -->\nold\n<!-- bench-peers:end -->\n")
+    arguments = ["--output", str(output), "--models", str(tiny_models), "--name", "tiny", "--document", str(document)]
+    arguments += ["--environments", str(tmp_path), "--python", "/bin/false", "--only", "mosec", "--only", "partedvae"]
+    done = CliRunner().invoke(main, [*arguments, "--front", "grpcio", "--seconds", "0.2"])
+    assert done.exit_code == 1
+    assert "mosec (HTTP): /bin/false -m venv" in done.output
+    assert "Error: not measured, see above: mosec (HTTP)" in done.output
+    assert next(iter(json.loads(output.read_text())["servers"])) == "partedvae, grpcio, 1 worker"
+    assert "old" in document.read_text()

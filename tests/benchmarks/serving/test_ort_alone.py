@@ -25,8 +25,10 @@ def test_all_divisions_of_two_processors(tiny_models: Path, monkeypatch: pytest.
     measured: list[tuple[int, int, Graph, int, float]] = []
     measure = ort_alone._measure
 
-    def recorded(folder: Path, processes: int, threads: int, seconds: float) -> list[tuple[Graph, int, float]]:
-        results = measure(folder, processes, threads, seconds)
+    def recorded(
+        folder: Path, precision: str, processes: int, threads: int, seconds: float
+    ) -> list[tuple[Graph, int, float]]:
+        results = measure(folder, precision, processes, threads, seconds)
         measured.extend((processes, threads, graph, rows, rate) for graph, rows, rate in results)
         return results
 
@@ -39,22 +41,32 @@ def test_all_divisions_of_two_processors(tiny_models: Path, monkeypatch: pytest.
         for graph in ("features", "generate")
         for rows in (2, 8)
     }
-    for graph, limit in alone.limits.items():
+    for graph, limit in alone.limits["fp32"].items():
         best = (limit.processes, limit.threads, graph, limit.rows, limit.images_per_second)
         assert best == max((figures for figures in measured if figures[2] == graph), key=lambda figures: figures[-1])
         assert alone.share(graph, limit.images_per_second / 2) == 0.5
-    assert f"encoder {alone.limits['features'].images_per_second:,.0f} images/s (batches of " in alone.describe()
+    assert (
+        f"fp32 encoder {alone.limits['fp32']['features'].images_per_second:,.0f} images/s (batches of "
+        in alone.describe()
+    )
 
 
 def test_the_limit_only_rises(monkeypatch: pytest.MonkeyPatch, tiny_models: Path) -> None:
     """A slower repetition changes nothing, and a faster one is kept."""
     monkeypatch.setattr(ort_alone, "available_cpus", lambda: 1)
-    alone = OrtAlone(load_bundle(tiny_models / "tiny" / "1"), seconds=1.0)
+    alone = OrtAlone(load_bundle(tiny_models / "tiny" / "1"), seconds=1.0, precisions=("fp32", "int8"))
     for rate, expected in ((100.0, 100.0), (50.0, 100.0), (200.0, 200.0)):
-        monkeypatch.setattr(ort_alone, "_measure", lambda *_, rate=rate: [("features", 64, rate)])
+        monkeypatch.setattr(
+            ort_alone,
+            "_measure",
+            lambda _, precision, *__, rate=rate: [("features", 64, rate if precision == "fp32" else 3 * rate)],
+        )
         alone.measure()
-        assert alone.limits["features"].images_per_second == expected
-    assert str(alone.limits["features"]) == "200 images/s (batches of 64, 1 process with 1 thread)"
+        assert alone.limits["fp32"]["features"].images_per_second == expected
+    assert alone.share("features", 300.0) == 1.5
+    assert alone.share("features", 300.0, "int8") == 0.5
+    assert alone.as_json()["int8"]["features"]["images_per_second"] == 600.0
+    assert str(alone.limits["fp32"]["features"]) == "200 images/s (batches of 64, 1 process with 1 thread)"
     assert str(Limit(images_per_second=1234.5, processes=2, threads=2, rows=16)).endswith("2 processes with 2 threads)")
 
 

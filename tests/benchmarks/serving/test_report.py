@@ -49,7 +49,7 @@ def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
     assert (server["variant"], server["workers"]) == ("grpcio", 1)
     assert server["half_load"]["rate"] == figures["features_1"]["requests_per_second"] / 2
     assert server["resident_megabytes_after"] > 0
-    assert figures["ort_alone"]["generate"] == {
+    assert figures["ort_alone"]["fp32"]["generate"] == {
         "images_per_second": figures["ort_generated_images_per_second"],
         "processes": 1,
         "threads": 1,

@@ -57,6 +57,7 @@ def test_int8(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
     offer(monkeypatch, front=("grpcio",), precision=("fp32", "int8"))
     assert [variant.name for variant in variants.variants(bundle, ())] == ["grpcio"]
     (bundle.folder / "encoder.int8.onnx").touch()
+    assert variants.precisions(variants.variants(bundle, ())) == ["fp32", "int8"]
     assert variants.variants(bundle, ())[1] == Variant(
-        name="grpcio, int8", options=("--front", "grpcio", "--precision", "int8")
+        name="grpcio, int8", precision="int8", options=("--front", "grpcio", "--precision", "int8")
     )
