@@ -18,7 +18,7 @@ from benchmarks.options import (
     write_results,
 )
 from benchmarks.peers import environments
-from benchmarks.peers.measure import Result, measure_ours, measure_peer
+from benchmarks.peers.measure import OURS, Result, measure_ours, measure_peer
 from benchmarks.peers.registry import PEERS, Peer
 from benchmarks.peers.report import as_json, report
 from benchmarks.serving import h2load
@@ -28,8 +28,6 @@ from benchmarks.serving.variants import front_option, precisions, variants
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import Bundle
-
-OURS = "partedvae"
 
 
 @click.command()
@@ -93,6 +91,7 @@ def main(
             measure(
                 f"{OURS}, {variant.name}, workers {workers}", partial(measure_ours, bundle, variant, workers, seconds)
             )
+    measure("ONNX Runtime alone", lambda: ())
     if results:
         text = report(ort_alone, results)
         click.echo(text)

@@ -18,6 +18,7 @@ from benchmarks.serving.variants import Variant
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.bundle import Bundle, factor_output
 
+OURS = "partedvae"
 STREAMS = {1: 32, 64: 8}
 """Concurrent requests on each connection, by images per request."""
 CONNECTIONS = 4
@@ -101,7 +102,7 @@ def measure_ours(bundle: Bundle, variant: Variant, workers: int, seconds: float)
     Raises:
         BenchmarkError: the server did not start, or a request failed.
     """
-    name = f"partedvae, {variant.name}, {workers} worker{'s' * (workers > 1)}"
+    name = f"{OURS}, {variant.name}, {workers} worker{'s' * (workers > 1)}"
     with running_server(bundle.folder.parents[1], "--workers", str(workers), *variant.options) as server:
 
         def target(images: int) -> Target:

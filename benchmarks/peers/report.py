@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.peers.measure import CONNECTIONS, STREAMS, Result
+from benchmarks.peers.measure import CONNECTIONS, OURS, STREAMS, Result
 from benchmarks.serving.concurrent_client import COROUTINES, UNCOALESCED
 from benchmarks.serving.load import Measurement
 from benchmarks.serving.machine import describe, machine
@@ -40,8 +40,12 @@ def report(ort_alone: OrtAlone, results: Sequence[Result]) -> str:
             "What the other servers do not have, generation and our client:",
             _generation(ort_alone, ours),
             _clients(ours),
-            "Our best beside the best of the others, and beside ONNX Runtime alone:",
-            _comparison(ort_alone, ours, [result for result in results if not result.server.startswith("partedvae")]),
+            "Our best with fp32 beside the best of the others, and beside ONNX Runtime alone:",
+            _comparison(
+                ort_alone,
+                [result for result in ours if result.precision == "fp32"],
+                [result for result in results if not result.server.startswith(OURS)],
+            ),
         ]
     return "\n\n".join(sections)
 
@@ -161,7 +165,7 @@ def _best_p99(results: Sequence[Result], k: int) -> str:
 
 
 def _short(result: Result) -> str:
-    return result.server.removeprefix("partedvae, ")
+    return result.server.removeprefix(f"{OURS}, ")
 
 
 def _latency(measurement: Measurement) -> str:

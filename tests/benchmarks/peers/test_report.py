@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,21 +69,29 @@ OURS = [
     )
     for front, single, p99 in (("grpcio", 5_000, None), ("native", 15_000, 4.5))
 ]
+INT8 = replace(
+    OURS[1],
+    server="partedvae, native, int8, 1 worker",
+    precision="int8",
+    features={1: rate(16_000), 64: rate(40_000 / 64, 64)},
+)
 
 
 @pytest.fixture
 def alone(tiny_models: Path) -> OrtAlone:
-    """Return limits of 30,000 and 24,000 images per second."""
-    alone = OrtAlone(load_bundle(tiny_models / "tiny" / "1"), seconds=1.0)
+    """Return limits of 30,000 and 24,000 images per second, and of 50,000 with int8."""
+    alone = OrtAlone(load_bundle(tiny_models / "tiny" / "1"), seconds=1.0, precisions=("fp32", "int8"))
     for graph, images_per_second in (("features", 30_000.0), ("generate", 24_000.0)):
         limit = Limit(images_per_second=images_per_second, processes=2, threads=1, rows=64)
         alone.limits["fp32"][graph] = limit  # type: ignore[index]
+        alone.limits["int8"][graph] = replace(limit, images_per_second=50_000.0)  # type: ignore[index]
     return alone
 
 
 def test_the_tables(alone: OrtAlone) -> None:
     """Every server has its throughput, start and memory, and its latency at each rate or the rate that it reached."""
-    lines = report(alone, [*PEERS, *OURS]).splitlines()
+    lines = report(alone, [*PEERS, *OURS, INT8]).splitlines()
+    assert "| partedvae, native, int8, 1 worker | 16,000 | 1.0 / 3.0 | 40,000 | 80% | 0.31 | 106 / 133 |" in lines
     assert "| mosec | 10,000 | 1.0 / 3.0 | 20,000 | 67% | 0.31 | 106 / 133 |" in lines
     assert "| mosec | 1.0 / 2.0 | 4.5 / 9.0 | not kept: 1,234/s |" in lines
     assert "| partedvae, native, 1 worker | 7,500 | 1.0 / 3.0 | 19,200 | 80% |" in lines
@@ -90,8 +99,8 @@ def test_the_tables(alone: OrtAlone) -> None:
 
 
 def test_the_comparison(alone: OrtAlone) -> None:
-    """Our best is divided by the best of the others, which differs from figure to figure."""
-    lines = report(alone, [*PEERS, *OURS]).splitlines()
+    """Our best is divided by the best of the others, which differs by figure; int8 is not compared with their fp32."""
+    lines = report(alone, [*PEERS, *OURS, INT8]).splitlines()
     assert "| features of 1 image, requests/s | 15,000 (native, 1 worker) | 10,000 (mosec) | 1.50 | – |" in lines
     assert "| features of 64 images, images/s | 24,000 (grpcio, 1 worker) | 22,000 (other) | 1.09 | 80% |" in lines
     assert "| features of 1 image at 5,000 requests/s, p99 ms | 4.5 (native, 1 worker) | 9.0 (mosec) | – | – |" in lines

@@ -30,7 +30,7 @@ def test_fronts_of_the_server() -> None:
 
 def test_choices_of_an_option() -> None:
     """The values are those of the server's option; options that do not exist, or have any value, have none."""
-    assert variants._choices("device") == ("auto", "cpu", "cuda", "tensorrt")
+    assert {"auto", "cpu", "cuda"} <= set(variants._choices("device"))
     assert variants._choices("workers") == variants._choices("no_such_option") == ()
 
 
