@@ -11,7 +11,6 @@ per request as the kernel does for sending and receiving it.
 from __future__ import annotations
 
 import gc
-import math
 import select
 import time
 from collections.abc import Iterator, Sequence
@@ -83,43 +82,60 @@ class _Pace:
 
     def __init__(self, connections: Sequence[RequestConnection], rate: float, seconds: float) -> None:
         self._connections = connections
+        self._turn = 0
         self._rate = rate
         self._seconds = seconds
-        self._turn = 0
-        self._dues: list[float] = []
-        self._latencies: list[float] = []
+        self._start = time.perf_counter()
+        self._begin = self._start + warm_up_seconds(seconds)
+        self._end = self._begin + seconds
+        self._total = round((self._end - self._start) * rate)
+        self._sent = 0
         self._completed = 0
+        """Responses between `_begin` and `_end`."""
+        self._latencies: list[float] = []
+        """Of the requests that were due between `_begin` and `_end`."""
         self._late: list[float] = []
         self._unblocked = 0.0
         """When the latest wait for a free stream ended."""
 
     def run(self) -> PacedMeasurement:
-        start = time.perf_counter()
-        self._begin = start + warm_up_seconds(self._seconds)
-        self._end = self._begin + self._seconds
-        total = math.ceil((self._end - start) * self._rate)
         processor_time = time.process_time()
-        sent = 0
         while (now := time.perf_counter()) < self._end:
-            is_blocked = False
-            while sent < total and (due := start + sent / self._rate) <= now:
-                connection = self._next_free()
-                if connection is None:
-                    is_blocked = True
-                    break
-                connection.send(due)
-                if due >= self._begin:
-                    self._late.append(now - max(due, self._unblocked))
-                sent += 1
-            next_due = self._end if is_blocked or sent == total else due
-            self._exchange(min(next_due, self._end) - now)
-            if is_blocked:
-                self._unblocked = time.perf_counter()
-        cpus = (time.process_time() - processor_time) / (self._end - start)
+            self._step(now, self._end)
+        cpus = (time.process_time() - processor_time) / (self._end - self._start)
         achieved = self._completed / self._seconds
         if achieved >= MIN_ACHIEVED * self._rate:
             self._drain()
         return _summary(self._rate, achieved, self._latencies, cpus, self._late)
+
+    def _drain(self) -> None:
+        """Send the last requests, and wait for all responses: without these the slowest would be missing."""
+        end = time.perf_counter() + DRAIN_SECONDS
+        while missing := self._total - self._sent + sum(connection.active for connection in self._connections):
+            now = time.perf_counter()
+            if now > end:
+                raise BenchmarkError(f"{missing} requests got no response within {DRAIN_SECONDS:g} s")
+            self._step(now, end)
+
+    def _step(self, now: float, end: float) -> None:
+        """Send what is due, and wait for responses until more is due, at most until some time."""
+        is_blocked = False
+        while self._sent < self._total:
+            due = self._start + self._sent / self._rate
+            if due > now:
+                end = min(due, end)
+                break
+            connection = self._next_free()
+            if connection is None:
+                is_blocked = True
+                break
+            connection.send(due)
+            self._sent += 1
+            if due >= self._begin:
+                self._late.append(now - max(due, self._unblocked))
+        self._exchange(end - now)
+        if is_blocked:
+            self._unblocked = time.perf_counter()
 
     def _next_free(self) -> RequestConnection | None:
         for _ in self._connections:
@@ -138,15 +154,6 @@ class _Pace:
             now = time.perf_counter()
             self._completed += len(dues) if self._begin < now <= self._end else 0
             self._latencies.extend(now - due for due in dues if self._begin <= due < self._end)
-
-    def _drain(self) -> None:
-        """Wait for the responses to all requests, without which the slowest would be missing."""
-        end = time.perf_counter() + DRAIN_SECONDS
-        while missing := sum(connection.active for connection in self._connections):
-            left = end - time.perf_counter()
-            if left < 0:
-                raise BenchmarkError(f"{missing} requests got no response within {DRAIN_SECONDS:g} s")
-            self._exchange(left)
 
 
 def _summary(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -140,6 +140,31 @@ def test_latencies_count_from_the_due_time(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
+def test_every_request_has_a_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that waited for a stream, or for the response, when the time was over."""
+    monkeypatch.setattr(paced, "MIN_ACHIEVED", 0.0)
+    counts: list[int] = []
+    summary = paced._summary
+
+    def counted(
+        rate: float, achieved: float, latencies: Sequence[float], cpus: float, late: Sequence[float]
+    ) -> PacedMeasurement:
+        counts.append(len(latencies))
+        return summary(rate, achieved, latencies, cpus, late)
+
+    def respond(connection: H2Connection, stream: int, body: bytes) -> None:
+        time.sleep(0.03)
+        reply(connection, stream, body)
+
+    monkeypatch.setattr(paced, "_summary", counted)
+    monkeypatch.setattr(paced, "CONNECTIONS", 1)
+    with http2_server(respond, streams=1) as address:
+        paced.run(target(address), rate=50.0, seconds=1.0)
+    # Of 60 requests, ten belong to the warm-up; rounding may move one.
+    assert counts[0] == pytest.approx(50, abs=1)
+
+
+@pytest.mark.slow
 def test_bodies_arrive_whole() -> None:
     """Bodies larger than a frame are split, and the first and all later requests are the same."""
     message = bytes(range(256)) * 100
@@ -173,6 +198,17 @@ def test_a_failed_request_fails_the_measurement(respond: Respond, reason: str) -
     with (
         http2_server(respond) as address,
         pytest.raises(BenchmarkError, match=rf"^a request to {address}/infer failed: {reason}$"),
+    ):
+        paced.run(target(address), rate=50.0, seconds=0.5)
+
+
+def test_a_request_without_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the number of requests, and does not wait for ever."""
+    monkeypatch.setattr(paced, "MIN_ACHIEVED", 0.0)
+    monkeypatch.setattr(paced, "DRAIN_SECONDS", 0.2)
+    with (
+        http2_server(lambda *_: None) as address,
+        pytest.raises(BenchmarkError, match=r"^30 requests got no response within 0\.2 s$"),
     ):
         paced.run(target(address), rate=50.0, seconds=0.5)
 
