@@ -144,7 +144,7 @@ bench: install ## Benchmark training and serving; writes build/bench*.json: [BEN
 	$(BIN)/python -m benchmarks.training --output build/bench-training.json
 	$(BIN)/python -m benchmarks.serving --output build/bench.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
-bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3].
+bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3] [ARGS="--seconds 1"].
 	$(BIN)/python -m benchmarks.peers --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
 		$(BENCH_DOCUMENT) $(ARGS)
 
