@@ -18,10 +18,10 @@ from partedvae.serving.errors import ConfigError
 from partedvae.serving.logs.formatters import LogFormat
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
-"""The values of `partedvae.serving.onnx.devices.Device`."""
 PrecisionName = Literal["fp32", "int8"]
 """The values of `partedvae.serving.onnx.precision.Precision`."""
+DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
+"""The values of `partedvae.serving.onnx.devices.Device`."""
 
 MIB = 1024 * 1024
 MAX_DEFAULT_MEMORY_MB = 4096
