@@ -23,8 +23,6 @@ from partedvae.serving.request_memory import RequestMemory, request_memory
 if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
 
-    from partedvae.serving.grpc.native_group import NativeGroup
-
 INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 Details: TypeAlias = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
@@ -54,6 +52,13 @@ class NativeMethod:
     """Returns the reply to a request; the second argument is gRPC's context, which no method needs."""
     joined: Joined | None = None
     """Answers several requests together, where the method can."""
+
+
+class Group(Protocol):
+    """Calls that are answered together."""
+
+    def call_cancelled(self) -> None:
+        """Record that one of the calls needs no reply."""
 
 
 class NativeCall(InlineTask):
@@ -115,7 +120,7 @@ class NativeCall(InlineTask):
         self._executor = executor
         self.connection = client.peer
         """The client's address and port."""
-        self.group: NativeGroup | None = None
+        self.group: Group | None = None
         """Calls that are answered together with this one."""
         calls[number] = self
 
