@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -90,7 +91,7 @@ class ModelDetails:
         """How the server fits images of another shape: stretch, pad or crop; "unknown" to this version."""
         return fit_of(self.manifest.image) or "unknown"
 
-    @property
+    @cached_property
     def packing(self) -> Packing:
         """How images for the model are packed into messages."""
         return Packing.of(self.limits or RequestLimits(), self.manifest.image)
