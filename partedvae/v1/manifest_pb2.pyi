@@ -295,7 +295,7 @@ class Int8Encoder(_message.Message):
     @_builtins.property
     def relative_differences(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Root mean square difference of each encoder output, by name, relative to its standard deviation over the images, or
-        to 0.1 where that is smaller. Outputs of a factor are compared on the images with the same most probable class.
+        to 0.25 where that is smaller. Outputs of a factor are compared on the images with the same most probable class.
         """
 
     def __init__(
