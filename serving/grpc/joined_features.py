@@ -50,6 +50,7 @@ class JoinedFeatures:
         """
         first = requests[0]
         model = await self._shared.model(first.model.name, first.model.version)
+        model.callers = len(requests)
         include = converters.include_from(first.include)
         data = b"".join([request.images.packed.data for request in requests])
         shape = (len(requests), *first.images.packed.shape[1:])

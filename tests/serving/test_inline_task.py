@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.inline_task`: which thread runs what, and that nothing is lost when a task is cancelled."""
+"""Tests of `partedvae.serving.inline_task`: which thread runs what, and what happens to a task that is cancelled."""
 
 from __future__ import annotations
 
