@@ -67,7 +67,7 @@ class _Template:
         while True:
             values = [np.frombuffer(os.urandom(array.nbytes), "<f4").reshape(array.shape) for array in arrays(example)]
             reply = converters.features_response(model, _with_arrays(example, values)).SerializeToString()
-            if all(reply.count(value.tobytes()) == 1 for value in values):
+            if all(reply.count(value.tobytes()) == 1 for value in values if value.size):
                 break
         self.reply = np.frombuffer(reply, np.uint8)
         self.offsets = [reply.index(value.tobytes()) for value in values]
