@@ -291,7 +291,9 @@ class Batcher:
         """Rows that wait for a session."""
         return self._admission.rows
 
-    async def submit(self, run: Run, columns: Columns, outputs: tuple[str, ...], *, blocking: bool = False) -> Columns:
+    async def submit(
+        self, run: Run, columns: Columns, outputs: tuple[str, ...], *, blocking: bool = False, callers: int = 1
+    ) -> Columns:
         """Run the graph on some rows, in a batch with those of other requests.
 
         Args:
@@ -300,6 +302,7 @@ class Batcher:
             columns: the graph's inputs, with at least one row; must not be written to before the result is returned.
             outputs: names of the outputs to return.
             blocking: wait for capacity in the queue instead of failing.
+            callers: callers whose rows these are, with as many each; they are admitted as if each came by itself.
 
         Returns:
             The rows of the outputs, in the order of the names. They may be views of a whole batch's.
@@ -313,7 +316,7 @@ class Batcher:
             await self._admission.acquire(rows)
         else:
             try:
-                self._admission.try_acquire(rows)
+                self._admission.try_acquire(rows, callers)
             except Exception:
                 self._report_queue()
                 raise

@@ -80,6 +80,8 @@ class BatchedModel:
     _batchers: dict[str, Batcher]
     blocking: bool = False
     """Whether the next run waits for capacity."""
+    callers: int = 1
+    """Callers whose images `encode` gets, with as many each."""
 
     @property
     def name(self) -> str:
@@ -124,7 +126,9 @@ class BatchedModel:
             OverloadedError: the queue is full.
         """
         names = tuple(outputs)
-        columns = await self._batchers["encoder"].submit(self._run_encoder, (images,), names, blocking=self.blocking)
+        columns = await self._batchers["encoder"].submit(
+            self._run_encoder, (images,), names, blocking=self.blocking, callers=self.callers
+        )
         self.blocking = True
         return dict(zip(names, columns, strict=True))
 
