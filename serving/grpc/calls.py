@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import deque
@@ -30,6 +31,9 @@ TRANSIT_SECONDS = 1.0
 """How long a reply may be on its way before the call counts as waiting for its client: to end it, its connection must
 be closed, with all other calls."""
 
+_SHARED = "unix:"
+"""How gRPC names the clients of its Unix socket."""
+_numbers = itertools.count()
 _evictions: set[asyncio.Task[None]] = set()
 """Calls that are being ended; the event loop keeps no reference to its tasks."""
 
@@ -95,8 +99,8 @@ class Call:
         self._waiting: asyncio.Task[Any] | None = None
         self.is_stream = is_stream
         """Whether the client may send several requests."""
-        self.connection: str = context.peer()
-        """The client's address and port."""
+        self.connection = _connection_of(context)
+        """The client's address and port, or what stands for them."""
         self.reading_since = 0.0
         """Time since when the next message is awaited, or its client had the last reply; 0 while none is awaited."""
         self.sending_since = 0.0
@@ -243,7 +247,11 @@ class Call:
             self._task.cancel()
 
     def _disconnect(self) -> None:
-        if not self.done:
+        if self.done:
+            return
+        if self.connection.startswith(_SHARED):  # It has the calls of all clients.
+            logger.warning("a client of the native front does not take the replies of a stream, which goes on")
+        else:
             # Without the address, so that many of them are one kind of message, which the log limits.
             logger.warning("closing the connection of a client that does not take its replies")
             logger.debug("closing the connection of %s", self.connection)
@@ -257,3 +265,13 @@ class Call:
         self._task = None
         if self._waiting is not None:
             self._waiting.cancel()
+
+
+def _connection_of(context: Context) -> str:
+    """Return a name of the client's connection.
+
+    The calls of all clients of the native front arrive by one connection, without their addresses: each call counts as
+    a client of its own, so that one client does not take the turns of all others.
+    """
+    peer: str = context.peer()
+    return f"{_SHARED}{next(_numbers)}" if peer.startswith(_SHARED) else peer
