@@ -26,7 +26,7 @@ BATCH = 500
 """Images per run; affects only memory."""
 
 Outputs = Mapping[str, NDArray[Any]]
-REMEDY = "no bundle was written; export with --precision fp32, or train for longer"
+REMEDY = "no bundle was written; export with --precision fp32"
 
 
 def check_int8_encoder(
