@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from partedvae.results import FloatArray, ImageArray
-from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
+from partedvae.serving.batching.batcher import Batcher, BatchObserver
+from partedvae.serving.batching.request import Columns
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.request_memory import request_memory
