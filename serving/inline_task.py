@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import types
 from collections.abc import Coroutine, Generator
 from contextvars import copy_context
 from typing import Any, Protocol
@@ -76,9 +75,13 @@ class InlineTask:
         """Run a coroutine until it ends or waits; the caller must start what it waits for.
 
         Returns:
-            What it waits for; None if it has ended, or continues on the event loop.
+            What it waits for; None if it has ended, or continues on the event loop, as all of it does if this is called
+            there.
         """
         self._coroutine = coroutine
+        if not is_inline():
+            self._continue_on_event_loop()
+            return None
         return self._step(None)
 
     def resume(self, result: Any) -> None:
@@ -124,20 +127,11 @@ class InlineTask:
         context = copy_context()
         if self.memory is not None:
             context.run(request_memory.set, self.memory)
-        self._task = self._loop.create_task(_rest(self._coroutine), context=context)
+        self._task = self._loop.create_task(self._coroutine, context=context)  # Tasks continue those that have started.
         if self._is_cancelled:
-            self._task.cancel()
+            self._cancel_task()
 
     def _cancel_task(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-
-
-async def _rest(coroutine: Coroutine[Any, Any, None]) -> None:
-    await _delegated(coroutine)
-
-
-@types.coroutine
-def _delegated(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-    """Continue a coroutine that has started, which `await` refuses."""
-    yield from coroutine
+            # After its first step: a coroutine that is cancelled before would not begin, and return nothing it holds.
+            self._loop.call_soon(self._task.cancel)

@@ -18,9 +18,15 @@ from benchmarks.attack.registry import ATTACKS
 from benchmarks.attack.report import as_json, line, markdown
 from benchmarks.attack.runner import AttackReport, session
 from benchmarks.attack.server import ONLY_FRONT, Checkout, this_checkout
+from benchmarks.options import (
+    checkout_options,
+    document_option,
+    model_options,
+    output_option,
+    seconds_option,
+    write_results,
+)
 from benchmarks.serving.load import BenchmarkError
-from benchmarks.serving.tables import replace_section
-from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import lookup
 
 SECTIONS = {"grpcio": "attack", "native": "attack-native"}
@@ -30,16 +36,9 @@ SECTIONS = {"grpcio": "attack", "native": "attack-native"}
 @click.command()
 @click.argument("names", nargs=-1, metavar="[ATTACK]...")
 @click.option("--list", "list_only", is_flag=True, help="List the attacks and exit.")
-@click.option("--output", type=LocalPath(path_type=Path), help="JSON file to write.")
+@output_option(required=False)
 @click.option("--json", "print_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option(
-    "--models",
-    type=LocalPath(path_type=Path),
-    default=Path("demo/models"),
-    show_default=True,
-    help="Folder of models, of which one is attacked; a tiny untrained model if it does not exist.",
-)
-@click.option("--name", default="mnist", show_default=True, help="Name of the model in the folder.")
+@model_options("Folder of models, of which one is attacked; a tiny untrained model if it does not exist.")
 @click.option(
     "--front",
     type=click.Choice(["grpcio", "native"]),
@@ -47,9 +46,7 @@ SECTIONS = {"grpcio": "attack", "native": "attack-native"}
     show_default=True,
     help="Front of the server; each has a table of its own in the Markdown file.",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(min=0.5), default=6.0, show_default=True, help="Duration of an attack."
-)
+@seconds_option(6.0, "Duration of an attack.", least=0.5)
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0.1),
@@ -71,13 +68,8 @@ SECTIONS = {"grpcio": "attack", "native": "attack-native"}
     show_default=True,
     help="Memory in MiB at which the server is killed.",
 )
-@click.option(
-    "--checkout",
-    type=LocalPath(exists=True, file_okay=False, path_type=Path),
-    help="Attack the code of another checkout.  [default: this one]",
-)
-@click.option("--python", help="Interpreter of the server.  [default: that of this command]")
-@click.option("--document", type=LocalPath(path_type=Path), help="Markdown file to update.")
+@checkout_options
+@document_option
 def main(
     names: tuple[str, ...],
     list_only: bool,
@@ -119,13 +111,9 @@ def main(
         except BenchmarkError as error:  # What was measured before is not lost.
             failure = error
     text = markdown(reports, seconds, p99_ms)
-    data = json.dumps([{"front": front, **as_json(report)} for report in reports], indent=2)
-    click.echo(data if print_json else text)
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(data + "\n", encoding="utf-8")
-    if document:
-        replace_section(document, SECTIONS[front], text)
+    data = [{"front": front, **as_json(report)} for report in reports]
+    click.echo(json.dumps(data, indent=2) if print_json else text)
+    write_results(output, data, document, SECTIONS[front], text)
     if failure is not None:
         raise click.ClickException(str(failure))
     if missing := len(selected) - len(reports):

@@ -41,15 +41,20 @@ class Admission:
         self._waiters: OrderedDict[asyncio.Future[None], int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def try_acquire(self, rows: int) -> None:
-        """Admit a non-blocking caller.
+    def try_acquire(self, rows: int, callers: int = 1) -> None:
+        """Admit a non-blocking caller, or several with as many rows each if all of them would be admitted.
+
+        Args:
+            rows: rows of all of them.
+            callers: how many they are.
 
         Raises:
             QueueFullError: there is no capacity.
         """
-        most = 2 * self._limit if rows <= self._limit // SMALL else self._limit
+        each = rows // callers
+        most = 2 * self._limit if each <= self._limit // SMALL else self._limit
         with self._lock:
-            if self.rows < most:
+            if self.rows + rows - each < most:
                 self.rows += rows
                 return
         raise QueueFullError(self.rows, self._limit, self._retry_after())

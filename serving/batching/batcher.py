@@ -7,26 +7,14 @@ fetched, so that the union costs no more, while separate batches would be smalle
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
-from typing import Any, Protocol, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from typing import Protocol
 
 from partedvae.serving.batching.admission import Admission
+from partedvae.serving.batching.batch import Batch
+from partedvae.serving.batching.request import Columns, Request, Run
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
-from partedvae.serving.inline_task import InlineTask, is_inline
-
-logger = logging.getLogger(__name__)
-
-Columns: TypeAlias = tuple[NDArray[Any], ...]
-"""Inputs or outputs of a graph: arrays with the same number of rows, one row per image."""
-Run: TypeAlias = Callable[[Columns, tuple[str, ...]], Columns]
-"""Runs the graph on inputs and returns the named outputs, in this order."""
 
 
 class BatchObserver(Protocol):
@@ -46,213 +34,6 @@ class BatchObserver(Protocol):
 
     def queue_rows(self, model: str, graph: str, rows: int) -> None:
         """Record how many rows wait, whenever a batch is formed or a request is refused."""
-
-
-class Request:
-    """Rows of one caller, computed in one batch or several. Its result is that of `await request`."""
-
-    __slots__ = (
-        "_future",
-        "_missing",
-        "_parts",
-        "batcher",
-        "blocking",
-        "columns",
-        "dispatched",
-        "is_done",
-        "is_queued",
-        "outcome",
-        "outputs",
-        "rows",
-        "run",
-        "since",
-        "task",
-    )
-
-    def __init__(self, batcher: Batcher, run: Run, columns: Columns, outputs: tuple[str, ...], blocking: bool) -> None:
-        """Create a request with the arguments of `Batcher.submit`."""
-        self.batcher = batcher
-        self.run = run
-        self.columns = columns
-        self.outputs = outputs
-        self.blocking = blocking
-        self.rows = len(columns[0])
-        self.dispatched = 0
-        """Rows that are in batches already."""
-        self.since = time.monotonic()
-        self.is_queued = False
-        """Whether its rows wait, or are in batches."""
-        self.is_done = False
-        """Whether the outcome is known, or nobody waits for it."""
-        self.outcome: Columns | Exception
-        self.task: InlineTask | None = None
-        """The task that waits, if it has no event loop."""
-        self._future: asyncio.Future[Columns] | None = None
-        self._parts: dict[int, Columns] | None = None
-        self._missing = self.rows
-
-    def __await__(self) -> Generator[Any, Any, Columns]:
-        """Queue the rows, and wait for their result."""
-        if is_inline():
-            result: Columns = yield self  # The task that runs the coroutine starts the request.
-            return result
-        loop = asyncio.get_running_loop()
-        self._future = loop.create_future()
-        self.batcher.scheduler.submit_from_event_loop(self, loop)
-        return (yield from self._future)
-
-    def start(self) -> None:
-        """Queue the rows of a task without an event loop; see `partedvae.serving.inline_task.Awaited`."""
-        self.batcher.scheduler.submit([self])
-
-    def abandon(self) -> bool:
-        """Withdraw the rows that wait; see `partedvae.serving.inline_task.Awaited`."""
-        with self.batcher.scheduler.lock:
-            if self.is_done:
-                return False
-            self.is_done = True
-            self.batcher.remove(self)
-        return True
-
-    def receive(self, start: int, count: int, result: Columns | Exception) -> bool:
-        """Store the result of some rows, under the scheduler's lock; return whether the outcome is known with it."""
-        if self.is_done:  # The caller was cancelled, or another part failed.
-            return False
-        if isinstance(result, Exception):
-            self.batcher.remove(self)
-        elif count < self.rows:
-            parts = self._parts = self._parts or {}
-            parts[start] = result
-            self._missing -= count
-            if self._missing:
-                return False
-            in_order = [parts[key] for key in sorted(parts)]
-            result = tuple(np.concatenate(column) for column in zip(*in_order, strict=True))
-        self.is_done = True
-        self.outcome = result
-        return True
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop of the caller; None if it has none."""
-        return None if self._future is None else self._future.get_loop()
-
-    def set_result(self) -> None:
-        """Hand the outcome to the caller, on its event loop."""
-        future, outcome = self._future, self.outcome
-        if future is None or future.done():
-            return
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-
-class Batch:
-    """Rows that are run together."""
-
-    __slots__ = ("_on_done", "_results", "outputs", "pieces", "queue_seconds", "rows", "seconds")
-
-    def __init__(self, on_done: Callable[[Batch], None]) -> None:
-        """Create an empty batch; `on_done` is called after its results are delivered."""
-        self._on_done = on_done
-        self.pieces: list[tuple[Request, int, int]] = []
-        """Request, first row of the request in this batch, number of rows."""
-        self.outputs: tuple[str, ...] = ()
-        self.rows = 0
-        self.queue_seconds: list[float] = []
-        self.seconds = 0.0
-        """Duration of the session run."""
-        self._results: list[Columns | Exception] = []
-
-    def add(self, request: Request, start: int, count: int) -> None:
-        """Add rows of a request, and its outputs to those that are computed."""
-        self.pieces.append((request, start, count))
-        self.rows += count
-        if request.outputs != self.outputs:
-            self.outputs = tuple(dict.fromkeys(self.outputs + request.outputs))
-        if start == 0:
-            self.queue_seconds.append(time.monotonic() - request.since)
-
-    def run(self) -> None:
-        """Run the graph once, in a session's thread; if it fails, run it per request, to isolate the one that fails.
-
-        Errors are kept as results, and none is raised.
-        """
-        started = time.perf_counter()
-        try:
-            self._results = self._split(self._run(self.pieces))
-        except Exception as error:
-            if len(self.pieces) == 1:
-                self._results = [error]
-            else:
-                logger.warning("a batch of %d requests failed, running them one by one: %s", len(self.pieces), error)
-                self._results = [self._run_alone(piece) for piece in self.pieces]
-        self.seconds = time.perf_counter() - started
-
-    def collect(self) -> list[Request]:
-        """Return the requests whose outcome is known with this batch. Call it under the scheduler's lock."""
-        return [
-            request
-            for (request, start, count), result in zip(self.pieces, self._results, strict=True)
-            if request.receive(start, count, result)
-        ]
-
-    def deliver(self, requests: Sequence[Request]) -> None:
-        """Hand each request its outcome: on the callers' event loop, all at once, or in this thread."""
-        waiting: dict[asyncio.AbstractEventLoop, list[Request]] = {}
-        inline = []
-        for request in requests:
-            loop = request.loop
-            if loop is None:
-                inline.append(request)
-            else:
-                waiting.setdefault(loop, []).append(request)
-        for loop, on_loop in waiting.items():
-            with suppress(RuntimeError):  # The event loop was closed: nobody waits.
-                loop.call_soon_threadsafe(_set_results, on_loop)
-        for request in inline:
-            if request.task is not None:
-                request.task.resume(request.outcome)
-        self._on_done(self)
-
-    def _run(self, pieces: Sequence[tuple[Request, int, int]]) -> Columns:
-        parts = [
-            request.columns
-            if count == request.rows
-            else tuple(column[start : start + count] for column in request.columns)
-            for request, start, count in pieces
-        ]
-        columns = parts[0] if len(parts) == 1 else tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-        return pieces[0][0].run(columns, self.outputs)
-
-    def _run_alone(self, piece: tuple[Request, int, int]) -> Columns | Exception:
-        try:
-            return self._requested(piece[0], self._run([piece]))
-        except Exception as error:
-            return error
-
-    def _split(self, results: Columns) -> list[Columns | Exception]:
-        if len(self.pieces) == 1:
-            return [results]
-        split: list[Columns | Exception] = []
-        offset = 0
-        for request, _, count in self.pieces:
-            own = self._requested(request, results)
-            split.append(tuple([column[offset : offset + count] for column in own]))
-            offset += count
-        return split
-
-    def _requested(self, request: Request, results: Columns) -> Columns:
-        """Return the outputs that a request asked for, from those that were computed."""
-        if request.outputs == self.outputs:
-            return results
-        return tuple(results[self.outputs.index(name)] for name in request.outputs)
-
-
-def _set_results(requests: Sequence[Request]) -> None:
-    for request in requests:
-        request.set_result()
 
 
 class Batcher:
@@ -291,7 +72,9 @@ class Batcher:
         """Rows that wait for a session."""
         return self._admission.rows
 
-    async def submit(self, run: Run, columns: Columns, outputs: tuple[str, ...], *, blocking: bool = False) -> Columns:
+    async def submit(
+        self, run: Run, columns: Columns, outputs: tuple[str, ...], *, blocking: bool = False, callers: int = 1
+    ) -> Columns:
         """Run the graph on some rows, in a batch with those of other requests.
 
         Args:
@@ -300,6 +83,7 @@ class Batcher:
             columns: the graph's inputs, with at least one row; must not be written to before the result is returned.
             outputs: names of the outputs to return.
             blocking: wait for capacity in the queue instead of failing.
+            callers: callers whose rows these are, with as many each; they are admitted as if each came by itself.
 
         Returns:
             The rows of the outputs, in the order of the names. They may be views of a whole batch's.
@@ -313,7 +97,7 @@ class Batcher:
             await self._admission.acquire(rows)
         else:
             try:
-                self._admission.try_acquire(rows)
+                self._admission.try_acquire(rows, callers)
             except Exception:
                 self._report_queue()
                 raise

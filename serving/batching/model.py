@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from partedvae.results import FloatArray, ImageArray
-from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
+from partedvae.serving.batching.batcher import Batcher, BatchObserver
+from partedvae.serving.batching.request import Columns
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.request_memory import request_memory
@@ -80,6 +81,8 @@ class BatchedModel:
     _batchers: dict[str, Batcher]
     blocking: bool = False
     """Whether the next run waits for capacity."""
+    callers: int = 1
+    """Callers whose images `encode` gets, with as many each."""
 
     @property
     def name(self) -> str:
@@ -124,7 +127,9 @@ class BatchedModel:
             OverloadedError: the queue is full.
         """
         names = tuple(outputs)
-        columns = await self._batchers["encoder"].submit(self._run_encoder, (images,), names, blocking=self.blocking)
+        columns = await self._batchers["encoder"].submit(
+            self._run_encoder, (images,), names, blocking=self.blocking, callers=self.callers
+        )
         self.blocking = True
         return dict(zip(names, columns, strict=True))
 

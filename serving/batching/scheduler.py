@@ -18,10 +18,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from partedvae.serving.batching.batcher import Batch, Batcher, Request
+    from partedvae.serving.batching.batch import Batch
+    from partedvae.serving.batching.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,32 @@ class BatchPolicy:
             raise ValueError(f"max_delay is {self.max_delay} s, it must not be negative")
 
 
+class Queue(Protocol):
+    """Where the requests for one graph wait. All of it is used under the scheduler's lock."""
+
+    scheduler: SessionScheduler
+    """Runs the batches."""
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait for a session."""
+
+    def add(self, request: Request) -> bool:
+        """Queue a request; return whether it still has a caller."""
+
+    def remove(self, request: Request) -> None:
+        """Withdraw the rows of a request that wait."""
+
+    def has_rows(self) -> bool:
+        """Return whether rows wait."""
+
+    def remaining_delay(self, now: float) -> float:
+        """Return the seconds that the oldest request still waits for others."""
+
+    def next_batch(self) -> Batch | None:
+        """Form the next batch from the waiting rows; None if there are none."""
+
+
 class SessionScheduler:
     """Threads that take batches and run them. Can be used from several threads."""
 
@@ -79,7 +106,7 @@ class SessionScheduler:
         self._linger_turns = policy.linger_turns
         self._max_linger = policy.max_linger
         self._changed = threading.Condition(self.lock)
-        self._queue: deque[Batcher] = deque()
+        self._queue: deque[Queue] = deque()
         self._since = 0.0
         self._running = 0
         self._idle = 0

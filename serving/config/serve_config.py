@@ -18,6 +18,8 @@ from partedvae.serving.errors import ConfigError
 from partedvae.serving.logs.formatters import LogFormat
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+PrecisionName = Literal["fp32", "int8"]
+"""The values of `partedvae.serving.onnx.precision.Precision`."""
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt"]
 """The values of `partedvae.serving.onnx.devices.Device`."""
 FrontName = Literal["auto", "native", "grpcio"]
@@ -89,6 +91,13 @@ class ServeConfig:
         metadata=_option("Inference threads per worker.  [default: available CPUs divided by workers]", least=1),
     )
     device: DeviceName = field(default="auto", metadata=_option("Device that runs the models."))
+    precision: PrecisionName = field(
+        default="fp32",
+        metadata=_option(
+            "Numbers that the encoders compute with; int8, on the CPU alone, requires models that were exported with "
+            "--precision int8."
+        ),
+    )
     poll_seconds: float = field(
         default=10.0,
         metadata=_option(
@@ -204,6 +213,11 @@ class ServeConfig:
             raise ConfigError(
                 f"--memory-mb is {self.memory_mb}, too little for messages of {self.max_message_mb} MiB; choose at "
                 f"least {MIN_MESSAGES * self.max_message_mb}, or a smaller --max-message-mb"
+            )
+        if self.precision == "int8" and self.device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"--precision int8 is not available with --device {self.device}; choose --device cpu, or "
+                "--precision fp32"
             )
         for address in (self.address, self.metrics_address):
             if address is not None:

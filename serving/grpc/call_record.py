@@ -35,7 +35,7 @@ class CallContext(Protocol):
 
 
 class CallRecord:
-    """The record of one call. It ends with `failed` or `end`."""
+    """The record of one call. It ends with `failed`, `cancelled` or `end`."""
 
     __slots__ = ("_context", "_is_observed", "_method", "_observer", "_started", "images")
 
@@ -80,9 +80,7 @@ class CallRecord:
             error.__traceback__ = None
             return None
         if not isinstance(error, Exception):  # Cancelled by the client or its deadline: gRPC sets the status.
-            remaining = self._context.time_remaining()
-            code = "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
-            self.end(code if self._context.code() is None else _name_of(self._context.code()))
+            self.cancelled()
             _forget_frames(error)
             try:
                 raise error
@@ -94,6 +92,12 @@ class CallRecord:
         self.end(status.code.name)
         _forget_frames(error)
         return status
+
+    def cancelled(self) -> None:
+        """Record that the client, or its deadline, has ended the call."""
+        remaining = self._context.time_remaining()
+        code = "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
+        self.end(code if self._context.code() is None else _name_of(self._context.code()))
 
     def end(self, code: str) -> None:
         """Record the end of the call."""

@@ -88,6 +88,7 @@ def model_response(
         model=model_version(model),
         manifest=model.manifest,
         execution_provider=model.provider,
+        precision=model.precision,
         has_scores=model.has_scores,
         limits=service_pb2.RequestLimits(
             max_message_bytes=max_message_bytes,

@@ -14,6 +14,8 @@ MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
 MIN_STREAMS = 256
 """Least limit of the concurrent calls of one connection in gRPC, which resets further ones: the limiter's status for
 them, RESOURCE_EXHAUSTED with a time, is better. The limit is for clients that do not wait for a status."""
+MAX_STREAMS = 2**31 - 1
+"""Largest limit of the concurrent calls of one connection in HTTP/2."""
 KEEPALIVE_MS = 60_000
 """Time after which an idle connection is asked for a sign of life."""
 KEEPALIVE_TIMEOUT_MS = 20_000
@@ -46,7 +48,9 @@ class GrpcioFront:
         self._config = config
         self._shared_port = shared_port
         self._unix_socket = unix_socket
-        self._server = grpc.aio.server(interceptors=interceptors, options=_options(config, shared_port))
+        # The front that has the socket limits the calls of each of its clients.
+        streams = max_streams(config) if unix_socket is None else MAX_STREAMS
+        self._server = grpc.aio.server(interceptors=interceptors, options=_options(config, shared_port, streams))
         self._server.add_generic_rpc_handlers([handlers])
 
     async def start(self) -> str:
@@ -94,7 +98,7 @@ def max_streams(config: ServeConfig) -> int:
     return max(MIN_STREAMS, config.max_concurrent_calls)
 
 
-def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
+def _options(config: ServeConfig, shared_port: bool, streams: int) -> list[tuple[str, int]]:
     return [
         # Twice the limit, so that the handlers reject most oversized requests with a helpful message.
         ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, MAX_GRPC_MESSAGE_BYTES)),
@@ -103,7 +107,7 @@ def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
         ("grpc.per_message_decompression", 0),
         # At most 64 KiB of a request arrive before it is read. gRPC would otherwise invite four megabytes.
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.max_concurrent_streams", max_streams(config)),
+        ("grpc.max_concurrent_streams", streams),
         ("grpc.server_handshake_timeout_ms", 20_000),
         # Seconds that a call waits until the event loop accepts it: gRPC does not limit how many wait.
         ("grpc.server_max_unrequested_time_in_server", 2),

@@ -78,6 +78,7 @@ class JoinedFeatures:
             ServingError: what one of them causes, or what all of them need is not available; ask for each by itself.
         """
         model = await self._shared.model(kind.model, kind.version)
+        model.callers = len(parts)
         images = await self._shared.reader.read_pixels(b"".join(parts), (len(parts), *kind.shape), model)
         return feature_replies(model.onnx_model, await features(model, images, kind.include))
 
@@ -95,9 +96,11 @@ class JoinedFeatures:
             return None
         kind = Kind(request.model.name, request.model.version, include, shape[1:])
         start = raw.find(data)
-        layouts = self._layouts.setdefault(len(raw), []) if len(self._layouts) < MAX_LENGTHS else []
-        if start == raw.rfind(data) and len(layouts) < MAX_OF_A_LENGTH:
+        layouts = self._layouts.get(len(raw), [])
+        has_room = len(layouts) < MAX_OF_A_LENGTH and (layouts or len(self._layouts) < MAX_LENGTHS)
+        if has_room and start == raw.rfind(data):
             layouts.append(_Layout(raw[:start], raw[start + len(data) :], kind))
+            self._layouts[len(raw)] = layouts
         return kind, data
 
 
@@ -110,7 +113,7 @@ class _Template:
         while True:
             values = [np.frombuffer(os.urandom(array.nbytes), "<f4").reshape(array.shape) for array in arrays(example)]
             reply = converters.features_response(model, _with_arrays(example, values)).SerializeToString()
-            if all(reply.count(value.tobytes()) == 1 for value in values):
+            if all(reply.count(value.tobytes()) == 1 for value in values if value.size):
                 break
         self.reply = np.frombuffer(reply, np.uint8)
         self.offsets = [reply.index(value.tobytes()) for value in values]

@@ -9,8 +9,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import grpc
+
+from partedvae.errors import PUSHBACK
 from partedvae.serving.grpc.call_record import CallRecord
-from partedvae.serving.grpc.errors import RpcError
+from partedvae.serving.grpc.errors import INTERNAL_TEXT, RpcError
 from partedvae.serving.grpc.method import COPIES, Method
 from partedvae.serving.grpc.native_traffic import ClientTraffic
 from partedvae.serving.inline_task import InlineTask, on_event_loop
@@ -19,6 +22,8 @@ from partedvae.serving.request_memory import RequestMemory, request_memory
 
 if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
+
+INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 Details: TypeAlias = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
 """Metadata, peer, and seconds until the deadline."""
@@ -49,6 +54,13 @@ class NativeMethod:
     """Answers several requests together, where the method can."""
 
 
+class Group(Protocol):
+    """Calls that are answered together."""
+
+    def call_cancelled(self) -> None:
+        """Record that one of the calls needs no reply."""
+
+
 class NativeCall(InlineTask):
     """A call. Each step runs in one thread, but not always in the same."""
 
@@ -63,6 +75,7 @@ class NativeCall(InlineTask):
         "_id",
         "_served",
         "connection",
+        "group",
     )
 
     is_stream = False
@@ -107,6 +120,8 @@ class NativeCall(InlineTask):
         self._executor = executor
         self.connection = client.peer
         """The client's address and port."""
+        self.group: Group | None = None
+        """Calls that are answered together with this one."""
         calls[number] = self
 
     @property
@@ -129,14 +144,23 @@ class NativeCall(InlineTask):
         """Return the metadata of the request."""
         return () if self._details is None else self._details[0]
 
-    async def answer(self, raw: bytes, *, is_admitted: bool) -> None:
+    def cancel(self) -> None:
+        """Answer the call no more; see `InlineTask.cancel`."""
+        group = self.group
+        super().cancel()
+        if group is not None:
+            group.call_cancelled()
+
+    async def answer(self, raw: bytes, *, is_admitted: bool, record: CallRecord | None = None) -> None:
         """Parse the request, and send the reply or the status of an error.
 
         Args:
             raw: the request.
             is_admitted: whether the call has its place in the limiter.
+            record: the record of the call, if it has one already.
         """
-        record = CallRecord(self._served.method.name, self._served.method.policy.observer, self)
+        if record is None:
+            record = CallRecord(self._served.method.name, self._served.method.policy.observer, self)
         reply, status = b"", None
         try:
             try:
@@ -144,10 +168,15 @@ class NativeCall(InlineTask):
             except BaseException as error:
                 status = record.failed(error)
             if status is None:
-                self.send(reply)
-                record.end("OK")
+                if self.send(reply):
+                    record.end("OK")
+                else:
+                    record.cancelled()
             else:
                 self._fail(status)
+        except Exception:  # Of the package itself: the client must not wait for a reply.
+            self._front.fail(self._id, INTERNAL, INTERNAL_TEXT)
+            raise
         finally:
             self.end()
 
@@ -157,8 +186,9 @@ class NativeCall(InlineTask):
         return self._front.respond(self._id, reply)
 
     def end(self) -> None:
-        """Return the place and the memory of the call, which has its reply."""
-        del self._calls[self._id]
+        """Return the place and the memory of the call, which has its reply; once."""
+        if self._calls.pop(self._id, None) is None:
+            return
         self._served.method.policy.limiter.release_call(self)
         if self.memory is not None:
             self.memory.release()
@@ -189,4 +219,6 @@ class NativeCall(InlineTask):
         return await self._loop.run_in_executor(self._executor, work, argument)
 
     def _fail(self, status: RpcError) -> None:
-        self._front.fail(self._id, status.code.value[0], status.details, status.trailing_metadata or None)
+        # The package refuses this trailer, because its name begins with "grpc-"; the details have the same advice.
+        metadata = [entry for entry in status.trailing_metadata if entry[0] != PUSHBACK]
+        self._front.fail(self._id, status.code.value[0], status.details, metadata or None)

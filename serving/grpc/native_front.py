@@ -30,7 +30,7 @@ from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
 from partedvae.serving.grpc.handlers import policy_of
 from partedvae.serving.grpc.method import COPIES, Method
-from partedvae.serving.grpc.native_call import Details, Joined, NativeCall, NativeMethod, Respond
+from partedvae.serving.grpc.native_call import INTERNAL, Details, Joined, NativeCall, NativeMethod, Respond
 from partedvae.serving.grpc.native_group import NativeGroup
 from partedvae.serving.grpc.native_traffic import NativeTraffic
 from partedvae.serving.grpc.request_limits import LARGE
@@ -44,7 +44,6 @@ BURST = 64
 LAST_REPLIES_SECONDS = 2.0
 """Time for the last replies when the server stops."""
 UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
-INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 
 class _Collector:
@@ -180,6 +179,8 @@ class NativeFront:
                 except Exception:  # The other calls must be served.
                     logger.exception("a call failed")
                     self._front.fail(number, INTERNAL, INTERNAL_TEXT)
+                    if (call := self._calls.get(number)) is not None:
+                        call.end()
                 else:
                     if awaited is not None:
                         waiting.append(awaited)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from partedvae.serving.grpc.call_record import CallRecord
@@ -14,9 +15,23 @@ from partedvae.serving.request_memory import RequestMemory, request_memory
 
 
 class NativeGroup(InlineTask):
-    """Calls that have their places in the limiter, and requests of the same kind."""
+    """Calls that have their places in the limiter, and requests of the same kind.
 
-    __slots__ = ("_budget", "_joined", "_kind", "_method", "_parts", "_raws", "_records", "calls")
+    Their rows are those of one request, so that they leave the queue together: when all calls are cancelled.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_has_begun",
+        "_joined",
+        "_kind",
+        "_method",
+        "_parts",
+        "_raws",
+        "_records",
+        "_wanted",
+        "calls",
+    )
 
     def __init__(
         self, method: Method, joined: Joined, kind: Any, budget: MemoryBudget, loop: asyncio.AbstractEventLoop
@@ -27,6 +42,8 @@ class NativeGroup(InlineTask):
         self._joined = joined
         self._kind = kind
         self._budget = budget
+        self._has_begun = False
+        self._wanted = 0
         self.calls: list[NativeCall] = []
         """The calls."""
         self._raws: list[bytes] = []
@@ -35,31 +52,38 @@ class NativeGroup(InlineTask):
 
     def add(self, call: NativeCall, raw: bytes, part: bytes) -> None:
         """Add a call with its request, and what the request does not have in common with the others."""
+        call.group = self
+        self._wanted += 1
         self.calls.append(call)
         self._raws.append(raw)
         self._parts.append(part)
         if CallRecord.is_needed(self._method.policy.observer):
-            record = CallRecord(self._method.name, self._method.policy.observer, call)
-            record.images = 1
-            self._records.append(record)
+            self._records.append(CallRecord(self._method.name, self._method.policy.observer, call))
 
     def begin_answer(self) -> Awaited | None:
         """Begin to answer the calls; see `InlineTask.begin`."""
+        self._has_begun = True
+        if not self._wanted:
+            self.cancel()
         return self.begin(self._answer())
+
+    def call_cancelled(self) -> None:
+        """Record that one more call needs no reply; in the thread that receives calls."""
+        self._wanted -= 1
+        if not self._wanted and self._has_begun:
+            self.cancel()
 
     async def _answer(self) -> None:
         try:
             replies = await self._replies()
+        except asyncio.CancelledError:
+            self._end([False] * len(self.calls))
+            raise
         except Exception:  # Of one of them, or of all: each call gets its own.
             self._release()
             self._answer_each()
             return
-        sent = [call.send(reply) for call, reply in zip(self.calls, replies, strict=True)]
-        for record, is_sent in zip(self._records, sent, strict=False):
-            record.end("OK" if is_sent else "CANCELLED")
-        self._release()
-        for call in self.calls:
-            call.end()
+        self._end([call.send(reply) for call, reply in zip(self.calls, replies, strict=True)])
 
     async def _replies(self) -> list[bytes]:
         self.memory = memory = RequestMemory(self._budget, self.calls[0].connection)
@@ -67,12 +91,27 @@ class NativeGroup(InlineTask):
         memory.reserve_message(COPIES * sum(map(len, self._raws)))
         return await self._joined.replies(self._kind, self._parts)
 
+    def _end(self, sent: list[bool]) -> None:
+        """Record and end the calls, of which some may not have got their replies."""
+        for record, is_sent in zip(self._records, sent, strict=False):
+            record.images = 1
+            if is_sent:
+                record.end("OK")
+            else:
+                record.cancelled()
+        self._release()
+        for call in self.calls:
+            call.group = None  # A cycle would keep the requests in memory.
+            call.end()
+
     def _release(self) -> None:
         if self.memory is not None:
             self.memory.release()
 
     def _answer_each(self) -> None:
-        for call, raw in zip(self.calls, self._raws, strict=True):
-            awaited = call.begin(call.answer(raw, is_admitted=True))
+        records: Sequence[CallRecord | None] = self._records or [None] * len(self.calls)
+        for call, raw, record in zip(self.calls, self._raws, records, strict=True):
+            call.group = None
+            awaited = call.begin(call.answer(raw, is_admitted=True, record=record))
             if awaited is not None:
                 awaited.start()

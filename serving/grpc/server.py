@@ -21,7 +21,7 @@ from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to
 from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.config.addresses import is_loopback
-from partedvae.serving.config.serve_config import ServeConfig
+from partedvae.serving.config.serve_config import FrontName, ServeConfig
 from partedvae.serving.decoding.plan import largest_image
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.grpc.allocator import return_large_blocks
@@ -97,7 +97,8 @@ async def serve_until_stopped(
     limiter: CallLimiter[Call] = CallLimiter(config.max_concurrent_calls, on_evicted=on_evicted)
     if metrics is not None:
         metrics.memory_budget(budget.limit)
-    policies = _policies(config, limiter, metrics)
+    front_name = chosen_front(config)
+    policies = _policies(config, front_name, limiter, metrics)
     limits = _image_limits(config, budget)
     policy = BatchPolicy(
         max_batch_rows=config.max_batch_rows,
@@ -117,7 +118,7 @@ async def serve_until_stopped(
         decode_pool = DecodePool(executor, limits, max(2, config.threads_each))
         stack.push_async_callback(decode_pool.close)
         service_context = ServiceContext(
-            repository, models, executor, decode_pool, limits, config.max_message_bytes, chosen_front(config)
+            repository, models, executor, decode_pool, limits, config.max_message_bytes, front_name
         )
         servicer = PartedVAEServicer(service_context)
         open_inference = OpenInferenceServicer(service_context, health.is_ready)
@@ -135,7 +136,7 @@ async def serve_until_stopped(
         handlers = CallHandlers(policies, budget, executor)
         add_services(handlers)
         front: Front
-        if service_context.front == "native":
+        if front_name == "native":
             from partedvae.serving.grpc.joined_features import JoinedFeatures
             from partedvae.serving.grpc.native_front import NativeFront
 
@@ -180,7 +181,9 @@ async def serve_until_stopped(
         await asyncio.gather(front.stop(left), limiter.release_held())
 
 
-def _policies(config: ServeConfig, limiter: CallLimiter[Call], observer: Metrics | None) -> dict[str, CallPolicy]:
+def _policies(
+    config: ServeConfig, front: FrontName, limiter: CallLimiter[Call], observer: Metrics | None
+) -> dict[str, CallPolicy]:
     """Return the limits of each service. Health checks and reflection have a share of their own."""
     policies = {
         f"/{service}/": CallPolicy(
@@ -192,7 +195,9 @@ def _policies(config: ServeConfig, limiter: CallLimiter[Call], observer: Metrics
         for service in SERVICES
     }
     watchers = CallLimiter[Call](
-        max(MIN_WATCHERS, config.max_concurrent_calls), per_connection=MAX_WATCHERS, patience_seconds=0.0
+        max(MIN_WATCHERS, config.max_concurrent_calls),
+        per_connection=None if front == "native" else MAX_WATCHERS,  # All have that of the native front.
+        patience_seconds=0.0,
     )
     for method, own in (
         # A probe takes the place of an older one, which has been answered long ago if it was complete.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from partedvae.serving.batching.batcher import Columns
+from partedvae.serving.batching.request import Columns
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.errors import OverloadedError
 from tests.serving.gated_batches import Bench, Doubler, bench, eventually, held

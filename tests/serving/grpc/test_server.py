@@ -24,7 +24,7 @@ from tests.bundles import GREY
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.serving.gated_server import LARGE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front")]
 
 SERVICE = "partedvae.v1.PartedVAEService"
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
