@@ -22,8 +22,6 @@ from partedvae.serving.request_memory import RequestMemory, request_memory
 if TYPE_CHECKING:
     from pygrpc_native import NativeGrpcFront
 
-    from partedvae.serving.grpc.native_group import NativeGroup
-
 INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 Details: TypeAlias = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
@@ -53,6 +51,13 @@ class Joined(Protocol):
 
     async def replies(self, requests: Sequence[Any]) -> list[bytes]:
         """Return the serialized reply to each request; raise if one of them fails."""
+
+
+class Group(Protocol):
+    """Calls that are answered together."""
+
+    def call_cancelled(self) -> None:
+        """Record that one more of them needs no reply."""
 
 
 class NativeCall(InlineTask):
@@ -109,7 +114,7 @@ class NativeCall(InlineTask):
         self._executor = executor
         self.connection = details[1]
         """The client's address and port."""
-        self.group: NativeGroup | None = None
+        self.group: Group | None = None
         """Calls that are answered together with this one."""
         calls[number] = self
 

@@ -90,7 +90,8 @@ class Stress:
     def call_without_pause(self, seed: int) -> None:
         """Begin calls in bursts, and cancel some of them at any moment."""
         source = random.Random(seed)
-        end, recent = time.monotonic() + SECONDS, []
+        end = time.monotonic() + SECONDS
+        recent: list[StressedCall] = []
         while time.monotonic() < end:
             calls = [
                 StressedCall(

@@ -145,7 +145,7 @@ async def test_watchers_of_the_native_front(native_server: ServerProcess) -> Non
         clients = [await stack.enter_async_context(client_of(native_server)) for _ in range(3)]
         for client in clients:
             streams = [await client.call(WATCH, framed(b"")) for _ in range(100)]
-            await client.until(lambda c=client, all_=streams: all(stream in c.received for stream in all_))  # type: ignore[misc]
+            await client.until(lambda c=client, all_=streams: all(stream in c.received for stream in all_))
         assert not any(client.statuses for client in clients)
 
 
