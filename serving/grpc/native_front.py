@@ -144,8 +144,11 @@ class NativeFront:
 
     async def stop(self, grace: float) -> None:
         """End all connections; see `Front`."""
-        end = self._loop.time() + LAST_REPLIES_SECONDS
         await self._behind.stop(grace)
+        for call in list(self._calls.values()):
+            if call.is_admitted:
+                call.cancel()
+        end = self._loop.time() + LAST_REPLIES_SECONDS
         while self._calls and self._loop.time() < end:
             await asyncio.sleep(0.01)
         await self._loop.run_in_executor(None, self._front.close)
@@ -199,8 +202,8 @@ class NativeFront:
                 self._front.fail(number, UNAUTHENTICATED, denial)
                 return None
         call = NativeCall(self._front, served, self._calls, number, details, self._budget, self._executor, self._loop)
-        is_admitted = method.policy.limiter.try_acquire(call)
-        if served.joined is not None and is_admitted and len(message) < SMALL:
+        call.is_admitted = method.policy.limiter.try_acquire(call)
+        if served.joined is not None and call.is_admitted and len(message) < SMALL:
             try:
                 request = method.parse(message)
             except InvalidInputError:
@@ -216,7 +219,7 @@ class NativeFront:
                     return None if full is None else full.begin_answer()
                 group.add(call, message, request)
                 return None
-        return call.begin(call.answer(message, is_admitted=is_admitted))
+        return call.begin(call.answer(message))
 
 
 def _method(name: str, handler: grpc.RpcMethodHandler[Any, Any], policies: Mapping[str, CallPolicy]) -> Method:

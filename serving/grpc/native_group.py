@@ -20,7 +20,7 @@ class NativeGroup(InlineTask):
     Their rows are those of one request, so that they leave the queue together: when all calls are cancelled.
     """
 
-    __slots__ = ("_budget", "_has_begun", "_joined", "_method", "_raws", "_records", "_requests", "_wanted", "calls")
+    __slots__ = ("_budget", "_gone", "_has_begun", "_joined", "_method", "_raws", "_records", "_requests", "calls")
 
     def __init__(self, method: Method, joined: Joined, budget: MemoryBudget, loop: asyncio.AbstractEventLoop) -> None:
         """Create a group without calls."""
@@ -29,7 +29,7 @@ class NativeGroup(InlineTask):
         self._joined = joined
         self._budget = budget
         self._has_begun = False
-        self._wanted = 0
+        self._gone: set[NativeCall] = set()
         self.calls: list[NativeCall] = []
         """The calls."""
         self._raws: list[bytes] = []
@@ -39,7 +39,6 @@ class NativeGroup(InlineTask):
     def add(self, call: NativeCall, raw: bytes, request: Any) -> None:
         """Add a call with its request."""
         call.group = self
-        self._wanted += 1
         self.calls.append(call)
         self._raws.append(raw)
         self._requests.append(request)
@@ -49,14 +48,14 @@ class NativeGroup(InlineTask):
     def begin_answer(self) -> Awaited | None:
         """Begin to answer the calls; see `InlineTask.begin`."""
         self._has_begun = True
-        if not self._wanted:
+        if len(self._gone) == len(self.calls):
             self.cancel()
         return self.begin(self._answer())
 
-    def call_cancelled(self) -> None:
-        """Record that one more call needs no reply; in the thread that receives calls."""
-        self._wanted -= 1
-        if not self._wanted and self._has_begun:
+    def call_cancelled(self, call: NativeCall) -> None:
+        """Record that a call needs no reply."""
+        self._gone.add(call)
+        if len(self._gone) == len(self.calls) and self._has_begun:
             self.cancel()
 
     async def _answer(self) -> None:
@@ -97,6 +96,6 @@ class NativeGroup(InlineTask):
         records: Sequence[CallRecord | None] = self._records or [None] * len(self.calls)
         for call, raw, record in zip(self.calls, self._raws, records, strict=True):
             call.group = None
-            awaited = call.begin(call.answer(raw, is_admitted=True, record=record))
+            awaited = call.begin(call.answer(raw, record))
             if awaited is not None:
                 awaited.start()
