@@ -57,8 +57,8 @@ class NativeMethod:
 class Group(Protocol):
     """Calls that are answered together."""
 
-    def call_cancelled(self) -> None:
-        """Record that one of the calls needs no reply."""
+    def call_cancelled(self, call: NativeCall) -> None:
+        """Record that one of them needs no reply."""
 
 
 class NativeCall(InlineTask):
@@ -76,6 +76,7 @@ class NativeCall(InlineTask):
         "_served",
         "connection",
         "group",
+        "is_admitted",
     )
 
     is_stream = False
@@ -120,6 +121,8 @@ class NativeCall(InlineTask):
         self._executor = executor
         self.connection = client.peer
         """The client's address and port."""
+        self.is_admitted = False
+        """Whether the call has its place in the limiter."""
         self.group: Group | None = None
         """Calls that are answered together with this one."""
         calls[number] = self
@@ -149,14 +152,13 @@ class NativeCall(InlineTask):
         group = self.group
         super().cancel()
         if group is not None:
-            group.call_cancelled()
+            group.call_cancelled(self)
 
-    async def answer(self, raw: bytes, *, is_admitted: bool, record: CallRecord | None = None) -> None:
+    async def answer(self, raw: bytes, record: CallRecord | None = None) -> None:
         """Parse the request, and send the reply or the status of an error.
 
         Args:
             raw: the request.
-            is_admitted: whether the call has its place in the limiter.
             record: the record of the call, if it has one already.
         """
         if record is None:
@@ -164,7 +166,7 @@ class NativeCall(InlineTask):
         reply, status = b"", None
         try:
             try:
-                reply = await self._reply(raw, record, is_admitted=is_admitted)
+                reply = await self._reply(raw, record)
             except BaseException as error:
                 status = record.failed(error)
             if status is None:
@@ -193,9 +195,9 @@ class NativeCall(InlineTask):
         if self.memory is not None:
             self.memory.release()
 
-    async def _reply(self, raw: bytes, record: CallRecord, *, is_admitted: bool) -> bytes:
+    async def _reply(self, raw: bytes, record: CallRecord) -> bytes:
         method = self._served.method
-        if not is_admitted:
+        if not self.is_admitted:
             await method.policy.limiter.reject(self.connection)
         size = method.check_size(raw)
         self.memory = memory = RequestMemory(self._budget, self.connection)

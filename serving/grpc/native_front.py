@@ -151,8 +151,11 @@ class NativeFront:
 
     async def stop(self, grace: float) -> None:
         """End all connections; see `Front`."""
-        end = self._loop.time() + LAST_REPLIES_SECONDS
         await self._behind.stop(grace)
+        for call in list(self._calls.values()):
+            if call.is_admitted:
+                call.cancel()
+        end = self._loop.time() + LAST_REPLIES_SECONDS
         while self._calls and self._loop.time() < end:
             await asyncio.sleep(0.01)
         await self._loop.run_in_executor(None, self._front.close)
@@ -224,9 +227,9 @@ class NativeFront:
         call = NativeCall(
             self._front, served, self._calls, number, client, details, self._budget, self._executor, self._loop
         )
-        is_admitted = method.policy.limiter.try_acquire(call)
-        joined = served.joined
-        if joined is not None and is_admitted and len(message) < LARGE and (found := joined.split(message)) is not None:
+        call.is_admitted = method.policy.limiter.try_acquire(call)
+        joined = served.joined if call.is_admitted and len(message) < LARGE else None
+        if joined is not None and (found := joined.split(message)) is not None:
             kind, part = found
             group = groups.get((served, kind))
             full = None
@@ -235,7 +238,7 @@ class NativeFront:
                 groups[served, kind] = group
             group.add(call, message, part)
             return None if full is None else full.begin_answer()
-        return call.begin(call.answer(message, is_admitted=is_admitted))
+        return call.begin(call.answer(message))
 
 
 def _method(name: str, handler: grpc.RpcMethodHandler[Any, Any], policies: Mapping[str, CallPolicy]) -> Method:

@@ -22,6 +22,7 @@ class NativeGroup(InlineTask):
 
     __slots__ = (
         "_budget",
+        "_gone",
         "_has_begun",
         "_joined",
         "_kind",
@@ -29,7 +30,6 @@ class NativeGroup(InlineTask):
         "_parts",
         "_raws",
         "_records",
-        "_wanted",
         "calls",
     )
 
@@ -43,7 +43,7 @@ class NativeGroup(InlineTask):
         self._kind = kind
         self._budget = budget
         self._has_begun = False
-        self._wanted = 0
+        self._gone: set[NativeCall] = set()
         self.calls: list[NativeCall] = []
         """The calls."""
         self._raws: list[bytes] = []
@@ -53,7 +53,6 @@ class NativeGroup(InlineTask):
     def add(self, call: NativeCall, raw: bytes, part: bytes) -> None:
         """Add a call with its request, and what the request does not have in common with the others."""
         call.group = self
-        self._wanted += 1
         self.calls.append(call)
         self._raws.append(raw)
         self._parts.append(part)
@@ -63,14 +62,14 @@ class NativeGroup(InlineTask):
     def begin_answer(self) -> Awaited | None:
         """Begin to answer the calls; see `InlineTask.begin`."""
         self._has_begun = True
-        if not self._wanted:
+        if len(self._gone) == len(self.calls):
             self.cancel()
         return self.begin(self._answer())
 
-    def call_cancelled(self) -> None:
-        """Record that one more call needs no reply; in the thread that receives calls."""
-        self._wanted -= 1
-        if not self._wanted and self._has_begun:
+    def call_cancelled(self, call: NativeCall) -> None:
+        """Record that a call needs no reply."""
+        self._gone.add(call)
+        if len(self._gone) == len(self.calls) and self._has_begun:
             self.cancel()
 
     async def _answer(self) -> None:
@@ -112,6 +111,6 @@ class NativeGroup(InlineTask):
         records: Sequence[CallRecord | None] = self._records or [None] * len(self.calls)
         for call, raw, record in zip(self.calls, self._raws, records, strict=True):
             call.group = None
-            awaited = call.begin(call.answer(raw, is_admitted=True, record=record))
+            awaited = call.begin(call.answer(raw, record))
             if awaited is not None:
                 awaited.start()

@@ -196,7 +196,7 @@ def _policies(
     }
     watchers = CallLimiter[Call](
         max(MIN_WATCHERS, config.max_concurrent_calls),
-        per_connection=None if front == "native" else MAX_WATCHERS,  # All have that of the native front.
+        per_connection=MAX_WATCHERS,
         patience_seconds=0.0,
     )
     for method, own in (

@@ -209,10 +209,9 @@ async def test_a_task_that_begins_on_the_event_loop(is_cancelled: bool) -> None:
 async def test_each_step_finds_the_memory_of_its_request() -> None:
     """In every thread, also after another request has run there, and on the event loop."""
     budget = MemoryBudget(MIB)
-    found: list[RequestMemory] = []
-    ended = asyncio.Event()
+    ended = [asyncio.Event(), asyncio.Event()]
 
-    async def coroutine(task: InlineTask, work: Work) -> None:
+    async def coroutine(task: InlineTask, work: Work, found: list[RequestMemory], end: asyncio.Event) -> None:
         task.memory = RequestMemory(budget)
         request_memory.set(task.memory)
         found.append(request_memory.get())
@@ -220,19 +219,20 @@ async def test_each_step_finds_the_memory_of_its_request() -> None:
         found.append(request_memory.get())
         await on_event_loop()
         found.append(request_memory.get())
-        if len(found) == 6:
-            ended.set()
+        end.set()
 
     tasks = [InlineTask(asyncio.get_running_loop()) for _ in range(2)]
     works = [Work(), Work()]
+    found: list[list[RequestMemory]] = [[], []]
 
     def run() -> None:
-        for task, work in zip(tasks, works, strict=True):
-            task.begin(coroutine(task, work))
+        for task, work, memories, end in zip(tasks, works, found, ended, strict=True):
+            task.begin(coroutine(task, work, memories, end))
         for work in works:
             work.end(None)
 
     await in_thread(run)
-    await asyncio.wait_for(ended.wait(), PATIENCE)
-    first, second = (task.memory for task in tasks)
-    assert found == [first, second, first, second, first, second]
+    for end in ended:
+        await asyncio.wait_for(end.wait(), PATIENCE)
+    assert found == [[task.memory] * 3 for task in tasks]
+    assert tasks[0].memory is not tasks[1].memory
