@@ -21,7 +21,7 @@ from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to
 from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.config.addresses import is_loopback
-from partedvae.serving.config.serve_config import FrontName, ServeConfig
+from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.decoding.plan import largest_image
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.grpc.allocator import return_large_blocks
@@ -98,7 +98,7 @@ async def serve_until_stopped(
     if metrics is not None:
         metrics.memory_budget(budget.limit)
     front_name = chosen_front(config)
-    policies = _policies(config, front_name, limiter, metrics)
+    policies = _policies(config, limiter, metrics)
     limits = _image_limits(config, budget)
     policy = BatchPolicy(
         max_batch_rows=config.max_batch_rows,
@@ -137,8 +137,8 @@ async def serve_until_stopped(
         add_services(handlers)
         front: Front
         if front_name == "native":
-            from partedvae.serving.grpc.joined_features import JoinedFeatures
-            from partedvae.serving.grpc.native_front import NativeFront
+            from partedvae.serving.grpc.native.front import NativeFront
+            from partedvae.serving.grpc.native.joined_features import JoinedFeatures
 
             front = NativeFront(
                 config,
@@ -181,9 +181,7 @@ async def serve_until_stopped(
         await asyncio.gather(front.stop(left), limiter.release_held())
 
 
-def _policies(
-    config: ServeConfig, front: FrontName, limiter: CallLimiter[Call], observer: Metrics | None
-) -> dict[str, CallPolicy]:
+def _policies(config: ServeConfig, limiter: CallLimiter[Call], observer: Metrics | None) -> dict[str, CallPolicy]:
     """Return the limits of each service. Health checks and reflection have a share of their own."""
     policies = {
         f"/{service}/": CallPolicy(

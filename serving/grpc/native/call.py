@@ -15,7 +15,7 @@ from partedvae.errors import PUSHBACK
 from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import INTERNAL_TEXT, RpcError
 from partedvae.serving.grpc.method import COPIES, Method
-from partedvae.serving.grpc.native_traffic import ClientTraffic
+from partedvae.serving.grpc.native.traffic import ClientTraffic
 from partedvae.serving.inline_task import InlineTask, on_event_loop
 from partedvae.serving.memory_budget import MemoryBudget
 from partedvae.serving.request_memory import RequestMemory, request_memory

@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.grpc.native_traffic` with real connections, whose bytes the system counts."""
+"""Tests of `partedvae.serving.grpc.native.traffic` with real connections, whose bytes the system counts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from partedvae.serving.grpc import native_traffic as module
 from partedvae.serving.grpc.connections import connections, transferred
-from partedvae.serving.grpc.native_traffic import ENDED_AT_ONCE, NativeTraffic
+from partedvae.serving.grpc.native import traffic as module
+from partedvae.serving.grpc.native.traffic import ENDED_AT_ONCE, NativeTraffic
 from partedvae.serving.memory_budget import MIB
 from tests.serving.gated_batches import eventually
 from tests.serving.grpc.http2_client import Http2Client, framed

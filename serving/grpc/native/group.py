@@ -8,7 +8,7 @@ from typing import Any
 
 from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.method import COPIES, Method
-from partedvae.serving.grpc.native_call import Joined, NativeCall
+from partedvae.serving.grpc.native.call import Joined, NativeCall
 from partedvae.serving.inline_task import Awaited, InlineTask
 from partedvae.serving.memory_budget import MemoryBudget
 from partedvae.serving.request_memory import RequestMemory, request_memory

@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.grpc.joined_features`: joined requests get what each gets by itself."""
+"""Tests of `partedvae.serving.grpc.native.joined_features`: joined requests get what each gets by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import InvalidInputError, ModelNotFoundError
-from partedvae.serving.grpc.joined_features import JoinedFeatures
+from partedvae.serving.grpc.native.joined_features import JoinedFeatures
 from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.grpc.servicer import PartedVAEServicer
 from partedvae.serving.images import DEFAULT_LIMITS

@@ -30,9 +30,9 @@ from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
 from partedvae.serving.grpc.handlers import policy_of
 from partedvae.serving.grpc.method import COPIES, Method
-from partedvae.serving.grpc.native_call import INTERNAL, Details, Joined, NativeCall, NativeMethod, Respond
-from partedvae.serving.grpc.native_group import NativeGroup
-from partedvae.serving.grpc.native_traffic import NativeTraffic
+from partedvae.serving.grpc.native.call import INTERNAL, Details, Joined, NativeCall, NativeMethod, Respond
+from partedvae.serving.grpc.native.group import NativeGroup
+from partedvae.serving.grpc.native.traffic import NativeTraffic
 from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.security import TokenFile
 from partedvae.serving.memory_budget import MemoryBudget
