@@ -22,7 +22,7 @@ NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract test test-fast test-serving test-tritonclient check protos check-protos \
-	client check-client check-deploy lock pin-images format bench bench-peers attack fuzz soak clean
+	client check-client check-deploy lock pin-images format bench bench-onnx bench-peers attack fuzz soak clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -144,12 +144,15 @@ bench: install ## Benchmark training and serving; writes build/bench*.json: [BEN
 	$(BIN)/python -m benchmarks.training --output build/bench-training.json
 	$(BIN)/python -m benchmarks.serving --output build/bench.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
-bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3].
+bench-onnx: install ## Benchmark ONNX Runtime alone: batch size, threads, options: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS=...].
+	$(BIN)/python -m benchmarks.onnx_runtime --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+
+bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3] [ARGS="--seconds 1"].
 	$(BIN)/python -m benchmarks.peers --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \
 		$(BENCH_DOCUMENT) $(ARGS)
 
-attack: install ## Attack a server on the loopback interface, in less than 15 minutes: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="NAME ..."].
-	$(BIN)/python -m benchmarks.attack --output build/attack.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+attack: install ## Attack a server on the loopback interface, in less than 15 minutes: [FRONT=grpcio] [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="NAME ..."].
+	$(BIN)/python -m benchmarks.attack --front $(or $(FRONT),grpcio) --output build/attack.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
 fuzz: install ## Send 100,000 mutated requests to a server: [BENCH_MODELS=demo/models] [ARGS=...].
 	$(BIN)/python -m benchmarks.attack.fuzz --output build/fuzz.json --models $(BENCH_MODELS) $(ARGS)

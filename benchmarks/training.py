@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from partedvae.common.atomic_write import write_json
+from benchmarks.options import output_option, write_results
 from partedvae.common.click_paths import LocalPath
 from partedvae.training.config.recipes import RECIPES, recipe
 from partedvae.training.data.dataset import first_labelled
@@ -26,7 +26,7 @@ WARM_UP = 0.15
 
 
 @click.command()
-@click.option("--output", type=LocalPath(path_type=Path), required=True, help="JSON file to write.")
+@output_option()
 @click.option(
     "--data",
     "data_dir",
@@ -78,8 +78,7 @@ def main(output: Path, data_dir: Path, dataset_name: str, device: str, steps: in
             "precision": choose_precision(device, config.precision),
             "images_per_second": round(steps * config.batch_size / seconds, 1),
         }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(output, result)
+    write_results(output, result)
     click.echo(json.dumps(result, indent=2))
 
 

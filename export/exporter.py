@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,8 +14,17 @@ from partedvae import image_fit
 from partedvae.export.errors import ExportError
 from partedvae.export.familiarity import IMAGES, familiar_negative_elbo
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
+from partedvae.export.int8_check import check_int8_encoder
 from partedvae.export.parity import BATCH_SIZES, check_parity
-from partedvae.serving.bundle import DECODER_FILE, ENCODER_FILE, SCORER_FILE, Bundle, write_bundle
+from partedvae.export.quantization import calibration_indices, write_int8_encoder
+from partedvae.serving.bundle import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    INT8_ENCODER_FILE,
+    SCORER_FILE,
+    Bundle,
+    write_bundle,
+)
 from partedvae.serving.bundle_files import versions_of
 from partedvae.serving.manifest import MANIFEST_FILE, shared_name
 from partedvae.training.config.train_config import TrainConfig
@@ -27,8 +36,17 @@ from partedvae.training.runs.data import load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
 from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
 
+Precision = Literal["fp32", "int8"]
+"""The values of `partedvae.serving.onnx.precision.Precision`."""
 
-def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: str | None = None) -> Bundle:
+
+def export_run(
+    run_dir: Path,
+    model_folder: Path,
+    data_dir: Path,
+    dataset_name: str | None = None,
+    precision: Precision = "fp32",
+) -> Bundle:
     """Export the latest checkpoint of a run as the next version of a model.
 
     Args:
@@ -37,10 +55,12 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: 
         data_dir: folder of the data sets, whose test images are used to check parity, to measure accuracy, and to find
             the range of the negative ELBO.
         dataset_name: name of the data set where its folder has moved; None takes that of the run.
+        precision: "int8" adds an encoder of 8-bit integers, which is quantized with training images and compared on all
+            test images.
 
     Raises:
-        ValueError: the run, its data or its checkpoint is not available, they do not match, or parity fails. No version
-            is created.
+        ValueError: the run, its data or its checkpoint is not available, they do not match, parity fails, or the
+            encoder of 8-bit integers is not as accurate. No version is created.
     """
     run = RunDirectory(run_dir)
     _check_folders(run, model_folder)
@@ -79,6 +99,17 @@ def export_run(run_dir: Path, model_folder: Path, data_dir: Path, dataset_name: 
         write_decoder(folder / DECODER_FILE, model, config)
         write_scorer(folder / SCORER_FILE, model, config)
         manifest.parity_max_difference = check_parity(folder, model, config, _repeated(images, max(BATCH_SIZES)))
+        if precision == "int8":
+            write_int8_encoder(folder / INT8_ENCODER_FILE, folder / ENCODER_FILE, dataset.train.images)
+            comparison = check_int8_encoder(
+                folder / ENCODER_FILE,
+                folder / INT8_ENCODER_FILE,
+                dataset.test,
+                [factor.name for factor in config.model.factors],
+                list(evaluation.accuracies),
+            )
+            comparison.calibration_images = len(calibration_indices(dataset.train.images))
+            manifest.int8_encoder.CopyFrom(comparison)
 
     return write_bundle(model_folder, manifest, write_graphs)
 

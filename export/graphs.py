@@ -15,6 +15,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from partedvae.export.errors import ExportError
+from partedvae.export.folded import FoldedEncoder
 from partedvae.serving.bundle import (
     DECODER_INPUTS,
     DECODER_OUTPUT,
@@ -36,7 +37,10 @@ EXAMPLE_BATCH = 2
 
 
 class EncoderGraph(nn.Module):
-    """Maps uint8 images to probs, mean and log-variance of u for each factor, and mean and log-variance of z."""
+    """Maps uint8 images to probs, mean and log-variance of u for each factor, and mean and log-variance of z.
+
+    The reference of parity; `FoldedEncoder` is exported, which computes the same.
+    """
 
     def __init__(self, model: PartedVAE, config: TrainConfig) -> None:
         super().__init__()
@@ -124,7 +128,7 @@ def write_encoder(path: Path, model: PartedVAE, config: TrainConfig) -> None:
         ExportError: the exporter fails, or the graph is not valid ONNX.
     """
     example = torch.zeros(EXAMPLE_BATCH, *config.model.image_size, dtype=torch.uint8)
-    _write(path, EncoderGraph(model, config), (example,), [ENCODER_INPUT], encoder_output_names(config))
+    _write(path, FoldedEncoder(model, config), (example,), [ENCODER_INPUT], encoder_output_names(config))
 
 
 def write_decoder(path: Path, model: PartedVAE, config: TrainConfig) -> None:

@@ -17,15 +17,15 @@ from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
 from partedvae.common import DEFAULT_ADDRESS, DEFAULT_TIMEOUT
 from partedvae.connection import ConnectionSettings
 from partedvae.familiarity import warn_if_unfamiliar
-from partedvae.image_chunks import chunks, locator
+from partedvae.image_calls import classify_call, features_call, reconstruct_call
+from partedvae.image_chunks import locator
 from partedvae.image_items import ImageInput
-from partedvae.image_results import Generated, Transferred, Traversal, read_images
+from partedvae.image_results import Generated, Transferred, Traversal
 from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
     DEFAULT_INCLUDE,
     Along,
     FeatureName,
-    feature_outputs,
     generate_request,
     model_selector,
     transfer_request,
@@ -35,7 +35,6 @@ from partedvae.requests import (
 from partedvae.results import FeatureChunk, Features, ImageArray, concatenate
 from partedvae.streams import FeatureStream, OnProgress
 from partedvae.v1 import service_pb2 as pb
-from partedvae.v1.tensors_pb2 import Images
 
 DETAILS_SECONDS = 60.0
 """How long the client uses what it knows of the server's limits and the model before it asks again."""
@@ -77,6 +76,7 @@ class AsyncClient:
         key: FileName | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         connections: int = 1,
+        coalesce: bool | float = False,
     ) -> None:
         """Prepare the connection; it is made at the first call.
 
@@ -96,6 +96,10 @@ class AsyncClient:
             credentials: gRPC's own, instead of `tls`, `ca`, `cert` and `key`.
             connections: number of connections per server, among which calls take turns. The workers of `serve
                 --workers` get calls by connection: with one connection, this client uses one worker.
+            coalesce: join concurrent calls of `features`, `classify` or `reconstruct` with few images each into one
+                message, for a program with many callers. True sends waiting calls as soon as earlier ones are answered;
+                a number is the milliseconds for which each waits for others. Every call gets its own result or error,
+                and has its own timeout.
 
         Raises:
             InvalidRequestError: an argument has another type or is out of range, or arguments exclude each other.
@@ -114,6 +118,7 @@ class AsyncClient:
                 key=key,
                 credentials=credentials,
                 connections=connections,
+                coalesce=coalesce,
             )
         )
         self._known: tuple[float, ModelDetails] | None = None
@@ -136,15 +141,9 @@ class AsyncClient:
                 `model_info().has_familiarity`. The last two also give an `UnfamiliarImageWarning` for images unlike
                 the training images.
         """
-        outputs = feature_outputs(include)
-
-        def request(chunk: Images) -> pb.ExtractFeaturesRequest:
-            return pb.ExtractFeaturesRequest(model=self._selector, images=chunk, include=outputs)
-
+        call = features_call(self._selector, include)
         details = await self._details()
-        parts = chunks(images, details.packing)
-        responses = self._transport.map_chunks(lambda stub: stub.ExtractFeatures, request, parts)
-        features = concatenate([Features.from_response(response) async for response in responses])
+        features = concatenate(await self._transport.results(call, images, details.packing))
         warn_if_unfamiliar(details.unfamiliar(features))
         return features
 
@@ -181,14 +180,8 @@ class AsyncClient:
                 `model_info().has_familiarity`. The server then also computes their scores.
         """
         details = await self._details()
-        check = check_familiarity and details.has_familiarity
-
-        def request(chunk: Images) -> pb.ClassifyRequest:
-            return pb.ClassifyRequest(model=self._selector, images=chunk, check_familiarity=check)
-
-        parts = chunks(images, details.packing)
-        responses = self._transport.map_chunks(lambda stub: stub.Classify, request, parts)
-        features = concatenate([Features.from_response(response) async for response in responses])
+        call = classify_call(self._selector, check_familiarity=check_familiarity and details.has_familiarity)
+        features = concatenate(await self._transport.results(call, images, details.packing))
         warn_if_unfamiliar(features.unfamiliar)
         return features
 
@@ -212,13 +205,8 @@ class AsyncClient:
         Args:
             images: as for `features`.
         """
-
-        def request(chunk: Images) -> pb.ReconstructRequest:
-            return pb.ReconstructRequest(model=self._selector, images=chunk)
-
-        parts = chunks(images, (await self._details()).packing.with_replies_of_images())
-        responses = self._transport.map_chunks(lambda stub: stub.Reconstruct, request, parts)
-        return np.concatenate([read_images(response.images) async for response in responses])
+        packing = (await self._details()).packing.with_replies_of_images()
+        return np.concatenate(await self._transport.results(reconstruct_call(self._selector), images, packing))
 
     async def traverse(
         self,

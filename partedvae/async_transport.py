@@ -16,10 +16,16 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from partedvae import forks
+from partedvae.async_coalescer import AsyncCoalescer
 from partedvae.backoff import Backoff
+from partedvae.channel import Metadata
+from partedvae.coalescing import is_inline, pending_call
 from partedvae.connection import Connection, ConnectionSettings
 from partedvae.errors import PartedVAEError, deadline_error
-from partedvae.image_chunks import Chunk
+from partedvae.image_calls import ImageCall
+from partedvae.image_chunks import Chunk, chunks
+from partedvae.image_items import ImageInput
+from partedvae.packing import Packing
 from partedvae.readers import Readers
 from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Result = TypeVar("Result")
 AsyncMethod: TypeAlias = "Callable[[PartedVAEServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]"
 """Selects a method of the service, because each call may go through another channel."""
 
@@ -46,7 +53,10 @@ class _LoopConnection:
     Must be created in that loop.
     """
 
-    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], count: int) -> None:
+    def __init__(
+        self, open_channel: Callable[[], grpc.aio.Channel], count: int, coalescer: AsyncCoalescer | None
+    ) -> None:
+        self.coalescer = coalescer
         self.process = os.getpid()
         self.channels = [open_channel() for _ in range(count)]
         self.stubs = itertools.cycle([PartedVAEServiceStub(channel) for channel in self.channels])
@@ -54,6 +64,8 @@ class _LoopConnection:
 
     async def close(self) -> None:
         self.readers.close()
+        if self.coalescer is not None:
+            self.coalescer.close()
         for channel in self.channels:
             await channel.close()
         forks.gate.closed()
@@ -82,7 +94,8 @@ class AsyncTransport(Connection):
             connection = self._connections.get(loop)
             if connection is None or connection.process != os.getpid():
                 self._drop_closed()
-                connection = _LoopConnection(self._open_channel, self._settings.connections)
+                coalescer = None if self._policy is None else AsyncCoalescer(self, self._policy)
+                connection = _LoopConnection(self._open_channel, self._settings.connections, coalescer)
                 self._connections[loop] = connection
             return connection
 
@@ -104,6 +117,22 @@ class AsyncTransport(Connection):
         backoff = Backoff(self.timeout)
         attempt = partial(self._attempt, method, request, backoff)
         return await self._answer(attempt(), attempt, backoff, locate)
+
+    async def results(self, call: ImageCall[Result], images: ImageInput, packing: Packing) -> list[Result]:
+        """Send the images of a call in as many messages as they need; return what was read of each response, in order.
+
+        Images of one small message share it with those of other calls, where the client joins calls.
+        """
+        parts = chunks(images, packing)
+        connection = self._connection()
+        if connection.coalescer is not None:
+            two = itertools.islice(parts, 2)
+            first = list(two) if is_inline(images) else await connection.readers.read(partial(list, two))
+            pending = pending_call(call, first, packing)
+            if pending is not None:
+                return [await connection.coalescer.call(pending)]
+            parts = itertools.chain(first, parts)
+        return [call.read(response) async for response in self.map_chunks(call.method, call.request, parts)]
 
     async def map_chunks(
         self,
@@ -127,6 +156,19 @@ class AsyncTransport(Connection):
         finally:
             for call, _ in pending:
                 call.cancel()
+
+    def send(
+        self, method: AsyncMethod[Request, Response], request: Request, timeout: float | None, metadata: Metadata
+    ) -> grpc.aio.UnaryUnaryCall[Request, Response]:
+        """Send a message once.
+
+        Args:
+            method: selects the method of the service.
+            request: the message.
+            timeout: seconds until it fails; None for no limit.
+            metadata: the metadata of the call.
+        """
+        return method(next(self._connection().stubs))(request, timeout=timeout, metadata=metadata)
 
     async def stream(self, stream: FeatureStream) -> AsyncGenerator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order.
@@ -206,8 +248,7 @@ class AsyncTransport(Connection):
         self, method: AsyncMethod[Request, Response], request: Request, backoff: Backoff
     ) -> grpc.aio.UnaryUnaryCall[Request, Response]:
         """Send a message once."""
-        rpc = method(next(self._connection().stubs))
-        return rpc(request, timeout=backoff.remaining, metadata=self.metadata())
+        return self.send(method, request, backoff.remaining, self.metadata())
 
     async def _answer(
         self,
@@ -230,8 +271,12 @@ class AsyncTransport(Connection):
             await asyncio.sleep(delay)
             call = again()
 
+    def cancelled(self) -> BaseException:
+        """Return the exception for a call that was not finished: this client was closed, or the event loop ends."""
+        return self.closed_error() if self._closed else asyncio.CancelledError()
+
     def _cancelled(self, error: asyncio.CancelledError) -> BaseException:
         """Return the exception for a cancelled call: the caller's task was cancelled, or this client was closed."""
         task = asyncio.current_task()
         is_caller = task is None or task.cancelling() > 0
-        return error if is_caller or not self._closed else self._closed_error()
+        return error if is_caller or not self._closed else self.closed_error()

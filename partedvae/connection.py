@@ -20,6 +20,7 @@ from partedvae.channel import (
     channel_credentials,
     channel_options,
 )
+from partedvae.coalescing import Policy, check_coalesce
 from partedvae.common import DEFAULT_TIMEOUT
 from partedvae.errors import InvalidRequestError, PartedVAEError, from_rpc
 from partedvae.targets import check_target
@@ -38,6 +39,7 @@ class ConnectionSettings:
     key: FileName | None = None
     credentials: grpc.ChannelCredentials | None = None
     connections: int = 1
+    coalesce: bool | float = False
 
     def __post_init__(self) -> None:
         """Check the types and ranges of the arguments; the errors never show a token."""
@@ -45,6 +47,7 @@ class ConnectionSettings:
         if self.timeout is not None:
             check_positive("timeout", self.timeout, "seconds")
         check_integer("connections", self.connections, 1)
+        check_coalesce(self.coalesce, self.timeout)
         for name, path in (("ca", self.ca), ("cert", self.cert), ("key", self.key)):
             if path is not None:
                 check_path(name, path)
@@ -94,6 +97,7 @@ class Connection:
         self._settings = settings
         self._credentials = settings.channel_credentials()
         self._options = channel_options(settings.address)
+        self._policy = Policy.of(settings.coalesce, connections=settings.connections)
         self._lock = Lock()
         self._closed = False
 
@@ -104,6 +108,11 @@ class Connection:
     def open(self) -> None:
         """Allow calls, also after `close`."""
         self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client was closed, and not opened again."""
+        return self._closed
 
     @property
     def address(self) -> str:
@@ -122,10 +131,11 @@ class Connection:
     def error(self, error: grpc.RpcError, locate: Callable[[str], str] = str) -> PartedVAEError:
         """Return the exception for a failed call; see `from_rpc`."""
         if self._closed:
-            return self._closed_error()
+            return self.closed_error()
         return from_rpc(error, self.address, locate)
 
-    def _closed_error(self) -> PartedVAEError:
+    def closed_error(self) -> PartedVAEError:
+        """Return the exception for a call that was not finished when the client was closed."""
         return InvalidRequestError(f"the client of {self.address} was closed during the call; create another one")
 
     def _check_open(self) -> None:

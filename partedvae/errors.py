@@ -73,7 +73,11 @@ _BY_STATUS: dict[str, type[PartedVAEError]] = {
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata: milliseconds to wait before a retry; negative, or no number, for no retry."""
 _STATUS_DETAILS = "grpc-status-details-bin"
-"""Trailing metadata: a google.rpc.Status, whose details may contain a google.rpc.RetryInfo."""
+"""Trailing metadata: a google.rpc.Status, whose details may contain a google.rpc.RetryInfo or ErrorInfo."""
+DOMAIN = "partedvae.v1"
+"""Domain of the server's google.rpc.ErrorInfo."""
+TOO_LARGE = "MESSAGE_TOO_LARGE"
+"""Reason in it: the same request will be refused again."""
 
 _NEVER_CONNECTED = (
     "connections to all backends failing",
@@ -157,21 +161,27 @@ def _with_advice(made: PartedVAEError, error: grpc.RpcError) -> PartedVAEError:
         made.retryable = re.fullmatch(r"[0-9]{1,15}", pushback) is not None
         made.retry_after = int(pushback) / 1000 if made.retryable else None
     elif isinstance(details := trailer.get(_STATUS_DETAILS), bytes):
-        made.retry_after = _retry_delay(details)
+        made.retryable, made.retry_after = _advice_of(details)
     return made
 
 
-def _retry_delay(details: bytes) -> float | None:
-    """Return the seconds of the RetryInfo in a google.rpc.Status; None where there is none."""
+def _advice_of(details: bytes) -> tuple[bool, float | None]:
+    """Return whether to retry, and after how many seconds, from a google.rpc.Status; None where it has no time."""
     from google.protobuf.message import DecodeError
-    from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
+    from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # has no types
+        ErrorInfo,
+        RetryInfo,
+    )
     from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
 
-    info = RetryInfo()
+    info, retry = ErrorInfo(), RetryInfo()
     try:
-        if not any(detail.Unpack(info) for detail in Status.FromString(details).details):
-            return None
+        entries = Status.FromString(details).details
+        if any(entry.Unpack(info) and (info.domain, info.reason) == (DOMAIN, TOO_LARGE) for entry in entries):
+            return False, None
+        if not any(entry.Unpack(retry) for entry in entries):
+            return True, None
     except DecodeError:
-        return None
-    seconds: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
-    return seconds if seconds >= 0 else None
+        return True, None
+    seconds: float = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    return True, seconds if seconds >= 0 else None

@@ -27,7 +27,7 @@ from partedvae.image_items import (
 )
 from partedvae.packing import Packing
 from partedvae.results import ImageArray, ImageProblem
-from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
+from partedvae.v1.tensors_pb2 import EncodedImages, Images
 
 DEFAULT_PACKING = Packing()
 """That of a server whose limits are not known."""
@@ -40,6 +40,8 @@ class Chunk:
     images: Images
     positions: Sequence[int]
     """Position of each image in the call."""
+    pixels: int = 0
+    """Height times width, summed over the images; damaged files have none."""
     problems: tuple[ImageProblem, ...] = ()
     """Unreadable images of the call before these, where unreadable images are skipped."""
     names: tuple[str, ...] = ()
@@ -171,7 +173,11 @@ def _array_chunks(array: ImageArray, packing: Packing, position: int = 0) -> Ite
         part = array[first : first + rows]
         if shrink:
             part = np.stack(shrunk(part, packing))
-        yield Chunk(images=_packed(part), positions=range(position + first, position + first + len(part)))
+        yield Chunk(
+            images=_packed(part),
+            positions=range(position + first, position + first + len(part)),
+            pixels=len(part) * part.shape[1] * part.shape[2],
+        )
 
 
 def _item_chunks(items: Iterable[ImageItem], packing: Packing, *, skip_unreadable: bool) -> Iterator[Chunk]:
@@ -231,6 +237,7 @@ class _ChunkBuilder:
         return Chunk(
             images=_message([item.content for item in self.items]) if self.items else Images(),
             positions=tuple(self._positions),
+            pixels=self._pixels,
             names=tuple(item.name for item in self.items),
             problems=tuple(self.problems),
         )
@@ -244,4 +251,7 @@ def _message(contents: Sequence[bytes | ImageArray]) -> Images:
 
 
 def _packed(array: ImageArray) -> Images:
-    return Images(packed=PackedImages(data=array.tobytes(), shape=array.shape))
+    images = Images()  # Set in place, which copies the pixels once less than a message that is passed to another.
+    images.packed.data = array.tobytes()
+    images.packed.shape.extend(array.shape)
+    return images

@@ -36,6 +36,8 @@ with 1 or 3 channels; in a list or an iterator [height, width], [height, width, 
 as [count, height, width, channels]. A str is a path; bytes, bytearray and memoryview are the content of a file. Pillow
 images have any mode but "I" and "F". The EXIF orientation of a file is applied; a Pillow image is used as it is."""
 
+UINT8 = np.dtype(np.uint8)
+
 _REMEDIES = {
     "I": 'convert it with image.convert("I;16") if its values are 0..65535, or with '
     "Image.fromarray(np.asarray(image).astype(np.uint8)) if they are 0..255",
@@ -108,7 +110,7 @@ def check_array(dtype: np.dtype[Any], shape: Sequence[int], where: str, packing:
     Raises:
         InvalidRequestError: it is not.
     """
-    if dtype != np.uint8:
+    if dtype != UINT8:
         raise InvalidRequestError(f"{where} is {dtype}, images are uint8; {dtype_remedy(dtype)}")
     if len(shape) == 3 and shape[-1] not in (1, 3):
         raise InvalidRequestError(
@@ -117,11 +119,12 @@ def check_array(dtype: np.dtype[Any], shape: Sequence[int], where: str, packing:
         )
     if 0 in shape:
         raise InvalidRequestError(f"{where} has images without pixels, {' x '.join(map(str, shape))}")
+    size, pixels = math.prod(shape), shape[0] * shape[1]
+    if pixels <= packing.limits.max_pixels and (packing.fits(size, pixels) or shrinks(size, pixels, packing)):
+        return
     what = f"an image of {' x '.join(map(str, shape))}"
-    _check_pixels(shape[0] * shape[1], what, packing)
-    size = math.prod(shape)
-    if not shrinks(size, shape[0] * shape[1], packing):
-        _check_fits(size, shape[0] * shape[1], what, packing)
+    _check_pixels(pixels, what, packing)
+    _check_fits(size, pixels, what, packing)
 
 
 def shrunk(images: Iterable[ImageArray], packing: Packing) -> list[ImageArray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -60,10 +61,19 @@ class ModelDetails:
     """Written by the export: image size, factors with their classes and priors, training, scores, checksums."""
     execution_provider: str
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
+    precision: str = "fp32"
+    """Numbers that the encoder computes with, "fp32" or "int8"; the manifest's `int8_encoder` compares them."""
     has_scores: bool = False
     """Whether features can include reconstruction_error and negative_elbo."""
     limits: RequestLimits | None = None
     """Limits of the server on one request; the client groups images by them. None for a model in this process."""
+    front: str = ""
+    """What receives the calls of the server, "grpcio" or "native"; empty for a model in this process."""
+
+    @property
+    def runs_on(self) -> str:
+        """The execution provider, with the precision if it is not fp32: "CPUExecutionProvider int8"."""
+        return self.execution_provider if self.precision == "fp32" else f"{self.execution_provider} {self.precision}"
 
     @property
     def has_familiarity(self) -> bool:
@@ -81,7 +91,7 @@ class ModelDetails:
         """How the server fits images of another shape: stretch, pad or crop; "unknown" to this version."""
         return fit_of(self.manifest.image) or "unknown"
 
-    @property
+    @cached_property
     def packing(self) -> Packing:
         """How images for the model are packed into messages."""
         return Packing.of(self.limits or RequestLimits(), self.manifest.image)
@@ -107,8 +117,10 @@ class ModelDetails:
             version=response.model.version,
             manifest=response.manifest,
             execution_provider=response.execution_provider,
+            precision=response.precision or "fp32",  # Servers before 0.3.0 have no other.
             has_scores=response.has_scores,
             limits=RequestLimits.from_response(response),
+            front=response.front,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,12 +135,14 @@ class ModelDetails:
             "factors": {factor.name: list(factor.class_names) for factor in self.manifest.factors},
             "fit": self.fit,
             "execution_provider": self.execution_provider,
+            "precision": self.precision,
             "has_scores": self.has_scores,
             "limits": dataclasses.asdict(self.limits) if self.limits else None,
+            "front": self.front,
             "measures": self.measures,
             "warnings": self.warnings,
         }
 
     def __repr__(self) -> str:
         factors = [f"{f.name}: {shortened(list(f.class_names))}" for f in self.manifest.factors]
-        return f"ModelDetails({', '.join([f'{self.name}/{self.version}', *factors, self.execution_provider])})"
+        return f"ModelDetails({', '.join([f'{self.name}/{self.version}', *factors, self.runs_on])})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 from partedvae.common.fit import DEFAULT_FIT, Fit
@@ -80,17 +81,17 @@ class Packing:
         per_reply = self.limits.max_message_bytes // self._model_bytes
         return replace(self, limits=replace(self.limits, max_images=max(1, min(self.limits.max_images, per_reply))))
 
-    @property
+    @cached_property
     def max_image_bytes(self) -> int:
         """Bytes of the largest image that can be sent."""
         return max(0, self.limits.max_message_bytes - OVERHEAD)
 
-    @property
+    @cached_property
     def max_chunk_images(self) -> int:
         """Images that are gathered into one message."""
         return min(MAX_IMAGES, self.limits.max_images)
 
-    @property
+    @cached_property
     def max_chunk_bytes(self) -> int:
         """Bytes that are gathered into one message."""
         return min(MAX_BYTES, self.max_image_bytes)
@@ -122,7 +123,7 @@ class Packing:
         """Return whether a message can hold an image of this many bytes and pixels."""
         return size <= self.max_image_bytes and pixels <= self.limits.max_request_pixels
 
-    @property
+    @cached_property
     def _model_bytes(self) -> int:
         assert self.size is not None
         height, width, channels = self.size

@@ -28,6 +28,11 @@ class Readers:
         """Yield the items of a call's source, read in a shared thread."""
         return _items(source, self._calls)
 
+    async def read(self, function: Callable[[], T]) -> T:
+        """Return what a function returns, which is called in a shared thread."""
+        # In a copy of the context, as in `asyncio.to_thread`, so that context variables have the caller's values.
+        return await asyncio.get_running_loop().run_in_executor(self._calls, copy_context().run, function)
+
     async def stream(self, source: Iterator[T]) -> AsyncIterator[T]:
         """Yield the items of a stream's source, read in a thread of its own."""
         executor = _DaemonThread("partedvae-read-stream")

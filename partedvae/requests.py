@@ -29,6 +29,8 @@ FeatureName: TypeAlias = Literal[
 ]
 DEFAULT_INCLUDE: tuple[FeatureName, ...] = ("probs", "u_mean")
 """The class-related outputs."""
+_OUTPUTS = {name: pb.FeatureOutput.Value(f"FEATURE_OUTPUT_{name.upper()}") for name in get_args(FeatureName)}
+"""The protocol's value of each output."""
 Along: TypeAlias = Literal["z", "u", "classes"]
 """What changes in a traversal."""
 
@@ -54,20 +56,19 @@ def feature_names(include: Iterable[FeatureName]) -> tuple[FeatureName, ...]:
     Raises:
         InvalidRequestError: a name is unknown, there is none, or `include` is not a list of names.
     """
-    known = get_args(FeatureName)
     names = check_names("include", include)
     if not names:
-        raise InvalidRequestError(f"include is empty; choose from {', '.join(known)}")
+        raise InvalidRequestError(f"include is empty; choose from {', '.join(_OUTPUTS)}")
     for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}"
+        if name not in _OUTPUTS:
+            hint = did_you_mean(name, tuple(_OUTPUTS)) or f"; choose from {', '.join(_OUTPUTS)}"
             raise InvalidRequestError(f"include has {name!r}, which is not a feature output{hint}")
     return tuple(cast("list[FeatureName]", names))
 
 
 def feature_outputs(include: Iterable[FeatureName]) -> list[pb.FeatureOutput.ValueType]:
     """Return the protocol's values for the names of outputs; the errors are those of `feature_names`."""
-    return [pb.FeatureOutput.Value(f"FEATURE_OUTPUT_{name.upper()}") for name in feature_names(include)]
+    return [_OUTPUTS[name] for name in feature_names(include)]
 
 
 def generate_request(

@@ -20,9 +20,15 @@ from google.protobuf.message import Message
 
 from partedvae import forks
 from partedvae.backoff import Backoff
+from partedvae.channel import Metadata
+from partedvae.coalescer import Coalescer
+from partedvae.coalescing import pending_call
 from partedvae.connection import Connection, ConnectionSettings
 from partedvae.errors import PartedVAEError, deadline_error
-from partedvae.image_chunks import Chunk
+from partedvae.image_calls import ImageCall
+from partedvae.image_chunks import Chunk, chunks
+from partedvae.image_items import ImageInput
+from partedvae.packing import Packing
 from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
@@ -30,6 +36,7 @@ from partedvae.v1.tensors_pb2 import Images
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Result = TypeVar("Result")
 Method: TypeAlias = "Callable[[PartedVAEServiceStub], grpc.UnaryUnaryMultiCallable[Request, Response]]"
 """Selects a method of the service, because each call may go through another channel."""
 
@@ -50,6 +57,16 @@ class Transport(Connection):
         """Forget the channels: those of another process cannot be used in this one, nor have to be closed."""
         self._process = os.getpid()
         self._channels: list[tuple[grpc.Channel, PartedVAEServiceStub]] = []
+        self._coalescer = None if self._policy is None else Coalescer(self, self._policy)
+
+    def _shared_coalescer(self) -> Coalescer | None:
+        """Return what joins the calls of this process; None where calls are not joined."""
+        if self._process != os.getpid():
+            with forks.gate, self._lock:
+                if self._process != os.getpid():
+                    self._forget()
+        self._check_open()
+        return self._coalescer
 
     def _stub(self) -> PartedVAEServiceStub:
         """Return the methods of the service on the channel whose turn it is."""
@@ -75,6 +92,21 @@ class Transport(Connection):
         attempt = partial(self._attempt, method, request, backoff)
         return self._answer(attempt, attempt, backoff, locate)
 
+    def results(self, call: ImageCall[Result], images: ImageInput, packing: Packing) -> list[Result]:
+        """Send the images of a call in as many messages as they need; return what was read of each response, in order.
+
+        Images of one small message share it with those of other calls, where the client joins calls.
+        """
+        parts = chunks(images, packing)
+        if self._policy is not None:
+            first = list(itertools.islice(parts, 2))
+            pending = pending_call(call, first, packing)
+            coalescer = self._shared_coalescer()
+            if coalescer is not None and pending is not None:
+                return [coalescer.call(pending)]
+            parts = itertools.chain(first, parts)
+        return [call.read(response) for response in self.map_chunks(call.method, call.request, parts)]
+
     def map_chunks(
         self,
         method: Method[Request, Response],
@@ -89,7 +121,7 @@ class Transport(Connection):
             for chunk in chunks:
                 request, backoff = make_request(chunk.images), Backoff(self.timeout)
                 with forks.gate:
-                    call = method(self._stub()).future(request, timeout=self.timeout, metadata=metadata)
+                    call = self.send(method, request, self.timeout, metadata)
                 again = partial(self._attempt, method, request, backoff)
                 pending.append((call, partial(self._answer, call.result, again, backoff, chunk.locate)))
                 if len(pending) == IN_FLIGHT:
@@ -99,6 +131,19 @@ class Transport(Connection):
         finally:
             for call, _ in pending:
                 call.cancel()
+
+    def send(
+        self, method: Method[Request, Response], request: Request, timeout: float | None, metadata: Metadata
+    ) -> grpc.Future[Response]:
+        """Send a message once, without waiting.
+
+        Args:
+            method: selects the method of the service.
+            request: the message.
+            timeout: seconds until it fails; None for no limit.
+            metadata: the metadata of the call.
+        """
+        return method(self._stub()).future(request, timeout=timeout, metadata=metadata)
 
     def stream(self, stream: FeatureStream) -> Generator[FeatureChunk]:
         """Send the requests of a stream as fast as the server reads them; yield the results in order.
@@ -149,9 +194,12 @@ class Transport(Connection):
     def close(self) -> None:
         """Close the connection; pending calls are cancelled."""
         with self._lock:
-            channels = self._channels if self._process == os.getpid() else []
+            is_own = self._process == os.getpid()
+            channels, coalescer = (self._channels, self._coalescer) if is_own else ([], None)
             self._forget()
             self._closed = True
+        if coalescer is not None:
+            coalescer.close()
         for channel, _ in channels:
             channel.close()
         forks.gate.closed()

@@ -28,8 +28,12 @@ from partedvae.v1.manifest_pb2 import GraphFile, Manifest
 ENCODER_FILE = "encoder.onnx"
 DECODER_FILE = "decoder.onnx"
 SCORER_FILE = "scorer.onnx"
+INT8_ENCODER_FILE = "encoder.int8.onnx"
+"""The encoder of 8-bit integers, with the inputs and outputs of the other encoder."""
 GRAPH_FILES = (ENCODER_FILE, DECODER_FILE)
-"""Required in every bundle. The scorer is optional: bundles of early exports do not have one, and return no scores."""
+"""Required in every bundle."""
+OPTIONAL_GRAPH_FILES = (SCORER_FILE, INT8_ENCODER_FILE)
+"""Early exports have no scorer, and return no scores. The encoder of 8-bit integers is an option of export."""
 MAX_GRAPH_BYTES = 2**31 - 1
 """Largest message of protobuf, and so the largest graph without external data."""
 
@@ -83,9 +87,14 @@ class Bundle:
         return self.folder / SCORER_FILE if SCORER_FILE in self._checksums else None
 
     @property
+    def int8_encoder_path(self) -> Path | None:
+        """Path of the encoder of 8-bit integers; None if the bundle has none."""
+        return self.folder / INT8_ENCODER_FILE if INT8_ENCODER_FILE in self._checksums else None
+
+    @property
     def graph_files(self) -> list[str]:
         """Names of the files of its graphs."""
-        return [name for name in (*GRAPH_FILES, SCORER_FILE) if name in self._checksums]
+        return [name for name in (*GRAPH_FILES, *OPTIONAL_GRAPH_FILES) if name in self._checksums]
 
     @property
     def version(self) -> int:
@@ -101,7 +110,7 @@ class Bundle:
         """Read a graph and verify what was read: the file may change at any time, what is returned does not.
 
         Args:
-            path: `encoder_path`, `decoder_path` or `scorer_path`.
+            path: `encoder_path`, `int8_encoder_path`, `decoder_path` or `scorer_path`.
 
         Raises:
             BundleError: it is missing, no regular file or too large, or its checksum differs.
@@ -178,8 +187,8 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
     Args:
         model_folder: `<models>/<name>`; created if necessary.
         manifest: complete except for format version and files, which are filled in.
-        write_graphs: writes encoder, decoder and optionally the scorer into the folder that it is called with. If it
-            raises, no version is created.
+        write_graphs: writes `GRAPH_FILES`, and any of `OPTIONAL_GRAPH_FILES`, into the folder that it is called with.
+            If it raises, no version is created.
 
     Returns:
         The new version, read back and verified.
@@ -193,9 +202,9 @@ def write_bundle(model_folder: Path, manifest: Manifest, write_graphs: Callable[
         write_graphs(staging)
         manifest.format_version = 1 if fit_of(manifest.image) == DEFAULT_FIT else FORMAT_VERSION
         del manifest.files[:]
-        for name in (*GRAPH_FILES, SCORER_FILE):
+        for name in (*GRAPH_FILES, *OPTIONAL_GRAPH_FILES):
             path = staging / name
-            if name == SCORER_FILE and not path.exists():
+            if name in OPTIONAL_GRAPH_FILES and not path.exists():
                 continue
             manifest.files.append(GraphFile(name=name, sha256=sha256_of(path), size_bytes=path.stat().st_size))
         # Sorted, since the order of a protobuf map differs from process to process.

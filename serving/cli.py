@@ -35,6 +35,10 @@ def serve(ctx: click.Context, /, print_config: bool, **values: Any) -> None:
     """
     import logging
 
+    from partedvae.serving.grpc.polling import poll_without_event_engine
+
+    poll_without_event_engine()  # Here, so that worker processes inherit it too.
+
     from partedvae.serving.config.logging import configure, server_logging
     from partedvae.serving.server.signals import signals_while_starting
 
@@ -125,6 +129,14 @@ def _errors_as_records(config: ServeConfig) -> Iterator[None]:
     show_default=True,
     help="With --model: the device to run on.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="With --model: the numbers that the encoder computes with; int8, on the CPU alone, requires a model that was "
+    "exported with --precision int8.",
+)
 @click.pass_context
 @click_errors(ServingError, PartedVAEError, OSError)
 def extract(
@@ -141,6 +153,7 @@ def extract(
     familiarity: bool,
     batch_size: int,
     device: str,
+    precision: str,
 ) -> None:
     """Write the class-related features of many images into a file.
 
@@ -161,6 +174,7 @@ def extract(
     from partedvae.serving.extract.outputs import check_suffix
     from partedvae.serving.image_files import silence_pillow
     from partedvae.serving.onnx.devices import Device
+    from partedvae.serving.onnx.precision import Precision
     from partedvae.serving.repository.loading import load_model
 
     if model is not None and not typed(ctx, "server"):
@@ -177,7 +191,10 @@ def extract(
     with ExitStack() as stack:
         extractor: Extractor
         if model is not None:
-            extractor = LocalExtractor(load_model(model, model_version, device=cast("Device", device)))
+            loaded = load_model(
+                model, model_version, device=cast("Device", device), precision=cast("Precision", precision)
+            )
+            extractor = LocalExtractor(loaded)
         else:
             assert connection is not None
             extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name, model_version)))

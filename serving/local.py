@@ -36,6 +36,7 @@ from partedvae.serving.errors import BundleError, InvalidInputError, in_field
 from partedvae.serving.images import from_message, memory_limits
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.onnx.precision import Precision
 from partedvae.serving.operations.features import classify, features
 from partedvae.serving.operations.latents import reconstruct
 from partedvae.serving.operations.model import DirectModel, run_sync
@@ -64,7 +65,12 @@ BYTES_PER_VALUE = 4
 
 
 def load(
-    path: str | os.PathLike[str], version: int = 0, *, device: Device = "auto", threads: int | None = None
+    path: str | os.PathLike[str],
+    version: int = 0,
+    *,
+    device: Device = "auto",
+    threads: int | None = None,
+    precision: Precision = "fp32",
 ) -> LocalModel:
     """Load an exported model into this process.
 
@@ -73,18 +79,22 @@ def load(
         version: the version to load from a model's folder; 0 loads the newest that works.
         device: "cpu", "cuda", "tensorrt", or "auto", which uses CUDA if it is available and the CPU otherwise.
         threads: threads per run on the CPU; None uses all processors that this process may use.
+        precision: "fp32", or "int8", which runs the encoder of 8-bit integers of a model that was exported with
+            `--precision int8`, on the CPU.
 
     Raises:
         InvalidRequestError: an argument has another type or is out of range.
-        BundleError: the folder is neither, the version does not exist, or none works.
-        DeviceError: the requested device is not available.
+        BundleError: the folder is neither, the version does not exist or has no encoder of that precision, or none
+            works.
+        DeviceError: the requested device is not available, or cannot compute with that precision.
     """
     check_path("path", path)
     check_integer("version", version, 0)
     check_choice("device", device, get_args(Device))
+    check_choice("precision", precision, get_args(Precision))
     if threads is not None:
         check_integer("threads", threads, 1)
-    return LocalModel(load_model(Path(path), version, device=device, threads=threads))
+    return LocalModel(load_model(Path(path), version, device=device, threads=threads, precision=precision))
 
 
 class LocalModel:
@@ -108,13 +118,14 @@ class LocalModel:
             version=onnx_model.version,
             manifest=onnx_model.manifest,
             execution_provider=onnx_model.provider,
+            precision=onnx_model.precision,
             has_scores=onnx_model.has_scores,
         )
         """What `Client.model_info` returns."""
 
     def __repr__(self) -> str:
-        """Return name, version and where the model runs."""
-        return f"LocalModel({self.name}/{self.version}, {self.info.execution_provider})"
+        """Return name, version, and where and how the model runs."""
+        return f"LocalModel({self.name}/{self.version}, {self.info.runs_on})"
 
     @property
     def name(self) -> str:

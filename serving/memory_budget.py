@@ -13,6 +13,7 @@ per inference thread) is not a part of the budget.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Protocol
@@ -37,7 +38,7 @@ class MemoryObserver(Protocol):
 
 
 class MemoryPool:
-    """One pool of the budget. Must be used from the event loop's thread only."""
+    """One pool of the budget. Thread-safe, except that only coroutines of an event loop can wait."""
 
     def __init__(self, limit: int) -> None:
         """Create a pool of `limit` bytes, none of which is reserved."""
@@ -46,10 +47,13 @@ class MemoryPool:
         """Bytes that are reserved."""
         self.is_short = False
         """Whether a request was refused, or waits, since this was last reset."""
+        self.waited_for = 0
+        """Bytes that `wait` has reserved since the start."""
         self._waited = 0
         self._wanted = 0
         # By owner, so that the waiting requests of one connection do not delay those of another.
         self._waiters: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def waiting(self) -> int:
@@ -75,15 +79,18 @@ class MemoryPool:
             InvalidInputError: the size is above the limit.
             MemoryLimitError: other requests hold too much at the moment.
         """
-        # While others wait, one half is theirs; the other half is for those that do not.
-        taken, limit = (self.reserved - self._waited, self.limit // 2) if self._waiters else (self.reserved, self.limit)
-        # Small requests find a place beside large ones that fill the pool.
-        if self._is_small(size):
-            limit += self.limit // SMALL_RESERVE
-        if taken + size > limit or self.reserved + size > self._most:
-            self.check(size)
-            raise self._full()
-        self.reserved += size
+        with self._lock:
+            taken, limit = self.reserved, self.limit
+            if self._waiters:  # One half is theirs; the other half is for those that do not wait.
+                taken, limit = taken - self._waited, limit // 2
+            # Small requests find a place beside large ones that fill the pool.
+            if self._is_small(size):
+                limit += self.limit // SMALL_RESERVE
+            if taken + size <= limit and self.reserved + size <= self._most:
+                self.reserved += size
+                return
+        self.check(size)
+        raise self._full()
 
     async def wait(self, size: int, owner: Hashable = None) -> None:
         """Reserve bytes as soon as there is capacity; return them by `release` with `waited`.
@@ -96,26 +103,30 @@ class MemoryPool:
             InvalidInputError: the size is above the limit.
             MemoryLimitError: too much waits already.
         """
-        if not self._waiters and self._fits(size):
-            self._admit(size)
-            return
-        self.check(size)
-        most = self.limit if self._is_small(size) else self.limit // 2
-        if self._wanted and self._wanted + size > most:
-            raise self._full()
-        self.is_short = True
-        waiter = _Waiter(size)
-        self._wanted += size
-        self._waiters.setdefault(owner, deque()).append(waiter)
-        if self._is_small(size):
-            self._admit_waiters()  # A large one may be waiting, which this one may pass.
+        with self._lock:
+            if not self._waiters and self._fits(size):
+                self._admit(size)
+                return
+            self.check(size)
+            most = self.limit if self._is_small(size) else self.limit // 2
+            if self._wanted and self._wanted + size > most:
+                raise self._full()
+            self.is_short = True
+            waiter = _Waiter(size)
+            self._wanted += size
+            self._waiters.setdefault(owner, deque()).append(waiter)
+            if self._is_small(size):
+                self._admit_waiters()  # A large one may be waiting, which this one may pass.
         try:
             await waiter.admitted
         except asyncio.CancelledError:
-            if waiter.admitted.done() and not waiter.admitted.cancelled():  # At the same moment.
+            with self._lock:
+                if waiter in self._waiters.get(owner, ()):
+                    self._remove(owner, waiter)
+                    self._admit_waiters()  # Those who waited behind it.
+                    raise
+            if not waiter.admitted.cancelled():  # It was admitted at the same moment.
                 self.release(size, waited=True)
-            else:
-                self._forget(owner, waiter)
             raise
 
     def release(self, size: int, *, waited: bool = False) -> None:
@@ -125,11 +136,13 @@ class MemoryPool:
             size: how many.
             waited: whether they were reserved by `wait` rather than by `reserve`.
         """
-        self.reserved -= size
-        if waited:
-            self._waited -= size
-        assert 0 <= self._waited <= self.reserved, "more was returned than reserved"
-        self._admit_waiters()
+        with self._lock:
+            self.reserved -= size
+            if waited:
+                self._waited -= size
+            assert 0 <= self._waited <= self.reserved, "more was returned than reserved"
+            if self._waiters:
+                self._admit_waiters()
 
     @property
     def _most(self) -> int:
@@ -146,6 +159,7 @@ class MemoryPool:
 
     def _admit(self, size: int) -> None:
         self.reserved += size
+        self.waited_for += size
         self._waited += size
 
     def _admit_waiters(self) -> None:
@@ -153,27 +167,25 @@ class MemoryPool:
             owner, waiter = found
             self._waiters.move_to_end(owner)
             self._remove(owner, waiter)
-            if not waiter.admitted.cancelled():  # Its task was cancelled, but has not run since.
-                self._admit(waiter.size)
-                waiter.admitted.set_result(None)
+            self._admit(waiter.size)
+            waiter.admitted.get_loop().call_soon_threadsafe(self._wake, waiter)
+
+    def _wake(self, waiter: _Waiter) -> None:
+        """Tell a request that it was admitted, unless its task was cancelled meanwhile."""
+        if waiter.admitted.cancelled():
+            self.release(waiter.size, waited=True)
+        else:
+            waiter.admitted.set_result(None)
 
     def _next_waiter(self) -> tuple[Hashable, _Waiter] | None:
         """Return the first that fits; behind a large one that does not, only small ones go on."""
         is_blocked = False
         for owner, waiters in self._waiters.items():
             waiter = waiters[0]
-            if waiter.admitted.cancelled():
-                return owner, waiter
             if (not is_blocked or self._is_small(waiter.size)) and self._fits(waiter.size):
                 return owner, waiter
             is_blocked = True
         return None
-
-    def _forget(self, owner: Hashable, waiter: _Waiter) -> None:
-        """Remove a waiter whose request was cancelled, and admit those who waited behind it."""
-        if waiter in self._waiters.get(owner, ()):
-            self._remove(owner, waiter)
-            self._admit_waiters()
 
     def _remove(self, owner: Hashable, waiter: _Waiter) -> None:
         waiters = self._waiters[owner]

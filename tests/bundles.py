@@ -21,13 +21,14 @@ from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.bundle import (
     DECODER_FILE,
     ENCODER_FILE,
+    INT8_ENCODER_FILE,
     SCORER_FILE,
     SCORER_OUTPUTS,
     Bundle,
     factor_output,
     write_bundle,
 )
-from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Manifest, TrainingRecord
+from partedvae.v1.manifest_pb2 import Factor, ImageSpec, Int8Encoder, Manifest, TrainingRecord
 
 OPSET = 21
 
@@ -59,6 +60,8 @@ class TinyModel:
     z_dim: int = 4
     seed: int = 0
     has_scorer: bool = True
+    has_int8: bool = False
+    """Whether it has an encoder whose weights are 8-bit integers."""
     measures: dict[str, float] = field(default_factory=dict)
     """Measures of the manifest."""
     warnings: tuple[str, ...] = ()
@@ -103,6 +106,7 @@ class TinyModel:
             measures=self.measures,
             warnings=self.warnings,
             familiar_negative_elbo=self.familiar_negative_elbo,
+            int8_encoder=Int8Encoder(images=100, agreements={"digit": 1.0}, tolerance=0.1) if self.has_int8 else None,
             opset=OPSET,
         )
 
@@ -111,12 +115,14 @@ class TinyModel:
         random = np.random.Generator(np.random.PCG64(seed))
         return random.integers(0, 256, (count, self.height, self.width, self.channels), dtype=np.uint8)
 
-    def encode(self, images: ImageArray) -> dict[str, FloatArray]:
-        """Return the outputs of the encoder, computed in NumPy."""
+    def encode(self, images: ImageArray, *, int8: bool = False) -> dict[str, FloatArray]:
+        """Return the outputs of the encoder, or of that of 8-bit integers, computed in NumPy."""
         flat: FloatArray = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
-        outputs: dict[str, FloatArray] = {
-            name: flat @ weight for name, weight in self.weights.items() if name != "decoder"
-        }
+        outputs: dict[str, FloatArray] = {}
+        for name, weight in self.weights.items():
+            if name != "decoder":
+                integers, scale = _quantized(weight)
+                outputs[name] = flat @ ((integers * scale).astype(np.float32) if int8 else weight)
         for f in self.factors:
             name = factor_output(f.name, "probs")
             exponentials = np.exp(outputs[name] - outputs[name].max(axis=1, keepdims=True))
@@ -143,8 +149,8 @@ class TinyModel:
         pixels = np.round(255 / (1 + np.exp(-logits)))
         return pixels.astype(np.uint8).reshape(-1, self.height, self.width, self.channels)
 
-    def encoder_graph(self) -> onnx.ModelProto:
-        """Return the graph of encoder.onnx."""
+    def encoder_graph(self, *, int8: bool = False) -> onnx.ModelProto:
+        """Return the graph of encoder.onnx, or of encoder.int8.onnx."""
         nodes = [
             helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
             helper.make_node("Div", ["float", "scale"], ["unit"]),
@@ -155,7 +161,13 @@ class TinyModel:
         for name, weight in self.weights.items():
             if name == "decoder":
                 continue
-            constants[f"{name}.weight"] = weight
+            if int8:
+                constants[f"{name}.int8"], constants[f"{name}.scale"] = map(np.asarray, _quantized(weight))
+                # Not DequantizeLinear, with which ONNX Runtime would also quantize the input of the product.
+                nodes.append(helper.make_node("Cast", [f"{name}.int8"], [f"{name}.integers"], to=TensorProto.FLOAT))
+                nodes.append(helper.make_node("Mul", [f"{name}.integers", f"{name}.scale"], [f"{name}.weight"]))
+            else:
+                constants[f"{name}.weight"] = weight
             probs = name.endswith(".probs")
             nodes.append(helper.make_node("MatMul", ["flat", f"{name}.weight"], [f"{name}.logits" if probs else name]))
             if probs:
@@ -216,12 +228,20 @@ class TinyModel:
             (folder / DECODER_FILE).write_bytes(self.decoder_graph().SerializeToString())
             if self.has_scorer:
                 (folder / SCORER_FILE).write_bytes(self.scorer_graph().SerializeToString())
+            if self.has_int8:
+                (folder / INT8_ENCODER_FILE).write_bytes(self.encoder_graph(int8=True).SerializeToString())
 
         return write_bundle(model_folder, self.manifest(), write_graphs)
 
     def _image_info(self) -> onnx.ValueInfoProto:
         shape: list[str | int | None] = ["batch", self.height, self.width, self.channels]
         return helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
+
+
+def _quantized(weight: FloatArray) -> tuple[NDArray[np.int8], np.float32]:
+    """Return a weight as 3-bit integers, which differ visibly from floats, and their scale."""
+    scale = np.float32(np.abs(weight).max() / 3)
+    return np.round(weight / scale).astype(np.int8), scale
 
 
 def _head_dims(f: TinyFactor) -> list[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 Usage: python -m tests.call_path
 
-The server runs in this process with its whole stack (gRPC, interceptors, servicer, batching, ONNX Runtime) over a tiny
+The server runs in this process with its whole stack (gRPC, handlers, servicer, batching, ONNX Runtime) over a tiny
 model. A first call warms every cache; then one `ExtractFeatures` of a raw stub is recorded on the server's threads, and
 one `Client.features` on the caller's thread. A file counts when a function in it is entered between request and reply;
 "changes of file" counts how often the function entered next is in another file than the one before. Generated stubs and

@@ -49,17 +49,39 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=["grpcio", "native"])
+def each_front(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the tests that use it once with each front, and return its name; servers that they start have it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PARTEDVAE_SERVE_FRONT", request.param)
+        yield request.param
+
+
 @pytest.fixture(scope="session")
 def server(tiny_models: Path) -> Iterator[ServerProcess]:
     """Run a server of `tiny_models`; it must end with exit code 0."""
-    with running_server(tiny_models) as process:
+    with running_server(tiny_models, "--front", "grpcio") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def native_server(tiny_models: Path) -> Iterator[ServerProcess]:
+    """Run a server as `server` with the native front."""
+    with running_server(tiny_models, "--front", "native") as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def two_model_server(two_models: Path) -> Iterator[ServerProcess]:
     """Run a server of `two_models` with at most 100 images per request; it must end with exit code 0."""
-    with running_server(two_models, "--max-images", "100") as process:
+    with running_server(two_models, "--front", "grpcio", "--max-images", "100") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def native_two_model_server(two_models: Path) -> Iterator[ServerProcess]:
+    """Run a server as `two_model_server` with the native front."""
+    with running_server(two_models, "--front", "native", "--max-images", "100") as process:
         yield process
 
 

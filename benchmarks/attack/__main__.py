@@ -17,29 +17,36 @@ from benchmarks.attack.models import write_models
 from benchmarks.attack.registry import ATTACKS
 from benchmarks.attack.report import as_json, line, markdown
 from benchmarks.attack.runner import AttackReport, session
-from benchmarks.attack.server import Checkout, this_checkout
+from benchmarks.attack.server import ONLY_FRONT, Checkout, this_checkout
+from benchmarks.options import (
+    checkout_options,
+    document_option,
+    model_options,
+    output_option,
+    seconds_option,
+    write_results,
+)
 from benchmarks.serving.load import BenchmarkError
-from benchmarks.serving.tables import replace_section
-from partedvae.common.click_paths import LocalPath
 from partedvae.common.suggest import lookup
+
+SECTIONS = {"grpcio": "attack", "native": "attack-native"}
+"""Sections of the Markdown file by front."""
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[ATTACK]...")
 @click.option("--list", "list_only", is_flag=True, help="List the attacks and exit.")
-@click.option("--output", type=LocalPath(path_type=Path), help="JSON file to write.")
+@output_option(required=False)
 @click.option("--json", "print_json", is_flag=True, help="Print JSON instead of a table.")
+@model_options("Folder of models, of which one is attacked; a tiny untrained model if it does not exist.")
 @click.option(
-    "--models",
-    type=LocalPath(path_type=Path),
-    default=Path("demo/models"),
+    "--front",
+    type=click.Choice(["grpcio", "native"]),
+    default=ONLY_FRONT,
     show_default=True,
-    help="Folder of models, of which one is attacked; a tiny untrained model if it does not exist.",
+    help="Front of the server; each has a table of its own in the Markdown file.",
 )
-@click.option("--name", default="mnist", show_default=True, help="Name of the model in the folder.")
-@click.option(
-    "--seconds", type=click.FloatRange(min=0.5), default=6.0, show_default=True, help="Duration of an attack."
-)
+@seconds_option(6.0, "Duration of an attack.", least=0.5)
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0.1),
@@ -61,13 +68,8 @@ from partedvae.common.suggest import lookup
     show_default=True,
     help="Memory in MiB at which the server is killed.",
 )
-@click.option(
-    "--checkout",
-    type=LocalPath(exists=True, file_okay=False, path_type=Path),
-    help="Attack the code of another checkout.  [default: this one]",
-)
-@click.option("--python", help="Interpreter of the server.  [default: that of this command]")
-@click.option("--document", type=LocalPath(path_type=Path), help="Markdown file to update.")
+@checkout_options
+@document_option
 def main(
     names: tuple[str, ...],
     list_only: bool,
@@ -75,6 +77,7 @@ def main(
     print_json: bool,
     models: Path,
     name: str,
+    front: str,
     seconds: float,
     minutes: float,
     p99_ms: float,
@@ -102,19 +105,15 @@ def main(
         served = Path(folder, "models")
         write_models(models / name, served)
         try:
-            for report in _run(selected, server, served, Path(folder), seconds, minutes, p99_ms, ceiling_mb):
+            for report in _run(selected, server, served, Path(folder), front, seconds, minutes, p99_ms, ceiling_mb):
                 click.echo(line(report), err=True)
                 reports.append(report)
         except BenchmarkError as error:  # What was measured before is not lost.
             failure = error
     text = markdown(reports, seconds, p99_ms)
-    data = json.dumps([as_json(report) for report in reports], indent=2)
-    click.echo(data if print_json else text)
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(data + "\n", encoding="utf-8")
-    if document:
-        replace_section(document, "attack", text)
+    data = [{"front": front, **as_json(report)} for report in reports]
+    click.echo(json.dumps(data, indent=2) if print_json else text)
+    write_results(output, data, document, SECTIONS[front], text)
     if failure is not None:
         raise click.ClickException(str(failure))
     if missing := len(selected) - len(reports):
@@ -134,6 +133,7 @@ def _run(
     checkout: Checkout,
     models: Path,
     folder: Path,
+    front: str,
     seconds: float,
     minutes: float,
     p99_ms: float,
@@ -145,7 +145,7 @@ def _run(
     for options, group in itertools.groupby(by_options, key=lambda attack: attack.options):
         waiting = list(group)
         while waiting and time.monotonic() < end:
-            with session(options, checkout, models, folder, ceiling_mb) as running:
+            with session(options, checkout, models, folder, ceiling_mb, front) as running:
                 while waiting and running.is_usable and time.monotonic() < end:
                     yield running.run(waiting.pop(0), seconds, p99_ms)
 

@@ -16,7 +16,7 @@ from benchmarks.attack.bounds import Bounds, Service, log_problems, outcome_prob
 from benchmarks.attack.good_client import SPAWN, GoodClient
 from benchmarks.attack.lag import largest, scrape
 from benchmarks.attack.registry import ATTACKS
-from benchmarks.attack.server import GRACE_SECONDS, AttackedServer, Checkout, running_server
+from benchmarks.attack.server import GRACE_SECONDS, ONLY_FRONT, AttackedServer, Checkout, running_server
 from benchmarks.attack.target import Target
 from benchmarks.attack.usage import Sampler, Usage, limit_of_files, usage_of
 from benchmarks.serving.load import BenchmarkError
@@ -144,7 +144,9 @@ class Session:
 
 
 @contextmanager
-def session(kind: Options, checkout: Checkout, models: Path, folder: Path, ceiling_mb: int) -> Iterator[Session]:
+def session(
+    kind: Options, checkout: Checkout, models: Path, folder: Path, ceiling_mb: int, front: str = ONLY_FRONT
+) -> Iterator[Session]:
     """Run a server, its sampler and its good client within the block.
 
     Args:
@@ -153,12 +155,13 @@ def session(kind: Options, checkout: Checkout, models: Path, folder: Path, ceili
         models: folder of models, from `copy_model`.
         folder: where logs are written.
         ceiling_mb: memory in MiB at which the server is killed.
+        front: "grpcio" or "native".
 
     Raises:
         BenchmarkError: the server did not start, or does not answer.
     """
     with (
-        running_server(kind, checkout, models, folder) as server,
+        running_server(kind, checkout, models, folder, front) as server,
         Sampler(server.pid, ceiling_mb << 20) as sampler,
         GoodClient(server.target) as client,
     ):

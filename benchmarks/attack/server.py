@@ -33,6 +33,8 @@ MEMORY_MB = {"default": 512, "kubernetes": 256, "tokens": 256}
 DEFAULT_MESSAGE_MB, DEFAULT_IMAGES, DEFAULT_PIXELS = 64, 4096, 25_000_000
 """Limits where the options state none."""
 GRACE_SECONDS = 5
+ONLY_FRONT = "grpcio"
+"""The front of versions that have no choice."""
 TOKEN = "token-of-the-good-client"
 START_SECONDS = 60.0
 LOG_LINES = 10
@@ -53,8 +55,8 @@ class Checkout:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PARTEDVAE_")}
         return {**kept, "PYTHONPATH": str(self.root), "ORT_DISABLE_TELEMETRY": "1"}
 
-    def has_memory_option(self) -> bool:
-        """Return whether its `serve` has the option --memory-mb."""
+    def has_option(self, name: str) -> bool:
+        """Return whether its `serve` has an option, such as "--memory-mb"."""
         command = [self.python, "-m", "partedvae", "serve", "--help"]
         done = subprocess.run(
             command, cwd=self.root, env=self.environment(), capture_output=True, text=True, check=False
@@ -65,7 +67,7 @@ class Checkout:
                 f"cannot run `partedvae serve` of {self.root}: {reason}; choose an interpreter that has what it "
                 "requires with --python"
             )
-        return "--memory-mb" in done.stdout
+        return name in done.stdout
 
     def deployed_options(self) -> list[str]:
         """Return the options of its deploy/kubernetes.yaml, apart from addresses and times."""
@@ -91,21 +93,24 @@ class ServerOptions:
     log_is_json: bool
 
 
-def server_options(kind: Options, checkout: Checkout, folder: Path) -> ServerOptions:
+def server_options(kind: Options, checkout: Checkout, folder: Path, front: str) -> ServerOptions:
     """Return the options of a kind.
 
     Args:
         kind: kind of options.
-        checkout: code of the server, some versions of which have no --memory-mb.
+        checkout: code of the server, some versions of which have no --memory-mb or no --front.
         folder: where to write the file of tokens.
+        front: "grpcio" or "native".
     """
     options = [] if kind == "default" else checkout.deployed_options()
     options += ["--metrics-address=127.0.0.1:0", f"--grace-seconds={GRACE_SECONDS}"]
+    if front != ONLY_FRONT or checkout.has_option("--front"):
+        options.append(f"--front={front}")
     if kind == "tokens":
         tokens = folder / "tokens"
         tokens.write_text(TOKEN + "\n", encoding="utf-8")
         options.append(f"--token-file={tokens}")
-    if _value(options, "--memory-mb") is None and checkout.has_memory_option():
+    if _value(options, "--memory-mb") is None and checkout.has_option("--memory-mb"):
         options.append(f"--memory-mb={MEMORY_MB[kind]}")
     return ServerOptions(
         arguments=tuple(options),
@@ -162,7 +167,9 @@ class AttackedServer:
 
 
 @contextmanager
-def running_server(kind: Options, checkout: Checkout, models: Path, folder: Path) -> Iterator[AttackedServer]:
+def running_server(
+    kind: Options, checkout: Checkout, models: Path, folder: Path, front: str = ONLY_FRONT
+) -> Iterator[AttackedServer]:
     """Serve models on a free port of the loopback interface within the block.
 
     Args:
@@ -170,12 +177,13 @@ def running_server(kind: Options, checkout: Checkout, models: Path, folder: Path
         checkout: code of the server.
         models: folder of models, from `copy_model`.
         folder: where the log and the tokens are written.
+        front: "grpcio" or "native".
 
     Raises:
         BenchmarkError: the server did not start.
     """
-    options = server_options(kind, checkout, folder)
-    log_file = folder / f"{kind}.log"
+    options = server_options(kind, checkout, folder, front)
+    log_file = folder / f"{kind}-{front}.log"
     command = [checkout.python, "-m", "partedvae", "serve", str(models), "--address=127.0.0.1:0", *options.arguments]
     with log_file.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(

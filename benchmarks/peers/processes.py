@@ -18,16 +18,19 @@ import grpc
 from benchmarks.peers.registry import Peer
 from benchmarks.peers.servers.common import Settings
 from benchmarks.serving.load import BenchmarkError
+from benchmarks.serving.server import Server
 
 START_ATTEMPTS = 3
 """pytriton's processes wait only one second for each other, which is too short on a busy machine."""
+PROBE_SECONDS = 0.1
+"""Interval of the requests that find out whether a peer is ready."""
 START_TIMEOUT = 120.0
 """Seconds after which a peer that does not respond has failed to start."""
 
 
 @contextmanager
-def running_peer(peer: Peer, programs: Path, settings: Settings, probe: Callable[[], object]) -> Iterator[None]:
-    """Run a peer for the duration of the block.
+def running_peer(peer: Peer, programs: Path, settings: Settings, probe: Callable[[], object]) -> Iterator[Server]:
+    """Run a peer for the duration of the block; its start ends with the first response.
 
     Args:
         peer: the server to run.
@@ -40,9 +43,9 @@ def running_peer(peer: Peer, programs: Path, settings: Settings, probe: Callable
     """
     with tempfile.TemporaryFile("w+") as log:
         try:
-            process = _start(peer, programs, settings, probe, log)
+            process, seconds = _start(peer, programs, settings, probe, log)
             try:
-                yield
+                yield Server(pid=process.pid, address=f"127.0.0.1:{settings.port}", start_seconds=seconds)
             finally:
                 _stop(process)
         except (BenchmarkError, grpc.RpcError, OSError) as error:
@@ -52,14 +55,15 @@ def running_peer(peer: Peer, programs: Path, settings: Settings, probe: Callable
 
 def _start(
     peer: Peer, programs: Path, settings: Settings, probe: Callable[[], object], log: IO[str]
-) -> subprocess.Popen[bytes]:
-    """Start a peer, with retries, and wait until it is ready."""
+) -> tuple[subprocess.Popen[bytes], float]:
+    """Start a peer, with retries, and wait until it is ready; return the seconds from its start to that time."""
     program, *arguments = peer.command(settings)
     root = Path(__file__).resolve().parents[2]
     path = f"{programs}:/usr/local/bin:/usr/bin:/bin"
     variables = {**settings.to_environment(), "PYTHONPATH": str(root), "PATH": path, **peer.environment(settings)}
     command = [str(programs / program), *arguments]
     for attempt in range(1, START_ATTEMPTS + 1):
+        started = time.perf_counter()
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
         try:
             _wait_until_ready(process, probe)
@@ -69,7 +73,7 @@ def _start(
                 raise
         else:
             break
-    return process
+    return process, round(time.perf_counter() - started, 2)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], probe: Callable[[], object]) -> None:
@@ -82,7 +86,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], probe: Callable[[], obje
         except (grpc.RpcError, OSError) as error:
             if process.poll() is not None or time.monotonic() > end:
                 raise BenchmarkError(f"the server did not respond (exit code {process.poll()}): {error}") from error
-        time.sleep(0.5)
+        time.sleep(PROBE_SECONDS)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

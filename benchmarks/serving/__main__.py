@@ -2,89 +2,104 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
+from benchmarks.options import (
+    document_option,
+    model_options,
+    newest_bundle,
+    output_option,
+    seconds_option,
+    write_results,
+)
 from benchmarks.serving.load import BenchmarkError
-from benchmarks.serving.machine import describe
-from benchmarks.serving.suite import LoadResult, run_suite
-from benchmarks.serving.tables import replace_section, table
-from partedvae.common.click_paths import LocalPath
+from benchmarks.serving.machine import describe, machine
+from benchmarks.serving.paced import describe_generator, latency_cell
+from benchmarks.serving.suite import SuiteResult, run_suite
+from benchmarks.serving.tables import table
+from benchmarks.serving.variants import front_option, variants
 from partedvae.common.cpus import available_cpus
-from partedvae.serving.bundle import load_bundle
-from partedvae.serving.bundle_files import versions_of
-from partedvae.serving.errors import ServingError
 
-HEADER = ("request", "concurrency", "workers", "requests/s", "images/s", "of ORT alone", "p50 ms", "p90 ms", "p99 ms")
+HEADER = (
+    "request",
+    "front",
+    "workers",
+    "concurrency",
+    "requests/s",
+    "images/s",
+    "of ORT alone",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+)
+SERVER_HEADER = (
+    "front",
+    "workers",
+    "SERVING after, s",
+    "memory after the start, MB",
+    "at the end, MB",
+    "features of 1 image at half of the maximum rate, requests/s",
+    "p50 / p99 ms",
+)
 
 
 @click.command()
-@click.option("--output", type=LocalPath(path_type=Path), required=True, help="JSON file to write.")
-@click.option(
-    "--models",
-    type=LocalPath(path_type=Path),
-    default=Path("demo/models"),
-    show_default=True,
-    help="Folder that holds the models.",
-)
-@click.option("--name", default="mnist", show_default=True, help="Name of the model.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Per load.")
-@click.option("--document", type=LocalPath(path_type=Path), help="Markdown file to update.")
-def main(output: Path, models: Path, name: str, seconds: float, document: Path | None) -> None:
+@output_option()
+@model_options()
+@front_option
+@seconds_option(5.0, "Per load.")
+@document_option
+def main(output: Path, models: Path, name: str, front: tuple[str, ...], seconds: float, document: Path | None) -> None:
     """Measure throughput and latency of the server, and compare with ONNX Runtime alone. Run nothing else meanwhile."""
-    versions = versions_of(models / name)
-    if not versions:
-        raise click.ClickException(
-            f"{models / name} contains no version of a model; 'make demo' writes one to demo/models"
-        )
+    bundle = newest_bundle(models, name)
+    worker_counts = sorted({1, available_cpus()})
     try:
-        bundle = load_bundle(models.resolve() / name / str(versions[-1]))
-        worker_counts = tuple(sorted({1, available_cpus()}))
-        summary, results = run_suite(bundle, worker_counts, seconds, lambda text: click.echo(text, err=True))
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        text = report(summary, results)
+        result = run_suite(
+            bundle, variants(bundle, front), worker_counts, seconds, lambda text: click.echo(text, err=True)
+        )
+        text = report(result)
         click.echo(text)
-        if document:
-            replace_section(document, "bench", text)
-    except (ServingError, BenchmarkError) as error:
+        write_results(output, result.as_json(), document, "bench", text)
+    except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
 
 
-def report(summary: dict[str, Any], results: list[LoadResult]) -> str:
+def report(result: SuiteResult) -> str:
     """Return the results in Markdown."""
     rows = [
         (
-            f"{result.request}, {result.images} image{'s' * (result.images > 1)}",
-            result.concurrent,
-            result.workers,
-            f"{result.measurement.requests_per_second:,.0f}",
-            f"{result.measurement.images_per_second:,.0f}",
-            f"{result.share_of_ort:.0%}",
-            *(f"{ms:.1f}" for ms in (result.measurement.p50_ms, result.measurement.p90_ms, result.measurement.p99_ms)),
+            f"{load.request}, {load.images} image{'s' * (load.images > 1)}",
+            load.variant,
+            load.workers,
+            load.concurrent,
+            f"{load.measurement.requests_per_second:,.0f}",
+            f"{load.measurement.images_per_second:,.0f}",
+            f"{result.share(load):.0%}",
+            *(f"{ms:.1f}" for ms in (load.measurement.p50_ms, load.measurement.p90_ms, load.measurement.p99_ms)),
         )
-        for result in sorted(results, key=lambda r: (r.request, -r.images, r.workers, r.concurrent))
+        for load in sorted(result.loads, key=lambda r: (r.request, -r.images, r.variant, r.workers, r.concurrent))
     ]
-    half = summary["features_1"]["half_load"]
-    servers = "; ".join(
-        f"{name.removeprefix('workers_')} worker{'s' * (name != 'workers_1')}: SERVING after "
-        f"{facts['start_seconds']:.2f} s, resident memory {facts['resident_megabytes']:.0f} MB after the start and "
-        f"{facts['resident_megabytes_after']:.0f} MB at the end"
-        for name, facts in summary["servers"].items()
-    )
+    servers = [
+        (
+            facts.variant,
+            facts.workers,
+            f"{facts.start_seconds:.2f}",
+            f"{facts.resident_megabytes:.0f}",
+            f"{facts.resident_megabytes_after:.0f}",
+            f"{facts.half_load.rate:,.0f}",
+            latency_cell(facts.half_load),
+        )
+        for facts in result.servers
+    ]
     return "\n\n".join(
         [
-            f"{describe(summary['machine'])} Load by {summary['load_generator']} on the same processors.",
-            f"ONNX Runtime alone, batches of 64: {summary['ort_images_per_second']:,.0f} images/s through the encoder, "
-            f"{summary['ort_generated_images_per_second']:,.0f} images/s through the decoder.",
+            f"{describe(machine())} Load by {result.generator} on the same processors.",
+            result.ort_alone.describe(),
             table(HEADER, rows),
-            f"Features of 1 image at half of the maximum throughput ({half['requests_per_second']:,.0f} "
-            f"requests/s, evenly paced): p50 {half['p50_ms']:.1f} ms, p90 {half['p90_ms']:.1f} ms, "
-            f"p99 {half['p99_ms']:.1f} ms.",
-            f"{servers}.",
+            table(SERVER_HEADER, servers),
+            describe_generator([facts.half_load for facts in result.servers]),
         ]
     )
 

@@ -29,22 +29,22 @@ async def _run(target: Target, load: Load) -> Measurement:
     end = begin + load.seconds
     latencies: list[float] = []
 
-    def sender(channel: grpc.aio.Channel) -> Callable[[float], Awaitable[None]]:
+    def sender(channel: grpc.aio.Channel) -> Callable[[], Awaitable[None]]:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(target.path)
 
-        async def send_request(due: float) -> None:
+        async def send_request() -> None:
+            started = time.perf_counter()
             response = await call(target.message)
             if len(response) != target.response_bytes:
                 raise BenchmarkError(f"a response has {len(response)} bytes, expected {target.response_bytes}")
             now = time.perf_counter()
             if begin < now <= end:
-                latencies.append(1000 * (now - due))
+                latencies.append(1000 * (now - started))
 
         return send_request
 
     try:
-        run_loop = _closed_loop if load.rate is None else _open_loop
-        await asyncio.gather(*(run_loop(sender(channel), load, end) for channel in channels))
+        await asyncio.gather(*(_closed_loop(sender(channel), load, end) for channel in channels))
     except grpc.RpcError as error:
         raise BenchmarkError(f"a request to {target.address}{target.path} failed: {error.code().name}") from error
     finally:
@@ -52,22 +52,11 @@ async def _run(target: Target, load: Load) -> Measurement:
     return summarize(target, load, latencies)
 
 
-async def _closed_loop(send_request: Callable[[float], Awaitable[None]], load: Load, end: float) -> None:
+async def _closed_loop(send_request: Callable[[], Awaitable[None]], load: Load, end: float) -> None:
     """Send the next request as soon as the previous one has completed."""
 
     async def caller() -> None:
-        while (now := time.perf_counter()) < end:
-            await send_request(now)
+        while time.perf_counter() < end:
+            await send_request()
 
     await asyncio.gather(*(caller() for _ in range(load.streams)))
-
-
-async def _open_loop(send_request: Callable[[float], Awaitable[None]], load: Load, end: float) -> None:
-    """Send requests at a constant rate; latencies count from the time at which a request was due."""
-    assert load.rate is not None
-    due, tasks = time.perf_counter(), []
-    while due < end:
-        await asyncio.sleep(due - time.perf_counter())
-        tasks.append(asyncio.ensure_future(send_request(due)))
-        due += load.connections / load.rate
-    await asyncio.gather(*tasks)

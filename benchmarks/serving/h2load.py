@@ -6,9 +6,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +24,13 @@ def is_installed() -> bool:
 def run(target: Target, load: Load) -> Measurement:
     """Run a load.
 
-    With a rate, h2load sends every 10 ms all requests that are due, on all connections at once. A paced load therefore
-    uses one process per connection; these start at different times.
-
     Raises:
         BenchmarkError: h2load or a request failed.
     """
-    parts = (
-        [load]
-        if load.rate is None
-        else load.connections * [replace(load, connections=1, rate=load.rate / load.connections)]
-    )
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(parts)) as threads:
-        body = Path(folder, "body")
+    with tempfile.TemporaryDirectory() as folder:
+        body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(target.body)
-        logs = [Path(folder, f"log{number}") for number in range(len(parts))]
-        latencies_of_parts = threads.map(_run, repeat(target), parts, repeat(body), logs)
-        return summarize(target, load, [ms for part in latencies_of_parts for ms in part])
+        return summarize(target, load, _run(target, load, body, log))
 
 
 def _run(target: Target, load: Load, body: Path, log: Path) -> list[float]:
@@ -55,7 +42,6 @@ def _run(target: Target, load: Load, body: Path, log: Path) -> list[float]:
         f"--warm-up-time={1000 * load.warm_up:.0f}ms",
         f"--data={body}",
         f"--log-file={log}",
-        *([f"--rps={load.rate:g}"] if load.rate else []),
         *(["--header=content-type: application/grpc", "--header=te: trailers"] if target.grpc else []),
         f"http://{target.address}{target.path}",
     ]

@@ -36,25 +36,28 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """Concurrency, duration and rate of the requests."""
+    """Concurrency and duration of requests, each of which is sent as soon as an earlier one has completed."""
 
     connections: int
     streams: int
     """Concurrent requests per connection."""
     seconds: float
-    """Duration of the measurement; a warm-up of a fifth of it comes first."""
-    rate: float | None = None
-    """Requests per second, evenly paced; None sends the next request as soon as one has completed."""
+    """Duration of the measurement; a warm-up comes first."""
 
     @property
     def warm_up(self) -> float:
         """Duration of the warm-up in seconds."""
-        return self.seconds / 5
+        return warm_up_seconds(self.seconds)
 
     @property
     def concurrent(self) -> int:
         """Maximum number of concurrent requests."""
         return self.connections * self.streams
+
+
+def warm_up_seconds(seconds: float) -> float:
+    """Return the duration of the warm-up before a measurement of some seconds."""
+    return seconds / 5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 
 from benchmarks.serving.load import Target
-from benchmarks.serving.ort_baseline import BATCH, rows_per_second
-from partedvae.serving.bundle import (
-    DECODER_FILE,
-    DECODER_INPUTS,
-    DECODER_OUTPUT,
-    ENCODER_FILE,
-    ENCODER_INPUT,
-    factor_output,
-)
+from partedvae.serving.bundle import factor_output
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.manifest_pb2 import Manifest
 from partedvae.v1.tensors_pb2 import Images, PackedImages
@@ -32,6 +23,11 @@ def pixels(manifest: Manifest, count: int) -> np.ndarray[Any, np.dtype[np.uint8]
     """Return random images, uint8 [count, height, width, channels]."""
     shape = (count, manifest.image.height, manifest.image.width, manifest.image.channels)
     return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+
+
+def feature_names(manifest: Manifest) -> list[str]:
+    """Return the encoder's outputs that `features_target` requests."""
+    return [factor_output(factor.name, kind) for factor in manifest.factors for kind in DEFAULT_OUTPUTS]
 
 
 def features_target(address: str, model: str, manifest: Manifest, images: int) -> Target:
@@ -58,20 +54,3 @@ def grpc_target(address: str, path: str, message: bytes, images: int) -> Target:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         response = call(message, timeout=60)
     return Target(address=address, path=path, message=message, response_bytes=len(response), images=images)
-
-
-def encoder_baseline(folder: Path, manifest: Manifest, seconds: float) -> float:
-    """Return the images per second of the encoder without a server, with the outputs of `features_target`."""
-    outputs = [factor_output(factor.name, kind) for factor in manifest.factors for kind in DEFAULT_OUTPUTS]
-    return rows_per_second(folder / ENCODER_FILE, outputs, {ENCODER_INPUT: pixels(manifest, BATCH)}, seconds)
-
-
-def decoder_baseline(folder: Path, manifest: Manifest, seconds: float) -> float:
-    """Return the images per second of the decoder without a server."""
-    dims = (sum(factor.u_dim for factor in manifest.factors), manifest.z_dim)
-    random = np.random.default_rng(0)
-    feed = {
-        name: random.standard_normal((BATCH, dim), dtype=np.float32)
-        for name, dim in zip(DECODER_INPUTS, dims, strict=True)
-    }
-    return rows_per_second(folder / DECODER_FILE, [DECODER_OUTPUT], feed, seconds)

@@ -1,16 +1,19 @@
-"""The measurements of the serving benchmark: ONNX Runtime alone, then servers with different numbers of workers."""
+"""The measurements of the serving benchmark: ONNX Runtime alone, and servers of each variant and number of workers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.serving import client_load, h2load
+from benchmarks.serving import client_load, h2load, paced
 from benchmarks.serving.load import Load, Measurement, Target
 from benchmarks.serving.machine import machine
-from benchmarks.serving.requests import decoder_baseline, encoder_baseline, features_target, generate_target
+from benchmarks.serving.ort_alone import Graph, OrtAlone
+from benchmarks.serving.paced import PacedMeasurement
+from benchmarks.serving.requests import features_target, generate_target
 from benchmarks.serving.server import Server, running_server
+from benchmarks.serving.variants import Variant, precisions
 from partedvae.serving.bundle import Bundle
 
 IMAGES = (1, 64)
@@ -19,22 +22,79 @@ CONCURRENT = (1, 8, 32, 64)
 """Numbers of concurrent requests."""
 CONNECTIONS = 8
 """Maximum connections of a load; the kernel distributes connections, not requests, over the workers."""
-PACED_CONNECTIONS = 24
-"""Connections of a paced load: each carries about one request at a time, a hundred per second."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadResult:
     """The measurement of one load on one server."""
 
-    request: str
-    """"features" or "generate"."""
+    request: Graph
+    variant: str
+    precision: str
     workers: int
     images: int
+    """Images per request."""
     concurrent: int
-    share_of_ort: float
-    """Throughput relative to ONNX Runtime alone in the same run."""
     measurement: Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerFacts:
+    """Start, memory and latency of one server."""
+
+    variant: str
+    workers: int
+    start_seconds: float
+    resident_megabytes: float
+    resident_megabytes_after: float
+    """After all loads."""
+    half_load: PacedMeasurement
+    """Features of single images at half of the server's maximum throughput."""
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """All measurements."""
+
+    generator: str
+    """Name of the load generator."""
+    ort_alone: OrtAlone
+    loads: list[LoadResult] = field(default_factory=list)
+    servers: list[ServerFacts] = field(default_factory=list)
+
+    def share(self, load: LoadResult) -> float:
+        """Return the throughput of a load relative to ONNX Runtime alone."""
+        return self.ort_alone.share(load.request, load.measurement.images_per_second, load.precision)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of bench.json; "features_64" and so on is the load with the highest throughput."""
+        limits = self.ort_alone.limits["fp32"]
+        servers = {f"{facts.variant}, workers {facts.workers}": asdict(facts) for facts in self.servers}
+        first = self.servers[0]
+        best: dict[str, Any] = {}
+        for request, images in sorted({(load.request, load.images) for load in self.loads}):
+            fastest = max(
+                (load for load in self.loads if (load.request, load.images) == (request, images)),
+                key=lambda load: load.measurement.images_per_second,
+            )
+            best[f"{request}_{images}"] = asdict(fastest.measurement) | {
+                "share_of_ort": self.share(fastest),
+                "variant": fastest.variant,
+                "workers": fastest.workers,
+                "concurrent": fastest.concurrent,
+            }
+        return {
+            "machine": machine(),
+            "load_generator": self.generator,
+            "ort_alone": self.ort_alone.as_json(),
+            "ort_images_per_second": limits["features"].images_per_second,
+            "ort_generated_images_per_second": limits["generate"].images_per_second,
+            "start_seconds": first.start_seconds,
+            "resident_megabytes": first.resident_megabytes,
+            **best,
+            "servers": servers,
+            "loads": [asdict(load) | {"share_of_ort": self.share(load)} for load in self.loads],
+        }
 
 
 def spread_over_connections(concurrent: int, seconds: float) -> Load:
@@ -49,88 +109,65 @@ def load_generator() -> tuple[str, Callable[[Target, Load], Measurement]]:
 
 
 def run_suite(
-    bundle: Bundle, worker_counts: tuple[int, ...], seconds: float, log: Callable[[str], None]
-) -> tuple[dict[str, Any], list[LoadResult]]:
+    bundle: Bundle,
+    variants: Sequence[Variant],
+    worker_counts: Sequence[int],
+    seconds: float,
+    log: Callable[[str], None],
+) -> SuiteResult:
     """Run all measurements.
 
     Args:
         bundle: the model, in a folder of models.
-        worker_counts: number of workers of each server.
+        variants: configurations of the server.
+        worker_counts: numbers of workers of each configuration.
         seconds: duration of each load.
         log: receives a line per measurement.
-
-    Returns:
-        The content of bench.json, and the results for the table.
 
     Raises:
         BenchmarkError: a server did not start, or a request failed.
     """
     generator, run = load_generator()
-    baseline = {
-        "features": encoder_baseline(bundle.folder, bundle.manifest, seconds),
-        "generate": decoder_baseline(bundle.folder, bundle.manifest, seconds),
-    }
-    log(f"ONNX Runtime alone: encoder {baseline['features']:,.0f} images/s, decoder {baseline['generate']:,.0f}")
-    summary: dict[str, Any] = {
-        "machine": machine(),
-        "load_generator": generator,
-        "ort_images_per_second": baseline["features"],
-        "ort_generated_images_per_second": baseline["generate"],
-        "servers": {},
-    }
-    results: list[LoadResult] = []
-    paced: dict[int, Measurement] = {}
-    for workers in worker_counts:
-        with running_server(bundle.folder.parents[1], "--workers", str(workers)) as server:
-            facts = {"start_seconds": server.start_seconds, "resident_megabytes": server.resident_megabytes()}
-            for request, target in _targets(server, bundle):
-                for concurrent in CONCURRENT:
-                    measurement = run(target, spread_over_connections(concurrent, seconds))
-                    share = round(measurement.images_per_second / baseline[request], 3)
-                    results.append(LoadResult(request, workers, target.images, concurrent, share, measurement))
-                    log(
-                        f"{request}, {workers} workers, {target.images} images, concurrency {concurrent}: "
-                        f"{asdict(measurement)}"
-                    )
-            single = features_target(server.address, bundle.name, bundle.manifest, 1)
-            maximum = max(
-                result.measurement.requests_per_second
-                for result in results
-                if _matches(result, "features", 1) and result.workers == workers
-            )
-            half = Load(connections=PACED_CONNECTIONS, streams=CONNECTIONS, seconds=seconds, rate=maximum / 2)
-            paced[workers] = run(single, half)
-            log(f"features, {workers} workers, 1 image, half of the maximum throughput: {asdict(paced[workers])}")
-            facts["resident_megabytes_after"] = server.resident_megabytes()
-            summary["servers"][f"workers_{workers}"] = facts
-    first = summary["servers"][f"workers_{worker_counts[0]}"]
-    summary |= {name: first[name] for name in ("start_seconds", "resident_megabytes")} | _best(results)
-    summary["features_1"]["half_load"] = asdict(paced[summary["features_1"]["workers"]])
-    return summary, results
+    result = SuiteResult(generator, OrtAlone(bundle, seconds, precisions(variants)))
+    for variant in variants:
+        for workers in worker_counts:
+            result.ort_alone.measure()
+            with running_server(bundle.folder.parents[1], "--workers", str(workers), *variant.options) as server:
+                resident = server.resident_megabytes()
+                maximum = 0.0
+                for request, target in _targets(server, bundle):
+                    for concurrent in CONCURRENT:
+                        measurement = run(target, spread_over_connections(concurrent, seconds))
+                        load = LoadResult(
+                            request=request,
+                            variant=variant.name,
+                            precision=variant.precision,
+                            workers=workers,
+                            images=target.images,
+                            concurrent=concurrent,
+                            measurement=measurement,
+                        )
+                        log(f"{request}, {variant.name}, workers {workers}, images {target.images}, {measurement}")
+                        result.loads.append(load)
+                        if (request, target.images) == ("features", 1):
+                            maximum = max(maximum, measurement.requests_per_second)
+                single = features_target(server.address, bundle.name, bundle.manifest, 1)
+                facts = ServerFacts(
+                    variant=variant.name,
+                    workers=workers,
+                    start_seconds=server.start_seconds,
+                    resident_megabytes=resident,
+                    resident_megabytes_after=server.resident_megabytes(),
+                    half_load=paced.run(single, maximum / 2, seconds),
+                )
+                log(str(facts.half_load))
+                result.servers.append(facts)
+    result.ort_alone.measure()
+    return result
 
 
-def _best(results: Sequence[LoadResult]) -> dict[str, Any]:
-    """Return the result with the highest throughput of each kind of request, by "features_64" and so on."""
-    best: dict[str, Any] = {}
-    for request, images in sorted({(result.request, result.images) for result in results}):
-        fastest = max(
-            (result for result in results if _matches(result, request, images)),
-            key=lambda result: result.measurement.images_per_second,
-        )
-        best[f"{request}_{images}"] = asdict(fastest.measurement) | {
-            "share_of_ort": fastest.share_of_ort,
-            "workers": fastest.workers,
-            "concurrent": fastest.concurrent,
-        }
-    return best
-
-
-def _targets(server: Server, bundle: Bundle) -> Iterator[tuple[str, Target]]:
+def _targets(server: Server, bundle: Bundle) -> Iterator[tuple[Graph, Target]]:
     for images in IMAGES:
         yield "features", features_target(server.address, bundle.name, bundle.manifest, images)
     for images in IMAGES:
         yield "generate", generate_target(server.address, bundle.name, images)
-
-
-def _matches(result: LoadResult, request: str, images: int) -> bool:
-    return (result.request, result.images) == (request, images)

@@ -302,8 +302,9 @@ class ModelMetadataResponse(_message.Message):
 
     @_builtins.property
     def properties(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Further properties by name: "execution_provider"; of an encoder also "fit" (stretch, pad or crop), which says how to
-        resize images of another shape before they are sent as pixels. Those in files are resized by the server.
+        """Further properties by name: "execution_provider"; of an encoder also "precision" (fp32 or int8), and "fit" (stretch,
+        pad or crop), which says how to resize images of another shape before they are sent as pixels. Those in files are
+        resized by the server.
         """
 
     def __init__(

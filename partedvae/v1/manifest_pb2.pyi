@@ -107,6 +107,7 @@ class Manifest(_message.Message):
     MEASURES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     FAMILIAR_NEGATIVE_ELBO_FIELD_NUMBER: _builtins.int
+    INT8_ENCODER_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """Version of the bundle format. Servers refuse unknown versions. It is 2 where image.fit is FIT_PAD or FIT_CROP, which
     servers before 0.3.0 would ignore, and 1 otherwise.
@@ -171,6 +172,10 @@ class Manifest(_message.Message):
         with a remedy. Show them to whoever uses the features.
         """
 
+    @_builtins.property
+    def int8_encoder(self) -> Global___Int8Encoder:
+        """The encoder of 8-bit integers; absent in bundles that were exported without --precision int8."""
+
     def __init__(
         self,
         *,
@@ -187,16 +192,129 @@ class Manifest(_message.Message):
         measures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         familiar_negative_elbo: _builtins.float | None = ...,
+        int8_encoder: Global___Int8Encoder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "familiar_negative_elbo", b"familiar_negative_elbo", "image", b"image", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "familiar_negative_elbo", b"familiar_negative_elbo", "image", b"image", "int8_encoder", b"int8_encoder", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "factors", b"factors", "familiar_negative_elbo", b"familiar_negative_elbo", "files", b"files", "format_version", b"format_version", "image", b"image", "measures", b"measures", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "warnings", b"warnings", "z_dim", b"z_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "factors", b"factors", "familiar_negative_elbo", b"familiar_negative_elbo", "files", b"files", "format_version", b"format_version", "image", b"image", "int8_encoder", b"int8_encoder", "measures", b"measures", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "warnings", b"warnings", "z_dim", b"z_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__familiar_negative_elbo: _TypeAlias = _typing.Literal["familiar_negative_elbo"]  # noqa: Y015
     _WhichOneofArgType__familiar_negative_elbo: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__familiar_negative_elbo) -> _WhichOneofReturnType__familiar_negative_elbo | None: ...
 
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
+
+@_typing.final
+class Int8Encoder(_message.Message):
+    """An encoder of 8-bit integers beside the one of 32-bit floats, and how it compares with it on the test images."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AccuraciesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class AgreementsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RelativeDifferencesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CALIBRATION_IMAGES_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    ACCURACIES_FIELD_NUMBER: _builtins.int
+    AGREEMENTS_FIELD_NUMBER: _builtins.int
+    RELATIVE_DIFFERENCES_FIELD_NUMBER: _builtins.int
+    TOLERANCE_FIELD_NUMBER: _builtins.int
+    calibration_images: _builtins.int
+    """Training images whose activations set the ranges of the integers."""
+    images: _builtins.int
+    """Test images on which both encoders were compared."""
+    tolerance: _builtins.float
+    """Upper bound of relative_differences that the export has verified."""
+    @_builtins.property
+    def accuracies(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Accuracy on those with a label, by factor; only of factors that were trained with labels. It is at most 0.001 below
+        that of the encoder of 32-bit floats.
+        """
+
+    @_builtins.property
+    def agreements(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Share of the images whose most probable class is the same, by factor; at least 0.999 of factors without an accuracy."""
+
+    @_builtins.property
+    def relative_differences(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Root mean square difference of each encoder output, by name, relative to its standard deviation over the images, or
+        to 0.25 where that is smaller. Outputs of a factor are compared on the images with the same most probable class.
+        """
+
+    def __init__(
+        self,
+        *,
+        calibration_images: _builtins.int = ...,
+        images: _builtins.int = ...,
+        accuracies: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        agreements: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        relative_differences: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        tolerance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracies", b"accuracies", "agreements", b"agreements", "calibration_images", b"calibration_images", "images", b"images", "relative_differences", b"relative_differences", "tolerance", b"tolerance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Int8Encoder: _TypeAlias = Int8Encoder  # noqa: Y015
 
 @_typing.final
 class ImageSpec(_message.Message):

@@ -342,12 +342,18 @@ class GetModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     HAS_SCORES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    FRONT_FIELD_NUMBER: _builtins.int
     execution_provider: _builtins.str
     """ONNX Runtime's execution provider in use, "CPUExecutionProvider"."""
+    precision: _builtins.str
+    """Numbers that the encoder computes with, "fp32" or "int8"; empty in responses of servers before 0.3.0: "fp32"."""
     has_scores: _builtins.bool
     """Whether RECONSTRUCTION_ERROR and NEGATIVE_ELBO are available; bundles of older exports have no graph for them."""
+    front: _builtins.str
+    """What receives the calls of the server, "grpcio" or "native"; empty in responses of servers before 0.3.0."""
     @_builtins.property
     def model(self) -> Global___ModelVersion:
         """Name and version of the model."""
@@ -366,12 +372,14 @@ class GetModelResponse(_message.Message):
         model: Global___ModelVersion | None = ...,
         manifest: _manifest_pb2.Manifest | None = ...,
         execution_provider: _builtins.str = ...,
+        precision: _builtins.str = ...,
         has_scores: _builtins.bool = ...,
         limits: Global___RequestLimits | None = ...,
+        front: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "manifest", b"manifest", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_provider", b"execution_provider", "has_scores", b"has_scores", "limits", b"limits", "manifest", b"manifest", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_provider", b"execution_provider", "front", b"front", "has_scores", b"has_scores", "limits", b"limits", "manifest", b"manifest", "model", b"model", "precision", b"precision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

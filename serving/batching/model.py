@@ -1,13 +1,15 @@
-"""Loaded models on an event loop: their graphs run in batches, shared by all concurrent callers."""
+"""Loaded models whose graphs run in batches, shared by all concurrent callers."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from partedvae.results import FloatArray, ImageArray
-from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
+from partedvae.serving.batching.batcher import Batcher, BatchObserver
+from partedvae.serving.batching.request import Columns
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.request_memory import request_memory
@@ -21,7 +23,7 @@ IMAGE_COPIES = 4
 
 
 class BatchedModels:
-    """The batchers of all models of a process. Belongs to the event loop that is running when it is created."""
+    """The batchers of all models of a process. Can be used from several threads."""
 
     def __init__(self, policy: BatchPolicy, observer: BatchObserver | None = None) -> None:
         """Create the scheduler that all models share.
@@ -33,7 +35,9 @@ class BatchedModels:
         self.policy = policy
         """How requests are batched."""
         self._observer = observer
-        self._scheduler = SessionScheduler(policy)
+        self.scheduler = SessionScheduler(policy)
+        """Runs their batches."""
+        self._lock = threading.Lock()
         # Weak: an old version is freed when its last request has completed.
         self._batchers: WeakKeyDictionary[OnnxModel, dict[str, Batcher]] = WeakKeyDictionary()
 
@@ -45,16 +49,23 @@ class BatchedModels:
             blocking: whether the call waits for capacity in the queue, as streams do, instead of failing.
         """
         batchers = self._batchers.get(onnx_model)
-        if batchers is None:
-            batchers = self._batchers[onnx_model] = {
-                graph: Batcher(onnx_model.name, onnx_model.version, graph, self.policy, self._scheduler, self._observer)
-                for graph in ("encoder", "decoder", "scorer")
-            }
-        return BatchedModel(onnx_model, batchers, blocking)
+        return BatchedModel(onnx_model, self._create(onnx_model) if batchers is None else batchers, blocking)
 
     def close(self) -> None:
         """Start no more batches; running ones end by themselves."""
-        self._scheduler.close()
+        self.scheduler.close()
+
+    def _create(self, onnx_model: OnnxModel) -> dict[str, Batcher]:
+        with self._lock:
+            batchers = self._batchers.get(onnx_model)
+            if batchers is None:
+                batchers = self._batchers[onnx_model] = {
+                    graph: Batcher(
+                        onnx_model.name, onnx_model.version, graph, self.policy, self.scheduler, self._observer
+                    )
+                    for graph in ("encoder", "decoder", "scorer")
+                }
+            return batchers
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +81,8 @@ class BatchedModel:
     _batchers: dict[str, Batcher]
     blocking: bool = False
     """Whether the next run waits for capacity."""
+    callers: int = 1
+    """Callers whose images `encode` gets, with as many each."""
 
     @property
     def name(self) -> str:
@@ -114,7 +127,9 @@ class BatchedModel:
             OverloadedError: the queue is full.
         """
         names = tuple(outputs)
-        columns = await self._batchers["encoder"].submit(self._run_encoder, (images,), names, blocking=self.blocking)
+        columns = await self._batchers["encoder"].submit(
+            self._run_encoder, (images,), names, blocking=self.blocking, callers=self.callers
+        )
         self.blocking = True
         return dict(zip(names, columns, strict=True))
 

@@ -1,1 +1,1 @@
-"""The gRPC server: services, interceptors, and conversion between messages and arrays."""
+"""The gRPC server: services, handlers, and conversion between messages and arrays."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import grpc
 
 from partedvae.serving.config.logging import FIELDS
-from partedvae.serving.grpc.calls import Context
+from partedvae.serving.grpc.call_policy import CallObserver
 from partedvae.serving.grpc.errors import RpcError, to_status
 from partedvae.serving.grpc.image_counts import image_count
 
@@ -20,49 +21,51 @@ MAX_REQUEST_ID = 128
 """Characters of a request's id that are logged."""
 
 
-class CallObserver(Protocol):
-    """Receives the events of calls, for metrics. Called from the event loop's thread."""
+class CallContext(Protocol):
+    """What is recorded of a call beside its method: gRPC's context, or the native front's call."""
 
-    def rpc_started(self) -> None:
-        """Record that a call started; `rpc_done` follows."""
+    def code(self) -> Any:
+        """Return the status, if there is one already."""
 
-    def rpc_done(self, method: str, code: str, seconds: float, images: int) -> None:
-        """Record that a call ended.
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline; None if there is none."""
 
-        Args:
-            method: name of the method without its service, "ExtractFeatures".
-            code: name of the status, "OK".
-            seconds: duration of the call.
-            images: images that were sent or asked for; 0 unless the call succeeded.
-        """
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Return the metadata of the request."""
 
 
 class CallRecord:
-    """The record of one call. It ends with `failed` or `end`."""
+    """The record of one call. It ends with `failed`, `cancelled` or `end`."""
 
-    __slots__ = ("_context", "_images", "_is_observed", "_method", "_observer", "_started")
+    __slots__ = ("_context", "_is_observed", "_method", "_observer", "_started", "images")
 
-    def __init__(self, method: str, observer: CallObserver | None, context: Context) -> None:
+    def __init__(self, method: str, observer: CallObserver | None, context: CallContext) -> None:
         """Record that a call has started.
 
         Args:
             method: full name of the method, "/package.Service/Method".
             observer: receives the events of the call.
-            context: gRPC's context of the call.
+            context: the call.
         """
         self._method = method
         self._observer = observer
         self._context = context
         self._started = time.perf_counter()
-        self._is_observed = observer is not None or logger.isEnabledFor(logging.DEBUG)
-        self._images = 0
+        self._is_observed = self.is_needed(observer)
+        self.images = 0
+        """Images that were sent or asked for."""
         if observer is not None:
             observer.rpc_started()
+
+    @staticmethod
+    def is_needed(observer: CallObserver | None) -> bool:
+        """Return whether anything records calls."""
+        return observer is not None or logger.isEnabledFor(logging.DEBUG)
 
     def count_images(self, request: Any) -> Any:
         """Add the images of a request to the call's count, if anything records it, and return the request."""
         if self._is_observed:
-            self._images += image_count(request)
+            self.images += image_count(request)
         return request
 
     def failed(self, error: BaseException) -> RpcError | None:
@@ -77,9 +80,7 @@ class CallRecord:
             error.__traceback__ = None
             return None
         if not isinstance(error, Exception):  # Cancelled by the client or its deadline: gRPC sets the status.
-            remaining = self._context.time_remaining()
-            code = "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
-            self.end(code if self._context.code() is None else _name_of(self._context.code()))
+            self.cancelled()
             _forget_frames(error)
             try:
                 raise error
@@ -92,11 +93,17 @@ class CallRecord:
         _forget_frames(error)
         return status
 
+    def cancelled(self) -> None:
+        """Record that the client, or its deadline, has ended the call."""
+        remaining = self._context.time_remaining()
+        code = "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
+        self.end(code if self._context.code() is None else _name_of(self._context.code()))
+
     def end(self, code: str) -> None:
         """Record the end of the call."""
         if not self._is_observed:
             return
-        seconds, images = time.perf_counter() - self._started, self._images
+        seconds, images = time.perf_counter() - self._started, self.images
         if self._observer is not None:
             # A rejected request may claim any number of images.
             succeeded = images if code == "OK" else 0
@@ -130,7 +137,7 @@ def _name_of(code: Any) -> str:
     return grpc.StatusCode.UNKNOWN.name
 
 
-def _request_id(context: Context) -> str:
+def _request_id(context: CallContext) -> str:
     """Return the client's x-request-id, cut and without control characters, for the log."""
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id":

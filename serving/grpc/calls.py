@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -32,8 +31,25 @@ TRANSIT_SECONDS = 1.0
 """How long a reply may be on its way before the call counts as waiting for its client: to end it, its connection must
 be closed, with all other calls."""
 
+_SHARED = "unix:"
+"""How gRPC names the clients of its Unix socket."""
+_numbers = itertools.count()
 _evictions: set[asyncio.Task[None]] = set()
 """Calls that are being ended; the event loop keeps no reference to its tasks."""
+
+
+class _EndedAsCancelled:
+    """Raises CancelledError for errors of calls that have ended, which gRPC cancels too, but sometimes later."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, grpc.aio.BaseError) and not isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
+            raise asyncio.CancelledError from None
+
+
+_ENDED_AS_CANCELLED = _EndedAsCancelled()  # Has no state, so that one is enough for all calls.
 
 
 class Call:
@@ -45,6 +61,7 @@ class Call:
         "_evicted",
         "_last_request",
         "_limiter",
+        "_loop",
         "_reader",
         "_requests",
         "_task",
@@ -77,12 +94,13 @@ class Call:
         task = asyncio.current_task()
         assert task is not None, "gRPC runs each call in a task"
         self._task: asyncio.Task[Any] | None = task
+        self._loop = task.get_loop()
         self._reader: asyncio.Task[Any] | None = None
         self._waiting: asyncio.Task[Any] | None = None
         self.is_stream = is_stream
         """Whether the client may send several requests."""
-        self.connection: str = context.peer()
-        """The client's address and port."""
+        self.connection = _connection_of(context)
+        """The client's address and port, or what stands for them."""
         self.reading_since = 0.0
         """Time since when the next message is awaited, or its client had the last reply; 0 while none is awaited."""
         self.sending_since = 0.0
@@ -128,7 +146,7 @@ class Call:
         """
         self._reader = asyncio.current_task() if self.is_stream else self._task
         self.reading_since = time.monotonic()
-        with _ended_as_cancelled():
+        with _ENDED_AS_CANCELLED:
             raw = await self._context.read()
         self.reading_since = 0.0
         self._reader = None
@@ -171,7 +189,7 @@ class Call:
             asyncio.CancelledError: the connection has ended, or the server has stopped.
         """
         self.sending_since = time.monotonic()
-        with _ended_as_cancelled():
+        with _ENDED_AS_CANCELLED:
             await self._context.write(reply)
         self.sending_since = 0.0
         if self._requests:
@@ -182,6 +200,8 @@ class Call:
     def evict(self, reason: str) -> bool:
         """End the call: with a status that lets the client try again, or if its reply blocks it, with its connection.
 
+        Can be called from any thread.
+
         Must not cancel the task that reads: gRPC may still write into what it is reading.
 
         Returns:
@@ -190,9 +210,7 @@ class Call:
         if self._evicted or self.done:
             return False
         self._evicted = True
-        task = asyncio.get_running_loop().create_task(self._end(to_status(EvictedError(reason, RETRY_AFTER))))
-        _evictions.add(task)
-        task.add_done_callback(_evictions.discard)
+        self._loop.call_soon_threadsafe(self._begin_end, to_status(EvictedError(reason, RETRY_AFTER)))
         return True
 
     async def abort(self, status: RpcError) -> None:
@@ -211,6 +229,12 @@ class Call:
         except grpc.aio.BaseError:
             pass  # The connection has ended, or the server has stopped.
 
+    def _begin_end(self, status: RpcError) -> None:
+        if not self.done:
+            task = self._loop.create_task(self._end(status))
+            _evictions.add(task)
+            task.add_done_callback(_evictions.discard)
+
     async def _end(self, status: RpcError) -> None:
         if self.sending_since:
             self._disconnect()
@@ -223,7 +247,11 @@ class Call:
             self._task.cancel()
 
     def _disconnect(self) -> None:
-        if not self.done:
+        if self.done:
+            return
+        if self.connection.startswith(_SHARED):  # It has the calls of all clients.
+            logger.warning("a client of the native front does not take the replies of a stream, which goes on")
+        else:
             # Without the address, so that many of them are one kind of message, which the log limits.
             logger.warning("closing the connection of a client that does not take its replies")
             logger.debug("closing the connection of %s", self.connection)
@@ -239,12 +267,11 @@ class Call:
             self._waiting.cancel()
 
 
-@contextmanager
-def _ended_as_cancelled() -> Iterator[None]:
-    """Raise CancelledError for errors of calls that have ended, which gRPC cancels too, but sometimes later."""
-    try:
-        yield
-    except (grpc.aio.AbortError, grpc.aio.UsageError):
-        raise
-    except grpc.aio.BaseError:
-        raise asyncio.CancelledError from None
+def _connection_of(context: Context) -> str:
+    """Return a name of the client's connection.
+
+    The calls of all clients of the native front arrive by one connection, without their addresses: each call counts as
+    a client of its own, so that one client does not take the turns of all others.
+    """
+    peer: str = context.peer()
+    return f"{_SHARED}{next(_numbers)}" if peer.startswith(_SHARED) else peer

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from partedvae.familiarity import to_messages
@@ -30,6 +29,7 @@ _OUTPUTS: dict[int, FeatureName] = {
     service_pb2.FEATURE_OUTPUT_UNFAMILIAR: "unfamiliar",
 }
 
+_LITTLE_ENDIAN = np.dtype("<f4")
 
 _NAMED_FACTORS: WeakKeyDictionary[OnnxModel, bytes] = WeakKeyDictionary()
 """Results of `_named_factors` per model."""
@@ -72,7 +72,7 @@ def float_tensor(array: FloatArray | None) -> tensors_pb2.FloatTensor | None:
     """Return the message of an array, as little-endian float32; None for None."""
     if array is None:
         return None
-    return tensors_pb2.FloatTensor(shape=array.shape, data=array.astype("<f4", copy=False).tobytes())
+    return tensors_pb2.FloatTensor(shape=array.shape, data=array.astype(_LITTLE_ENDIAN, copy=False).tobytes())
 
 
 def model_version(model: OnnxModel) -> service_pb2.ModelVersion:
@@ -80,12 +80,15 @@ def model_version(model: OnnxModel) -> service_pb2.ModelVersion:
     return service_pb2.ModelVersion(name=model.name, version=model.version)
 
 
-def model_response(model: OnnxModel, limits: ImageLimits, max_message_bytes: int) -> service_pb2.GetModelResponse:
-    """Return the reply of GetModel, with the limits of the server."""
+def model_response(
+    model: OnnxModel, limits: ImageLimits, max_message_bytes: int, front: str
+) -> service_pb2.GetModelResponse:
+    """Return the reply of GetModel, with the limits of the server, and its front."""
     return service_pb2.GetModelResponse(
         model=model_version(model),
         manifest=model.manifest,
         execution_provider=model.provider,
+        precision=model.precision,
         has_scores=model.has_scores,
         limits=service_pb2.RequestLimits(
             max_message_bytes=max_message_bytes,
@@ -93,6 +96,7 @@ def model_response(model: OnnxModel, limits: ImageLimits, max_message_bytes: int
             max_pixels=limits.max_pixels,
             max_request_pixels=limits.max_request_pixels,
         ),
+        front=front,
     )
 
 
@@ -111,14 +115,22 @@ def features_response(model: OnnxModel, features: Features) -> service_pb2.Extra
     # Parsing the constant part (names of factors and classes) is faster than setting it field by field.
     reply = service_pb2.ExtractFeaturesResponse.FromString(_named_factors(model))
     for message, factor in zip(reply.factors, features.factors, strict=True):
-        _fill(message, "probs", factor.probs)
-        _fill(message, "u_mean", factor.u_mean)
-        _fill(message, "u_logvar", factor.u_logvar)
-    _fill(reply, "z_mean", features.z)
-    _fill(reply, "z_logvar", features.z_logvar)
-    _fill(reply, "reconstruction_error", features.reconstruction_error)
-    _fill(reply, "negative_elbo", features.negative_elbo)
-    reply.familiarity.extend(to_messages(features.unfamiliar))
+        if factor.probs is not None:
+            _fill(message.probs, factor.probs)
+        if factor.u_mean is not None:
+            _fill(message.u_mean, factor.u_mean)
+        if factor.u_logvar is not None:
+            _fill(message.u_logvar, factor.u_logvar)
+    if features.z is not None:
+        _fill(reply.z_mean, features.z)
+    if features.z_logvar is not None:
+        _fill(reply.z_logvar, features.z_logvar)
+    if features.reconstruction_error is not None:
+        _fill(reply.reconstruction_error, features.reconstruction_error)
+    if features.negative_elbo is not None:
+        _fill(reply.negative_elbo, features.negative_elbo)
+    if features.unfamiliar is not None:
+        reply.familiarity.extend(to_messages(features.unfamiliar))
     return reply
 
 
@@ -137,12 +149,10 @@ def _named_factors(model: OnnxModel) -> bytes:
     return named
 
 
-def _fill(message: Message, field: str, array: FloatArray | None) -> None:
-    """Write an array to a field; None leaves it unset."""
-    if array is not None:
-        tensor: tensors_pb2.FloatTensor = getattr(message, field)
-        tensor.shape.extend(array.shape)
-        tensor.data = array.astype("<f4", copy=False).tobytes()
+def _fill(tensor: tensors_pb2.FloatTensor, array: FloatArray) -> None:
+    """Write an array to an empty message."""
+    tensor.shape.extend(array.shape)
+    tensor.data = array.astype(_LITTLE_ENDIAN, copy=False).tobytes()
 
 
 def check_chunk(request: service_pb2.StreamFeaturesRequest, first: service_pb2.StreamFeaturesRequest) -> None:

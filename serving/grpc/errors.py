@@ -8,11 +8,15 @@ from typing import NamedTuple
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # has no types
+    ErrorInfo,
+    RetryInfo,
+)
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
 from grpc_status import rpc_status
 
-from partedvae.errors import PUSHBACK
+from partedvae.errors import DOMAIN, PUSHBACK, TOO_LARGE
 from partedvae.serving.errors import (
     BundleError,
     DeviceError,
@@ -62,15 +66,19 @@ def to_status(error: Exception) -> RpcError:
 
 
 def _retry_metadata(error: Exception, code: grpc.StatusCode, details: str) -> Metadata:
-    """Return the retry delay in both forms that clients read: google.rpc.RetryInfo and gRPC's retry pushback."""
+    """Return whether and when to retry, in both forms that clients read: google.rpc's details and gRPC's pushback."""
+    advice: Message
     if isinstance(error, MessageTooLargeError):
-        return ((PUSHBACK, "-1"),)  # Clients that retry RESOURCE_EXHAUSTED would send the large message again.
-    if not isinstance(error, OverloadedError):
+        # Clients that retry RESOURCE_EXHAUSTED would send the large message again.
+        advice, pushback = ErrorInfo(reason=TOO_LARGE, domain=DOMAIN), "-1"
+    elif isinstance(error, OverloadedError):
+        milliseconds = math.ceil(1000 * error.retry_after)
+        delay = Duration()
+        delay.FromMilliseconds(milliseconds)
+        advice, pushback = RetryInfo(retry_delay=delay), str(milliseconds)
+    else:
         return ()
-    milliseconds = math.ceil(1000 * error.retry_after)
-    delay = Duration()
-    delay.FromMilliseconds(milliseconds)
     detail = AnyMessage()
-    detail.Pack(RetryInfo(retry_delay=delay))
+    detail.Pack(advice)
     status = rpc_status.to_status(Status(code=code.value[0], message=details, details=[detail]))
-    return (*status.trailing_metadata, (PUSHBACK, str(milliseconds)))
+    return (*status.trailing_metadata, (PUSHBACK, pushback))

@@ -4,12 +4,16 @@ gRPC receives a request into buffers of its own, whose size it does not report, 
 complete; the same is true of replies that a client does not take. So the operating system is asked how much memory the
 process has. If it is much more than what is reserved, the calls end that wait for their clients: what is not reserved
 is in their buffers.
+
+A thread of its own asks, more often the less memory is left, and wakes the event loop only when there is something to
+do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +27,12 @@ from partedvae.serving.memory_budget import MIB, MemoryBudget, MemoryObserver
 logger = logging.getLogger(__name__)
 
 INTERVAL = 0.01
-"""Seconds between two looks at the memory: a client on a fast network sends some ten megabytes meanwhile."""
+"""Least seconds between two looks at the memory: a client on a fast network sends some ten megabytes meanwhile."""
+FASTEST = 4096 * MIB
+"""Bytes that clients on the loopback interface may add to the memory per second: the memory is looked at again when
+that could have used up what is left."""
 SLOW_INTERVAL = 0.25
-"""Seconds between two looks at the times of all calls."""
+"""Seconds between two looks at the times of all calls, and most seconds between two looks at the memory."""
 MIN_AGE = 0.05
 """Seconds that a call waits for its client before it can be ended for the memory that it may hold."""
 MIN_UNREAD = 1.0
@@ -49,6 +56,15 @@ class GuardObserver(MemoryObserver, Protocol):
         """Record that a call was ended: for "memory", because its reply was "unread", or for its "time"."""
 
 
+def pause_before_next(left: int) -> float:
+    """Return the seconds until the next look at the memory.
+
+    Args:
+        left: bytes that may be held until calls must end.
+    """
+    return min(max(INTERVAL, left / FASTEST), SLOW_INTERVAL)
+
+
 class Guard:
     """Watches the calls and the memory of a process while `run` runs."""
 
@@ -60,6 +76,7 @@ class Guard:
         transfer_seconds: float,
         idle_seconds: float,
         models_memory: Callable[[], int] = lambda: 0,
+        watch_memory: Callable[[int, int], int] = lambda excess, most: 0,
         observer: GuardObserver | None = None,
     ) -> None:
         """Create a guard, in a process that serves no calls yet.
@@ -70,6 +87,7 @@ class Guard:
             transfer_seconds: how long a request may take to arrive, and a reply to be taken.
             idle_seconds: how long a stream may wait for its client.
             models_memory: estimates the memory of the models that are loaded, in bytes.
+            watch_memory: see `Front.watch_memory`; called in a thread.
             observer: receives the state of the budget, and why calls are ended.
         """
         self._limiters = limiters
@@ -78,6 +96,7 @@ class Guard:
         self._idle_seconds = idle_seconds
         self._observer = observer
         self._models_memory = models_memory
+        self._watch_memory = watch_memory
         self._models_at_start = models_memory()
         self._later_models = 0
         trim()  # What is free now would hide as much of what calls hold later.
@@ -85,16 +104,52 @@ class Guard:
         self._trimmed = 0.0
         self._is_trimmed = False
         self._looked = 0.0
+        self._is_awaited = False
+        self._ended_connections = 0
 
     async def run(self) -> None:
         """Watch until the task is cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL)
+        loop, stopped = asyncio.get_running_loop(), threading.Event()
+        threading.Thread(target=self._watch, args=(loop, stopped), name="partedvae-guard", daemon=True).start()
+        try:
+            await loop.create_future()
+        finally:
+            stopped.set()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, stopped: threading.Event) -> None:
+        """Wake the event loop whenever it should look, until stopped."""
+        pause = INTERVAL
+        while not stopped.wait(pause):
             try:
-                self.look()
+                excess = self._excess()
+                left = self._largest_excess - excess
+                if not self._is_awaited and self._is_due(left):
+                    self._is_awaited = True
+                    loop.call_soon_threadsafe(self._look_and_go_on)
+                self._ended_connections += self._watch_memory(excess, self._largest_excess)
+                pause = pause_before_next(left)
             except Exception:  # The server must not go on unguarded.
-                logger.exception("a check of the calls failed")
-                await asyncio.sleep(SLOW_INTERVAL)
+                if loop.is_closed():
+                    return
+                logger.exception("a check of the memory failed")
+                pause = SLOW_INTERVAL
+
+    def _is_due(self, left: int) -> bool:
+        """Return whether the event loop should look, with so many bytes left until calls must end."""
+        is_short = self._budget.messages.is_short or self._budget.work.is_short
+        return left <= 0 or is_short or time.monotonic() - self._looked > SLOW_INTERVAL
+
+    def _look_and_go_on(self) -> None:
+        try:
+            self.look()
+        except Exception:  # The server must not go on unguarded.
+            logger.exception("a check of the calls failed")
+            asyncio.get_running_loop().call_later(SLOW_INTERVAL, self._await_next)
+        else:
+            self._await_next()
+
+    def _await_next(self) -> None:
+        self._is_awaited = False
 
     def look(self) -> None:
         """End the calls that have no claim to go on."""
@@ -105,6 +160,10 @@ class Guard:
             for pool in pools:
                 pool.is_short = False
             self._end_unread(now)
+        if self._observer is not None:
+            ended, self._ended_connections = self._ended_connections, 0
+            for _ in range(ended):
+                self._observer.call_evicted("memory")
         if now - self._looked > SLOW_INTERVAL:
             self._looked = now
             self._later_models = max(0, self._models_memory() - self._models_at_start)
@@ -112,11 +171,21 @@ class Guard:
             if self._observer is not None:
                 self._budget.report(self._observer)
 
+    @property
+    def _largest_excess(self) -> int:
+        """Bytes that are not reserved from which calls end: a quarter of the limit."""
+        return max(MIN_EXCESS, self._budget.limit // 4)
+
+    def _excess(self) -> int:
+        """Return the bytes of memory that are not reserved."""
+        reserved = self._budget.messages.reserved + self._budget.work.reserved
+        return resident_memory() - self._base - self._later_models - BATCHES - reserved
+
     def _check_memory(self, now: float) -> None:
         """End calls if the process holds a quarter of its limit more than what is reserved."""
         reserved = self._budget.messages.reserved + self._budget.work.reserved
-        excess = resident_memory() - self._base - self._later_models - BATCHES - reserved
-        if excess < max(MIN_EXCESS, self._budget.limit // 4):
+        excess = self._excess()
+        if excess < self._largest_excess:
             if excess > TOLERATED and not reserved:
                 self._settle(now, excess)
             return

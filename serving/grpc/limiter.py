@@ -8,12 +8,15 @@ that have fewer calls than their share, if there are several: one that calls wit
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 from partedvae.serving.errors import StoppingError, TooManyCallsError
+from partedvae.serving.inline_task import on_event_loop
 
 HOLD_SECONDS = 0.5
 """How long the rejection of a call is delayed while the server is stopping.
@@ -47,6 +50,8 @@ class LimitedCall(Protocol):
     def evict(self, reason: str) -> bool:
         """End the call with a status that lets the client try again, and report whether it was not ending already.
 
+        Called from any thread; must not call the limiter.
+
         Args:
             reason: for the message.
         """
@@ -56,7 +61,7 @@ C = TypeVar("C", bound=LimitedCall)
 
 
 class CallLimiter(Generic[C]):
-    """Admits at most a fixed number of concurrent calls. Not thread-safe: use it from the event loop's thread."""
+    """Admits at most a fixed number of concurrent calls. Thread-safe, except for what is awaited."""
 
     def __init__(
         self,
@@ -87,44 +92,36 @@ class CallLimiter(Generic[C]):
         self._last_change = -SETTLE_SECONDS
         self._held = 0
         self._released = asyncio.Event()
+        self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[C]:
-        """Iterate over all calls that have not ended, which must not change meanwhile.
+        """Iterate over all calls that have not ended.
 
         Those that were refused are among them: a client may not take their statuses.
         """
-        for calls in self._calls.values():
-            yield from calls
-        yield from self._placeless
+        with self._lock:
+            return iter([*chain.from_iterable(self._calls.values()), *self._placeless])
 
     def try_acquire(self, call: C) -> bool:
         """Admit a call if the limits allow it; each call, admitted or not, must end with `release_call`."""
-        if self._closed or not self._has_place(call.connection):
-            self._placeless[call] = None
-            return False
-        self._calls.setdefault(call.connection, {})[call] = None
-        self.active_calls += 1
-        self._last_change = time.monotonic()
-        return True
+        with self._lock:
+            if self._closed or not self._has_place(call.connection):
+                self._placeless[call] = None
+                return False
+            self._calls.setdefault(call.connection, {})[call] = None
+            self.active_calls += 1
+            self._last_change = time.monotonic()
+            return True
 
     def release_call(self, call: C) -> None:
         """Record that a call has ended, or has lost its place."""
-        if call in self._placeless:
-            del self._placeless[call]
-            return
-        calls = self._calls.get(call.connection)
-        if calls is None or call not in calls:
-            return
-        del calls[call]
-        if not calls:
-            del self._calls[call.connection]
-        self.active_calls -= 1
-        self._last_change = time.monotonic()
+        with self._lock:
+            self._release(call)
 
     def dismiss(self, call: C) -> None:
         """Give the place of a call to others, although it has not ended: it is being ended, or has its reply."""
-        self.release_call(call)
-        self._placeless[call] = None
+        with self._lock:
+            self._dismiss(call)
 
     async def reject(self, connection: str) -> None:
         """Raise the reason why `try_acquire` returned False, after a delay while the server is stopping.
@@ -136,7 +133,9 @@ class CallLimiter(Generic[C]):
             StoppingError: the server is stopping.
             TooManyCallsError: the limit of concurrent calls is reached.
         """
-        if not self._closed:
+        if self._closed:
+            await on_event_loop()
+        else:
             own = len(self._calls.get(connection, ()))
             if own and (own >= self._per_connection != self._max_calls or self.active_calls < self._max_calls):
                 raise TooManyCallsError(own, " of this connection")
@@ -167,6 +166,23 @@ class CallLimiter(Generic[C]):
         if self._held:
             await asyncio.sleep(SETTLE_SECONDS)
         self._released.set()
+
+    def _release(self, call: C) -> None:
+        if call in self._placeless:
+            del self._placeless[call]
+            return
+        calls = self._calls.get(call.connection)
+        if calls is None or call not in calls:
+            return
+        del calls[call]
+        if not calls:
+            del self._calls[call.connection]
+        self.active_calls -= 1
+        self._last_change = time.monotonic()
+
+    def _dismiss(self, call: C) -> None:
+        self._release(call)
+        self._placeless[call] = None
 
     def _has_place(self, connection: str) -> bool:
         """Return whether a connection may have one more call, after ending another one if necessary."""
@@ -206,7 +222,7 @@ class CallLimiter(Generic[C]):
                 victim = min(waiting, key=lambda call: call.waits_since)
                 if victim.evict(f"{self._max_calls} calls are active, and this one only waited for its client"):
                     self._report_eviction()
-                self.dismiss(victim)
+                self._dismiss(victim)
                 return True
         if own == 0 and self._replace_stream():
             return True
@@ -226,5 +242,5 @@ class CallLimiter(Generic[C]):
             return False
         if victim.evict(f"{self._max_calls} calls are active, and this connection has more than its share"):
             self._report_eviction()
-        self.dismiss(victim)
+        self._dismiss(victim)
         return True

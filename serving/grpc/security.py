@@ -8,7 +8,8 @@ import os
 import ssl
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,23 @@ class TokenFile:
             found |= hmac.compare_digest(sent, known)
         return found and scheme.lower() == "bearer"
 
+    def denial(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> str:
+        """Return why a call is not allowed; empty if it is.
+
+        Args:
+            method: full name of its method, "/package.Service/Method".
+            metadata: what the client has sent.
+        """
+        if method.startswith(OPEN_METHODS):
+            return ""
+        values = [value for key, value in metadata if key == "authorization"]
+        if not values:
+            return f"no token: {DENIAL}"
+        # All of several: a proxy in front may look at another one than this server.
+        if all(self.accepts(value) for value in values):
+            return ""
+        return f"the token is not one that this server knows: {DENIAL}"
+
     def _reload_if_changed(self) -> None:
         now = time.monotonic()
         if now - self._checked_at < CHECK_SECONDS:
@@ -175,26 +193,18 @@ class TokenAuthInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Return the handler of the method, or one that denies the call."""
-        if handler_call_details.method.startswith(OPEN_METHODS):
-            return await continuation(handler_call_details)
         metadata = handler_call_details.invocation_metadata or ()
-        values = [value for key, value in metadata if key == "authorization"]
-        if values:  # All of several: a proxy in front may look at another one than this server.
-            is_valid = all(self._tokens.accepts(value) for value in values)
-            return await continuation(handler_call_details) if is_valid else _INVALID_TOKEN
-        return _NO_TOKEN
+        denial = self._tokens.denial(handler_call_details.method, metadata)
+        return _denied(denial) if denial else await continuation(handler_call_details)
 
 
-def _denial(reason: str) -> grpc.RpcMethodHandler[Any, Any]:
+@cache
+def _denied(reason: str) -> grpc.RpcMethodHandler[Any, Any]:
     async def deny(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{reason}: {DENIAL}")
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
 
     # A streaming handler can end calls of every kind, and does not wait for the request.
     return grpc.stream_stream_rpc_method_handler(deny)
-
-
-_NO_TOKEN = _denial("no token")
-_INVALID_TOKEN = _denial("the token is not one that this server knows")
 
 
 def _read(path: Path) -> bytes:

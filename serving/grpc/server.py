@@ -8,28 +8,33 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from partedvae.common.cpus import available_cpus
 from partedvae.oip import inference_pb2
 from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
-from partedvae.serving.config.addresses import cannot_listen, check_free, is_loopback, split_address
+from partedvae.serving.config.addresses import is_loopback
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.decoding.plan import largest_image
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.grpc.allocator import return_large_blocks
+from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.calls import Call
+from partedvae.serving.grpc.front import Front, chosen_front
+from partedvae.serving.grpc.grpcio_front import GrpcioFront
 from partedvae.serving.grpc.guard import Guard
+from partedvae.serving.grpc.handlers import CallHandlers
 from partedvae.serving.grpc.health import Health
-from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.grpc.oip.servicer import OpenInferenceServicer
+from partedvae.serving.grpc.security import TokenAuthInterceptor, TokenFile
 from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.grpc.servicer import PartedVAEServicer
 from partedvae.serving.images import ImageLimits
@@ -48,8 +53,6 @@ OPEN_INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService
 HEALTH = "grpc.health.v1.Health"
 SERVICES = (SERVICE, OPEN_INFERENCE)
 
-MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
-"""Maximum of gRPC's own limit of the message size."""
 MAX_CONTROL_BYTES = 4096
 """Largest request of health checks and reflection."""
 MAX_HEALTH_CHECKS = 64
@@ -60,9 +63,6 @@ MAX_WATCHERS = 8
 """Concurrent Watch calls of one connection; a client needs one."""
 MAX_REFLECTIONS = 32
 """Concurrent calls of reflection."""
-MIN_STREAMS = 256
-"""Least limit of the concurrent calls of one connection in gRPC, which resets further ones: the limiter's status for
-them, RESOURCE_EXHAUSTED with a time, is better. The limit is for clients that do not wait for a status."""
 
 
 async def serve_until_stopped(
@@ -97,6 +97,7 @@ async def serve_until_stopped(
     limiter: CallLimiter[Call] = CallLimiter(config.max_concurrent_calls, on_evicted=on_evicted)
     if metrics is not None:
         metrics.memory_budget(budget.limit)
+    front_name = chosen_front(config)
     policies = _policies(config, limiter, metrics)
     limits = _image_limits(config, budget)
     policy = BatchPolicy(
@@ -111,30 +112,56 @@ async def serve_until_stopped(
         executor = ThreadPoolExecutor(max(4, 2 * available_cpus()), thread_name_prefix="partedvae-worker")
         # What still runs there is bounded, and nobody waits for it any more.
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        calls = CallInterceptor(policies, budget, executor)
-        server = grpc.aio.server(
-            interceptors=[*_interceptors(config, stack), calls], options=_options(config, shared_port)
-        )
         models = BatchedModels(policy, metrics)
         stack.callback(models.close)
         # At least two processes, so that a slow file does not keep all others waiting.
         decode_pool = DecodePool(executor, limits, max(2, config.threads_each))
         stack.push_async_callback(decode_pool.close)
-        service_context = ServiceContext(repository, models, executor, decode_pool, limits, config.max_message_bytes)
+        service_context = ServiceContext(
+            repository, models, executor, decode_pool, limits, config.max_message_bytes, front_name
+        )
         servicer = PartedVAEServicer(service_context)
-        add_PartedVAEServiceServicer_to_server(servicer, server)
-        add_GRPCInferenceServiceServicer_to_server(OpenInferenceServicer(service_context, health.is_ready), server)
-        add_HealthServicer_to_server(health, server)
-        if config.reflection:
-            reflection.enable_server_reflection([*SERVICES, HEALTH, reflection.SERVICE_NAME], server)
-        address = _listen(server, config, shared_port)
-        await server.start()
+        open_inference = OpenInferenceServicer(service_context, health.is_ready)
+
+        def add_services(server: Any) -> None:
+            add_PartedVAEServiceServicer_to_server(servicer, server)
+            add_GRPCInferenceServiceServicer_to_server(open_inference, server)
+            add_HealthServicer_to_server(health, server)
+            if config.reflection:
+                reflector = reflection.aio.ReflectionServicer([*SERVICES, HEALTH, reflection.SERVICE_NAME])
+                add_ServerReflectionServicer_to_server(reflector, server)
+
+        tokens = _tokens(config)
+        interceptors = _interceptors(config, stack, tokens)
+        handlers = CallHandlers(policies, budget, executor)
+        add_services(handlers)
+        front: Front
+        if front_name == "native":
+            from partedvae.serving.grpc.native.front import NativeFront
+            from partedvae.serving.grpc.native.joined_features import JoinedFeatures
+
+            front = NativeFront(
+                config,
+                add_services,
+                policies,
+                lambda socket: GrpcioFront(config, handlers, interceptors, unix_socket=socket),
+                budget,
+                executor,
+                models.scheduler,
+                {f"/{SERVICE}/ExtractFeatures": JoinedFeatures(service_context)},
+                tokens=tokens,
+                shared_port=shared_port,
+            )
+        else:
+            front = GrpcioFront(config, handlers, interceptors, shared_port=shared_port)
+        address = await front.start()
         guard = Guard(
             list(dict.fromkeys(policy.limiter for policy in policies.values())),
             budget,
             transfer_seconds=config.transfer_seconds,
             idle_seconds=config.idle_seconds,
             models_memory=repository.memory_of_loaded,
+            watch_memory=front.watch_memory,
             observer=metrics,
         )
         for watching in (guard.run(), health.run()):
@@ -151,7 +178,7 @@ async def serve_until_stopped(
         began = loop.time()
         await limiter.drain(config.grace_seconds)
         left = max(0.0, config.grace_seconds - (loop.time() - began))
-        await asyncio.gather(server.stop(left), limiter.release_held())
+        await asyncio.gather(front.stop(left), limiter.release_held())
 
 
 def _policies(config: ServeConfig, limiter: CallLimiter[Call], observer: Metrics | None) -> dict[str, CallPolicy]:
@@ -166,7 +193,9 @@ def _policies(config: ServeConfig, limiter: CallLimiter[Call], observer: Metrics
         for service in SERVICES
     }
     watchers = CallLimiter[Call](
-        max(MIN_WATCHERS, config.max_concurrent_calls), per_connection=MAX_WATCHERS, patience_seconds=0.0
+        max(MIN_WATCHERS, config.max_concurrent_calls),
+        per_connection=MAX_WATCHERS,
+        patience_seconds=0.0,
     )
     for method, own in (
         # A probe takes the place of an older one, which has been answered long ago if it was complete.
@@ -191,59 +220,29 @@ def _image_limits(config: ServeConfig, budget: MemoryBudget) -> ImageLimits:
     )
 
 
-def _interceptors(config: ServeConfig, stack: AsyncExitStack) -> Sequence[grpc.aio.ServerInterceptor]:
+def _tokens(config: ServeConfig) -> TokenFile | None:
+    """Return the tokens that clients must send; None for no authentication."""
+    if config.token_file is None:
+        return None
+    tokens = TokenFile(config.token_file)
+    if config.tls_cert is None and not is_loopback(config.address):
+        logger.warning(
+            "tokens are sent to %s in plain text; pass --tls-cert and --tls-key, unless a proxy in front of the "
+            "server terminates TLS",
+            config.address,
+        )
+    return tokens
+
+
+def _interceptors(
+    config: ServeConfig, stack: AsyncExitStack, tokens: TokenFile | None
+) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return the optional interceptors that are enabled, outermost first."""
     interceptors: list[grpc.aio.ServerInterceptor] = []
     if config.otel:
         from partedvae.serving.grpc.tracing import tracing
 
         interceptors += stack.enter_context(tracing())
-    if config.token_file is not None:
-        from partedvae.serving.grpc.security import TokenAuthInterceptor, TokenFile
-
-        interceptors.append(TokenAuthInterceptor(TokenFile(config.token_file)))
-        if config.tls_cert is None and not is_loopback(config.address):
-            logger.warning(
-                "tokens are sent to %s in plain text; pass --tls-cert and --tls-key, unless a proxy in front of the "
-                "server terminates TLS",
-                config.address,
-            )
+    if tokens is not None:
+        interceptors.append(TokenAuthInterceptor(tokens))
     return interceptors
-
-
-def _options(config: ServeConfig, shared_port: bool) -> list[tuple[str, int]]:
-    return [
-        # Twice the limit, so that the interceptor rejects most oversized requests with a helpful message.
-        ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, MAX_GRPC_MESSAGE_BYTES)),
-        ("grpc.max_send_message_length", -1),  # The services reject requests with oversized replies.
-        # The interceptor decompresses up to the limit; gRPC has none.
-        ("grpc.per_message_decompression", 0),
-        # At most 64 KiB of a request arrive before it is read. gRPC would otherwise invite four megabytes.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.max_concurrent_streams", max(MIN_STREAMS, config.max_concurrent_calls)),
-        ("grpc.server_handshake_timeout_ms", 20_000),
-        # Seconds that a call waits until the event loop accepts it: gRPC does not limit how many wait.
-        ("grpc.server_max_unrequested_time_in_server", 2),
-        ("grpc.so_reuseport", int(shared_port)),  # Two servers must not share a port by accident.
-        # Dead connections are detected within 80 s; clients may ping every 10 s.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ]
-
-
-def _listen(server: grpc.aio.Server, config: ServeConfig, shared_port: bool) -> str:
-    """Bind the address and return it with the port in use."""
-    host, _ = split_address(config.address)
-    if not shared_port:  # With workers, the supervisor has checked it.
-        check_free(config.address)
-    try:
-        if config.tls_cert is None or config.tls_key is None:
-            return f"{host}:{server.add_insecure_port(config.address)}"
-        from partedvae.serving.grpc.security import Certificates
-
-        certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
-        return f"{host}:{server.add_secure_port(config.address, certificates.credentials())}"
-    except RuntimeError as error:
-        raise cannot_listen(config.address, str(error)) from error

@@ -15,10 +15,12 @@ from partedvae.common.image_structure.structure import BYTES_PER_PIXEL
 from partedvae.results import ImageArray
 from partedvae.serving.batching.admission import Admission
 from partedvae.serving.batching.model import BatchedModel, BatchedModels
+from partedvae.serving.config.serve_config import FrontName
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.grpc.model_loader import ModelLoader
 from partedvae.serving.images import ImageLimits, check_packed, from_array
+from partedvae.serving.inline_task import on_event_loop
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.repository import ModelRepository
 from partedvae.serving.request_memory import request_memory
@@ -34,7 +36,10 @@ RETRY_AFTER = 1.0
 
 
 class ServiceContext:
-    """One instance for all services of a server, so that they share queues and limits. Use it from the event loop."""
+    """One instance for all services of a server, so that they share queues and limits.
+
+    Its coroutines run on the event loop, or inline in any thread as far as they can.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class ServiceContext:
         decode_pool: DecodePool,
         limits: ImageLimits,
         max_message_bytes: int,
+        front: FrontName = "grpcio",
     ) -> None:
         """Create the state of a server.
 
@@ -54,7 +60,10 @@ class ServiceContext:
             decode_pool: decodes image files.
             limits: limits of one request.
             max_message_bytes: maximum size of a reply.
+            front: what receives the calls.
         """
+        self.front = front
+        """What receives the calls."""
         self.repository = repository
         self.limits = limits
         """Limits of one request."""
@@ -75,11 +84,13 @@ class ServiceContext:
         """
         model = self.repository.loaded(name, version)
         if model is None:
+            await on_event_loop()
             model = await self._loader.load(name, version, blocking=blocking)
         return self._models.of(model, blocking=blocking)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work in the thread pool and return its result."""
+        await on_event_loop()
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def reserve_features(self, model: ReadableModel, count: int) -> None:
@@ -150,7 +161,19 @@ class ImageReader:
         """
         if message.WhichOneof("source") == "encoded":
             return await self.read_files(message.encoded.items, model, message.encoded.ByteSize())
-        pixels = self._pixels(message, model)
+        if message.WhichOneof("source") is None:
+            raise InvalidInputError("no images: set images.packed or images.encoded")
+        return await self.read_pixels(message.packed.data, message.packed.shape, model)
+
+    async def read_pixels(self, data: bytes, shape: Sequence[int], model: ReadableModel) -> ImageArray:
+        """Return raw pixels at the model's size; result and errors are those of `read`.
+
+        Args:
+            data: the pixels, uint8 in C order.
+            shape: images, height, width, and where it is not 1, channels.
+            model: the model.
+        """
+        pixels = self._pixels(data, shape, model)
         memory = request_memory.get()
         if not pixels.waiting:
             memory.reserve(pixels.memory)
@@ -162,6 +185,7 @@ class ImageReader:
 
     async def read_files(self, files: Sequence[bytes], model: ReadableModel, size: int) -> ImageArray:
         """Decode image files of `size` bytes together; result and errors are those of `read`."""
+        await on_event_loop()
         self._admission.try_acquire(len(files))
         with self._release(len(files)):
             plan = await self._decode_pool.plan(files, model.manifest.image, size)
@@ -181,7 +205,9 @@ class ImageReader:
         """
         memory = request_memory.get()
         if message.WhichOneof("source") != "encoded":
-            pixels = self._pixels(message, model)
+            if message.WhichOneof("source") is None:
+                raise InvalidInputError("no images: set images.packed or images.encoded")
+            pixels = self._pixels(message.packed.data, message.packed.shape, model)
             if not pixels.waiting:
                 await memory.wait(pixels.memory)
                 return pixels.array, []
@@ -198,12 +224,10 @@ class ImageReader:
             memory.give_back(plan.memory - images.nbytes)
             return images, errors
 
-    def _pixels(self, message: Images, model: ReadableModel) -> _Pixels:
+    def _pixels(self, data: bytes, dims: Sequence[int], model: ReadableModel) -> _Pixels:
         """Check raw pixels, and return what converting them takes."""
-        if message.WhichOneof("source") is None:
-            raise InvalidInputError("no images: set images.packed or images.encoded")
-        spec, data = model.manifest.image, message.packed.data
-        shape = check_packed(len(data), message.packed.shape, self._limits)
+        spec = model.manifest.image
+        shape = check_packed(len(data), dims, self._limits)
         array = np.frombuffer(data, dtype=np.uint8).reshape(shape)
         count, size = shape[0], (spec.height, spec.width, spec.channels)
         features = count * FEATURE_COPIES * model.feature_bytes
@@ -213,6 +237,7 @@ class ImageReader:
         return _Pixels(array, count, features + batch + BYTES_PER_PIXEL * math.prod(shape[1:3]))
 
     async def _converted(self, pixels: _Pixels, spec: ImageSpec) -> ImageArray:
+        await on_event_loop()
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: from_array(pixels.array, spec))
 
     @contextmanager

@@ -1,7 +1,8 @@
 """PartedVAEService: each RPC converts its request, runs the operation on the batched model, and converts the result.
 
-Everything runs on the event loop except blocking work: sessions run in the scheduler's threads; image files are decoded
-and encoded in the thread pool; models are loaded in a thread of their own.
+Everything runs on the event loop, or inline in a thread of the native front (`partedvae.serving.inline_task`), except
+blocking work: sessions run in the scheduler's threads; image files are decoded and encoded in the thread pool; models
+are loaded in a thread of their own.
 """
 # The RPCs have the names of the contract.
 # ruff: noqa: N802
@@ -56,7 +57,9 @@ class PartedVAEServicer(PartedVAEServiceServicer):
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Return the manifest of one model, and the limits of the server."""
         model = await self._model(request.model)
-        return converters.model_response(model.onnx_model, self._shared.limits, self._shared.max_message_bytes)
+        return converters.model_response(
+            model.onnx_model, self._shared.limits, self._shared.max_message_bytes, self._shared.front
+        )
 
     async def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
         """Return the features of each image."""

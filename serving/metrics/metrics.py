@@ -1,6 +1,6 @@
 """Prometheus metrics: queueing, inference and call durations, batch sizes, loaded models and their devices.
 
-`Metrics` receives events from the batcher, the model repository and the call interceptor; without --metrics-address it
+`Metrics` receives events from the batcher, the model repository and the handlers of calls; without --metrics-address it
 is not created. Label children are cached, so that an event costs about a microsecond.
 
 The number of calls is `partedvae_request_seconds_count`, by RPC and status code: INVALID_ARGUMENT for invalid requests,
@@ -47,7 +47,7 @@ class Metrics:
     """All metrics of one process. Thread-safe.
 
     Implements `BatchObserver` of `partedvae.serving.batching.batcher` and `RepositoryObserver` of
-    `partedvae.serving.repository.repository`, and `CallObserver` of `partedvae.serving.grpc.call_record`.
+    `partedvae.serving.repository.repository`, and `CallObserver` of `partedvae.serving.grpc.call_policy`.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -26,6 +26,7 @@ from partedvae.serving.bundle import (
 from partedvae.serving.errors import BundleError
 from partedvae.serving.onnx.buffers import BUCKETS, TensorSpec
 from partedvae.serving.onnx.devices import Device
+from partedvae.serving.onnx.precision import Precision, device_for, encoder_for
 from partedvae.serving.onnx.sessions import Graph, Session, open_session
 from partedvae.v1.manifest_pb2 import Manifest
 
@@ -45,29 +46,39 @@ class OnnxModel:
         encoder: Session,
         decoder: Session,
         scorer: Session | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         """Create a model from sessions that were checked against the manifest; `load` is the usual way."""
         self.name = name
         self.version = version
         self.manifest = manifest
+        self.precision: Precision = precision
+        """Numbers that the encoder computes with."""
         self._encoder = encoder
         self._decoder = decoder
         self._scorer = scorer
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Self:
+    def load(
+        cls, bundle: Bundle, device: Device = "auto", threads: int | None = None, precision: Precision = "fp32"
+    ) -> Self:
         """Open the graphs of a bundle. Each is read once, and what was read is verified and opened.
 
         Args:
             bundle: from `partedvae.serving.bundle.load_bundle` or `read_bundle`.
             device: "cpu", "cuda", "tensorrt", or "auto", which uses CUDA if it is available and the CPU otherwise.
             threads: threads per run on the CPU; None uses as many as the affinity and the cgroup allow.
+            precision: "fp32", or "int8", which runs the encoder of 8-bit integers, on the CPU. Decoder and scorer
+                compute with 32-bit floats.
 
         Raises:
-            BundleError: a file is damaged, not an ONNX graph, or not the one that the manifest describes.
-            DeviceError: the requested device is not available.
+            BundleError: a file is damaged, not an ONNX graph, or not the one that the manifest describes; or the bundle
+                has no encoder of that precision.
+            DeviceError: the requested device is not available, or cannot compute with that precision.
             OSError: a file cannot be read.
         """
+        device = device_for(precision, device)
+        encoder_path = encoder_for(precision, bundle)
         threads = threads or available_cpus()
         manifest = bundle.manifest
         image = _image_tensor(manifest)
@@ -80,7 +91,7 @@ class OnnxModel:
         def opened(path: Path, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]) -> Session:
             return open_session(Graph(path, bundle.read_graph(path)), device, threads, inputs, outputs)
 
-        encoder = opened(bundle.encoder_path, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
+        encoder = opened(encoder_path, {ENCODER_INPUT: image}, _encoder_tensors(manifest))
         decoder = opened(bundle.decoder_path, latents, {DECODER_OUTPUT: image})
         scorer = opened(bundle.scorer_path, {SCORER_INPUT: image}, scores) if bundle.scorer_path else None
         return cls(
@@ -90,6 +101,7 @@ class OnnxModel:
             encoder=encoder,
             decoder=decoder,
             scorer=scorer,
+            precision=precision,
         )
 
     @property

@@ -130,7 +130,12 @@ def open_on_device(
     return session
 
 
-def _open_on(choices: list[Provider], graph: Graph, threads: int) -> ort.InferenceSession:
+def session_options(threads: int) -> ort.SessionOptions:
+    """Return the options of every session.
+
+    Args:
+        threads: threads per run on the CPU.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -140,8 +145,12 @@ def _open_on(choices: list[Provider], graph: Graph, threads: int) -> ort.Inferen
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # Errors arrive as exceptions; by default ONNX Runtime prints them to stderr as well.
     options.log_severity_level = 4
+    return options
+
+
+def _open_on(choices: list[Provider], graph: Graph, threads: int) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(graph.content, options, providers=choices, enable_fallback=0)
+        session = ort.InferenceSession(graph.content, session_options(threads), providers=choices, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base.
         raise BundleError(
             f"{graph.path} is not a graph that ONNX Runtime can load: {error}; export the run again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,11 +59,39 @@ async def reconstruct(model: Model, images: ImageArray) -> ImageArray:
     return await model.decode(latents.u, latents.z)
 
 
-def prior_modes(factor: Factor) -> Modes:
-    """Return the mixture prior of a factor's u."""
+class Prior(NamedTuple):
+    """p(c_k), and p(u_k | c_k) for every class; the arrays must not be written to."""
+
+    class_names: NDArray[np.str_]
+    """[classes]."""
+    cumulative: NDArray[np.float64]
+    """Cumulative distribution of the classes, [classes]; its last value is one only approximately."""
+    modes: Modes
+    """The mixture prior of u."""
+
+
+def prior_of(factor: Factor) -> Prior:
+    """Return the prior of a factor, as arrays."""
+    # Serializing is faster than reading the numbers one by one, and makes a key of a message.
+    return _prior(factor.SerializeToString(deterministic=True))
+
+
+@lru_cache(maxsize=1024)
+def _prior(serialized: bytes) -> Prior:
+    factor = Factor.FromString(serialized)
     shape = (len(factor.class_names), factor.u_dim)
     logvars = np.array(factor.prior_logvars, dtype=np.float64).reshape(shape)
-    return Modes(np.array(factor.prior_means, dtype=np.float64).reshape(shape), np.exp(0.5 * logvars))
+    means = np.array(factor.prior_means, dtype=np.float64).reshape(shape)
+    return Prior(
+        np.array(factor.class_names),
+        np.cumsum(np.array(factor.prior_probs, dtype=np.float64)),
+        Modes(means, np.exp(0.5 * logvars)),
+    )
+
+
+def prior_modes(factor: Factor) -> Modes:
+    """Return the mixture prior of a factor's u."""
+    return prior_of(factor).modes
 
 
 def u_slice(manifest: Manifest, k: int) -> slice:
@@ -100,7 +129,7 @@ def class_indices_of(manifest: Manifest, classes: Mapping[str, str]) -> dict[str
 def class_names_of(manifest: Manifest, latents: Latents) -> dict[str, NDArray[np.str_]]:
     """Return the class name of each row for every factor, {factor: [images]}."""
     return {
-        factor.name: np.array(factor.class_names)[indices]
+        factor.name: prior_of(factor).class_names[indices]
         for factor, indices in zip(manifest.factors, latents.class_indices, strict=True)
     }
 

@@ -16,6 +16,10 @@ class Model(Protocol):
     """A model whose graphs can be awaited: `partedvae.serving.batching.model.BatchedModel`, or `DirectModel`."""
 
     @property
+    def onnx_model(self) -> OnnxModel:
+        """The loaded model, which all callers share."""
+
+    @property
     def name(self) -> str:
         """The model's name."""
 
@@ -48,29 +52,29 @@ class DirectModel:
 
     def __init__(self, onnx_model: OnnxModel) -> None:
         """Wrap a loaded model."""
-        self._onnx_model = onnx_model
+        self.onnx_model = onnx_model
         self.name = onnx_model.name
         self.version = onnx_model.version
         self.manifest = onnx_model.manifest
 
     def check_scores(self) -> None:
         """Raise `BundleError` if the bundle has no scorer."""
-        self._onnx_model.check_scores()
+        self.onnx_model.check_scores()
 
     def reserve_images(self, count: int) -> None:
         """Do nothing: the caller's own process has no limit."""
 
     async def encode(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         """Run the encoder; see `OnnxModel.encode`."""
-        return self._onnx_model.encode(images, outputs)
+        return self.onnx_model.encode(images, outputs)
 
     async def score(self, images: ImageArray, outputs: Sequence[str]) -> dict[str, FloatArray]:
         """Run the scorer; see `OnnxModel.score`."""
-        return self._onnx_model.score(images, outputs)
+        return self.onnx_model.score(images, outputs)
 
     async def decode(self, u: FloatArray, z: FloatArray) -> ImageArray:
         """Run the decoder; see `OnnxModel.decode`."""
-        return self._onnx_model.decode(u, z)
+        return self.onnx_model.decode(u, z)
 
 
 def run_sync(operation: Coroutine[Any, Any, T]) -> T:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from partedvae.image_results import Generated
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.images import DEFAULT_LIMITS
-from partedvae.serving.operations.latents import Latents, class_indices_of, class_names_of, prior_modes
+from partedvae.serving.operations.latents import Latents, Prior, class_indices_of, class_names_of, prior_of
 from partedvae.serving.operations.model import Model
-from partedvae.v1.manifest_pb2 import Factor, Manifest
+from partedvae.v1.manifest_pb2 import Manifest
 
 
 async def generate(
@@ -57,16 +57,16 @@ def draw(manifest: Manifest, count: int, fixed: Mapping[str, int], seed: int) ->
         fixed: class index by factor name, for factors that are not drawn.
         seed: any non-negative integer.
     """
-    z_stream, *streams = np.random.SeedSequence(seed).spawn(1 + 2 * len(manifest.factors))
     classes, latents = [], []
-    for factor, class_stream, u_stream in zip(manifest.factors, streams[0::2], streams[1::2], strict=True):
+    for k, factor in enumerate(manifest.factors):
+        prior = prior_of(factor)
         if factor.name in fixed:
             indices = np.full(count, fixed[factor.name])
         else:
-            indices = _draw_classes(factor, count, _generator(class_stream))
+            indices = _draw_classes(prior, count, _generator(seed, 1 + 2 * k))
         classes.append(indices)
-        latents.append(_draw_u(factor, indices, _generator(u_stream)))
-    z = _generator(z_stream).standard_normal((count, manifest.z_dim))
+        latents.append(_draw_u(prior, indices, _generator(seed, 2 + 2 * k)))
+    z = _generator(seed, 0).standard_normal((count, manifest.z_dim))
     return Latents(
         class_indices=tuple(classes),
         u=np.concatenate(latents, axis=1).astype(np.float32),
@@ -79,20 +79,21 @@ def new_seed() -> int:
     return secrets.randbits(32)
 
 
-def _generator(stream: np.random.SeedSequence) -> np.random.Generator:
+def _generator(seed: int, stream: int) -> np.random.Generator:
+    """Return the generator of one stream: that of `SeedSequence(seed).spawn(stream + 1)[stream]`."""
     # PCG64 by name: NumPy keeps its streams, while default_rng may change its generator.
-    return np.random.Generator(np.random.PCG64(stream))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream,))))
 
 
-def _draw_classes(factor: Factor, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+def _draw_classes(prior: Prior, count: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Draw by inverting the cumulative distribution, with one uniform number per image."""
-    cumulative = np.cumsum(np.array(factor.prior_probs, dtype=np.float64))
+    cumulative = prior.cumulative
     # Scaled by the last value: float32 probabilities sum to one only approximately.
     indices: NDArray[np.int64] = np.searchsorted(cumulative, random.random(count) * cumulative[-1], side="right")
     return indices
 
 
-def _draw_u(factor: Factor, indices: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.float64]:
-    modes = prior_modes(factor)
-    noise = random.standard_normal((len(indices), factor.u_dim))
-    return modes.means[indices] + modes.deviations[indices] * noise
+def _draw_u(prior: Prior, indices: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.float64]:
+    means, deviations = prior.modes
+    noise = random.standard_normal((len(indices), means.shape[1]))
+    return means[indices] + deviations[indices] * noise

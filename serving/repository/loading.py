@@ -14,6 +14,7 @@ from partedvae.serving.errors import BundleError
 from partedvae.serving.manifest import MANIFEST_FILE
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.onnx.precision import Precision
 from partedvae.serving.repository.folders import folders_of_models, list_models
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,14 @@ SKIPPED_SHOWN = 3
 """Entries of a folder without versions that its error explains."""
 
 
-def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads: int | None = None) -> OnnxModel:
+def load_model(
+    path: Path,
+    version: int = 0,
+    *,
+    device: Device = "auto",
+    threads: int | None = None,
+    precision: Precision = "fp32",
+) -> OnnxModel:
     """Load and warm up one model.
 
     Args:
@@ -30,16 +38,21 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
         version: the version to load from a model's folder; 0 loads the newest that works.
         device: see `OnnxModel.load`.
         threads: see `OnnxModel.load`.
+        precision: see `OnnxModel.load`.
 
     Raises:
         BundleError: the folder is neither, the version does not exist, or none works.
         DeviceError: the requested device is not available.
     """
+
+    def load(folder: Path) -> OnnxModel:
+        return _load(folder, device, threads, precision)
+
     folder = Path(os.path.realpath(path))  # "." has no name; Path.resolve fails for links to themselves.
     if os.path.lexists(folder / MANIFEST_FILE):
         if version and str(version) != folder.name:
             raise BundleError(f"{folder} is version {folder.name} of model {folder.parent.name!r}, not {version}")
-        return _load(folder, device, threads)
+        return load(folder)
     try:
         versions = versions_of(folder)
     except OSError as error:
@@ -49,11 +62,11 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
     if version:
         if version not in versions:
             raise BundleError(f"model {folder.name!r} has no version {version}: there are {versions}")
-        return _load(folder / str(version), device, threads)
+        return load(folder / str(version))
     newest_error = None
     for number in reversed(versions):
         try:
-            model = _load(folder / str(number), device, threads)
+            model = load(folder / str(number))
         except BundleError as error:
             newest_error = newest_error or error
             continue
@@ -64,9 +77,9 @@ def load_model(path: Path, version: int = 0, *, device: Device = "auto", threads
     raise newest_error
 
 
-def _load(folder: Path, device: Device, threads: int | None) -> OnnxModel:
+def _load(folder: Path, device: Device, threads: int | None, precision: Precision) -> OnnxModel:
     try:
-        model = Retries()(lambda: OnnxModel.load(read_bundle(folder), device, threads))
+        model = Retries()(lambda: OnnxModel.load(read_bundle(folder), device, threads, precision))
     except OSError as error:
         raise BundleError(f"{folder} cannot be read: {error}") from error
     model.warm_up()

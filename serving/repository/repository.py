@@ -17,6 +17,7 @@ from partedvae.common.retry import Retries
 from partedvae.serving.errors import BundleError, DeviceError, ServingError
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.onnx.precision import Precision
 from partedvae.serving.repository.folders import Listing, list_models, list_served_models
 from partedvae.serving.repository.table import ServedModel, VersionStatus, find, statuses_of
 from partedvae.serving.repository.version_cache import VersionCache
@@ -55,6 +56,7 @@ class ModelRepository:
         device: Device = "auto",
         threads: int | None = None,
         observer: RepositoryObserver | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         """Scan the folder and load the newest version of each model.
 
@@ -63,6 +65,7 @@ class ModelRepository:
             device: see `OnnxModel.load`.
             threads: see `OnnxModel.load`.
             observer: receives events, for metrics.
+            precision: see `OnnxModel.load`.
 
         Raises:
             BundleError: no model works.
@@ -71,6 +74,7 @@ class ModelRepository:
         self._models_dir = models_dir
         self._device: Device = device
         self._threads = threads
+        self._precision: Precision = precision
         self._observer = observer
         self._models: Mapping[str, ServedModel] = {}
         self._defaults: Mapping[str, OnnxModel] = {}
@@ -220,7 +224,15 @@ class ModelRepository:
 
     def _read(self, folder: Path, stamp: Stamp, retry: Retries, known_reason: str = "") -> Version:
         """Verify a version folder; report to the observer if it is refused, but not twice for the same reason."""
-        version = Version(folder, stamp, self._device, self._threads, retry=retry, known_reason=known_reason)
+        version = Version(
+            folder,
+            stamp,
+            self._device,
+            self._threads,
+            precision=self._precision,
+            retry=retry,
+            known_reason=known_reason,
+        )
         if version.reason not in ("", known_reason) and self._observer is not None:
             self._observer.load_done(version.name, ok=False)
         return version

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from partedvae.common.retry import Retries
 from partedvae.common.suggest import shortened
-from partedvae.serving.bundle import GRAPH_FILES, SCORER_FILE, load_bundle, read_bundle
+from partedvae.serving.bundle import GRAPH_FILES, OPTIONAL_GRAPH_FILES, load_bundle, read_bundle
 from partedvae.serving.errors import BundleError, DeviceError, ServingError
 from partedvae.serving.manifest import MANIFEST_FILE
 from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
+from partedvae.serving.onnx.precision import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ Stamp = tuple[tuple[int, ...], ...]
 
 def stamp_of(folder: Path) -> Stamp:
     """Describe the files of a version folder without reading or listing it."""
-    return tuple(_facts(folder / name) for name in (MANIFEST_FILE, *GRAPH_FILES, SCORER_FILE))
+    return tuple(_facts(folder / name) for name in (MANIFEST_FILE, *GRAPH_FILES, *OPTIONAL_GRAPH_FILES))
 
 
 def _facts(path: Path) -> tuple[int, ...]:
@@ -48,6 +49,7 @@ class Version:
         device: Device,
         threads: int | None,
         *,
+        precision: Precision = "fp32",
         retry: Retries,
         known_reason: str = "",
     ) -> None:
@@ -58,6 +60,7 @@ class Version:
             stamp: from `stamp_of`, taken earlier, so that files that change while they are read are read again.
             device: see `OnnxModel.load`.
             threads: see `OnnxModel.load`.
+            precision: see `OnnxModel.load`.
             retry: repeats reading after errors that may pass.
             known_reason: why an earlier attempt failed; failing for the same reason is not logged again.
         """
@@ -73,6 +76,7 @@ class Version:
         self._models_dir = folder.parents[1]
         self._device: Device = device
         self._threads = threads
+        self._precision: Precision = precision
         self._lock = threading.Lock()
         self._folder = folder
         self._model: OnnxModel | None = None
@@ -103,17 +107,20 @@ class Version:
                 if self.reason:
                     raise BundleError(self.reason)
                 try:
-                    # The manifest is read again: the files may have been replaced since they were verified.
-                    model = Retries()(lambda: OnnxModel.load(read_bundle(self._folder), self._device, self._threads))
+                    model = Retries()(self._load)
                     model.warm_up()
                 except Exception as error:  # As above.
                     self._refuse(error)
                     raise (DeviceError if isinstance(error, DeviceError) else BundleError)(self.reason) from error
                 self._model = model
-                logger.info("loaded %s version %d on %s", self.name, self.number, model.provider)
+                logger.info("loaded %s version %d on %s, %s", self.name, self.number, model.provider, model.precision)
                 for warning in model.manifest.warnings:
                     logger.warning("%s version %d: %s", self.name, self.number, warning)
             return self._model
+
+    def _load(self) -> OnnxModel:
+        # The manifest is read again: the files may have been replaced since they were verified.
+        return OnnxModel.load(read_bundle(self._folder), self._device, self._threads, self._precision)
 
     def unload(self) -> None:
         """Drop the model; it is freed with the last request that uses it."""

@@ -77,7 +77,7 @@ def run(
                 )
             else:
                 reporter.metrics = registry
-        repository = ModelRepository(config.models_dir, config.device, 1, metrics)
+        repository = ModelRepository(config.models_dir, config.device, 1, metrics, config.precision)
         stack.enter_context(RepositoryWatcher(repository, config.poll_seconds, checks))
         asyncio.run(_serve(config, repository, on_ready, state, reporter, metrics))
 

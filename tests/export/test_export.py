@@ -150,6 +150,15 @@ def test_the_graphs_are_single_files_with_a_dynamic_batch_and_uint8_images(bundl
         assert [(o.domain, o.version) for o in onnx.load(str(path)).opset_import] == [("", bundle.manifest.opset)]
 
 
+def test_what_depends_on_no_image_is_computed_at_export(bundle: Bundle) -> None:
+    """Pixels are not divided, grey images are not transposed, and the attention is looked up."""
+    encoder = [node.op_type for node in onnx.load(str(bundle.encoder_path)).graph.node]
+    assert {"Div", "Transpose", "Equal", "Sigmoid"}.isdisjoint(encoder)
+    assert (encoder.count("Gemm"), encoder.count("Gather")) == (4, 1)  # h and the heads of c, u and z
+    decoder = [node.op_type for node in onnx.load(str(bundle.decoder_path)).graph.node]
+    assert decoder[-5:] == ["Mul", "Add", "Clip", "Cast", "Transpose"]
+
+
 @pytest.mark.parametrize("batch", [1, 3, 500])
 def test_onnx_runtime_computes_the_features_of_pytorch_on_real_images(
     bundle: Bundle, small_run: Path, mnist: ImageDataset, batch: int

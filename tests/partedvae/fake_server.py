@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +29,8 @@ class FakeServer:
     calls: int = 0
     times: list[float] = field(default_factory=list)
     """When the calls came, in seconds."""
+    reply: Callable[[bytes, Any], bytes] = lambda _request, _context: b""
+    """Answers a request, with its context, or fails it."""
     delay: float = 0.0
     """Seconds until a call that is not refused is answered."""
     tokens: list[str] = field(default_factory=list)
@@ -43,7 +45,7 @@ class FakeServer:
         for _ in requests:
             yield b""
 
-    def answer(self, _request: bytes, context: Any) -> bytes:
+    def answer(self, request: bytes, context: Any) -> bytes:
         """Answer a call of any method."""
         self.calls += 1
         self.times.append(time.monotonic())
@@ -57,12 +59,12 @@ class FakeServer:
                 context.set_trailing_metadata((("grpc-retry-pushback-ms", str(pushback)),))
             context.abort(status, text)
         time.sleep(self.delay)
-        return b""
+        return self.reply(request, context)
 
 
 @contextmanager
 def fake_server(
-    *refusals: Refusal, address: str = "127.0.0.1:0", health: Any = None, streams: bool = False
+    *refusals: Refusal, address: str = "127.0.0.1:0", health: Any = None, streams: bool = False, threads: int = 2
 ) -> Iterator[FakeServer]:
     """Serve in the block.
 
@@ -71,6 +73,7 @@ def fake_server(
         address: where to listen; on a free port by default.
         health: servicer of grpc.health.v1; the server does not implement it by default.
         streams: whether all messages of a stream are answered; by default the first one ends it.
+        threads: calls that are answered at the same time.
     """
     fake = FakeServer(list(refusals))
     handlers: dict[str, Any] = {
@@ -80,7 +83,7 @@ def fake_server(
         handlers["StreamFeatures"] = grpc.stream_stream_rpc_method_handler(fake.answer_each)
     # Clients ask for the model before they send images: it has no limits, as of an earlier server.
     handlers["GetModel"] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
-    server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
+    server = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.max_receive_message_length", -1)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
     if health is not None:
         add_HealthServicer_to_server(health, server)

@@ -32,7 +32,8 @@ from partedvae import AsyncClient, Client, PartedVAEError
 
 address, scenario = sys.argv[1:]
 images = np.zeros((3, 8, 6, 1), np.uint8)
-client, async_client = Client(address, timeout=10), AsyncClient(address, timeout=10)
+joins = "joined" in scenario
+client, async_client = Client(address, timeout=10, coalesce=joins), AsyncClient(address, timeout=10, coalesce=joins)
 
 def call():
     assert len(client.features(images).u) == 3
@@ -97,6 +98,12 @@ if scenario == "idle":
 elif scenario == "busy with calls":
     busy(call)
     fork(call)
+elif scenario == "busy with joined calls":
+    for _ in range(6):
+        busy(call)
+    fork(call)
+    for target in (call, new_client, nested):
+        fork(target)
 elif scenario == "within a stream":
     chunks = client.stream_features(images for _ in range(500))
     next(chunks)
@@ -175,7 +182,7 @@ def test_credentials_of_grpc_cannot_be_pickled() -> None:
 @pytest.mark.parametrize(
     "scenario",
     [
-        *("idle", "busy with calls", "within a stream", "with a half-read stream"),
+        *("idle", "busy with calls", "busy with joined calls", "within a stream", "with a half-read stream"),
         *("after closing", "after asyncio", "within asyncio", "after a call, within asyncio"),
     ],
 )

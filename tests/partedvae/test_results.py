@@ -139,6 +139,7 @@ def test_details_of_a_model() -> None:
         "labels_used": 256,
         "factors": {"shape": ["square", "ellipse", "heart"], "colour": ["red", "blue"]},
         "execution_provider": "CPUExecutionProvider",
+        "precision": "fp32",
         "fit": "stretch",
         "has_scores": False,
         "limits": None,

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # has no types
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo  # type: ignore[import-untyped]  # has no types
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no types
 
 from partedvae import AsyncClient, Client, DeadlineError, OverloadedError, UnavailableError
@@ -32,6 +32,14 @@ def retry_info(milliseconds: int) -> bytes:
     delay.FromMilliseconds(milliseconds)
     detail.Pack(RetryInfo(retry_delay=delay))
     status: bytes = Status(code=8, message=FULL, details=[AnyMessage(), detail]).SerializeToString()
+    return status
+
+
+def error_info(reason: str, domain: str = "partedvae.v1") -> bytes:
+    """Return a google.rpc.Status with an ErrorInfo, without gRPC's pushback."""
+    detail = AnyMessage()
+    detail.Pack(ErrorInfo(reason=reason, domain=domain))
+    status: bytes = Status(code=8, message=FULL, details=[detail]).SerializeToString()
     return status
 
 
@@ -111,6 +119,7 @@ def test_a_time_beyond_the_timeout_is_not_waited_for(call: Call, advice: int | b
     "refusal",
     [
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "the message is too large", -1),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "too large, in the details", error_info("MESSAGE_TOO_LARGE")),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "no number", "soon"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "no whole number", "1.5"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many digits", "9" * 5000),
@@ -126,6 +135,13 @@ def test_other_failures_are_not_retried(call: Call, method: str, refusal: Any) -
         with pytest.raises(Exception, match=refusal[1]):
             call(server.address, method, *([IMAGES] if method == "features" else []))
         assert server.calls == 1
+
+
+@pytest.mark.parametrize("details", [error_info("OTHER"), error_info("MESSAGE_TOO_LARGE", "other.v1")])
+def test_other_details_do_not_prevent_a_retry(call: Call, details: bytes) -> None:
+    with fake_server((grpc.StatusCode.RESOURCE_EXHAUSTED, FULL, details)) as server:
+        call(server.address, "models")
+        assert server.calls == 2
 
 
 def test_attempts_without_a_time_are_few(call: Call) -> None:

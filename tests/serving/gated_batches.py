@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from partedvae.serving.batching.batcher import Batcher, BatchObserver, Columns
+from partedvae.serving.batching.batcher import Batcher, BatchObserver
+from partedvae.serving.batching.request import Columns
 from partedvae.serving.batching.scheduler import BatchPolicy, SessionScheduler
 from tests.processes import PATIENCE
 

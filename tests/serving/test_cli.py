@@ -59,6 +59,7 @@ def test_address_of_another_machine(tiny_models: Path) -> None:
     assert "Error: cannot listen on 192.0.2.1:5000: Cannot assign requested address" in result.stderr
 
 
+@pytest.mark.usefixtures("each_front")
 def test_port_in_use(tiny_models: Path) -> None:
     """A port in use is refused with a clear error."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -70,6 +71,7 @@ def test_port_in_use(tiny_models: Path) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.usefixtures("each_front")
 def test_two_servers_do_not_share_a_port(tiny_models: Path) -> None:
     """A second server on the first one's port is refused, so that it does not get a part of its requests."""
     with running_server(tiny_models) as first:
@@ -95,6 +97,7 @@ def test_cuda_is_not_available(tiny_models: Path) -> None:
     assert "partedvae[gpu]" in result.stderr
 
 
+@pytest.mark.usefixtures("each_front")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it(tiny_models: Path, signum: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with exit code 0."""

@@ -21,18 +21,22 @@ def preprocess(
     """Scale uint8 pixels to [0, 1] and resize them with bilinear interpolation; also part of the exported encoder."""
     # An NHWC tensor viewed as NCHW is channels_last in memory, which is fast in convolutions.
     scaled = images.permute(0, 3, 1, 2).float() / 255
-    return _resize(scaled, network_size)
+    return resize(scaled, network_size)
 
 
 def postprocess(
     pixels: Float[Tensor, "batch channels net_height net_width"], image_size: tuple[int, int]
 ) -> UInt8[Tensor, "batch height width channels"]:
     """Resize pixels in [0, 1] to the size of the images and round them to uint8; also part of the exported decoder."""
-    resized = _resize(pixels, image_size).permute(0, 2, 3, 1)
-    return (resized * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+    # Rounded before the dimensions are permuted: ONNX Runtime is slow at arithmetic whose last dimension is 1.
+    rounded = (resize(pixels, image_size) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+    return rounded.permute(0, 2, 3, 1).contiguous()
 
 
-def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(
+    pixels: Float[Tensor, "batch channels height width"], size: tuple[int, int]
+) -> Float[Tensor, "batch channels new_height new_width"]:
+    """Resize images with bilinear interpolation, without filtering those that shrink."""
     if tuple(pixels.shape[-2:]) == size:
         return pixels
     return functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
@@ -74,8 +78,12 @@ class EncoderTrunk(nn.Module):
         *first, last = self.convolutions
         for convolution in first:
             pixels = functional.relu(convolution(pixels))
-        pixels = functional.leaky_relu(last(pixels), self.slope)
-        return functional.leaky_relu(self.hidden(pixels.flatten(1)), self.slope)
+        pixels = self._activated(last(pixels))
+        return self._activated(self.hidden(pixels.flatten(1)))
+
+    def _activated(self, values: Tensor) -> Tensor:
+        """Return LeakyReLU of the values; of slope 0 it is ReLU, which ONNX Runtime merges with quantized layers."""
+        return functional.leaky_relu(values, self.slope) if self.slope else functional.relu(values)
 
 
 class Decoder(nn.Module):

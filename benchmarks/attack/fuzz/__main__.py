@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -17,9 +16,9 @@ from benchmarks.attack.fuzz.fuzzer import FAULTS, FRAMING, FuzzResult, Statuses,
 from benchmarks.attack.models import write_models
 from benchmarks.attack.server import Checkout, running_server, this_checkout
 from benchmarks.attack.usage import limit_of_files, usage_of
+from benchmarks.options import checkout_options, model_options, output_option, write_results
 from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.tables import table
-from partedvae.common.click_paths import LocalPath
 
 MAX_GROWTH_MB = 32
 """Growth of the memory from the first tenth of the requests to the last, in MiB, that is accepted."""
@@ -27,25 +26,13 @@ MAX_RELATIVE_GROWTH = 0.1
 
 
 @click.command()
-@click.option("--output", type=LocalPath(path_type=Path), help="JSON file to write.")
-@click.option(
-    "--models",
-    type=LocalPath(path_type=Path),
-    default=Path("demo/models"),
-    show_default=True,
-    help="Folder of models, of which one is served; a tiny untrained model if it does not exist.",
-)
-@click.option("--name", default="mnist", show_default=True, help="Name of the model in the folder.")
+@output_option(required=False)
+@model_options("Folder of models, of which one is served; a tiny untrained model if it does not exist.")
 @click.option("--requests", type=click.IntRange(min=10), default=100_000, show_default=True, help="Number of requests.")
 @click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Processes that send them.")
 @click.option("--in-flight", type=click.IntRange(min=1), default=16, show_default=True, help="Calls of each process.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the mutations.")
-@click.option(
-    "--checkout",
-    type=LocalPath(exists=True, file_okay=False, path_type=Path),
-    help="Fuzz the code of another checkout.  [default: this one]",
-)
-@click.option("--python", help="Interpreter of the server.  [default: that of this command]")
+@checkout_options
 def main(
     output: Path | None,
     models: Path,
@@ -90,11 +77,10 @@ def main(
     click.echo(f"\n{sum(statuses.values()):,} requests in {time.monotonic() - begin:,.0f} s, seed {seed}")
     first, last = tenths(memory, requests)
     click.echo(f"memory: {first / MB:,.0f} MiB in the first tenth, {last / MB:,.0f} MiB in the last")
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        counts = {path: dict(row) for path, row in by_method(statuses).items()}
-        data = {"statuses": counts, "first_tenth_bytes": first, "last_tenth_bytes": last, "problems": problems}
-        output.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    counts = {path: dict(row) for path, row in by_method(statuses).items()}
+    write_results(
+        output, {"statuses": counts, "first_tenth_bytes": first, "last_tenth_bytes": last, "problems": problems}
+    )
     for problem in problems:
         click.echo(problem, err=True)
     sys.exit(bool(problems))

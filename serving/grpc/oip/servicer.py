@@ -75,6 +75,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         versions = [s.version for s in self._shared.repository.statuses() if s.name == model.name and s.ready]
         properties = {"execution_provider": model.onnx_model.provider}
         if graph == "encoder":
+            properties["precision"] = model.onnx_model.precision
             properties["fit"] = fit_of(model.manifest.image) or DEFAULT_FIT
         return oip.ModelMetadataResponse(
             name=request.name,

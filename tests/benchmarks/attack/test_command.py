@@ -42,15 +42,16 @@ def test_an_unknown_attack_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.slow
-def test_an_attack_that_holds(models: Path, tmp_path: Path) -> None:
-    """The table, the JSON and the document have the attack, and the exit code is 0."""
+@pytest.mark.parametrize(("front", "section"), [("grpcio", "attack"), ("native", "attack-native")])
+def test_an_attack_that_holds(front: str, section: str, models: Path, tmp_path: Path) -> None:
+    """The table, the JSON and the document have the attack, each front in its section, and the exit code is 0."""
     document, output = tmp_path / "guide.md", tmp_path / "new" / "attack.json"
-    document.write_text("# Guide\n\n<!-- attack:begin -->\n<!-- attack:end -->\n")
-    options = ("--models", models, "--name", "tiny", "--seconds", 1, "--p99-ms", 60_000)
+    document.write_text(f"# Guide\n\n<!-- {section}:begin -->\n<!-- {section}:end -->\n")
+    options = ("--models", models, "--name", "tiny", "--front", front, "--seconds", 1, "--p99-ms", 60_000)
     done = run("attack", "unknown-methods", *options, "--output", output, "--document", document)
     assert done.returncode == 0, done.stderr
     (report,) = json.loads(output.read_text())
-    assert report["attack"] == "unknown-methods"
+    assert (report["front"], report["attack"]) == (front, "unknown-methods")
     assert report["problems"] == []
     assert report["outcomes"]["UNIMPLEMENTED"] > 0
     assert 0 < report["idle_mib"] <= report["peak_mib"] < report["bound_mib"]

@@ -83,14 +83,17 @@ def test_the_request_of_all_peers(server: ServerProcess) -> None:
 
 @pytest.mark.slow
 def test_start_and_stop_of_a_peer(programs: Path) -> None:
-    """The block runs once the peer responds, and its process has ended afterwards."""
+    """The block runs once the peer responds, with its start and memory, and its process has ended afterwards."""
     (port,) = free_ports(1)
     stand_in = peer(PROGRAM)
 
     def probe() -> object:
         return stand_in.target(f"127.0.0.1:{port}", b"", (1, 8, 6, 1), settings(port))
 
-    with running_peer(stand_in, programs, settings(port), probe):
+    with running_peer(stand_in, programs, settings(port), probe) as running:
+        assert running.address == f"127.0.0.1:{port}"
+        assert running.start_seconds > 0
+        assert running.resident_megabytes() > 5
         target = stand_in.target(f"127.0.0.1:{port}", b"pixels", (1, 8, 6, 1), settings(port))
         assert (target.response_bytes, target.body, target.path) == (4, b"pixels", "/inference")
     with pytest.raises(OSError, match="refused"):

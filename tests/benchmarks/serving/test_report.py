@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.serving import __main__, suite
+from benchmarks.serving import __main__, ort_alone, suite
 from benchmarks.serving.__main__ import main
 from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.tables import replace_section
@@ -20,6 +20,7 @@ KEYS = {
     "p90_ms",
     "p99_ms",
     "share_of_ort",
+    "variant",
     "workers",
     "concurrent",
 }
@@ -29,11 +30,14 @@ KEYS = {
 def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It writes all figures to JSON, and replaces the table in the document without changing its surroundings."""
     monkeypatch.setattr(suite, "CONCURRENT", (8,))
+    monkeypatch.setattr(ort_alone, "BATCHES", (4,))
+    monkeypatch.setattr(ort_alone, "available_cpus", lambda: 1)
     monkeypatch.setattr(__main__, "available_cpus", lambda: 1)
     document = tmp_path / "doc.md"
     document.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
     arguments = ["--output", str(tmp_path / "bench.json"), "--models", str(tiny_models), "--name", "tiny"]
-    result = CliRunner().invoke(main, [*arguments, "--seconds", "0.5", "--document", str(document)])
+    arguments += ["--front", "grpcio", "--seconds", "0.5", "--document", str(document)]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "bench.json").read_text())
     assert figures["ort_images_per_second"] > 0
@@ -41,15 +45,25 @@ def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
     for name in ("features_1", "features_64", "generate_1", "generate_64"):
         assert figures[name].keys() >= KEYS
         assert figures[name]["requests_per_second"] > 0
-    assert figures["features_1"]["half_load"]["p99_ms"] > 0
-    assert figures["start_seconds"] > 0
+    (server,) = figures["servers"].values()
+    assert (server["variant"], server["workers"]) == ("grpcio", 1)
+    assert server["half_load"]["rate"] == figures["features_1"]["requests_per_second"] / 2
+    assert server["resident_megabytes_after"] > 0
+    assert figures["ort_alone"]["fp32"]["generate"] == {
+        "images_per_second": figures["ort_generated_images_per_second"],
+        "processes": 1,
+        "threads": 1,
+        "rows": 4,
+    }
+    assert len(figures["loads"]) == 4
+    assert figures["start_seconds"] == server["start_seconds"] > 0
     assert figures["resident_megabytes"] > 0
     assert figures["machine"]["cpus"] >= 1
     text = document.read_text()
     assert text.startswith("before\n<!-- bench:begin -->\n\nMeasured on ")
     assert text.endswith("<!-- bench:end -->\nafter\n")
     assert "old" not in text
-    assert "| features, 64 images | 8 | 1 | " in text
+    assert "| features, 64 images | grpcio | 1 | 8 | " in text
 
 
 def test_without_a_model(tmp_path: Path) -> None:

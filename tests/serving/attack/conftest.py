@@ -16,24 +16,26 @@ from tests.bundles import GREY
 CEILING_MB = 3072
 """Memory at which a server is killed, so that a broken bound does not exhaust the machine."""
 
-SessionOf = Callable[[Options], Session]
+SessionOf = Callable[[Options, str], Session]
 
 
 @pytest.fixture(scope="module")
 def session_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionOf]:
-    """Return a function from options to a server with these options, its sampler and its good client."""
+    """Return a function from options and a front to a server with these, its sampler and its good client."""
     folder = tmp_path_factory.mktemp("attack")
     models = folder / "models"
     copy_model(GREY.write(folder / "tiny").folder, models)
-    running: dict[Options, Session] = {}
+    running: dict[tuple[Options, str], Session] = {}
     with ExitStack() as stack:
 
-        def start(options: Options) -> Session:
-            if options not in running or not running[options].is_usable:
+        def start(options: Options, front: str) -> Session:
+            key = options, front
+            if key not in running or not running[key].is_usable:
                 running.clear()
                 stack.pop_all().close()
-                running[options] = stack.enter_context(session(options, this_checkout(), models, folder, CEILING_MB))
-            return running[options]
+                started = session(options, this_checkout(), models, folder, CEILING_MB, front)
+                running[key] = stack.enter_context(started)
+            return running[key]
 
         yield start
 

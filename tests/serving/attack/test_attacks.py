@@ -38,12 +38,27 @@ BY_OPTIONS = sorted(EXPECTED, key=lambda each: ATTACKS[each].options)
 """Those with the same options are tried on the same server."""
 
 
+NATIVE = (
+    "refused-kinds",
+    "unread-replies",
+    "unfinished-requests",
+    "pixel-bombs",
+    "idle-streams",
+    "huge-shape",
+    "rapid-reset",
+)
+"""Attacks that the native front stands as well; docs/SERVING.md states those that it does not."""
+WITH_FRONTS = [("grpcio", name) for name in BY_OPTIONS] + [("native", name) for name in BY_OPTIONS if name in NATIVE]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BY_OPTIONS)
-def test_attack(name: str, session_of: SessionOf) -> None:
+@pytest.mark.parametrize(("front", "name"), WITH_FRONTS)
+def test_attack(front: str, name: str, session_of: SessionOf) -> None:
     """Memory stays below its bound and goes back, the good client's calls succeed, and the attacker gets a status."""
+    if front == "native":
+        pytest.importorskip("pygrpc_native")
     attack = ATTACKS[name]
-    report = session_of(attack.options).run(attack, LONGER.get(name, SECONDS), math.inf)
+    report = session_of(attack.options, front).run(attack, LONGER.get(name, SECONDS), math.inf)
     assert report.problems == ()
     assert set(report.outcomes) - {"no answer until the end"} <= EXPECTED[name]
     assert report.during.calls > 0

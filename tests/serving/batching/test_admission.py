@@ -31,6 +31,22 @@ async def test_a_full_queue_refuses() -> None:
         assert (await requests[2])[0].tolist() == [6]
 
 
+def test_several_callers_at_once() -> None:
+    """They are admitted if each of them would be: the last one, while there is any capacity left."""
+    admission = Admission(8, lambda: 1.0)
+    admission.try_acquire(6, callers=6)
+    with pytest.raises(OverloadedError, match="6 images are already waiting, the limit is 8"):
+        admission.try_acquire(3, callers=3)
+    with pytest.raises(OverloadedError):
+        admission.try_acquire(9, callers=3)
+    admission.try_acquire(2, callers=2)
+    assert admission.rows == 8
+    small = Admission(64, lambda: 1.0)
+    small.try_acquire(128, callers=128)  # Small callers have twice the limit.
+    with pytest.raises(OverloadedError):
+        small.try_acquire(2, callers=2)
+
+
 async def test_retry_after_comes_from_the_rate() -> None:
     """With batches behind it, the estimate is more than nothing and far below the longest."""
     run = Doubler()

@@ -12,7 +12,7 @@ from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.config import serve_config as module
 from partedvae.serving.config.serve_config import MIB, MIN_MESSAGES, ServeConfig
 from partedvae.serving.errors import ConfigError
-from partedvae.serving.grpc.interceptor import COPIES
+from partedvae.serving.grpc.method import COPIES
 from partedvae.serving.images import DEFAULT_LIMITS
 from partedvae.serving.memory_budget import MemoryBudget
 

@@ -27,7 +27,7 @@ from tests.serving.faults.support import (
 )
 from tests.serving.gated_server import LARGE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front")]
 
 QUEUE = 32
 

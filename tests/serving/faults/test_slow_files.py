@@ -31,7 +31,7 @@ PROCESSES = max(2, available_cpus())
 
 
 @pytest.fixture(scope="module")
-def slow_server(tiny_models: Path) -> Iterator[ServerProcess]:
+def slow_server(each_front: str, tiny_models: Path) -> Iterator[ServerProcess]:
     with running_server(tiny_models, *PIXELS, *MEMORY, "--grace-seconds", "1") as server:
         yield server
 
@@ -83,6 +83,7 @@ def test_streams_that_are_cancelled_end_their_processes(slow_server: ServerProce
         wait_until(lambda: not decoders(slow_server))
 
 
+@pytest.mark.usefixtures("each_front")
 def test_sigterm_ends_a_server_that_decodes(tiny_models: Path) -> None:
     """After the grace period, with its decoding processes, and exit code 0."""
     with (

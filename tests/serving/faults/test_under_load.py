@@ -18,7 +18,7 @@ from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.scraping import METRICS, metrics_of
 from tests.serving.faults.support import Load
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front")]
 
 MODELS = {1: GREY, 2: replace(GREY, seed=2), 3: replace(GREY, seed=3), 4: replace(GREY, seed=4)}
 """Versions with different weights, so that replies of the wrong version are detected."""

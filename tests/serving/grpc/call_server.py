@@ -1,4 +1,4 @@
-"""A gRPC server with given handlers behind the interceptor, the limiter, the memory budget and the guard."""
+"""A gRPC server with given handlers behind the limiter, the memory budget and the guard."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import grpc
 
+from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.guard import Guard
-from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
+from partedvae.serving.grpc.handlers import CallHandlers
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.memory_budget import MIB, MemoryBudget
 from partedvae.v1 import service_pb2 as pb
@@ -84,7 +85,6 @@ async def running(
     budget = MemoryBudget(memory)
     policy = CallPolicy(limiter=limiter, max_message_bytes=max_message_bytes, max_images=100)
     server = grpc.aio.server(
-        interceptors=[CallInterceptor({f"/{SERVICE}/": policy}, budget, executor)],
         options=[
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
@@ -99,7 +99,9 @@ async def running(
         "StreamFeatures": grpc.stream_stream_rpc_method_handler(stream, *stream_types),
         "Watch": grpc.unary_stream_rpc_method_handler(watch, *unary_types),
     }
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+    wrapped = CallHandlers({f"/{SERVICE}/": policy}, budget, executor)
+    wrapped.add_registered_method_handlers(SERVICE, handlers)
+    server.add_generic_rpc_handlers([wrapped])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     guard = Guard([limiter], budget, transfer_seconds=transfer_seconds, idle_seconds=idle_seconds)

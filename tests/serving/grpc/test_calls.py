@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.grpc.calls` and the interceptor: how calls end, and what they hold until then."""
+"""Tests of `partedvae.serving.grpc.calls` and the handlers: how calls end, and what they hold until then."""
 
 from __future__ import annotations
 

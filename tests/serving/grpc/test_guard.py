@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ import pytest
 from partedvae.serving.grpc import guard as module
 from partedvae.serving.grpc.allocator import resident_memory
 from partedvae.serving.grpc.calls import Call
-from partedvae.serving.grpc.guard import EVICTED_AT_ONCE, Guard
+from partedvae.serving.grpc.guard import EVICTED_AT_ONCE, INTERVAL, SLOW_INTERVAL, Guard, pause_before_next
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.memory_budget import MIB, MemoryBudget
 from tests.serving.gated_batches import eventually
@@ -53,7 +54,8 @@ class Watched:
         self.models = 0
         self.now = 10_000.0
         self.trimmed = 0
-        monkeypatch.setattr(module, "resident_memory", lambda: self.memory)
+        self.asked = 0
+        monkeypatch.setattr(module, "resident_memory", self._resident_memory)
         monkeypatch.setattr(module, "trim", self._trim)
         monkeypatch.setattr(module, "BATCHES", 0)
         self.budget = MemoryBudget(400 * MIB)
@@ -67,6 +69,10 @@ class Watched:
         )
         self.trimmed = 0
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def _resident_memory(self) -> int:
+        self.asked += 1
+        return self.memory
 
     def _trim(self) -> None:
         self.trimmed += 1
@@ -197,6 +203,79 @@ async def test_times(watched: Watched, make: Callable[[float], FakeCall], second
     watched.look()
     assert call.reasons == [f"the call waited for its client for {seconds} s, which is the limit"]
     assert busy.reasons == []
+
+
+async def test_the_memory_is_looked_at_more_often_the_less_is_left() -> None:
+    """At 4 GiB/s, what is left is not used up meanwhile; without anything left as often as possible."""
+    assert pause_before_next(128 * MIB) == 1 / 32
+    assert pause_before_next(100 * 1024 * MIB) == SLOW_INTERVAL
+    assert pause_before_next(MIB) == pause_before_next(0) == pause_before_next(-MIB) == INTERVAL
+
+
+async def test_the_event_loop_is_woken_only_when_something_is_to_be_done(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is watched without it; it looks when memory is short, when a request lacks some, and now and then."""
+    looks: list[int] = []
+    look = watched.guard.look
+
+    def noted() -> None:
+        looks.append(watched.memory)
+        look()
+
+    monkeypatch.setattr(watched.guard, "look", noted)
+    watched.look()  # Notes the time, which stands still then.
+    looks.clear()
+    task = asyncio.create_task(watched.guard.run())
+    try:
+        asked = watched.asked
+        await eventually(lambda: watched.asked > asked + 3)
+        assert looks == []
+        call = watched.add(FakeCall(reading=1))
+        watched.memory += 101 * MIB
+        await eventually(lambda: bool(call.reasons))
+        watched.memory -= 101 * MIB
+        asked = watched.asked
+        await eventually(lambda: watched.asked > asked + 3)
+        looks.clear()
+        unread = watched.add(FakeCall(sending=watched.now - 2))
+        watched.budget.work.is_short = True
+        await eventually(lambda: bool(unread.reasons))
+        assert len(looks) == 1
+        watched.now += 1
+        await eventually(lambda: len(looks) == 2)
+    finally:
+        task.cancel()
+
+
+async def test_connections_that_are_ended_for_their_memory_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The front is asked in the guard's thread, and what it ended is reported in that of the event loop."""
+    asked: list[tuple[int, int, bool]] = []
+    evicted: list[tuple[str, bool]] = []
+    main = threading.current_thread()
+
+    def watch_memory(excess: int, most: int) -> int:
+        asked.append((excess, most, threading.current_thread() is main))
+        return 2 if len(asked) == 1 else 0
+
+    class Observer:
+        def memory_reserved(self, kind: str, size: int) -> None:
+            """Do nothing."""
+
+        def call_evicted(self, reason: str) -> None:
+            evicted.append((reason, threading.current_thread() is main))
+
+    monkeypatch.setattr(module, "resident_memory", lambda: 1000 * MIB)
+    budget = MemoryBudget(400 * MIB)
+    budget.work.reserve(10 * MIB)
+    guard = Guard([], budget, transfer_seconds=60, idle_seconds=300, watch_memory=watch_memory, observer=Observer())
+    task = asyncio.create_task(guard.run())
+    try:
+        await eventually(lambda: len(evicted) == 2)
+    finally:
+        task.cancel()
+    assert evicted == [("memory", True)] * 2
+    assert asked[0] == (-module.BATCHES - 10 * MIB, 100 * MIB, False)
 
 
 async def test_it_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:

@@ -73,7 +73,7 @@ def tokens(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def guarded(tiny_models: Path, tokens: Path) -> Iterator[ServerProcess]:
+def guarded(each_front: str, tiny_models: Path, tokens: Path) -> Iterator[ServerProcess]:
     """Run a server that requires tokens."""
     with running_server(tiny_models, "--token-file", str(tokens)) as server:
         yield server

@@ -24,7 +24,7 @@ from tests.bundles import GREY
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.serving.gated_server import LARGE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front")]
 
 SERVICE = "partedvae.v1.PartedVAEService"
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -191,6 +191,20 @@ class TestDuringALargeRequest:
             server.process.send_signal(signum)
             assert server.process.wait(PATIENCE) == -signum
             assert active.exception() is not None
+
+    def test_the_grace_ends(self, tiny_models: Path, tmp_path: Path) -> None:
+        """Calls that are active when the grace period has passed are cancelled and recorded, and the exit code is 0."""
+        program = ("-m", "tests.serving.gated_server", str(tmp_path))
+        options = ("--grace-seconds", "0.5", "--log-level", "debug")
+        with (
+            running_server(tiny_models, *options, program=program) as server,
+            grpc.insecure_channel(server.address) as channel,
+        ):
+            active = PartedVAEServiceStub(channel).Classify.future(classify_request(LARGE))
+            wait_until((tmp_path / "entered").exists)
+            assert server.stop() == 0
+            assert active.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+            assert f"/{SERVICE}/Classify CANCELLED" in server.log_file.read_text()
 
     def test_sigterm_finishes_it(self, gated: ServerProcess, channel: grpc.Channel, tmp_path: Path) -> None:
         """After SIGTERM health is NOT_SERVING, new calls are rejected, active calls finish, and the exit code is 0."""

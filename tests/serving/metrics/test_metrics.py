@@ -138,6 +138,7 @@ def test_port_in_use() -> None:
             pass
 
 
+@pytest.mark.usefixtures("each_front")
 def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
     """Images that were sent or requested are counted, in streams too; those of rejected calls are not."""
     with running_server(tiny_models, *METRICS) as server, grpc.insecure_channel(server.address) as channel:
@@ -157,6 +158,7 @@ def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
     assert seen.get('partedvae_images_total{rpc="Generate"}', 0) == 0
 
 
+@pytest.mark.usefixtures("each_front")
 def test_workers_tell_together(tiny_models: Path) -> None:
     """The supervisor serves the metrics of all workers."""
     with running_server(tiny_models, "--workers", "2", *METRICS) as server:

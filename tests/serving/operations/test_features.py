@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +126,26 @@ async def test_bad_generate(model: DirectModel, count: int, classes: dict[str, s
     """Counts, factors and classes are checked."""
     with pytest.raises(InvalidInputError, match=message):
         await generate(model, count, classes, seed=0, max_count=10)
+
+
+async def test_each_include_gets_its_own_outputs(model: DirectModel) -> None:
+    """One model serves different outputs in turn; their order, and names that are given twice, make no difference."""
+    for _ in range(2):
+        alone = await features(model, IMAGES, ["z_mean"])
+        assert alone.factors[0].probs is None
+        assert_close(alone.z, EXPECTED["z_mean"])
+        for include in (["probs", "z_mean"], ["z_mean", "probs", "probs"], ("z_mean", "probs"), {"probs", "z_mean"}):
+            both = await features(model, IMAGES, include)
+            assert_close(both["colour"].probs, EXPECTED["colour.probs"])
+            assert both["colour"].u_mean is None
+            assert_close(both.z, EXPECTED["z_mean"])
+
+
+async def test_models_are_freed(two_models: Path) -> None:
+    """Nothing that is remembered for a model's later requests keeps it in memory."""
+    onnx_model = OnnxModel.load(load_bundle(two_models / "shapes" / "1"))
+    assert_close((await features(DirectModel(onnx_model), IMAGES))["shape"].probs, EXPECTED["shape.probs"])
+    still_there = weakref.ref(onnx_model)
+    del onnx_model
+    gc.collect()
+    assert still_there() is None

@@ -90,7 +90,11 @@ def test_metadata_of_an_encoder(stub: GRPCInferenceServiceStub) -> None:
         ["1", "2"],
         "onnxruntime_onnx",
     )
-    assert dict(metadata.properties) == {"execution_provider": "CPUExecutionProvider", "fit": "stretch"}
+    assert dict(metadata.properties) == {
+        "execution_provider": "CPUExecutionProvider",
+        "precision": "fp32",
+        "fit": "stretch",
+    }
     assert [(t.name, t.datatype, list(t.shape)) for t in metadata.inputs] == [("images", "UINT8", [-1, 8, 6, 1])]
     assert [(t.name, t.datatype, list(t.shape)) for t in metadata.outputs] == [
         ("digit.probs", "FP32", [-1, 10]),

@@ -1,4 +1,4 @@
-"""Tests of `partedvae.serving.grpc.interceptor` with a real server and handlers that raise given errors."""
+"""Tests of `partedvae.serving.grpc.handlers` with a real server and handlers that raise given errors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from partedvae.serving.errors import (
     QueueFullError,
     StoppingError,
 )
+from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.errors import INTERNAL_TEXT, MAX_DETAILS
-from partedvae.serving.grpc.interceptor import CallInterceptor, CallPolicy
+from partedvae.serving.grpc.handlers import CallHandlers, policy_of
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.logs.formatters import JsonFormatter
 from partedvae.serving.memory_budget import MemoryBudget
@@ -38,10 +39,22 @@ SERVICE = "partedvae.v1.PartedVAEService"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def interceptor(executor: Executor, max_calls: int = 1024, max_message_bytes: int = 64_000_000) -> CallInterceptor:
-    """Return an interceptor of the service with given limits."""
+Generate = Callable[[pb.GenerateRequest, Any], Awaitable[pb.GenerateResponse]]
+
+
+def serving(
+    generate: Generate, executor: Executor, max_calls: int = 1024, max_message_bytes: int = 64_000_000
+) -> CallHandlers:
+    """Return the handlers of a service whose Generate is given, with given limits."""
     policy = CallPolicy(limiter=CallLimiter(max_calls), max_message_bytes=max_message_bytes)
-    return CallInterceptor({f"/{SERVICE}/": policy}, MemoryBudget(1 << 30), executor)
+    handlers = CallHandlers({f"/{SERVICE}/": policy}, MemoryBudget(1 << 30), executor)
+    rpc: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+        generate,
+        request_deserializer=pb.GenerateRequest.FromString,
+        response_serializer=pb.GenerateResponse.SerializeToString,
+    )
+    handlers.add_registered_method_handlers(SERVICE, {"Generate": rpc})
+    return handlers
 
 
 async def call_failing(error: BaseException, timeout: float | None = None) -> grpc.aio.AioRpcError:
@@ -53,13 +66,8 @@ async def call_failing(error: BaseException, timeout: float | None = None) -> gr
         raise error
 
     executor = ThreadPoolExecutor(1)
-    server = grpc.aio.server(interceptors=[interceptor(executor)])
-    rpc = grpc.unary_unary_rpc_method_handler(
-        handler,
-        request_deserializer=pb.GenerateRequest.FromString,
-        response_serializer=pb.GenerateResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Generate": rpc})])
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([serving(handler, executor)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -116,7 +124,7 @@ async def test_deadline(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def serve_and_call(
-    handler: Callable[[pb.GenerateRequest, Any], Awaitable[pb.GenerateResponse]],
+    handler: Generate,
     client: Callable[[grpc.aio.Channel], Awaitable[Any]],
     max_calls: int = 1024,
     max_message_bytes: int = 64_000_000,
@@ -124,13 +132,8 @@ async def serve_and_call(
     """Serve a handler as Generate with given limits, and run a client against it."""
     executor = ThreadPoolExecutor(1)
     options = [("grpc.max_receive_message_length", -1)]
-    server = grpc.aio.server(interceptors=[interceptor(executor, max_calls, max_message_bytes)], options=options)
-    rpc = grpc.unary_unary_rpc_method_handler(
-        handler,
-        request_deserializer=pb.GenerateRequest.FromString,
-        response_serializer=pb.GenerateResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Generate": rpc})])
+    server = grpc.aio.server(options=options)
+    server.add_generic_rpc_handlers([serving(handler, executor, max_calls, max_message_bytes)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -261,3 +264,39 @@ async def test_exceptions_as_json(caplog: pytest.LogCaptureFixture) -> None:
     line = JsonFormatter(worker=None).format(caplog.records[-1])
     assert "\n" not in line
     assert json.loads(line)["exception"].endswith("KeyError: 'x'")
+
+
+async def test_unknown_methods() -> None:
+    """A method that no service has is UNIMPLEMENTED."""
+
+    async def call(channel: grpc.aio.Channel) -> list[grpc.StatusCode]:
+        codes = []
+        for method in (f"/{SERVICE}/Missing", "/other.Service/Generate"):
+            rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await rpc(b"")
+            codes.append(caught.value.code())
+        return codes
+
+    async def never(request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
+        raise AssertionError("called for another method")
+
+    assert await serve_and_call(never, call) == [grpc.StatusCode.UNIMPLEMENTED] * 2
+
+
+async def test_methods_need_a_policy() -> None:
+    """A service whose methods have no policy is refused when it is added, so that none is served without limits."""
+    policy = CallPolicy(limiter=CallLimiter(1), max_message_bytes=1)
+    handlers = CallHandlers({"/grpc.health.v1.Health/": policy}, MemoryBudget(1), ThreadPoolExecutor(1))
+    rpc: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(print)
+    with pytest.raises(ValueError, match=r"no policy for /a\.B/Get; policies: \['/grpc\.health\.v1\.Health/'\]"):
+        handlers.add_registered_method_handlers("a.B", {"Get": rpc})
+
+
+async def test_longest_policy_applies() -> None:
+    """A method gets the policy of the longest beginning of its name."""
+    service, watch = (CallPolicy(limiter=CallLimiter(1), max_message_bytes=1) for _ in range(2))
+    policies = {"/a.B/": service, "/a.B/Watch": watch}
+    assert policy_of("/a.B/Watch", policies) is watch
+    assert policy_of("/a.B/Check", policies) is service
+    assert policy_of("/a.C/Check", policies) is None

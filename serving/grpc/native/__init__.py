@@ -1,0 +1,1 @@
+"""The native front: receives bursts of calls by the package pygrpc-native, without the event loop."""

@@ -1,0 +1,21 @@
+"""Fixtures of the tests that run with each front."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.processes import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def server(each_front: str, server: ServerProcess, native_server: ServerProcess) -> ServerProcess:
+    """Return a server of `tiny_models`."""
+    return native_server if each_front == "native" else server
+
+
+@pytest.fixture(scope="module")
+def two_model_server(
+    each_front: str, two_model_server: ServerProcess, native_two_model_server: ServerProcess
+) -> ServerProcess:
+    """Return a server of `two_models` with at most 100 images per request."""
+    return native_two_model_server if each_front == "native" else two_model_server
