@@ -21,6 +21,8 @@ from partedvae.requests import FeatureName
 from partedvae.results import Features, FloatArray
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.grpc import converters
+from partedvae.serving.grpc.method import FEW_FIELDS
+from partedvae.serving.grpc.request_limits import check_fields
 from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.operations.features import features
@@ -28,11 +30,13 @@ from partedvae.v1 import service_pb2 as pb
 
 _BYTES = np.dtype("<f4").itemsize
 
-
 MAX_LENGTHS = 256
 """Lengths of requests whose layouts are remembered: one per size of images, kind of client, model and include."""
 MAX_OF_A_LENGTH = 8
 """Those of requests of the same length, each of which is compared."""
+MAX_AROUND = 2048
+"""Bytes of a request beside its pixels up to which its layout is remembered: the longest name, and all outputs. Layouts
+are kept for good, and in no budget."""
 
 
 class Kind(NamedTuple):
@@ -85,6 +89,8 @@ class JoinedFeatures:
     def _parsed(self, raw: bytes) -> tuple[Kind, bytes] | None:
         """Parse a request, and remember its layout."""
         try:
+            if not check_fields(raw, pb.ExtractFeaturesRequest.DESCRIPTOR, max_images=1, at_most=FEW_FIELDS):
+                return None
             request = pb.ExtractFeaturesRequest.FromString(raw)
             include = converters.include_from(request.include)
         except (DecodeError, InvalidInputError):
@@ -98,7 +104,8 @@ class JoinedFeatures:
         start = raw.find(data)
         layouts = self._layouts.get(len(raw), [])
         has_room = len(layouts) < MAX_OF_A_LENGTH and (layouts or len(self._layouts) < MAX_LENGTHS)
-        if has_room and start == raw.rfind(data):
+        is_short = len(raw) - len(data) <= MAX_AROUND
+        if has_room and is_short and start == raw.rfind(data):
             layouts.append(_Layout(raw[:start], raw[start + len(data) :], kind))
             self._layouts[len(raw)] = layouts
         return kind, data

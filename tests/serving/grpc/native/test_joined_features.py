@@ -15,7 +15,7 @@ from partedvae.serving.batching.model import BatchedModels
 from partedvae.serving.batching.scheduler import BatchPolicy
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import InvalidInputError, ModelNotFoundError
-from partedvae.serving.grpc.native.joined_features import JoinedFeatures
+from partedvae.serving.grpc.native.joined_features import MAX_AROUND, JoinedFeatures
 from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.grpc.servicer import PartedVAEServicer
 from partedvae.serving.images import DEFAULT_LIMITS
@@ -163,6 +163,39 @@ def test_what_is_not_joined(context: ServiceContext) -> None:
     found = [joined.split(other.SerializeToString()) for other in [request, *others] * 2]
     assert len({each[0] for each in found if each is not None}) == 7
     assert [each and each[1] for each in found] == [other.images.packed.data for other in [request, *others] * 2]
+
+
+def unknown_field(size: int) -> bytes:
+    """Return a field that requests do not have, of so many bytes of zeros."""
+    length, varint = size, b""
+    while length > 0x7F:
+        length, varint = length >> 7, varint + bytes([length & 0x7F | 0x80])
+    return b"\xfa\x7f" + varint + bytes([length]) + bytes(size)
+
+
+def test_layouts_that_are_kept_are_small(context: ServiceContext) -> None:
+    """Requests with much beside their pixels are joined, but what is much is not kept in memory."""
+    joined = JoinedFeatures(context)
+    request = pb.ExtractFeaturesRequest(images=Images(packed=PackedImages(data=b"\xfe", shape=[1, 1, 1])))
+    for size in (100, MAX_AROUND, 900_000):
+        found = joined.split(unknown_field(size) + request.SerializeToString())
+        assert found is not None
+        assert found[1] == b"\xfe"
+    kept = [layout for layouts in joined._layouts.values() for layout in layouts]
+    assert [len(layout.before) // 100 for layout in kept] == [1]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [unknown_field(0) * 6000, pb.ExtractFeaturesRequest(model=pb.ModelSelector(name="a" * 5000)).SerializeToString()],
+    ids=["fields", "name"],
+)
+def test_what_is_refused_is_not_parsed(context: ServiceContext, beside: bytes) -> None:
+    """Requests that the limits of fields and names refuse are left to the code that says so."""
+    joined = JoinedFeatures(context)
+    request = pb.ExtractFeaturesRequest(images=Images(packed=PackedImages(data=b"\xfe", shape=[1, 1, 1])))
+    assert joined.split(request.SerializeToString()) is not None
+    assert joined.split(beside + request.SerializeToString()) is None
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
