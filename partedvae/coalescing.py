@@ -53,7 +53,7 @@ class Policy:
             return None
         if coalesce is True:
             return cls(in_flight=IN_FLIGHT * connections, max_wait=MAX_WAIT)
-        return cls(in_flight=0, max_wait=coalesce / 1000)
+        return cls(in_flight=0, max_wait=float(coalesce) / 1000)
 
 
 def check_coalesce(coalesce: object, timeout: float | None) -> None:

@@ -75,7 +75,7 @@ class PendingCall(Generic[Result]):
         self.key: Hashable = (self.call.rpc, self.call.options, kind, metadata)
         """Equal for calls that can share a message."""
         self.metadata = metadata
-        self.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self.deadline = math.inf if timeout is None else time.monotonic() + float(timeout)
         """Time of `time.monotonic` at which the caller gives up."""
         self.message: Message | None = None
         """With which it was sent; None while it waits."""

@@ -611,3 +611,14 @@ def test_arguments(kind: type[Client | AsyncClient], value: Any, message: str) -
     with pytest.raises(InvalidRequestError) as caught:
         kind("127.0.0.1:1", timeout=5.0, coalesce=value)
     assert str(caught.value) == message
+
+
+def test_numbers_of_numpy(together: Together, server: ServerProcess) -> None:
+    """A waiting time and a timeout that are computed with NumPy are numbers like others."""
+    images = GREY.random_images(6)
+    times = {"coalesce": np.float32(WINDOW), "timeout": np.float32(60)}
+    results = together(server.address, "features", [(images[k : k + 1],) for k in range(6)], **times)
+    with Client(server.address) as client:
+        expected = [client.features(images[k : k + 1]) for k in range(6)]
+    for result, alone in zip(results, expected, strict=True):
+        assert_same(result, alone)
