@@ -52,6 +52,9 @@ class Front(Protocol):
             How many connections were ended.
         """
 
+    def held_memory(self) -> int:
+        """Estimate the bytes that connections hold beside the calls that the guard knows, as last seen."""
+
 
 def chosen_front(config: ServeConfig) -> FrontName:
     """Return the front to use: the configured one, or with "auto" the native one where it can do what is configured.

@@ -77,6 +77,7 @@ class Guard:
         idle_seconds: float,
         models_memory: Callable[[], int] = lambda: 0,
         watch_memory: Callable[[int, int], int] = lambda excess, most: 0,
+        held_memory: Callable[[], int] = lambda: 0,
         observer: GuardObserver | None = None,
     ) -> None:
         """Create a guard, in a process that serves no calls yet.
@@ -88,6 +89,7 @@ class Guard:
             idle_seconds: how long a stream may wait for its client.
             models_memory: estimates the memory of the models that are loaded, in bytes.
             watch_memory: see `Front.watch_memory`; called in a thread.
+            held_memory: see `Front.held_memory`.
             observer: receives the state of the budget, and why calls are ended.
         """
         self._limiters = limiters
@@ -97,6 +99,7 @@ class Guard:
         self._observer = observer
         self._models_memory = models_memory
         self._watch_memory = watch_memory
+        self._held_memory = held_memory
         self._models_at_start = models_memory()
         self._later_models = 0
         trim()  # What is free now would hide as much of what calls hold later.
@@ -213,8 +216,12 @@ class Guard:
             self._settle(now, excess)
 
     def _settle(self, now: float, excess: int) -> None:
-        """Return free memory to the system while no call holds any; what remains is not of calls."""
-        if any(call.holds_since for call in self._calls()):
+        """Return free memory to the system while no call holds any; what remains is not of calls.
+
+        What the connections of the front hold is not of calls either, but may become more.
+        """
+        remains = excess - self._held_memory()
+        if remains <= TOLERATED or any(call.holds_since for call in self._calls()):
             return
         if now - self._trimmed > TRIM_SECONDS:
             self._trimmed = now
@@ -222,7 +229,7 @@ class Guard:
             asyncio.get_running_loop().run_in_executor(None, trim)
         elif self._is_trimmed and now - self._trimmed > TRIM_SECONDS / 2:
             # Models that were loaded later, or fragments.
-            self._base += excess
+            self._base += remains
             self._is_trimmed = False
 
     def _end_unread(self, now: float) -> None:

@@ -162,6 +162,7 @@ async def serve_until_stopped(
             idle_seconds=config.idle_seconds,
             models_memory=repository.memory_of_loaded,
             watch_memory=front.watch_memory,
+            held_memory=front.held_memory,
             observer=metrics,
         )
         for watching in (guard.run(), health.run()):

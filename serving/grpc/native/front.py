@@ -165,6 +165,10 @@ class NativeFront:
         """End the connections that hold most, on Linux; see `Front`."""
         return self._traffic.watch_memory(excess, most)
 
+    def held_memory(self) -> int:
+        """Estimate what connections hold, on Linux; see `Front`."""
+        return self._traffic.held
+
     def _receive(self) -> None:
         """Take calls until the front is closed."""
         while (events := self._next_events()) is not None:

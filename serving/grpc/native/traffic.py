@@ -114,6 +114,11 @@ class NativeTraffic:
             client = self._clients[peer] = ClientTraffic(peer)
         return client
 
+    @property
+    def held(self) -> int:
+        """Bytes that all connections seemed to hold at the last look. Can be asked in any thread."""
+        return sum(connection.held for connection in self._connections.values())
+
     def watch_memory(self, excess: int, most: int) -> int:
         """Look at the connections, and end those that hold most if the process holds too much.
 

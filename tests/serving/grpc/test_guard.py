@@ -55,6 +55,7 @@ class Watched:
         self.now = 10_000.0
         self.trimmed = 0
         self.asked = 0
+        self.held = 0
         monkeypatch.setattr(module, "resident_memory", self._resident_memory)
         monkeypatch.setattr(module, "trim", self._trim)
         monkeypatch.setattr(module, "BATCHES", 0)
@@ -66,6 +67,7 @@ class Watched:
             transfer_seconds=60,
             idle_seconds=300,
             models_memory=lambda: self.models,
+            held_memory=lambda: self.held,
         )
         self.trimmed = 0
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
@@ -134,6 +136,29 @@ async def test_what_remains_without_calls_is_not_theirs(watched: Watched) -> Non
     watched.memory += 101 * MIB
     watched.guard._check_memory(watched.now)
     assert len(call.reasons) == 1
+
+
+async def test_what_connections_hold_is_no_new_base(watched: Watched) -> None:
+    """Unfinished requests that the calls do not show count as long as they last, however slowly they become more."""
+    call = watched.add(FakeCall())
+    for _ in range(2):
+        watched.memory += 45 * MIB
+        watched.held += 45 * MIB
+        for _ in range(4):
+            watched.now += 0.6
+            watched.look()
+    assert watched.trimmed == 0
+    watched.memory += 20 * MIB  # Of nobody.
+    for _ in range(4):
+        watched.now += 0.6
+        watched.look()
+    await eventually(lambda: watched.trimmed > 0)
+    assert watched.guard._excess() == 90 * MIB
+    call.holds_since = 1.0
+    watched.memory += 11 * MIB
+    watched.now += 0.6
+    watched.look()
+    assert call.reasons == ["the memory of the server is exhausted, and this call waited for its client"]
 
 
 async def test_models_that_are_loaded_later_are_not_calls(watched: Watched) -> None:
