@@ -82,7 +82,12 @@ class NativeGroup(InlineTask):
             self._release()
             self._answer_each()
             return
-        self._end([call.send(reply) for call, reply in zip(self.calls, replies, strict=True)])
+        sent = [False] * len(self.calls)
+        try:
+            for number, (call, reply) in enumerate(zip(self.calls, replies, strict=True)):
+                sent[number] = call.send(reply)
+        finally:  # Also if the package fails: the calls must return their places and their memory.
+            self._end(sent)
 
     async def _replies(self) -> list[bytes]:
         self.memory = memory = RequestMemory(self._budget, self.calls[0].connection)
@@ -92,7 +97,7 @@ class NativeGroup(InlineTask):
 
     def _end(self, sent: list[bool]) -> None:
         """Record and end the calls, of which some may not have got their replies."""
-        for record, is_sent in zip(self._records, sent, strict=False):
+        for record, is_sent in zip(self._records, sent, strict=False):  # There may be no records.
             record.images = 1
             if is_sent:
                 record.end("OK")
