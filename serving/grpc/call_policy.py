@@ -9,7 +9,7 @@ from partedvae.serving.grpc.limiter import CallLimiter
 
 
 class CallObserver(Protocol):
-    """Receives the events of calls, for metrics. Called from the event loop's thread."""
+    """Receives the events of calls, for metrics. Called from any thread."""
 
     def rpc_started(self) -> None:
         """Record that a call started; `rpc_done` follows."""

@@ -53,7 +53,7 @@ _ENDED_AS_CANCELLED = _EndedAsCancelled()  # Has no state, so that one is enough
 
 
 class Call:
-    """A call. Used from the event loop's thread only."""
+    """A call. Used from the event loop's thread only, except for `evict` and what the limiter reads."""
 
     __slots__ = (
         "_budget",
