@@ -23,6 +23,7 @@ from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
 from partedvae.serving.batching.scheduler import SessionScheduler
 from partedvae.serving.config.addresses import cannot_listen, check_free, split_address
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
+from partedvae.serving.errors import ConfigError
 from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import INTERNAL_TEXT
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 BURST = 64
 """Most calls that are taken at once: as many as the largest batch has by default."""
+MAX_SOCKET_PATH = 107
+"""Bytes of the path of a Unix socket, at most, on Linux; three less on macOS."""
 LAST_REPLIES_SECONDS = 2.0
 """Time for the last replies when the server stops."""
 UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
@@ -122,7 +125,12 @@ class NativeFront:
         self._traffic: NativeTraffic
 
     async def start(self) -> str:
-        """Listen and accept calls; see `Front`."""
+        """Listen and accept calls; see `Front`.
+
+        Raises:
+            AddressError: the address is in use, or not an address of this machine.
+            ConfigError: the socket of the server behind this one cannot be made.
+        """
         config = self._config
         host, _ = split_address(config.address)
         if not self._shared_port:
@@ -140,11 +148,7 @@ class NativeFront:
         except OSError as error:
             raise cannot_listen(config.address, error.strerror or str(error)) from error
         self._traffic = NativeTraffic(self._front.bound_port, lambda: self._budget.messages.waited_for // COPIES)
-        folder = self._stack.enter_context(TemporaryDirectory(prefix="partedvae-"))
-        socket = str(Path(folder, "grpcio.sock"))
-        self._behind = self._fallback(socket)
-        await self._behind.start()
-        self._front.set_fallback(socket)
+        self._front.set_fallback(await self._start_behind())
         self._front.start()
         threading.Thread(target=self._receive, name="partedvae-receiver", daemon=True).start()
         return f"{host}:{self._front.bound_port}"
@@ -160,6 +164,21 @@ class NativeFront:
             await asyncio.sleep(0.01)
         await self._loop.run_in_executor(None, self._front.close)
         self._stack.close()
+
+    async def _start_behind(self) -> str:
+        """Start the server behind this one, and return the path of its socket."""
+        try:
+            folder = self._stack.enter_context(TemporaryDirectory(prefix="partedvae-"))
+            socket = str(Path(folder, "grpcio.sock"))
+            self._behind = self._fallback(socket)
+            await self._behind.start()
+        except (OSError, RuntimeError) as error:  # gRPC does not say why it cannot bind a socket.
+            raise ConfigError(
+                f"--front native needs a Unix socket in the temporary folder, which cannot be made ({error}); set "
+                f"TMPDIR to a folder that can be written to, whose path is short: that of a socket has at most "
+                f"{MAX_SOCKET_PATH} bytes"
+            ) from error
+        return socket
 
     def watch_memory(self, excess: int, most: int) -> int:
         """End the connections that hold most, on Linux; see `Front`."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -111,7 +114,24 @@ def test_two_workers_share_a_port(tiny_models: Path) -> None:
         assert f"Error: cannot listen on {server.address}: Address already in use" in result.stderr
 
 
-def serve(models: Path, *options: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.slow
+def test_the_socket_cannot_be_made(tiny_models: Path, tmp_path: Path) -> None:
+    """The path of a Unix socket is bounded, and that of a temporary folder is not."""
+    folder = tmp_path / ("t" * 100)
+    folder.mkdir()
+    options = ("--front", "native", "--address", "127.0.0.1:0")
+    result = serve(tiny_models, *options, variables={"TMPDIR": str(folder)})
+    assert result.returncode == 1
+    assert "Error: --front native needs a Unix socket in the temporary folder, which cannot be made" in result.stderr
+    assert "set TMPDIR to a folder that can be written to" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(folder.iterdir()) == []
+
+
+def serve(
+    models: Path, *options: str, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     """Run a server that does not start."""
     command = [sys.executable, *SERVE, str(models), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
