@@ -250,7 +250,7 @@ def test_the_images_install_what_the_project_requires(name: str) -> None:
     if name == "build":
         pending = list(project["build-system"]["requires"])
     else:
-        pending = [*project["project"]["dependencies"], f"partedvae[{'serve' if name == 'cpu' else 'gpu'},otel]"]
+        pending = [*project["project"]["dependencies"], f"partedvae[{'serve' if name == 'cpu' else 'gpu'},native,otel]"]
     versions, checked = locked(name), 0
     while pending:
         requirement = Requirement(pending.pop())
