@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import click
 
 from partedvae.serving.bundle import Bundle
-from partedvae.serving.config.serve_config import ServeConfig
+from partedvae.serving.config.serve_config import FrontName
+from partedvae.serving.grpc.front import PACKAGE
 
-PACKAGES = {"native": "pygrpc_native"}
-"""Modules that fronts need beside the requirements of the server."""
+FRONTS = tuple(front for front in get_args(FrontName) if front != "auto")
+"""The fronts that `partedvae serve --front` offers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +28,15 @@ class Variant:
     """Options of `partedvae serve`; the others have their defaults."""
 
 
-def _choices(option: str) -> tuple[str, ...]:
-    """Return the values of an option of the server; none where there is no such option."""
-    return get_args(get_type_hints(ServeConfig).get(option))
-
-
-def fronts() -> tuple[str, ...]:
-    """Return the fronts that `partedvae serve --front` offers, without `auto`."""
-    return tuple(front for front in _choices("front") if front != "auto") or ("grpcio",)
-
-
 def installed_fronts() -> tuple[str, ...]:
     """Return the fronts whose packages are installed."""
-    return tuple(front for front in fronts() if front not in PACKAGES or find_spec(PACKAGES[front]))
+    return tuple(front for front in FRONTS if front != "native" or find_spec(PACKAGE) is not None)
 
 
 front_option = click.option(
     "--front",
     multiple=True,
-    type=click.Choice(fronts()),
+    type=click.Choice(FRONTS),
     help="Front of the server; repeatable.  [default: all that are installed]",
 )
 
@@ -60,12 +51,12 @@ def variants(bundle: Bundle, selected: Sequence[str]) -> list[Variant]:
 
     Args:
         bundle: the model.
-        selected: fronts from `fronts()`; empty selects those that are installed.
+        selected: fronts from `FRONTS`; empty selects those that are installed.
     """
     result = []
     for front in selected or installed_fronts():
-        options = ("--front", front) if _choices("front") else ()
+        options = ("--front", front)
         result.append(Variant(name=front, options=options))
-        if "int8" in _choices("precision") and any(bundle.folder.glob("*.int8.onnx")):
+        if bundle.int8_encoder_path is not None:
             result.append(Variant(name=f"{front}, int8", precision="int8", options=(*options, "--precision", "int8")))
     return result
