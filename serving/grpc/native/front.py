@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -44,6 +45,8 @@ BURST = 64
 """Most calls that are taken at once: as many as the largest batch has by default."""
 MAX_SOCKET_PATH = 107
 """Bytes of the path of a Unix socket, at most, on Linux; three less on macOS."""
+RETRY_SECONDS = 0.1
+"""Time after which calls are taken again when that has failed."""
 LAST_REPLIES_SECONDS = 2.0
 """Time for the last replies when the server stops."""
 UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
@@ -190,33 +193,44 @@ class NativeFront:
 
     def _receive(self) -> None:
         """Take calls until the front is closed."""
-        while (events := self._next_events()) is not None:
-            groups: dict[Hashable, NativeGroup] = {}
-            waiting: list[Any] = []
-            for kind, number, method, message, peer, *details in events:
-                if kind == EVENT_CANCEL:
-                    if (call := self._calls.get(number)) is not None:
-                        call.cancel()
-                    continue
-                try:
-                    awaited = self._begin(
-                        number, self._methods[method], message or b"", peer, details[0] if details else None, groups
-                    )
-                except Exception:  # The other calls must be served.
-                    logger.exception("a call failed")
-                    self._front.fail(number, INTERNAL, INTERNAL_TEXT)
-                    if (call := self._calls.get(number)) is not None:
-                        call.end()
-                else:
-                    if awaited is not None:
-                        waiting.append(awaited)
-            for group in groups.values():
-                awaited = group.begin_answer()
+        while True:
+            try:
+                events = self._next_events()
+                if events is None:
+                    return
+                self._take(events)
+                del events
+            except BaseException:  # Such as a lack of memory, or a panic of the package: no other thread takes calls.
+                logger.exception("calls could not be taken")
+                time.sleep(RETRY_SECONDS)
+
+    def _take(self, events: Sequence[tuple[Any, ...]]) -> None:
+        """Begin the calls that have arrived, and cancel those whose clients have gone."""
+        groups: dict[Hashable, NativeGroup] = {}
+        waiting: list[Any] = []
+        for kind, number, method, message, peer, *details in events:
+            if kind == EVENT_CANCEL:
+                if (call := self._calls.get(number)) is not None:
+                    call.cancel()
+                continue
+            try:
+                awaited = self._begin(
+                    number, self._methods[method], message or b"", peer, details[0] if details else None, groups
+                )
+            except Exception:  # The other calls must be served.
+                logger.exception("a call failed")
+                self._front.fail(number, INTERNAL, INTERNAL_TEXT)
+                if (call := self._calls.get(number)) is not None:
+                    call.end()
+            else:
                 if awaited is not None:
                     waiting.append(awaited)
-            if waiting:
-                self._scheduler.submit(waiting)
-            del events, groups, waiting
+        for group in groups.values():
+            awaited = group.begin_answer()
+            if awaited is not None:
+                waiting.append(awaited)
+        if waiting:
+            self._scheduler.submit(waiting)
 
     def _next_events(self) -> Sequence[tuple[Any, ...]] | None:
         """Wait for calls, and return all that have arrived, at most `BURST`; None when the front is closed."""

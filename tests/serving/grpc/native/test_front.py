@@ -19,7 +19,7 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images, PackedImages
 from tests.bundles import COLOURED, GREY, TinyModel
-from tests.processes import ServerProcess, running_server, wait_until
+from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.scraping import METRICS, metrics_of
 from tests.serving.faults.support import assert_features, features_request
 from tests.serving.gated_server import LARGE
@@ -179,6 +179,21 @@ async def test_cancelled_groups_leave_the_queue(tiny_models: Path, tmp_path: Pat
             seen = metrics_of(server)
             assert seen['partedvae_request_seconds_count{code="CANCELLED",rpc="ExtractFeatures"}'] == 96
             assert seen['partedvae_request_seconds_count{code="DEADLINE_EXCEEDED",rpc="ExtractFeatures"}'] == 1
+
+
+async def test_calls_that_cannot_be_taken(tiny_models: Path, tmp_path: Path) -> None:
+    """A failure of the thread that takes calls is logged, and the thread goes on: there is no other."""
+    program = ("-m", "tests.serving.grpc.native.failing_server", str(tmp_path))
+    with running_server(tiny_models, "--front", "native", program=program) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub: Any = PartedVAEServiceStub(channel)
+            (tmp_path / "fail").touch()
+            for seed in range(3):
+                assert_features(await stub.ExtractFeatures(features_request(1, seed), timeout=PATIENCE), 1, seed)
+        log = server.log_file.read_text()
+        assert log.count("calls could not be taken") == 1
+        assert "MemoryError" in log
+        assert not (tmp_path / "fail").exists()
 
 
 async def test_gzip(channel: grpc.aio.Channel) -> None:
