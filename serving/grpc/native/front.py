@@ -112,7 +112,7 @@ class NativeFront:
         self._tokens = tokens
         self._shared_port = shared_port
         self._fallback = fallback
-        # Making them costs as much as parsing a request.
+        # Making them into objects costs as much as parsing a request.
         self._needs_details = tokens is not None or any(
             CallRecord.is_needed(policy.observer) for policy in policies.values()
         )
@@ -142,7 +142,7 @@ class NativeFront:
             self._front = NativeGrpcFront(
                 config.address,
                 [(served.method.name, False) for served in self._methods],
-                call_details=self._needs_details,
+                call_details=True,  # Without, it does not report calls that are cancelled.
                 keepalive_time_ms=KEEPALIVE_MS,
                 keepalive_timeout_ms=KEEPALIVE_TIMEOUT_MS,
                 max_concurrent_streams=max_streams(config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 EXTRACT = "/partedvae.v1.PartedVAEService/ExtractFeatures"
 STREAM = "/partedvae.v1.PartedVAEService/StreamFeatures"
+DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 OK, INVALID, NOT_FOUND = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 
 
@@ -179,6 +181,30 @@ async def test_cancelled_groups_leave_the_queue(tiny_models: Path, tmp_path: Pat
             seen = metrics_of(server)
             assert seen['partedvae_request_seconds_count{code="CANCELLED",rpc="ExtractFeatures"}'] == 96
             assert seen['partedvae_request_seconds_count{code="DEADLINE_EXCEEDED",rpc="ExtractFeatures"}'] == 1
+
+
+async def test_cancelled_calls_leave_the_queue_without_metrics(tiny_models: Path, tmp_path: Path) -> None:
+    """The front learns of cancelled calls, and of deadlines, also where nothing else needs their details."""
+    program = ("-m", "tests.serving.gated_server", str(tmp_path))
+    options = ("--front", "native", "--threads", "1", "--max-queue-rows", "32")
+    with running_server(tiny_models, *options, program=program) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub: Any = PartedVAEServiceStub(channel)
+            running = stub.ExtractFeatures(features_request(LARGE))
+            await asyncio.to_thread(wait_until, (tmp_path / "entered").exists)
+            for timeout in (None, 0.5):
+                waiting = [stub.ExtractFeatures(features_request(1, seed), timeout=timeout) for seed in range(33)]
+                codes = [asyncio.ensure_future(call.code()) for call in waiting]
+                await asyncio.wait(codes, return_when="FIRST_COMPLETED")
+                if timeout is None:
+                    for call in waiting:
+                        call.cancel()
+                assert grpc.StatusCode.RESOURCE_EXHAUSTED in await asyncio.gather(*codes)
+                end = time.monotonic() + PATIENCE
+                while await stub.ExtractFeatures(features_request(1), timeout=0.2).code() != DEADLINE:
+                    assert time.monotonic() < end, "the queue stays full"
+            (tmp_path / "open").touch()
+            assert_features(await running, LARGE)
 
 
 async def test_calls_that_cannot_be_taken(tiny_models: Path, tmp_path: Path) -> None:
