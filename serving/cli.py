@@ -185,6 +185,9 @@ def extract(
             raise click.UsageError("--model-name requires --server; --model is the folder of a model, with its name")
     if (model is None) == (connection is None):
         raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
+    for name in ("device", "precision"):
+        if model is None and typed(ctx, name):
+            raise click.UsageError(f"--{name} requires --model; a server is started with a --{name} of its own")
     check_suffix(output)
     silence_pillow()
     images = open_source(source)

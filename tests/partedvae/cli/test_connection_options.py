@@ -152,6 +152,14 @@ def test_extract_in_this_process_beside_a_server_in_the_environment(
     assert "no server answers at 127.0.0.1:1" in result.output
 
 
+@pytest.mark.parametrize(("option", "value"), [("--device", "cpu"), ("--precision", "int8")])
+def test_a_server_has_its_own_device_and_precision(array: Path, tmp_path: Path, option: str, value: str) -> None:
+    """An option that a server would not obey is an error, before it is asked."""
+    result = run("extract", array, "--output", tmp_path / "x.npz", "--server", "127.0.0.1:1", option, value)
+    assert result.exit_code == 2
+    assert f"{option} requires --model; a server is started with a {option} of its own" in result.output
+
+
 def test_the_timeout(server: ServerProcess, array: Path, tmp_path: Path) -> None:
     """Of the commands' calls; the error names the option. In this process there are no calls."""
     with socket.create_server(("127.0.0.1", 0)) as silent:  # Accepts connections, and never answers.
