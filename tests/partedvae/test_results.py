@@ -143,6 +143,7 @@ def test_details_of_a_model() -> None:
         "fit": "stretch",
         "has_scores": False,
         "limits": None,
+        "front": "",
         "measures": {"generation/shape": 0.375, "generation/colour": 1.0, "probe_z_mlp/shape": 0.5},
         "warnings": ["images drawn for a class do not show it"],
     }

@@ -164,7 +164,7 @@ def test_a_draw_without_a_seed_can_be_repeated(model: LocalModel) -> None:
 
 def test_info(two_models: Path, model: LocalModel, client: Client) -> None:
     """Name, version and manifest are those that a server reports."""
-    assert model.info == replace(client.model_info(), limits=None)
+    assert model.info == replace(client.model_info(), limits=None, front="")
     assert (model.name, model.version, model.manifest) == ("shapes", 1, model.info.manifest)
     assert load(str(two_models / "tiny")).version == 2
     assert load(two_models / "tiny", 1, device="cpu", threads=1).version == 1

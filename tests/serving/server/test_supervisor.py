@@ -31,7 +31,7 @@ def is_alive(pid: int) -> bool:
     """Report whether a process is running."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # It may end while its file is read.
         return False
 
 
