@@ -145,7 +145,8 @@ class TooManyCallsError(OverloadedError):
             limit: calls that may be active.
             whose: " of this connection" for a limit of its own.
         """
-        super().__init__(f"{limit} calls{whose} are active, which is the limit", TOO_MANY_RETRY_AFTER)
+        active = f"1 call{whose} is active" if limit == 1 else f"{limit} calls{whose} are active"
+        super().__init__(f"{active}, which is the limit", TOO_MANY_RETRY_AFTER)
 
 
 class EvictedError(OverloadedError):

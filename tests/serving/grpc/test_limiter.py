@@ -155,10 +155,11 @@ async def test_a_dismissed_call_has_no_place() -> None:
     assert limiter.active_calls == 1
 
 
-async def test_reject() -> None:
+@pytest.mark.parametrize(("limit", "active"), [(1, "1 call is active"), (2, "2 calls are active")])
+async def test_reject(limit: int, active: str) -> None:
     """The error states the limit, and when to try again."""
-    limiter: CallLimiter[FakeCall] = CallLimiter(2)
-    with pytest.raises(TooManyCallsError, match=r"^2 calls are active, which is the limit: try again in 0.5 s$"):
+    limiter: CallLimiter[FakeCall] = CallLimiter(limit)
+    with pytest.raises(TooManyCallsError, match=f"^{active}, which is the limit: try again in 0.5 s$"):
         await limiter.reject("one")
 
 
