@@ -17,7 +17,7 @@ from partedvae import Client, InvalidRequestError, RequestLimits
 from partedvae.serving import LocalModel, load
 from tests.bundles import COLOURED, GREY
 from tests.partedvae.conftest import Call
-from tests.processes import ServerProcess, running_server
+from tests.processes import ServerProcess, running_server, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +146,14 @@ def test_only_the_memory_limits_images_in_this_process(model: LocalModel) -> Non
     assert model.traverse(LARGE.random_images(300), dimensions=[0, 1], steps=9).images.shape[:2] == (600, 9)
 
 
+def answers(client: Client) -> bool:
+    """Return whether the server answers."""
+    try:
+        return bool(client.models())
+    except UnavailableError:
+        return False
+
+
 def test_a_server_with_other_limits_at_the_same_address_is_noticed(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +163,9 @@ def test_a_server_with_other_limits_at_the_same_address_is_noticed(
         assert len(client.features(images).u) == 20
         first.stop()
         with running_server(models, "--max-images", "3", "--address", first.address):
+            wait_until(
+                lambda: answers(client)
+            )  # gRPC waits before it connects again, the longer the more often it failed.
             with pytest.raises(InvalidRequestError, match="20 images are above the limit of 3 per request"):
                 client.features(images)
             monkeypatch.setattr("partedvae.client.DETAILS_SECONDS", -1)
