@@ -140,7 +140,7 @@ def log_problems(log_file: Path, start: int, server: AttackedServer) -> list[str
     problems = []
     if len(data) > LOG_MB * MB:
         problems.append(f"the log grew by more than {LOG_MB} MiB")
-    own = "\n".join(line for line in lines if not any(name in line for name in GRPC_LOGGERS))
+    own = "\n".join(line for line in lines if not _is_of_grpc(line))
     if TRACEBACK in own:
         context, exception = _first_traceback(own)
         problems.append(f"tracebacks in the log, first {exception[:MAX_LINE]!r} after {context[-MAX_LINE:]!r}")
@@ -149,6 +149,11 @@ def log_problems(log_file: Path, start: int, server: AttackedServer) -> list[str
     if server.options.log_is_json and (plain := [line for line in lines if not _is_json(line)]):
         problems.append(f"{len(plain)} lines of the log are no JSON, first {plain[0][:MAX_LINE]!r}")
     return problems
+
+
+def _is_of_grpc(line: str) -> bool:
+    """Return whether gRPC has written a line, or asyncio about a callback of gRPC, as when both shut down."""
+    return any(name in line for name in GRPC_LOGGERS) or ('"logger": "asyncio"' in line and "cygrpc" in line)
 
 
 def _first_traceback(text: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partedvae import Client, InvalidRequestError, RequestLimits
+from partedvae import Client, InvalidRequestError, RequestLimits, UnavailableError
 from partedvae.serving import LocalModel, load
 from tests.bundles import COLOURED, GREY
 from tests.partedvae.conftest import Call
