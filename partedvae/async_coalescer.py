@@ -15,41 +15,20 @@ from google.protobuf.message import Message as Request
 from partedvae import forks
 from partedvae.backoff import Backoff
 from partedvae.channel import Metadata
-from partedvae.coalescing import Policy, Queue
+from partedvae.coalescing import Policy, Queue, Sender, failure_of, parts_of
 from partedvae.errors import PartedVAEError, deadline_error
 from partedvae.joined_calls import Message, PendingCall
 
 Result = TypeVar("Result")
 
 
-class Sender(Protocol):
+class AsyncSender(Sender, Protocol):
     """The part of `AsyncTransport` that sends messages."""
-
-    @property
-    def address(self) -> str:
-        """The server's address."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the client was closed."""
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds per call; None for no limit."""
 
     def send(
         self, method: Callable[[Any], Any], request: Request, timeout: float | None, metadata: Metadata
     ) -> grpc.aio.UnaryUnaryCall[Any, Any]:
         """Send a message once."""
-
-    def metadata(self) -> Metadata:
-        """Return the metadata of a call."""
-
-    def error(self, error: grpc.RpcError, locate: Callable[[str], str] = str) -> PartedVAEError:
-        """Return the exception for a failed call."""
-
-    def closed_error(self) -> PartedVAEError:
-        """Return the exception for a call that was not finished when the client was closed."""
 
     def cancelled(self) -> BaseException:
         """Return the exception for a call that was not finished: the client was closed, or the event loop ends."""
@@ -58,7 +37,7 @@ class Sender(Protocol):
 class AsyncCoalescer:
     """The waiting calls of one event loop."""
 
-    def __init__(self, sender: Sender, policy: Policy) -> None:
+    def __init__(self, sender: AsyncSender, policy: Policy) -> None:
         """Prepare to join calls.
 
         Args:
@@ -185,24 +164,11 @@ class AsyncCoalescer:
 
     def _divide_or_fail(self, queue: Queue, message: Message, error: Exception) -> None:
         """Send the calls of a failed message in parts, or give each its error."""
-        sender = self._sender
-        failed = sender.error(error) if isinstance(error, grpc.RpcError) else error
-        parts = [] if sender.is_closed else message.parts(failed)
+        parts = parts_of(message, error, self._sender)
         for part in parts:
             self._send(queue, part)
-        if parts:
-            return
-
-        def failure(pending: PendingCall[Any]) -> BaseException:
-            if sender.is_closed:  # gRPC has other errors for calls on a channel that is being closed.
-                return sender.closed_error()
-            if not isinstance(error, grpc.RpcError):
-                return error
-            made = sender.error(error, pending.chunk.locate)
-            made.__cause__ = error
-            return made
-
-        self._fail(message, failure)
+        if not parts:
+            self._fail(message, lambda pending: failure_of(pending, error, self._sender))
 
     def _fail(self, message: Message, failure: Callable[[PendingCall[Any]], BaseException]) -> None:
         for pending in message.calls:

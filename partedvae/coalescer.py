@@ -18,41 +18,20 @@ from google.protobuf.message import Message as Request
 from partedvae import forks
 from partedvae.backoff import Backoff
 from partedvae.channel import Metadata
-from partedvae.coalescing import Policy, Queue
+from partedvae.coalescing import Policy, Queue, Sender, failure_of, parts_of
 from partedvae.errors import PartedVAEError, deadline_error
 from partedvae.joined_calls import Message, PendingCall
 
 Result = TypeVar("Result")
 
 
-class Sender(Protocol):
+class ThreadSender(Sender, Protocol):
     """The part of `Transport` that sends messages."""
-
-    @property
-    def address(self) -> str:
-        """The server's address."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the client was closed."""
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds per call; None for no limit."""
 
     def send(
         self, method: Callable[[Any], Any], request: Request, timeout: float | None, metadata: Metadata
     ) -> grpc.Future[Any]:
         """Send a message once, without waiting."""
-
-    def metadata(self) -> Metadata:
-        """Return the metadata of a call."""
-
-    def error(self, error: grpc.RpcError, locate: Callable[[str], str] = str) -> PartedVAEError:
-        """Return the exception for a failed call."""
-
-    def closed_error(self) -> PartedVAEError:
-        """Return the exception for a call that was not finished when the client was closed."""
 
 
 class _Waiter:
@@ -81,7 +60,7 @@ class _Waiter:
 class Coalescer:
     """The waiting calls of all threads of a process."""
 
-    def __init__(self, sender: Sender, policy: Policy) -> None:
+    def __init__(self, sender: ThreadSender, policy: Policy) -> None:
         """Prepare to join calls.
 
         Args:
@@ -227,26 +206,14 @@ class Coalescer:
 
     def _divide_or_fail(self, queue: Queue, message: Message, error: Exception) -> None:
         """Send the calls of a failed message in parts, or give each its error."""
-        sender = self._sender
-        failed = sender.error(error) if isinstance(error, grpc.RpcError) else error
-        parts = [] if sender.is_closed else message.parts(failed)
+        parts = parts_of(message, error, self._sender)
         with self._lock:
             queue.in_flight += len(parts)
         for part in parts:
             self._send(queue, part)
-        if parts:
-            return
-
-        def failure(pending: PendingCall[Any]) -> BaseException:
-            if sender.is_closed:  # gRPC has other errors for calls on a channel that is being closed.
-                return sender.closed_error()
-            if not isinstance(error, grpc.RpcError):
-                return error
-            made = sender.error(error, pending.chunk.locate)
-            made.__cause__ = error
-            return made
-
-        self._settle(queue, message.calls, [(None, failure(pending)) for pending in message.calls])
+        if not parts:
+            failures = [(None, failure_of(pending, error, self._sender)) for pending in message.calls]
+            self._settle(queue, message.calls, failures)
 
     def _leave(self, pending: PendingCall[Any], waiter: _Waiter) -> None:
         """Forget a call that has ended, or whose caller has given up; the others of its message go on."""

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+import grpc
 import numpy as np
 
 from partedvae.arguments import check_positive
-from partedvae.errors import InvalidRequestError
+from partedvae.channel import Metadata
+from partedvae.errors import InvalidRequestError, PartedVAEError
 from partedvae.image_calls import ImageCall
 from partedvae.image_chunks import Chunk
 from partedvae.image_items import ImageInput
@@ -97,6 +99,48 @@ def pending_call(call: ImageCall[Result], first: Sequence[Chunk], packing: Packi
     pending = PendingCall(call, first[0], packing)
     holds_two = packing.holds(2 * pending.count, 2 * pending.size, 2 * pending.chunk.pixels)
     return pending if holds_two else None
+
+
+class Sender(Protocol):
+    """What both transports offer to those who join calls."""
+
+    @property
+    def address(self) -> str:
+        """The server's address."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client was closed."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds per call; None for no limit."""
+
+    def metadata(self) -> Metadata:
+        """Return the metadata of a call."""
+
+    def error(self, error: grpc.RpcError, locate: Callable[[str], str] = str) -> PartedVAEError:
+        """Return the exception for a failed call."""
+
+    def closed_error(self) -> PartedVAEError:
+        """Return the exception for a call that was not finished when the client was closed."""
+
+
+def parts_of(message: Message, error: Exception, sender: Sender) -> list[Message]:
+    """Return the messages that the calls of a failed one are sent in again; none where each gets its error."""
+    failed = sender.error(error) if isinstance(error, grpc.RpcError) else error
+    return [] if sender.is_closed else message.parts(failed)
+
+
+def failure_of(pending: PendingCall[Any], error: Exception, sender: Sender) -> Exception:
+    """Return the error that a caller gets where its message has failed."""
+    if sender.is_closed:  # gRPC has other errors for calls on a channel that is being closed.
+        return sender.closed_error()
+    if not isinstance(error, grpc.RpcError):
+        return error
+    made = sender.error(error, pending.chunk.locate)
+    made.__cause__ = error
+    return made
 
 
 class Queue:
