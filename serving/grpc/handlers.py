@@ -36,6 +36,21 @@ def policy_of(method: str, policies: Mapping[str, CallPolicy]) -> CallPolicy | N
     return None if prefix is None else policies[prefix]
 
 
+def method_of(name: str, handler: Handler, policies: Mapping[str, CallPolicy]) -> Method:
+    """Return the messages and limits of a method of generated code.
+
+    Raises:
+        ValueError: there is no policy for it.
+    """
+    policy = policy_of(name, policies)
+    if policy is None:
+        raise ValueError(f"no policy for {name}; policies: {sorted(policies)}")
+    deserialize, serialize = handler.request_deserializer, handler.response_serializer
+    assert deserialize is not None, "generated code has a deserializer for each method"
+    assert serialize is not None, "generated code has a serializer for each method"
+    return Method(name, deserialize, serialize, policy)
+
+
 class CallHandlers(grpc.GenericRpcHandler):
     """The methods of services, wrapped. Generated code adds services to it as to a server, which gets it as a whole.
 
@@ -70,11 +85,8 @@ class CallHandlers(grpc.GenericRpcHandler):
             ValueError: there is no policy for a method.
         """
         for name, handler in method_handlers.items():
-            method = f"/{service_name}/{name}"
-            policy = policy_of(method, self._policies)
-            if policy is None:
-                raise ValueError(f"no policy for {method}; policies: {sorted(self._policies)}")
-            self._handlers[method] = _MethodHandler(method, handler, policy, self._budget, self._executor).wrapped()
+            method = method_of(f"/{service_name}/{name}", handler, self._policies)
+            self._handlers[method.name] = _MethodHandler(method, handler, self._budget, self._executor).wrapped()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Return the wrapped handler of a method; None for unknown methods."""
@@ -84,15 +96,10 @@ class CallHandlers(grpc.GenericRpcHandler):
 class _MethodHandler:
     """How gRPC's calls of one method are served."""
 
-    def __init__(
-        self, name: str, handler: Handler, policy: CallPolicy, budget: MemoryBudget, executor: Executor
-    ) -> None:
-        deserialize, serialize = handler.request_deserializer, handler.response_serializer
-        assert deserialize is not None, "generated code has a deserializer for each method"
-        assert serialize is not None, "generated code has a serializer for each method"
-        self._method = Method(name, deserialize, serialize, policy)
+    def __init__(self, method: Method, handler: Handler, budget: MemoryBudget, executor: Executor) -> None:
+        self._method = method
         self._handler = handler
-        self._policy = policy
+        self._policy = method.policy
         self._budget = budget
         self._executor = executor
 

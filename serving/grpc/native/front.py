@@ -30,8 +30,8 @@ from partedvae.serving.grpc.call_record import CallRecord
 from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
-from partedvae.serving.grpc.handlers import policy_of
-from partedvae.serving.grpc.method import COPIES, Method
+from partedvae.serving.grpc.handlers import method_of
+from partedvae.serving.grpc.method import COPIES
 from partedvae.serving.grpc.native.call import INTERNAL, Details, Joined, NativeCall, NativeMethod, Respond
 from partedvae.serving.grpc.native.group import NativeGroup
 from partedvae.serving.grpc.native.traffic import NativeTraffic
@@ -120,7 +120,7 @@ class NativeFront:
         self._stack = ExitStack()
         self._calls: dict[int, NativeCall] = {}
         self._methods = [
-            NativeMethod(_method(name, handler, policies), cast(Respond, handler.unary_unary), joined.get(name))
+            NativeMethod(method_of(name, handler, policies), cast(Respond, handler.unary_unary), joined.get(name))
             for name, handler in collector.handlers.items()
         ]
         self._front: NativeGrpcFront
@@ -276,11 +276,3 @@ class NativeFront:
             group.add(call, message, part)
             return None if full is None else full.begin_answer()
         return call.begin(call.answer(message))
-
-
-def _method(name: str, handler: grpc.RpcMethodHandler[Any, Any], policies: Mapping[str, CallPolicy]) -> Method:
-    policy = policy_of(name, policies)
-    assert policy is not None, "all services have a policy"
-    assert handler.request_deserializer is not None, "generated code has a deserializer for each method"
-    assert handler.response_serializer is not None, "generated code has a serializer for each method"
-    return Method(name, handler.request_deserializer, handler.response_serializer, policy)
