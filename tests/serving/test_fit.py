@@ -24,8 +24,8 @@ from partedvae.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving import load
 from partedvae.serving.bundle import load_bundle
-from partedvae.serving.cli import extract
 from partedvae.serving.errors import BundleError
+from partedvae.serving.extract.command import extract
 from partedvae.serving.manifest import MANIFEST_FILE, read_manifest
 from partedvae.v1.manifest_pb2 import FIT_UNSPECIFIED
 from tests.bundles import COLOURED

@@ -12,8 +12,8 @@ from PIL import Image
 
 from partedvae.results import FeatureChunk, Features, ImageArray, ImageProblem
 from partedvae.serving.bundle_files import sha256_of
-from partedvae.serving.extract.extract import joined_rows
-from partedvae.serving.extract.inputs import Prepared
+from partedvae.serving.extract.extractors import joined_rows
+from partedvae.serving.extract.sources.source import Prepared
 from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess
 from tests.serving.extraction import COUNT, extract, idx

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from partedvae.serving.extract import extract
-from partedvae.serving.extract.extract import MEMORY, in_order, thread_count
-from partedvae.serving.extract.inputs import Job, Prepared
+from partedvae.serving.extract import pipeline
+from partedvae.serving.extract.pipeline import MEMORY, in_order, thread_count
+from partedvae.serving.extract.sources.source import Job, Prepared
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 MEGABYTE = 1 << 20
@@ -30,7 +30,7 @@ MEGABYTE = 1 << 20
 def test_the_threads_are_limited_by_processors_and_by_the_size_of_a_batch(
     monkeypatch: pytest.MonkeyPatch, cpus: int, size: int, threads: int
 ) -> None:
-    monkeypatch.setattr(extract, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(pipeline, "available_cpus", lambda: cpus)
     assert thread_count(size) == threads
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from partedvae.results import ImageArray
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.inputs import Prepared, open_source
+from partedvae.serving.extract.sources.open import open_source
+from partedvae.serving.extract.sources.source import Part, Prepared, Source
 from partedvae.v1.manifest_pb2 import ImageSpec
 from tests.bundles import GREY
 from tests.serving.extraction import idx
@@ -24,8 +25,12 @@ SPEC = ImageSpec(height=8, width=6, channels=1)
 IMAGES = GREY.random_images(5)
 
 
+def all_of(source: Source) -> Part:
+    return source.part(0, len(source))
+
+
 def read(path: Path) -> list[Prepared]:
-    return [job(SPEC) for job in open_source(path).jobs(2)]
+    return [job(SPEC) for job in all_of(open_source(path)).jobs(2)]
 
 
 def pixels(path: Path) -> ImageArray:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from partedvae.serving.extract.outputs import Layout, create
+from partedvae.serving.extract.feature_files import create
+from partedvae.serving.extract.layout import Layout
 from partedvae.training.data.column_names import check_column_names
 from partedvae.training.data.dataset import DataError, FactorInfo
 from partedvae.v1.manifest_pb2 import Factor, Manifest

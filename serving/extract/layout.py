@@ -17,29 +17,19 @@ Both identify the model: the Parquet schema's metadata and the .npz's `metadata`
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from partedvae.common.atomic_write import atomic_write
 from partedvae.familiarity import FAMILIAR, INVERTED
 from partedvae.requests import FeatureName
 from partedvae.results import Features, FloatArray
 from partedvae.serving.bundle import ENCODER_FILE
-from partedvae.serving.errors import InvalidInputError
 from partedvae.v1.manifest_pb2 import Manifest
-
-ROW_GROUP = 65_536
-"""Rows per Parquet row group: large enough for fast reading, small enough to buffer in memory."""
-SUFFIXES = (".parquet", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,19 +68,6 @@ class Rows:
     """Features of the images without error, in order; None if there are none."""
 
 
-class FeatureFile(Protocol):
-    """A file that rows are appended to."""
-
-    def write(self, rows: Rows) -> None:
-        """Append rows."""
-
-    def finish(self) -> None:
-        """Write buffered rows."""
-
-    def close(self) -> None:
-        """Close the file, finished or not."""
-
-
 def model_metadata(name: str, version: int, manifest: Manifest) -> dict[str, str]:
     """Return metadata that identify the model. The hashes do not depend on whether the manifest came from a server."""
     return {
@@ -101,95 +78,8 @@ def model_metadata(name: str, version: int, manifest: Manifest) -> dict[str, str
     }
 
 
-def check_suffix(path: Path) -> None:
-    """Check the suffix of an output, before any work.
-
-    Raises:
-        InvalidInputError: it is not one of `SUFFIXES`.
-    """
-    if path.suffix not in SUFFIXES:
-        raise InvalidInputError(f"the output {str(path)!r} must end in {' or '.join(SUFFIXES)}")
-
-
-@contextmanager
-def create(path: Path, layout: Layout) -> Iterator[FeatureFile]:
-    """Open a feature file for writing. It appears at `path` only if the block succeeds."""
-    check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        file: FeatureFile = (ParquetFile if path.suffix == ".parquet" else NpzFile)(temporary, layout)
-        try:
-            yield file
-            file.finish()
-        finally:
-            file.close()
-
-
-class ParquetFile:
-    """Writes Parquet row groups when they are full."""
-
-    def __init__(self, path: Path, layout: Layout) -> None:
-        """Create the file."""
-        self._layout = layout
-        self._schema = _schema(layout)
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._buffered: list[pa.Table] = []
-
-    def write(self, rows: Rows) -> None:
-        """Append rows."""
-        columns = _columns(rows, self._layout)
-        missing = np.array([error is not None for error in rows.errors])
-        arrays = []
-        for field in self._schema:
-            values = columns[field.name]
-            mask = None if field.name in (self._layout.key, "error") else missing
-            if field.name == "unfamiliar":
-                mask = values == FAMILIAR
-            arrays.append(pa.array(values, type=field.type, mask=mask))
-        self._buffered.append(pa.Table.from_arrays(arrays, schema=self._schema))
-        if sum(len(table) for table in self._buffered) >= ROW_GROUP:
-            table = pa.concat_tables(self._buffered)
-            self._writer.write_table(table.slice(0, ROW_GROUP))
-            self._buffered = [table.slice(ROW_GROUP)]
-
-    def finish(self) -> None:
-        """Write the last row group."""
-        if self._buffered:
-            self._writer.write_table(pa.concat_tables(self._buffered))
-
-    def close(self) -> None:
-        """Write the footer and close the file."""
-        self._writer.close()
-
-
-class NpzFile:
-    """Buffers all columns and writes them at the end, because the format does not support appending."""
-
-    def __init__(self, path: Path, layout: Layout) -> None:
-        """Store the path; the file is written by `finish`."""
-        self._path = path
-        self._layout = layout
-        self._parts: dict[str, list[NDArray[Any]]] = {}
-
-    def write(self, rows: Rows) -> None:
-        """Append rows."""
-        for name, values in _matrices(rows, self._layout).items():
-            self._parts.setdefault(name, []).append(values)
-
-    def finish(self) -> None:
-        """Write the file."""
-        arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self._parts.items()}
-        if self._layout.probs:
-            arrays |= {f"{f.name}_class_names": np.array(f.class_names) for f in self._layout.manifest.factors}
-        arrays["metadata"] = np.array(json.dumps(dict(self._layout.metadata)))
-        with self._path.open("wb") as file:  # NumPy would append .npz to a path without it.
-            np.savez(file, **arrays)
-
-    def close(self) -> None:
-        """Do nothing: no file is open between writes."""
-
-
-def _schema(layout: Layout) -> pa.Schema:
+def schema_of(layout: Layout) -> pa.Schema:
+    """Return the columns of a Parquet file."""
     fields = [pa.field(layout.key, pa.string() if layout.key == "path" else pa.int64(), nullable=False)]
     for factor in layout.manifest.factors:
         fields += [pa.field(factor.name, pa.string()), pa.field(f"{factor.name}_prob", pa.float32())]
@@ -203,9 +93,9 @@ def _schema(layout: Layout) -> pa.Schema:
     return pa.schema([*fields, pa.field("error", pa.string())], metadata=dict(layout.metadata))
 
 
-def _columns(rows: Rows, layout: Layout) -> dict[str, Any]:
+def columns_of(rows: Rows, layout: Layout) -> dict[str, Any]:
     """Return one value per image for every Parquet column."""
-    matrices = _matrices(rows, layout)
+    matrices = matrices_of(rows, layout)
     columns: dict[str, Any] = {layout.key: rows.keys, "error": rows.errors}
     for factor in layout.manifest.factors:
         columns[factor.name] = matrices[factor.name]
@@ -221,7 +111,7 @@ def _columns(rows: Rows, layout: Layout) -> dict[str, Any]:
     return columns
 
 
-def _matrices(rows: Rows, layout: Layout) -> dict[str, NDArray[Any]]:
+def matrices_of(rows: Rows, layout: Layout) -> dict[str, NDArray[Any]]:
     """Return the arrays of the .npz for some rows: values of readable images, and NaN and "" for the others."""
     good = np.array([error is None for error in rows.errors])
     arrays: dict[str, NDArray[Any]] = {layout.key: np.array(rows.keys)}

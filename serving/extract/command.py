@@ -1,0 +1,148 @@
+"""The command `extract`. Heavy imports are inside the function, because `--help` imports this module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from partedvae.cli.connection import Connection, connection_options, model_options, typed
+from partedvae.common.click_errors import click_errors
+from partedvae.common.click_paths import LocalPath
+from partedvae.errors import PartedVAEError
+from partedvae.serving.errors import ServingError
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=LocalPath(exists=True, path_type=Path))
+@click.option(
+    "--output",
+    required=True,
+    type=LocalPath(path_type=Path, dir_okay=False),
+    help="The feature file to write, .parquet or .npz.",
+)
+@click.option(
+    "--model",
+    type=LocalPath(path_type=Path),
+    metavar="MODELS_DIR/NAME",
+    help="Run the model of this folder in this process: the newest version that works, or --model-version. Overrides "
+    "PARTEDVAE_SERVER.",
+)
+@connection_options(default_server=None)
+@model_options()
+@click.option("--include-z", is_flag=True, help="Include the class-independent z.")
+@click.option("--include-probs", is_flag=True, help="Include the probability of every class.")
+@click.option(
+    "--familiarity/--no-familiarity",
+    default=True,
+    show_default=True,
+    help="Report images unlike the training images, in the column unfamiliar; extraction then takes two to three times "
+    "as long.",
+)
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="With --model: the device to run on.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="With --model: the numbers that the encoder computes with; int8, on the CPU alone, requires a model that was "
+    "exported with --precision int8.",
+)
+@click.pass_context
+@click_errors(ServingError, PartedVAEError, OSError)
+def extract(
+    ctx: click.Context,
+    /,
+    source: Path,
+    output: Path,
+    model: Path | None,
+    connection: Connection | None,
+    model_name: str,
+    model_version: int,
+    include_z: bool,
+    include_probs: bool,
+    familiarity: bool,
+    batch_size: int,
+    device: str,
+    precision: str,
+) -> None:
+    """Write the class-related features of many images into a file.
+
+    INPUT is an image file, a folder of images and its subfolders (PNG, JPEG, WebP, BMP, TIFF, GIF; HEIC with the extra
+    "heic"), an IDX file (optionally .gz), a .npy or .npz of uint8 images, or a .txt with one path per line, relative to
+    its folder. The file has one row per image: its path or index, and for each factor the columns FACTOR (the class),
+    FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "unfamiliar" says how an image differs from the training images,
+    and "error" why one cannot be read. Hidden files and other files of a folder are left out; the summary counts them
+    by reason.
+    """
+    from contextlib import ExitStack, closing
+    from typing import cast
+
+    from partedvae.results import plural
+    from partedvae.serving.extract.extraction import extract as run
+    from partedvae.serving.extract.extractors import Extractor, LocalExtractor, RemoteExtractor
+    from partedvae.serving.extract.feature_files import check_suffix
+    from partedvae.serving.extract.sources.open import open_source
+    from partedvae.serving.image_files import silence_pillow
+    from partedvae.serving.onnx.devices import Device
+    from partedvae.serving.onnx.precision import Precision
+    from partedvae.serving.repository.loading import load_model
+
+    if model is not None and not typed(ctx, "server"):
+        connection = None
+        # Like the server, its model may be set in the environment for other commands.
+        model_version = model_version if typed(ctx, "model_version") else 0
+        if typed(ctx, "model_name"):
+            raise click.UsageError("--model-name requires --server; --model is the folder of a model, with its name")
+    if (model is None) == (connection is None):
+        raise click.UsageError("pass either --model MODELS_DIR/NAME (runs in this process) or --server HOST:PORT")
+    for name in ("device", "precision"):
+        if model is None and typed(ctx, name):
+            raise click.UsageError(f"--{name} requires --model; a server is started with a --{name} of its own")
+    check_suffix(output)
+    silence_pillow()
+    images = open_source(source)
+    with ExitStack() as stack:
+        extractor: Extractor
+        if model is not None:
+            loaded = load_model(
+                model, model_version, device=cast("Device", device), precision=cast("Precision", precision)
+            )
+            extractor = LocalExtractor(loaded)
+        else:
+            assert connection is not None
+            extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name, model_version)))
+        summary = run(
+            images,
+            extractor,
+            output,
+            batch_size=batch_size,
+            probs=include_probs,
+            z=include_z,
+            familiarity=familiarity,
+        )
+    rate = summary.images / summary.seconds
+    click.echo(f"{summary.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
+    if summary.unfamiliar:
+        inverted = f" ({summary.inverted:,} would be like them when inverted)" if summary.inverted else ""
+        click.echo(
+            f"warning: {plural(summary.unfamiliar, 'image')} unlike the training images{inverted}, whose features may "
+            'be wrong; the column "unfamiliar" names them',
+            err=True,
+        )
+    if summary.unreadable:
+        unreadable = plural(summary.unreadable, "image")
+        click.echo(f'{unreadable} could not be read; the column "error" has the reasons:', err=True)
+        for example in summary.examples:
+            click.echo(f"  {example}", err=True)
+        if summary.unreadable > len(summary.examples):
+            click.echo("  …", err=True)
+    for line in images.left_out.lines():
+        click.echo(f"left out: {line}", err=True)
