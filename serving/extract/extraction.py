@@ -42,7 +42,13 @@ def extract(
     metadata = model_metadata(extractor.name, extractor.version, extractor.manifest)
     unfamiliar = familiarity and extractor.has_familiarity
     layout = Layout(
-        key=source.key, manifest=extractor.manifest, probs=probs, z=z, unfamiliar=unfamiliar, metadata=metadata
+        key=source.key,
+        columns=source.columns,
+        manifest=extractor.manifest,
+        probs=probs,
+        z=z,
+        unfamiliar=unfamiliar,
+        metadata=metadata,
     )
     summary = Summary()
     started = time.monotonic()

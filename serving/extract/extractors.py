@@ -56,7 +56,7 @@ class LocalExtractor:
         def compute(job: Job) -> Rows:
             prepared = job(self.manifest.image)
             computed = run_sync(features(self._model, prepared.images, include)) if len(prepared.images) else None
-            return Rows(keys=prepared.keys, errors=prepared.errors, features=computed)
+            return Rows(keys=prepared.keys, errors=prepared.errors, features=computed, columns=prepared.columns)
 
         # A batch as it is read and as it is converted, and the layers of a run, which have at most MAX_ROWS images.
         image = _bytes_of(self.manifest.image)
@@ -130,4 +130,9 @@ def joined_rows(prepared: Prepared, parts: Sequence[FeatureChunk], first: int) -
         for problem in part.problems:
             errors[sent[problem.index - first]] = problem.reason
     computed = [part.features for part in parts if part.features is not None]
-    return Rows(keys=prepared.keys, errors=errors, features=concatenate(computed) if computed else None)
+    return Rows(
+        keys=prepared.keys,
+        errors=errors,
+        features=concatenate(computed) if computed else None,
+        columns=prepared.columns,
+    )

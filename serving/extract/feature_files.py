@@ -77,6 +77,9 @@ class ParquetFile:
         arrays = []
         for field in self._schema:
             values = columns[field.name]
+            if isinstance(values, pa.ChunkedArray):
+                arrays.append(values.combine_chunks())
+                continue
             mask = None if field.name in (self._layout.key, "error") else missing
             if field.name == "unfamiliar":
                 mask = values == FAMILIAR

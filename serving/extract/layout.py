@@ -29,6 +29,7 @@ from partedvae.familiarity import FAMILIAR, INVERTED
 from partedvae.requests import FeatureName
 from partedvae.results import Features, FloatArray
 from partedvae.serving.bundle import ENCODER_FILE
+from partedvae.serving.extract.sources.source import NO_COLUMNS
 from partedvae.v1.manifest_pb2 import Manifest
 
 
@@ -44,6 +45,8 @@ class Layout:
     """Whether to include the probabilities of all classes."""
     z: bool = False
     """Whether to include z."""
+    columns: pa.Schema = NO_COLUMNS
+    """Columns of the input that are passed on, after the key."""
     unfamiliar: bool = False
     """Whether to include how images differ from the training images."""
     metadata: Mapping[str, str]
@@ -66,6 +69,8 @@ class Rows:
     """Why an image has no features; None if it has."""
     features: Features | None
     """Features of the images without error, in order; None if there are none."""
+    columns: pa.Table | None = None
+    """Values of `Layout.columns` of every image; None if there are no such columns."""
 
 
 def model_metadata(name: str, version: int, manifest: Manifest) -> dict[str, str]:
@@ -80,7 +85,10 @@ def model_metadata(name: str, version: int, manifest: Manifest) -> dict[str, str
 
 def schema_of(layout: Layout) -> pa.Schema:
     """Return the columns of a Parquet file."""
-    fields = [pa.field(layout.key, pa.string() if layout.key == "path" else pa.int64(), nullable=False)]
+    fields = [
+        pa.field(layout.key, pa.string() if layout.key == "path" else pa.int64(), nullable=False),
+        *layout.columns,
+    ]
     for factor in layout.manifest.factors:
         fields += [pa.field(factor.name, pa.string()), pa.field(f"{factor.name}_prob", pa.float32())]
         fields += [pa.field(f"{factor.name}_u{j}", pa.float32()) for j in range(factor.u_dim)]
@@ -97,6 +105,8 @@ def columns_of(rows: Rows, layout: Layout) -> dict[str, Any]:
     """Return one value per image for every Parquet column."""
     matrices = matrices_of(rows, layout)
     columns: dict[str, Any] = {layout.key: rows.keys, "error": rows.errors}
+    if rows.columns is not None:
+        columns |= {name: rows.columns[name] for name in layout.columns.names}
     for factor in layout.manifest.factors:
         columns[factor.name] = matrices[factor.name]
         columns[f"{factor.name}_prob"] = matrices[f"{factor.name}_prob"]

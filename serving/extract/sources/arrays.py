@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from partedvae.common.image_folder import LeftOut
 from partedvae.results import ImageArray
 from partedvae.serving.extract.sources.numpy_files import load_array
-from partedvae.serving.extract.sources.source import Job, Key, Prepared
+from partedvae.serving.extract.sources.source import NO_COLUMNS, Job, Key, Prepared
 from partedvae.serving.images import from_array
 from partedvae.v1.manifest_pb2 import ImageSpec
 
@@ -18,12 +19,18 @@ class ArraySource:
     """An .npy or .npz file."""
 
     key: Key = "index"
+    columns = NO_COLUMNS
 
     def __init__(self, path: Path) -> None:
         """Open the file; errors are those of `load_array`."""
         self.left_out = LeftOut()
         self._path = path
         self._array = load_array(path)
+
+    @property
+    def manifest_hash(self) -> str:
+        """SHA-256 of what the file is: its length, and the time of its last change."""
+        return hash_of_file(self._path)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -62,6 +69,12 @@ class ArrayPart:
         for start in range(self._first, self._last, batch_size):
             # A memory-mapped file is read when the job runs.
             yield partial(prepare_array, array[start : min(start + batch_size, self._last)], start)
+
+
+def hash_of_file(path: Path) -> str:
+    """Return the SHA-256 of the length of a file and the time of its last change."""
+    facts = path.stat()
+    return hashlib.sha256(f"{facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()
 
 
 def prepare_array(array: ImageArray, first: int, spec: ImageSpec) -> Prepared:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,7 +17,7 @@ from partedvae.common.image_folder import LeftOut
 from partedvae.common.regular_files import read_file
 from partedvae.common.retry import Retries
 from partedvae.serving.errors import ImageError
-from partedvae.serving.extract.sources.source import Job, Key, Prepared
+from partedvae.serving.extract.sources.source import NO_COLUMNS, Job, Key, Prepared
 from partedvae.serving.images import decode, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
 
@@ -24,6 +26,7 @@ class FileSource:
     """Image files, one row per file; a file that cannot be decoded is a row with an error."""
 
     key: Key = "path"
+    columns = NO_COLUMNS
 
     def __init__(self, folder: Path, names: Sequence[str], left_out: LeftOut | None = None) -> None:
         """Create a source.
@@ -36,6 +39,14 @@ class FileSource:
         self.left_out = left_out or LeftOut()
         self._folder = folder
         self._names = names
+
+    @functools.cached_property
+    def manifest_hash(self) -> str:
+        """SHA-256 of the names."""
+        digest = hashlib.sha256()
+        for name in self._names:
+            digest.update(os.fsencode(name) + b"\0")
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._names)

@@ -16,9 +16,9 @@ import numpy as np
 
 from partedvae.common.image_folder import LeftOut
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.sources.arrays import prepare_array
+from partedvae.serving.extract.sources.arrays import hash_of_file, prepare_array
 from partedvae.serving.extract.sources.numpy_files import check_images
-from partedvae.serving.extract.sources.source import Job, Key, Prepared
+from partedvae.serving.extract.sources.source import NO_COLUMNS, Job, Key, Prepared
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 BinaryFile = io.BufferedReader | gzip.GzipFile
@@ -31,6 +31,7 @@ class IdxSource:
     """
 
     key: Key = "index"
+    columns = NO_COLUMNS
 
     def __init__(self, path: Path) -> None:
         """Read the header.
@@ -60,6 +61,11 @@ class IdxSource:
             not _is_packed(path) and path.stat().st_size < _header_bytes(self._shape) + math.prod(self._shape)
         ):
             raise InvalidInputError(_truncated(path))
+
+    @property
+    def manifest_hash(self) -> str:
+        """SHA-256 of what the file is: its length, and the time of its last change."""
+        return hash_of_file(self._path)
 
     def __len__(self) -> int:
         return self._shape[0]

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import pyarrow as pa
+
 from partedvae.common.image_folder import LeftOut
 from partedvae.results import ImageArray
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 Key = Literal["path", "index"]
 """The column that identifies an image."""
+NO_COLUMNS = pa.schema([])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +32,8 @@ class Prepared:
     """Why an image is unreadable; None for readable ones."""
     images: ImageArray
     """The readable images, uint8 [readable images, height, width, channels] at the model's size."""
+    columns: pa.Table | None = None
+    """Values of further columns of the input, of every image; see `Source.columns`."""
 
 
 Job = Callable[[ImageSpec], Prepared]
@@ -51,6 +56,12 @@ class Source(Protocol):
     """What identifies an image."""
     left_out: LeftOut
     """Files of a folder that are not images of the source."""
+    columns: pa.Schema
+    """Further columns of the input that the output passes on; mostly none."""
+
+    @property
+    def manifest_hash(self) -> str:
+        """SHA-256 of the list of images, in hexadecimal: another one after an image is added, removed or changed."""
 
     def __len__(self) -> int:
         """Return the number of images."""
