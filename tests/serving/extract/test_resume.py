@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from partedvae.serving.extract import engine
 from partedvae.serving.extract.extractors import LocalExtractor
 from partedvae.serving.extract.parts import PartWriter
 from partedvae.serving.extract.summary import Counts
@@ -50,7 +48,7 @@ class Interrupted:
                 raise KeyboardInterrupt
             return finish(writer)
 
-        monkeypatch.setattr(engine.PartWriter, "finish", interrupted)
+        monkeypatch.setattr(PartWriter, "finish", interrupted)
 
 
 def interrupted(array: Path, output: Path, after: int, *options: object) -> Result:
@@ -263,16 +261,14 @@ def test_a_full_disk_loses_nothing(array: Path, model: Path, tmp_path: Path) -> 
     """The file that cannot be written is named; with space the same command goes on."""
     output = tmp_path / "features.parquet"
     np.save(array, GREY.random_images(2000))
-    program = [sys.executable, "-m", "partedvae", "extract", array, "--output", output, "--model", model]
-    program += ["--rows-per-part", "100", "--include", "class,u,z,probs"]
     # Parts are smaller than the limit, the file is larger.
-    full = subprocess.run(
-        program,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
-        capture_output=True,
-        text=True,
-        check=False,
+    limited = (
+        "import resource; from partedvae.cli.main import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); main()"
     )
+    program = [sys.executable, "-c", limited, "extract", str(array), "--output", str(output), "--model", str(model)]
+    program += ["--rows-per-part", "100", "--include", "class,u,z,probs"]
+    full = subprocess.run(program, capture_output=True, text=True, check=False)
     assert full.returncode == 1
     assert full.stdout == ""
     lines = full.stderr.splitlines()
