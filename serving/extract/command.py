@@ -11,10 +11,12 @@ from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
+from partedvae.serving.extract.input_options import input_argument, input_options
+from partedvae.serving.extract.sources.options import InputOptions
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", type=LocalPath(exists=True, path_type=Path))
+@input_argument
 @click.option(
     "--output",
     required=True,
@@ -30,6 +32,7 @@ from partedvae.serving.errors import ServingError
 )
 @connection_options(default_server=None)
 @model_options()
+@input_options
 @click.option("--include-z", is_flag=True, help="Include the class-independent z.")
 @click.option("--include-probs", is_flag=True, help="Include the probability of every class.")
 @click.option(
@@ -60,12 +63,13 @@ from partedvae.serving.errors import ServingError
 def extract(
     ctx: click.Context,
     /,
-    source: Path,
+    source: str,
     output: Path,
     model: Path | None,
     connection: Connection | None,
     model_name: str,
     model_version: int,
+    reading: InputOptions,
     include_z: bool,
     include_probs: bool,
     familiarity: bool,
@@ -108,7 +112,7 @@ def extract(
             raise click.UsageError(f"--{name} requires --model; a server is started with a --{name} of its own")
     check_suffix(output)
     silence_pillow()
-    images = open_source(source)
+    images = open_source(source, reading)
     with ExitStack() as stack:
         extractor: Extractor
         if model is not None:
