@@ -53,7 +53,8 @@ def extract(
     summary = Summary()
     started = time.monotonic()
     with create(output, layout) as file, progress_bar(len(source), unit="img", title="extract") as bar:
-        for rows in extractor.rows(source.part(0, len(source)).jobs(batch_size), layout.include, batch_size):
+        size = extractor.batch_size(batch_size)
+        for rows in extractor.rows(source.part(0, len(source)).jobs(size), layout.include, size):
             file.write(rows)
             summary.count(rows)
             bar.update(len(rows.errors))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,8 +18,9 @@ from partedvae.common.image_folder import LeftOut
 from partedvae.common.regular_files import read_file
 from partedvae.common.retry import Retries
 from partedvae.serving.errors import ImageError
+from partedvae.serving.extract.memory import DECODING
 from partedvae.serving.extract.sources.source import NO_COLUMNS, Job, Key, Prepared
-from partedvae.serving.images import decode, memory_limits
+from partedvae.serving.images import decode_one, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 
@@ -82,7 +84,7 @@ class FilePart:
         for name in names:
             try:
                 content = self._retry(partial(self._read, name))
-                images[readable] = decode([content], spec, limits)[0]
+                images[readable] = decode_one(content, spec, limits, DECODING.reserve)
             except ImageError as error:
                 errors.append(error.reason)
             except OSError as error:
@@ -96,9 +98,10 @@ class FilePart:
 
     def _read(self, name: str) -> bytes:
         """Return the content of a file, which a list may write in another way than its folder does."""
-        for spelled in spellings(name):
+        # As it is written, which is what most names are, before anything is made of it.
+        for spelled in itertools.chain([name], spellings(name)):
             try:
-                return read_file(self._folder / spelled)
+                return read_file(os.path.join(self._folder, spelled))  # noqa: PTH118, because a Path takes far longer
             except FileNotFoundError:
                 continue
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
