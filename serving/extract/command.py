@@ -111,7 +111,7 @@ def extract(
         extractor: Extractor
         if model is not None:
             loaded = load_model(
-                model, model_version, device=cast("Device", device), precision=cast("Precision", precision)
+                model, model_version, device=cast("Device", device), threads=1, precision=cast("Precision", precision)
             )
             extractor = LocalExtractor(loaded)
         else:

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -34,7 +34,7 @@ KEPT_COPIES = 4
 """Temporary copies that a process keeps."""
 RANGE = 16 << 20
 """Bytes per read of a file at a URL."""
-_UNPACKERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
+_UNPACKERS: dict[str, Callable[..., IO[bytes]]] = {
     ".gz": gzip.open,
     ".tgz": gzip.open,
     ".bz2": bz2.open,
