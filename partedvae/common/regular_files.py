@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 
@@ -14,10 +15,21 @@ def read_file(path: Path) -> bytes:
     Raises:
         OSError: it is not a regular file, or cannot be read.
     """
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        if not S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
+    with open_regular(path) as file:
         return file.read()
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file; unlike `Path.open`, this does not wait for the other end of a pipe.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+    """
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
+    if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
+    return file
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
