@@ -11,7 +11,7 @@ from collections.abc import Iterator
 _MAGIC = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-MAX_EXPANDED = 1_000_000
+MAX_EXPANDED = 100_000
 """Names that braces may stand for."""
 
 

@@ -72,7 +72,7 @@ def iterate_names(file: IO[bytes]) -> Iterator[bytes]:
         OSError: it cannot be read.
     """
     rest, line_ends = b"", 0
-    chunk = file.read(CHUNK)
+    chunk = file.read(max(CHUNK, 4))  # more than a byte order mark
     if chunk.startswith(_UTF_16_MARKS):
         lines = _LINE_END.split(decode_text(chunk + file.read()))
         yield from (line.encode() for line in lines if line.strip())

@@ -26,6 +26,8 @@ PATH_COLUMNS = (
     *("img", "img_path", "url", "image_url", "uri", "key"),
 )
 """Usual names of a column of paths, in lower case."""
+RESERVED = frozenset({"path", "index", "error", "unfamiliar"})
+"""Columns of every output; those of a model's factors are checked where the output is laid out."""
 NAME = pa.large_binary()
 
 
@@ -155,6 +157,10 @@ def passed_columns(given: str, schema: pa.Schema, path: str, options: InputOptio
         if name not in others:
             known = f"{did_you_mean(name, others)} (there are: {', '.join(others)})"
             raise InvalidInputError(f"{given} has no column {name!r} to pass on{known}")
+        if name in RESERVED:
+            raise InvalidInputError(
+                f"the column {name!r} of {given} has the name of one of the output; leave it out, or rename it"
+            )
     return columns
 
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from partedvae.common.regular_files import open_regular
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.options import READ_TIMEOUT
@@ -34,30 +35,25 @@ KEPT_COPIES = 4
 """Temporary copies that a process keeps."""
 RANGE = 16 << 20
 """Bytes per read of a file at a URL."""
-_UNPACKERS: dict[str, Callable[..., IO[bytes]]] = {
-    ".gz": gzip.open,
-    ".tgz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}
+_UNPACKERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 class LocalFile:
     """A file of which any bytes can be read, from several threads."""
 
-    def __init__(self, file: IO[bytes], given: str) -> None:
+    def __init__(self, descriptor: int, given: str) -> None:
         """Wrap an open file.
 
         Args:
-            file: a file of the system.
+            descriptor: of the file; it is closed with this object.
             given: path or URL of the original, for errors.
         """
         self.given = given
-        self._file = file
+        self._descriptor = descriptor
         self._lock = threading.Lock()
 
     def __del__(self) -> None:
-        self._file.close()
+        os.close(self._descriptor)
 
     def open(self) -> io.BufferedReader:
         """Return a stream of the file, from its start and with a position of its own."""
@@ -65,12 +61,13 @@ class LocalFile:
 
     def map(self, offset: int, shape: Sequence[int]) -> NDArray[np.uint8]:
         """Return an array in Fortran order at a position, mapped into memory."""
-        return np.memmap(self._file, dtype=np.uint8, mode="r", offset=offset, shape=tuple(shape), order="F")
+        with os.fdopen(os.dup(self._descriptor), "rb") as file:
+            return np.memmap(file, dtype=np.uint8, mode="r", offset=offset, shape=tuple(shape), order="F")
 
     @property
     def size(self) -> int:
         """Length in bytes."""
-        return os.fstat(self._file.fileno()).st_size
+        return os.fstat(self._descriptor).st_size
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes from a position on; fewer where the file ends."""
@@ -90,10 +87,10 @@ class LocalFile:
 
     def _read_some(self, view: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [view[: 1 << 30]], offset)
+            return os.preadv(self._descriptor, [view[: 1 << 30]], offset)
         with self._lock:
-            self._file.seek(offset)
-            content = self._file.read(len(view))
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            content = os.read(self._descriptor, len(view))
         view[: len(content)] = content
         return len(content)
 
@@ -138,7 +135,8 @@ def open_file(given: str, timeout: float = READ_TIMEOUT) -> LocalFile:
         OSError: it cannot be read.
     """
     if not is_url(given) and not is_packed(given):
-        return LocalFile(Path(given).open("rb"), given)
+        with open_regular(Path(given)) as file:
+            return LocalFile(os.dup(file.fileno()), given)
     return _copy(given, facts_of(given), timeout)
 
 
@@ -171,26 +169,30 @@ def temporary_copy(given: str) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the disk is full; the message names the folder.
     """
-    file = tempfile.TemporaryFile(prefix="partedvae-")  # noqa: SIM115 - it is kept where the copy succeeds
     try:
-        yield file
-        file.flush()
-    except BaseException as error:
-        file.close()
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+        with tempfile.TemporaryFile(prefix="partedvae-") as file:
+            yield file
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
             raise OSError(
                 error.errno,
-                f"{given} cannot be unpacked here: {error.strerror}; set TMPDIR to another folder",
+                f"{given} cannot be copied there: {error.strerror}; set TMPDIR to another folder",
                 tempfile.gettempdir(),
             ) from error
         raise
+
+
+def kept(copy: IO[bytes], given: str) -> LocalFile:
+    """Return a temporary copy as a file that is read, after its context has ended too."""
+    copy.flush()
+    return LocalFile(os.dup(copy.fileno()), given)
 
 
 @functools.lru_cache(maxsize=KEPT_COPIES)
 def _copy(given: str, facts: str, timeout: float) -> LocalFile:
     """Return a copy of a file; `facts` tells its versions apart."""
     if not is_url(given):
-        with Path(given).open("rb") as packed:
+        with open_regular(Path(given)) as packed:
             return _unpacked(packed, given)
     with temporary_copy(given) as copy:
         size = int(facts.split()[0])
@@ -205,9 +207,8 @@ def _copy(given: str, facts: str, timeout: float) -> LocalFile:
                 if len(content) != (request.end or 0) - (request.start or 0):
                     raise InvalidInputError(f"{given} was changed while it was read; run again")
                 copy.write(content)
-    if not is_packed(given):
-        return LocalFile(copy, given)
-    with copy:
+        if not is_packed(given):
+            return kept(copy, given)
         copy.seek(0)
         return _unpacked(copy, given)
 
@@ -216,11 +217,11 @@ def _unpacked(packed: IO[bytes], given: str) -> LocalFile:
     try:
         with temporary_copy(given) as copy, _UNPACKERS[_ending(given)](packed) as content:
             shutil.copyfileobj(content, copy, 1 << 20)
+            return kept(copy, given)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InvalidInputError(f"{given} cannot be unpacked: {error}; download it again") from error
-    return LocalFile(copy, given)
 
 
 def _ending(given: str) -> str:

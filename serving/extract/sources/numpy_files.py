@@ -20,6 +20,7 @@ from partedvae.serving.extract.sources.local_files import (
     KEPT_COPIES,
     LocalFile,
     facts_of,
+    kept,
     open_file,
     temporary_copy,
 )
@@ -85,7 +86,7 @@ def _member(given: str, facts: str, timeout: float) -> LocalFile:
             raise ValueError(f"{name!r} in it is not an array")
         with archive.open(f"{name}.npy") as packed, temporary_copy(given) as copy:
             shutil.copyfileobj(packed, copy, 1 << 20)
-        return LocalFile(copy, given)
+            return kept(copy, given)
 
 
 def check_images(dtype: np.dtype[Any], shape: Sequence[int], given: str) -> None:

@@ -74,7 +74,10 @@ def _open(given: str, options: InputOptions) -> Source:
         # "?" begins the query of a URL.
         if is_pattern(given.replace("?", "")):
             return _open_pattern(given, options)
-        return open_folder(given, given, options) if is_remote_folder(given) else _open_file(given, options)
+        if not is_remote_folder(given):
+            return _open_file(given, options)
+        _no_columns(given, options)
+        return open_folder(given, given, options)
     path = Path(given)
     if path.is_dir():
         _no_columns(given, options)
@@ -95,8 +98,6 @@ def _open(given: str, options: InputOptions) -> Source:
 def _open_file(given: str, options: InputOptions) -> Source:
     name = PurePosixPath(urlsplit(given).path if is_url(given) else Path(given).as_posix()).name
     ending = PurePosixPath(name).suffix.lower()
-    if ending not in LISTS and options.root is not None:
-        raise InvalidInputError(f"--root is for lists of paths ({', '.join(LISTS)}), and {given} is none")
     if ending == ".txt":
         return open_text_list(given, options)
     if ending in (".csv", ".tsv"):
@@ -108,6 +109,7 @@ def _open_file(given: str, options: InputOptions) -> Source:
             return ParquetImages(given, column, options)
         return open_parquet_list(given, options)
     if is_tar(name):
+        _no_root(given, options)
         folder, typed, last = _folder_of(given)
         return open_tars(folder, typed, [last], options)
     _no_columns(given, options)
@@ -143,6 +145,7 @@ def _open_pattern(given: str, options: InputOptions) -> Source:
         names = _matching_files(folder, patterns) if wildcards else patterns
         if not names:
             raise InvalidInputError(f"no archive matches {given}")
+        _no_root(given, options)
         return open_tars(folder, folder, names, options)
     _no_columns(given, options)
     if not wildcards:
@@ -192,3 +195,9 @@ def _no_columns(given: str, options: InputOptions) -> None:
     for option, value in (("--columns", options.columns), ("--path-column", options.path_column)):
         if value:
             raise InvalidInputError(f"{option} is for tables and tar archives, and {given} is neither")
+    _no_root(given, options)
+
+
+def _no_root(given: str, options: InputOptions) -> None:
+    if options.root is not None:
+        raise InvalidInputError(f"--root is for lists of paths, and {given} is none")

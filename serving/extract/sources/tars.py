@@ -183,16 +183,26 @@ def _rows_of(
             else:
                 waiting.append((os.fsencode(path), number, member.offset_data, member.size))
     except (tarfile.TarError, OSError, EOFError) as error:
-        left_out.add(f"damaged archives, which are read up to there: {error}", archive)
+        left_out.add(f"damaged, read up to the damage: {error}", archive)
     yield from (row + tuple(values.get(column) for column in options.columns) for row in waiting)
 
 
 def _members(file: LocalFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar file, without keeping those that were yielded."""
+    """Yield the members of a tar file, without keeping those that were yielded.
+
+    Raises:
+        tarfile.TarError: the file is damaged, or ends without the mark of its end.
+    """
     with file.open() as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]
             yield member
+        # For tarfile any header that cannot be read is the end.
+        end = file.read(tar.offset, tarfile.BLOCKSIZE)
+        if len(end) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("the file ends without the mark of its end: it is truncated, download it again")
+        if any(end):
+            raise tarfile.ReadError(f"no member begins at byte {tar.offset:,}: download it again")
 
 
 def _split(name: str) -> tuple[str, str, str]:
