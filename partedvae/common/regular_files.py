@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 
@@ -19,16 +20,32 @@ def read_file(path: str | Path) -> bytes:
     Raises:
         OSError: it is not a regular file, or cannot be read.
     """
-    # Not `open`, whose two objects take longer than reading a small file.
-    descriptor = os.open(path, _FLAGS)
+    descriptor = _open_regular(path)
     try:
-        facts = os.fstat(descriptor)
-        if not S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
-        parts, size = [], facts.st_size + 1  # One byte more, to notice that a file grows; /proc has files of size 0.
+        # Not a file object, which takes longer than reading a small file. One byte more than the size, to notice that a
+        # file grows; those of /proc have the size 0.
+        parts, size = [], os.fstat(descriptor).st_size + 1
         while part := os.read(descriptor, size):
             parts.append(part)
             size = _REST
         return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Open a regular file; unlike `Path.open`, this does not wait for the other end of a pipe.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+    """
+    return open(_open_regular(path), "rb")
+
+
+def _open_regular(path: str | Path) -> int:
+    """Return the descriptor of a regular file; errors are those of `open_regular`."""
+    descriptor = os.open(path, _FLAGS)
+    if not S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
+    return descriptor

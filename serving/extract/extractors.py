@@ -33,6 +33,8 @@ class Extractor(Protocol):
     name: str
     version: int
     manifest: Manifest
+    precision: str
+    """Numbers that the encoder computes with, "fp32" or "int8"."""
     has_familiarity: bool
     """Whether the model knows the range of its scores."""
 
@@ -56,6 +58,7 @@ class LocalExtractor:
         """Wrap a loaded model. On the CPU it should run one thread per run: several runs take place at once."""
         self._model = DirectModel(onnx_model)
         self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
+        self.precision: str = onnx_model.precision
         self.has_familiarity = onnx_model.has_familiarity
         self._layers = LAYERS * onnx_model.image_bytes
         self._run = MAX_ROWS
@@ -102,6 +105,7 @@ class RemoteExtractor:
         with connection.client(model=model, version=version) as client:
             details = client.model_info()
         self.name, self.version, self.manifest = details.name, details.version, details.manifest
+        self.precision = details.precision
         self.has_familiarity = details.has_familiarity
         self._client = connection.client(model=self.name, version=self.version)
 
