@@ -11,14 +11,16 @@ from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
+from partedvae.serving.extract.input_options import input_argument, input_options
 from partedvae.serving.extract.output_options import OutputOptions, output_options
+from partedvae.serving.extract.sources.options import InputOptions
 
 STRICT = 3
 """Exit code of --strict when an image could not be read."""
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", type=LocalPath(exists=True, path_type=Path))
+@input_argument
 @output_options
 @click.option(
     "--model",
@@ -29,6 +31,7 @@ STRICT = 3
 )
 @connection_options(default_server=None)
 @model_options()
+@input_options
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--device",
@@ -50,7 +53,8 @@ STRICT = 3
 def extract(
     ctx: click.Context,
     /,
-    source: Path,
+    source: str,
+    reading: InputOptions,
     written: OutputOptions,
     model: Path | None,
     connection: Connection | None,
@@ -102,12 +106,12 @@ def extract(
         parse_include(written.include)
     output = parse_output(written.output, written.format)
     silence_pillow()
-    images = open_source(source)
+    images = open_source(source, reading)
     with ExitStack() as stack:
         extractor: Extractor
         if model is not None:
             loaded = load_model(
-                model, model_version, device=cast("Device", device), precision=cast("Precision", precision)
+                model, model_version, device=cast("Device", device), threads=1, precision=cast("Precision", precision)
             )
             extractor = LocalExtractor(loaded)
         else:
