@@ -219,4 +219,4 @@ def test_an_interrupted_run_keeps_its_parts(tiny_models: Path, images: ImageArra
     done = sorted(path.name for path in output.iterdir())
     assert 1 <= len(done) < 57
     assert done == [f"part-{k:05}-of-00057.parquet" for k in range(len(done))]
-    assert message == f"{len(done)} of 57 parts of {output} are done and kept; run the same command again to go on\n"
+    assert message == f"{len(done)} of 57 parts of {output} kept; run the same command again to go on\n"
