@@ -28,6 +28,8 @@ class Extractor(Protocol):
     name: str
     version: int
     manifest: Manifest
+    precision: str
+    """Numbers that the encoder computes with, "fp32" or "int8"."""
     has_familiarity: bool
     """Whether the model knows the range of its scores."""
 
@@ -48,6 +50,7 @@ class LocalExtractor:
         """Wrap a loaded model."""
         self._model = DirectModel(onnx_model)
         self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
+        self.precision: str = onnx_model.precision
         self.has_familiarity = onnx_model.has_familiarity
 
     def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...], batch_size: int) -> Iterator[Rows]:
@@ -80,6 +83,7 @@ class RemoteExtractor:
         with connection.client(model=model, version=version) as client:
             details = client.model_info()
         self.name, self.version, self.manifest = details.name, details.version, details.manifest
+        self.precision = details.precision
         self.has_familiarity = details.has_familiarity
         self._client = connection.client(model=self.name, version=self.version)
 
