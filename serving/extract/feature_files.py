@@ -113,7 +113,7 @@ class ArrowWriter:
 
     def finish(self, metadata: Mapping[str, str]) -> None:
         """Write the footer."""
-        empty = pa.RecordBatch.from_pylist([], schema=self._schema)
+        empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in self._schema], schema=self._schema)
         self._writer.write_batch(empty, custom_metadata=dict(metadata))
         self._writer.close()
         self._file.close()

@@ -17,14 +17,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from partedvae.common.suggest import did_you_mean
-from partedvae.familiarity import FAMILIAR
 from partedvae.requests import FeatureName
-from partedvae.results import Features, FloatArray
+from partedvae.results import Features
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.source import NO_COLUMNS
 from partedvae.v1.manifest_pb2 import Factor, Manifest
@@ -43,6 +40,9 @@ _OUTPUTS: dict[Include, FeatureName] = {
     "unfamiliar": "unfamiliar",
 }
 """What each needs of the model."""
+
+SCORES: tuple[Include, ...] = ("negative_elbo", "reconstruction_error")
+"""Columns of one number per image."""
 
 
 def parse_include(names: Iterable[str]) -> tuple[Include, ...]:
@@ -108,7 +108,7 @@ class Layout:
             z_dim = self.manifest.z_dim
             numbers = [pa.field(f"z{j}", pa.float32()) for j in range(z_dim)]
             fields += [pa.field("z", _vector(z_dim))] if self.vectors else numbers
-        fields += [pa.field(name, pa.float32()) for name in _SCORES if name in self.include]
+        fields += [pa.field(name, pa.float32()) for name in SCORES if name in self.include]
         fields += [pa.field(name, pa.string()) for name in ("unfamiliar", "error") if name in self.include]
         schema = pa.schema(fields)
         _check_names(schema, self.columns)
@@ -125,9 +125,6 @@ class Layout:
             numbers = [pa.field(f"{name}_p_{label}", pa.float32()) for label in factor.class_names]
             fields += [pa.field(f"{name}_p", _vector(len(numbers)))] if self.vectors else numbers
         return fields
-
-
-_SCORES: tuple[Literal["negative_elbo", "reconstruction_error"], ...] = ("negative_elbo", "reconstruction_error")
 
 
 def _vector(size: int) -> pa.DataType:
@@ -161,101 +158,3 @@ class Rows:
     """Features of the images without error, in order; None if there are none."""
     columns: pa.Table | None = None
     """Values of `Layout.columns` of every image; None if there are no such columns."""
-
-
-def table_of(rows: Rows, layout: Layout, schema: pa.Schema) -> pa.Table:
-    """Return rows as a table.
-
-    Args:
-        rows: the results.
-        layout: the columns.
-        schema: of the layout; its metadata may be other than those of `Layout.schema`.
-    """
-    columns = _Columns(rows, layout).all()
-    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-
-
-class _Columns:
-    """Makes the columns of some rows, with nulls for images that could not be read."""
-
-    def __init__(self, rows: Rows, layout: Layout) -> None:
-        self._rows = rows
-        self._layout = layout
-        self._missing = np.array([error is not None for error in rows.errors], dtype=np.bool_)
-
-    def all(self) -> dict[str, pa.Array]:
-        """Return all columns by name."""
-        layout, rows = self._layout, self._rows
-        columns = {layout.key: pa.array(rows.keys, pa.string() if layout.key == "path" else pa.int64())}
-        if rows.columns is not None:
-            columns |= {name: rows.columns[name].combine_chunks() for name in layout.columns.names}
-        for k, factor in enumerate(layout.factors):
-            self._add_factor(columns, k, factor)
-        features = rows.features
-        if "u" in layout.include and layout.vectors:
-            columns["u"] = self._lists(None if features is None else features.u, layout.u_dim)
-        if "z" in layout.include:
-            z, z_dim = None if features is None else features.z, layout.manifest.z_dim
-            if layout.vectors:
-                columns["z"] = self._lists(z, z_dim)
-            else:
-                columns |= self._numbers(z, [f"z{j}" for j in range(z_dim)])
-        for name in _SCORES:
-            if name in layout.include:
-                values = None if features is None else getattr(features, name)
-                columns |= self._numbers(None if values is None else values[:, None], [name])
-        if "unfamiliar" in layout.include:
-            columns["unfamiliar"] = self._unfamiliar(features)
-        columns["error"] = pa.array(rows.errors, pa.string())
-        return columns
-
-    def _add_factor(self, columns: dict[str, pa.Array], k: int, factor: Factor) -> None:
-        layout = self._layout
-        result = None if self._rows.features is None else self._rows.features.factors[k]
-        probs = None if result is None else result.probs
-        if "class" in layout.include:
-            columns |= self._classes(probs, factor)
-        if "u" in layout.include and not layout.vectors:
-            u = None if result is None else result.u_mean
-            columns |= self._numbers(u, [f"{factor.name}_u{j}" for j in range(factor.u_dim)])
-        if "probs" in layout.include and layout.vectors:
-            columns[f"{factor.name}_p"] = self._lists(probs, len(factor.class_names))
-        elif "probs" in layout.include:
-            columns |= self._numbers(probs, [f"{factor.name}_p_{label}" for label in factor.class_names])
-
-    def _classes(self, probs: FloatArray | None, factor: Factor) -> dict[str, pa.Array]:
-        """Return the most probable class and its probability."""
-        spread = self._spread(probs, len(factor.class_names))
-        indices = np.argmax(np.nan_to_num(spread), axis=1)
-        best = spread[np.arange(len(spread)), indices]
-        names = pa.array(list(factor.class_names), pa.string()).take(pa.array(indices, mask=self._missing))
-        return {factor.name: names, f"{factor.name}_prob": pa.array(best, pa.float32(), mask=self._missing)}
-
-    def _unfamiliar(self, features: Features | None) -> pa.Array:
-        texts = np.full(len(self._missing), FAMILIAR, dtype=object)
-        if features is not None and features.unfamiliar is not None:
-            texts[~self._missing] = features.unfamiliar
-        return pa.array(texts, pa.string(), mask=texts == FAMILIAR)
-
-    def _numbers(self, values: FloatArray | None, names: Sequence[str]) -> dict[str, pa.Array]:
-        """Return a column per number of a matrix, [readable images, names]."""
-        columns = np.ascontiguousarray(self._spread(values, len(names)).T)
-        mask = self._missing if self._missing.any() else None
-        return {name: pa.array(column, pa.float32(), mask=mask) for name, column in zip(names, columns, strict=True)}
-
-    def _lists(self, values: FloatArray | None, size: int) -> pa.Array:
-        """Return a column of the rows of a matrix, [readable images, size]."""
-        numbers = pa.array(self._spread(values, size).reshape(-1), pa.float32())
-        mask = pa.array(self._missing) if self._missing.any() else None
-        return pa.FixedSizeListArray.from_arrays(numbers, size, mask=mask)
-
-    def _spread(self, values: FloatArray | None, width: int) -> FloatArray:
-        """Insert the rows of readable images at their positions among all, [images, width]."""
-        return _spread(values, ~self._missing, width)
-
-
-def _spread(values: FloatArray | None, good: NDArray[np.bool_], width: int) -> FloatArray:
-    spread = np.full((len(good), width), np.nan, dtype=np.float32)
-    if values is not None:
-        spread[good] = values
-    return spread

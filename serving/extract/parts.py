@@ -11,10 +11,11 @@ from partedvae.serving.extract.destination import Destination
 from partedvae.serving.extract.extractors import Extractor
 from partedvae.serving.extract.feature_files import COUNTS, WRITERS, FeatureWriter, Footer, read_footer
 from partedvae.serving.extract.identity import PREFIX, Identity
-from partedvae.serving.extract.layout import Layout, Rows, table_of
+from partedvae.serving.extract.layout import Layout, Rows
 from partedvae.serving.extract.shards import Plan
 from partedvae.serving.extract.sources.source import Part
 from partedvae.serving.extract.summary import Counts
+from partedvae.serving.extract.tables import table_of
 
 PART = f"{PREFIX}part"
 """Key of the number of a part, in its footer."""
