@@ -6,11 +6,15 @@ import io
 import logging
 import os
 import re
+import secrets
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
+
+import grpc
 
 from partedvae.serving.errors import InstallationError, InvalidInputError, ServingError
 
@@ -82,13 +86,19 @@ def _connect(address: str | None, cpus: int) -> None:
             "num_cpus": cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
         }
+        # Ray listens on all interfaces and obeys everyone with the token, which it would otherwise write to the home
+        # folder.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         with _without_stderr():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
     except ConnectionError as error:
-        raise InvalidInputError(f"--ray-address {address}: {_first_line(error)}") from error
+        raise InvalidInputError(
+            f"--ray-address {address}: {_first_line(error)}; where the cluster requires a token, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from error
     except (ray.exceptions.RayError, RuntimeError, ValueError) as error:
         raise ServingError(f"Ray cannot be started: {_first_line(error)}") from error
 
@@ -120,18 +130,17 @@ def _check_address(address: str | None) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise InvalidInputError(f"--ray-address is {address!r}; pass HOST:PORT, such as 10.0.0.1:6379, or 'auto'")
-    if os.environ.get("RAY_USE_TLS", "0") != "0":
-        return  # A plain connection would be refused.
-    import grpc
-
-    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
-        except grpc.FutureTimeoutError:
-            raise InvalidInputError(
-                f"--ray-address {address}: no Ray cluster answers there; start one with 'ray start --head', or leave "
-                "the option out to use this machine alone"
-            ) from None
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+                grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
+    except (OSError, OverflowError, grpc.FutureTimeoutError) as error:
+        reason = "it is no gRPC server" if isinstance(error, grpc.FutureTimeoutError) else _first_line(error)
+        raise InvalidInputError(
+            f"--ray-address {address}: no Ray cluster answers there ({reason}); start one with 'ray start --head', or "
+            "leave the option out to use this machine alone"
+        ) from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -64,6 +64,7 @@ class RayEngine:
             for number, counts, process in self._results(source, files, missing, settings):
                 checks.check(number, counts, process)
                 report(counts)
+        _delete_leftovers(files)
 
     def _results(
         self, source: Source, files: PartFiles, missing: Sequence[int], settings: WorkerSettings
@@ -143,6 +144,13 @@ class _Checks:
                 f"readable here ({counts.examples[0]}): with several machines INPUT must be a URL, or in a folder that "
                 "all of them share"
             )
+
+
+def _delete_leftovers(files: PartFiles) -> None:
+    """Delete what workers that died have written aside; all parts are there, so that nobody writes any more."""
+    for name in files.destination.names():
+        if name.startswith(".part-") and name.endswith(".partial"):
+            files.destination.delete(name)
 
 
 def _result(row: dict[str, Any]) -> tuple[int, Counts, str]:
