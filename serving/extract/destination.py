@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -227,7 +228,12 @@ def _remote_error(error: Exception, url: str) -> Exception:
     if isinstance(error, ServingError):
         return error
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return OSError(getattr(error, "errno", None) or 0, " ".join(reason.split()), url)
+    number = next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), errno.EIO)
+    return OSError(getattr(error, "errno", None) or number, " ".join(reason.split()), url)
+
+
+_NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
+"""Numbers of errors that libraries raise without one; `OSError` makes the same kinds of them."""
 
 
 def is_url(output: str) -> bool:

@@ -102,6 +102,6 @@ class _Writing:
             raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown()  # A part of which all is computed is finished, also when the extraction ends here.
         if error is not None and self._writer is not None:
             self._writer.abort(error)

@@ -123,10 +123,7 @@ def extract(
                     return _run(source, output, files, found, engine, options, say, started)
         finally:
             output.parts.remove()
-    for name in found.stale:  # Of a process that was killed after it had joined them.
-        output.parts.delete(name)
-    if found.stale:
-        output.parts.remove()
+    _tidy(output, found)
     say(f"{output.text} is complete already")
     return Summary(
         counts=found.complete,
@@ -189,6 +186,18 @@ def _run(
         seconds=time.monotonic() - started,
         include=files.layout.include,
     )
+
+
+def _tidy(output: Output, found: Found) -> None:
+    """Delete what a process has left that was killed when its output was complete."""
+    if not found.stale and not any(name.startswith(".") for name in output.parts.names()):
+        return
+    with suppress(OSError, ServingError):  # It cannot be written, or the process still runs.
+        with output.parts.locked():
+            _delete_leftovers(output)
+            for name in found.stale:
+                output.parts.delete(name)
+        output.parts.remove()
 
 
 def _include(model: Model, options: Options) -> tuple[Include, ...]:

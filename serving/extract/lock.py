@@ -27,7 +27,7 @@ EXPIRED = 120.0
 class Holder:
     """Who writes an output."""
 
-    host: str = field(default_factory=socket.gethostname)
+    host: str = field(default_factory=lambda: socket.gethostname())
     pid: int = field(default_factory=os.getpid)
     started: float = field(default_factory=time.time)
     renewed: float = field(default_factory=time.time)

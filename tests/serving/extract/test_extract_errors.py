@@ -198,3 +198,23 @@ def test_an_interrupted_run_leaves_nothing(
     assert process.returncode == code
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     assert output.read_text() == "from before"
+
+
+def test_an_interrupted_run_keeps_its_parts(tiny_models: Path, images: ImageArray, tmp_path: Path) -> None:
+    """SIGTERM in the middle: a line says what is done, and how to go on."""
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "0.png")
+    os.mkfifo(tmp_path / "waits.png")
+    (tmp_path / "list.txt").write_text("\n".join(["0.png"] * 1000 + ["waits.png"]))
+    output = tmp_path / "features"
+    program = [sys.executable, "-m", "partedvae", "extract", str(tmp_path / "list.txt"), "--output", str(output)]
+    program += ["--model", str(tiny_models / "tiny"), "--batch-size", "10", "--rows-per-part", "100"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        with (tmp_path / "waits.png").open("wb"):
+            process.send_signal(signal.SIGTERM)
+        wait_until(lambda: process.poll() is not None)
+        assert process.stderr is not None
+        message = process.stderr.read()
+    assert process.returncode == 143
+    done = sorted(path.name for path in output.iterdir())
+    assert done == [f"part-{k:05}-of-00011.parquet" for k in range(len(done))]
+    assert message == f"{len(done)} of 11 parts of {output} are done and kept; run the same command again to go on\n"
