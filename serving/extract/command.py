@@ -11,18 +11,18 @@ from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
+from partedvae.serving.extract.engine_options import EngineOptions, engine_options
 from partedvae.serving.extract.input_options import input_argument, input_options
+from partedvae.serving.extract.output_options import OutputOptions, output_options
 from partedvae.serving.extract.sources.options import InputOptions
+
+STRICT = 3
+"""Exit code of --strict when an image could not be read."""
 
 
 @click.command()
 @input_argument
-@click.option(
-    "--output",
-    required=True,
-    type=LocalPath(path_type=Path, dir_okay=False),
-    help="The feature file to write, .parquet or .npz.",
-)
+@output_options
 @click.option(
     "--model",
     type=LocalPath(path_type=Path),
@@ -33,15 +33,6 @@ from partedvae.serving.extract.sources.options import InputOptions
 @connection_options(default_server=None)
 @model_options()
 @input_options
-@click.option("--include-z", is_flag=True, help="Include the class-independent z.")
-@click.option("--include-probs", is_flag=True, help="Include the probability of every class.")
-@click.option(
-    "--familiarity/--no-familiarity",
-    default=True,
-    show_default=True,
-    help="Report images unlike the training images, in the column unfamiliar; extraction then takes two to three times "
-    "as long.",
-)
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--device",
@@ -58,41 +49,46 @@ from partedvae.serving.extract.sources.options import InputOptions
     help="With --model: the numbers that the encoder computes with; int8, on the CPU alone, requires a model that was "
     "exported with --precision int8.",
 )
+@engine_options
 @click.pass_context
 @click_errors(ServingError, PartedVAEError, OSError)
 def extract(
     ctx: click.Context,
     /,
     source: str,
-    output: Path,
+    reading: InputOptions,
+    written: OutputOptions,
     model: Path | None,
     connection: Connection | None,
     model_name: str,
     model_version: int,
-    reading: InputOptions,
-    include_z: bool,
-    include_probs: bool,
-    familiarity: bool,
     batch_size: int,
     device: str,
     precision: str,
+    runs: EngineOptions,
 ) -> None:
-    """Write the class-related features of many images into a file.
+    """Write the class-related features of many images into a file, or a folder of files.
 
     INPUT is an image file, a folder of images and its subfolders (PNG, JPEG, WebP, BMP, TIFF, GIF; HEIC with the extra
     "heic"), an IDX file (optionally .gz), a .npy or .npz of uint8 images, or a .txt with one path per line, relative to
-    its folder. The file has one row per image: its path or index, and for each factor the columns FACTOR (the class),
+    its folder. OUTPUT has one row per image: its path or index, and for each factor the columns FACTOR (the class),
     FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "unfamiliar" says how an image differs from the training images,
     and "error" why one cannot be read. Hidden files and other files of a folder are left out; the summary counts them
     by reason.
+
+    The rows are written in parts. After an interruption, the same command does only what is missing.
     """
+    import functools
     from contextlib import ExitStack, closing
     from typing import cast
 
-    from partedvae.results import plural
+    from partedvae.serving.extract.engine import Engine, LocalEngine
+    from partedvae.serving.extract.extraction import Options
     from partedvae.serving.extract.extraction import extract as run
     from partedvae.serving.extract.extractors import Extractor, LocalExtractor, RemoteExtractor
-    from partedvae.serving.extract.feature_files import check_suffix
+    from partedvae.serving.extract.layout import parse_include
+    from partedvae.serving.extract.output import parse_output
+    from partedvae.serving.extract.reports import print_json, print_summary
     from partedvae.serving.extract.sources.open import open_source
     from partedvae.serving.image_files import silence_pillow
     from partedvae.serving.onnx.devices import Device
@@ -110,43 +106,56 @@ def extract(
     for name in ("device", "precision"):
         if model is None and typed(ctx, name):
             raise click.UsageError(f"--{name} requires --model; a server is started with a --{name} of its own")
-    check_suffix(output)
+    if written.include is not None:
+        parse_include(written.include)
+    output = parse_output(written.output, written.format)
     silence_pillow()
+    say = functools.partial(click.echo, err=True)
     images = open_source(source, reading)
     with ExitStack() as stack:
         extractor: Extractor
         if model is not None:
+            # For Ray it is loaded here as well, so that a model that does not work is refused at once.
+            here = device if runs.engine == "local" else "cpu"
             loaded = load_model(
-                model, model_version, device=cast("Device", device), precision=cast("Precision", precision)
+                model, model_version, device=cast("Device", here), threads=1, precision=cast("Precision", precision)
             )
             extractor = LocalExtractor(loaded)
         else:
             assert connection is not None
             extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name, model_version)))
+        engine: Engine = LocalEngine(extractor, batch_size)
+        if runs.engine == "ray":
+            from partedvae.serving.extract.ray_engine import RayEngine
+            from partedvae.serving.extract.worker_model import BundledModel, ServedModel, WorkerModel
+
+            sent: WorkerModel
+            if model is not None:
+                sent = BundledModel.read(model, loaded, cast("Device", device))
+            else:
+                assert connection is not None
+                sent = ServedModel(connection=connection, name=extractor.name, version=extractor.version)
+            engine = RayEngine(sent, batch_size, runs, say)
         summary = run(
             images,
             extractor,
             output,
-            batch_size=batch_size,
-            probs=include_probs,
-            z=include_z,
-            familiarity=familiarity,
+            Options(
+                include=written.include,
+                additional=written.additional,
+                familiarity=written.familiarity,
+                vectors=written.vectors,
+                rows_per_part=written.rows_per_part,
+                resume=written.resume,
+                overwrite=written.overwrite,
+                max_errors=written.max_errors,
+            ),
+            engine,
+            say=say,
         )
-    rate = summary.images / summary.seconds
-    click.echo(f"{summary.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
-    if summary.unfamiliar:
-        inverted = f" ({summary.inverted:,} would be like them when inverted)" if summary.inverted else ""
-        click.echo(
-            f"warning: {plural(summary.unfamiliar, 'image')} unlike the training images{inverted}, whose features may "
-            'be wrong; the column "unfamiliar" names them',
-            err=True,
-        )
-    if summary.unreadable:
-        unreadable = plural(summary.unreadable, "image")
-        click.echo(f'{unreadable} could not be read; the column "error" has the reasons:', err=True)
-        for example in summary.examples:
-            click.echo(f"  {example}", err=True)
-        if summary.unreadable > len(summary.examples):
-            click.echo("  …", err=True)
-    for line in images.left_out.lines():
-        click.echo(f"left out: {line}", err=True)
+    if written.as_json:
+        print_json(summary, written.output, images.left_out)
+    else:
+        print_summary(summary, written.output, images.left_out)
+    if written.strict and summary.counts.unreadable:
+        raise click.exceptions.Exit(STRICT)

@@ -1,66 +1,271 @@
-"""Batch extraction of a folder or an array of images into a feature file, in this process or through a server."""
+"""Batch extraction of many images, in parts of which each is written once, whatever happens in between."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
 
 from partedvae.common.progress import progress_bar
-from partedvae.serving.errors import ServingError
-from partedvae.serving.extract.extractors import Extractor
-from partedvae.serving.extract.feature_files import create
-from partedvae.serving.extract.layout import Layout, model_metadata
+from partedvae.results import plural
+from partedvae.serving.bundle import SCORER_FILE
+from partedvae.serving.errors import InvalidInputError, ServingError
+from partedvae.serving.extract.engine import Engine
+from partedvae.serving.extract.identity import identity_of
+from partedvae.serving.extract.join import join
+from partedvae.serving.extract.layout import DEFAULT_INCLUDE, Include, Layout, parse_include
+from partedvae.serving.extract.output import Found, Output, inspect
+from partedvae.serving.extract.parts import PartFiles
+from partedvae.serving.extract.shards import Plan, default_rows_per_part
 from partedvae.serving.extract.sources.source import Source
-from partedvae.serving.extract.summary import Summary
+from partedvae.serving.extract.summary import Counts, Summary, total
+from partedvae.v1.manifest_pb2 import Manifest
+
+Say = Callable[[str], None]
+
+
+class Model(Protocol):
+    """What an extraction has to know of a model; every `Extractor` is one."""
+
+    name: str
+    version: int
+    manifest: Manifest
+    precision: str
+    has_familiarity: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of an extraction."""
+
+    include: tuple[str, ...] | None = None
+    """Columns, values of `Include`; None for `DEFAULT_INCLUDE`, without "unfamiliar" if the model does not know it."""
+    additional: tuple[str, ...] = ()
+    """Columns beside these."""
+    familiarity: bool = True
+    """Whether the default has "unfamiliar"."""
+    vectors: bool = False
+    """See `Layout.vectors`."""
+    rows_per_part: int | None = None
+    """None for `default_rows_per_part`."""
+    path_style: str = "relative"
+    """How the source writes paths, for the record."""
+    resume: bool | None = None
+    """See `inspect`."""
+    overwrite: bool = False
+    """See `inspect`."""
+    max_errors: int | None = None
+    """Unreadable images with which the extraction goes on; None for any number."""
+
+
+def plan_parts(source: Source, model: Model, output: Output, options: Options) -> PartFiles:
+    """Return the parts of an extraction, which depend on nothing but the arguments.
+
+    Raises:
+        InvalidInputError: the model does not have a column, or two columns have the same name.
+    """
+    layout = Layout(
+        key=source.key,
+        columns=source.columns,
+        manifest=model.manifest,
+        include=_include(model, options),
+        vectors=options.vectors or output.holds_vectors,
+    )
+    layout.schema()
+    rows = len(source)
+    rows_per_part = default_rows_per_part(rows) if options.rows_per_part is None else options.rows_per_part
+    plan = Plan(rows=rows, rows_per_part=rows_per_part, suffix=output.part_suffix)
+    identity = identity_of(
+        model=model.name,
+        version_=model.version,
+        manifest=model.manifest,
+        precision=model.precision,
+        layout=layout,
+        input_sha256=source.manifest_hash,
+        plan=plan,
+        path_style=options.path_style,
+        output_format=output.format,
+    )
+    return PartFiles(destination=output.parts, plan=plan, layout=layout, identity=identity)
 
 
 def extract(
-    source: Source,
-    extractor: Extractor,
-    output: Path,
-    *,
-    batch_size: int = 256,
-    probs: bool = False,
-    z: bool = False,
-    familiarity: bool = True,
+    source: Source, model: Model, output: Output, options: Options, engine: Engine, say: Say = lambda line: None
 ) -> Summary:
     """Write the features of all images of a source.
 
     Args:
         source: from `partedvae.serving.extract.sources.open.open_source`.
-        extractor: computes the features.
-        output: a .parquet or .npz file, written atomically; see `partedvae.serving.extract.layout` for its contents.
-        batch_size: images per run of the encoder, or per request.
-        probs: whether to include the probabilities of all classes.
-        z: whether to include the class-independent z.
-        familiarity: whether to include how images differ from the training images, if the model knows it.
+        model: the model, for the record and the columns.
+        output: from `partedvae.serving.extract.output.parse_output`.
+        options: further options.
+        engine: writes the parts.
+        say: receives lines on what is resumed and what is kept.
 
     Raises:
-        ServingError: the source cannot be read to its end, or none of its images can be read.
-        PartedVAEError: the server failed.
+        ServingError: the output is that of something else, or another process writes it; the source cannot be read to
+            its end, none of its images can be read, or more than `Options.max_errors` cannot. Parts that are complete
+            are kept.
+        PartedVAEError: the server failed; likewise.
+        OSError: the output cannot be written; likewise.
     """
-    metadata = model_metadata(extractor.name, extractor.version, extractor.manifest)
-    unfamiliar = familiarity and extractor.has_familiarity
-    layout = Layout(
-        key=source.key,
-        columns=source.columns,
-        manifest=extractor.manifest,
-        probs=probs,
-        z=z,
-        unfamiliar=unfamiliar,
-        metadata=metadata,
-    )
-    summary = Summary()
     started = time.monotonic()
-    with create(output, layout) as file, progress_bar(len(source), unit="img", title="extract") as bar:
-        for rows in extractor.rows(source.part(0, len(source)).jobs(batch_size), layout.include, batch_size):
-            file.write(rows)
-            summary.count(rows)
-            bar.update(len(rows.errors))
-        summary.seconds = time.monotonic() - started
-        if summary.unreadable == summary.images:
+    files = plan_parts(source, model, output, options)
+    found = inspect(output, files, resume=options.resume, overwrite=options.overwrite)
+    if found.complete is None:
+        try:
+            with output.parts.locked():
+                # Again, since another process may have ended in between.
+                found = inspect(output, files, resume=options.resume, overwrite=options.overwrite)
+                if found.complete is None:
+                    return _run(source, output, files, found, engine, options, say, started)
+        finally:
+            output.parts.remove()
+    _tidy(output, found)
+    say(f"{output.text} is complete already")
+    return Summary(
+        counts=found.complete,
+        computed=0,
+        parts=len(files.plan),
+        done_before=len(files.plan),
+        seconds=time.monotonic() - started,
+        include=files.layout.include,
+    )
+
+
+def _run(
+    source: Source,
+    output: Output,
+    files: PartFiles,
+    found: Found,
+    engine: Engine,
+    options: Options,
+    say: Say,
+    started: float,
+) -> Summary:
+    """Write the missing parts, check all, and make one file of them where one is wanted."""
+    plan = files.plan
+    _delete_leftovers(output)
+    for name in found.stale:
+        files.destination.delete(name)
+    counts = total(found.done.values())
+    if found.done:
+        say(f"resuming: {len(found.done):,} of {plural(len(plan), 'part')} are done")
+    missing = [number for number in range(len(plan)) if number not in found.done]
+    with (
+        _keeping(output, files, say),
+        progress_bar(plan.rows, unit="img", title="extract", done=counts.images) as bar,
+    ):
+
+        def report(more: Counts) -> None:
+            counts.add(more)
+            if more.unreadable:
+                bar.set_postfix_str(f"{counts.unreadable:,} unreadable", refresh=False)
+                _check_errors(counts, options.max_errors)
+            bar.update(more.images)
+
+        engine(source, files, missing, report)
+        counts = _verified(files)
+        if counts.unreadable < counts.images and output.name is not None:
+            join(output, files, counts)
+    if output.name is not None or counts.unreadable == counts.images:
+        for name in plan.names():
+            files.destination.delete(name)
+    if counts.unreadable == counts.images:
+        raise ServingError(
+            f"none of the {counts.images:,} images could be read, {output.text} was not written; the first: "
+            f"{counts.examples[0]}"
+        )
+    return Summary(
+        counts=counts,
+        computed=counts.images - total(found.done.values()).images,
+        parts=len(plan),
+        done_before=len(found.done),
+        seconds=time.monotonic() - started,
+        include=files.layout.include,
+    )
+
+
+def _tidy(output: Output, found: Found) -> None:
+    """Delete what a process has left that was killed when its output was complete."""
+    if not found.stale and not any(name.startswith(".") for name in output.parts.names()):
+        return
+    with suppress(OSError, ServingError):  # It cannot be written, or the process still runs.
+        with output.parts.locked():
+            _delete_leftovers(output)
+            for name in found.stale:
+                output.parts.delete(name)
+        output.parts.remove()
+
+
+def _include(model: Model, options: Options) -> tuple[Include, ...]:
+    """Return the columns, checked against what the model has."""
+    include = options.include
+    if include is None:
+        known = options.familiarity and model.has_familiarity
+        include = tuple(name for name in DEFAULT_INCLUDE if name != "unfamiliar" or known)
+    include = parse_include((*include, *options.additional))
+    if "unfamiliar" in include and not model.has_familiarity:
+        raise InvalidInputError(
+            f"version {model.version} of model {model.name!r} does not know the range of its training images, which "
+            "'unfamiliar' needs; export the run again, or leave it out of --include"
+        )
+    scores = [name for name in include if name in ("negative_elbo", "reconstruction_error")]
+    if scores and not any(file.name == SCORER_FILE for file in model.manifest.files):
+        raise InvalidInputError(
+            f"version {model.version} of model {model.name!r} has no {SCORER_FILE}, which {scores[0]!r} needs; export "
+            "the run again, or leave it out of --include"
+        )
+    return include
+
+
+def _check_errors(counts: Counts, limit: int | None) -> None:
+    if limit is not None and counts.unreadable > limit:
+        raise ServingError(
+            f"more than {plural(limit, 'image')} could not be read (--max-errors); the first: {counts.examples[0]}"
+        )
+
+
+def _verified(files: PartFiles) -> Counts:
+    """Return the counts of all parts, read from them.
+
+    Raises:
+        ServingError: a part is missing, or has other rows than planned.
+    """
+    counts = Counts()
+    for number in range(len(files.plan)):
+        part = files.counts_of(number)
+        if part is None:
             raise ServingError(
-                f"none of the {summary.images:,} images could be read, {output} was not written; "
-                f"the first: {summary.examples[0]}"
+                f"{files.destination.path(files.plan.name(number))} is missing or damaged after it was written; run "
+                "the command again"
             )
-    return summary
+        counts.add(part)
+    return counts
+
+
+@contextmanager
+def _keeping(output: Output, files: PartFiles, say: Say) -> Iterator[None]:
+    """When the block fails, report what is kept."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, ServingError):
+            present = set(files.destination.names())
+            done = sum(name in present for name in files.plan.names())
+            if done:
+                say(
+                    f"{done:,} of {plural(len(files.plan), 'part')} of {output.text} are done and kept; run the same "
+                    "command again to go on"
+                )
+        raise
+
+
+def _delete_leftovers(output: Output) -> None:
+    """Delete files that a process which was killed has written aside; the lock is held, so no other one uses them."""
+    for folder, start in ((output.parts, ".part-"), (output.folder, f".{output.name}.")):
+        for name in folder.names():
+            if name.startswith(start) and name.endswith(".partial"):
+                folder.delete(name)

@@ -1,127 +1,268 @@
-"""Writes feature files: Parquet, in row groups, or NumPy's .npz. Their columns are those of `layout`."""
+"""Files of features, written table by table: Parquet, Arrow IPC, CSV and NumPy's .npz.
+
+Parquet and Arrow files are complete only with a footer, which is written last, and which holds texts besides: what made
+the file (`partedvae.serving.extract.identity`), known before, and what was counted in it, known afterwards.
+
+The .npz has the same data as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
+`<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `unfamiliar`, `error`, and `metadata`
+with those texts as JSON. Null values are NaN or "". The CSV has the columns of the table, and vectors as one column per
+number.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from partedvae.common.atomic_write import atomic_write
-from partedvae.familiarity import FAMILIAR
-from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.layout import Layout, Rows, columns_of, matrices_of, schema_of
+from partedvae.serving.extract.layout import Layout
 
 ROW_GROUP = 65_536
 """Rows per Parquet row group: large enough for fast reading, small enough to buffer in memory."""
-SUFFIXES = (".parquet", ".npz")
+COUNTS = "partedvae.counts"
+"""Key of what was counted, in the footer."""
 
 
-class FeatureFile(Protocol):
-    """A file that rows are appended to."""
+class FeatureWriter(Protocol):
+    """Writes tables into a file."""
 
-    def write(self, rows: Rows) -> None:
+    def write(self, table: pa.Table) -> None:
         """Append rows."""
 
-    def finish(self) -> None:
-        """Write buffered rows."""
+    def finish(self, metadata: Mapping[str, str]) -> None:
+        """Write what is buffered and the footer, with further texts, and close the file."""
 
     def close(self) -> None:
         """Close the file, finished or not."""
 
 
-def check_suffix(path: Path) -> None:
-    """Check the suffix of an output, before any work.
+@dataclass(frozen=True, kw_only=True)
+class Footer:
+    """What a file says of itself."""
 
-    Raises:
-        InvalidInputError: it is not one of `SUFFIXES`.
-    """
-    if path.suffix not in SUFFIXES:
-        raise InvalidInputError(f"the output {str(path)!r} must end in {' or '.join(SUFFIXES)}")
+    rows: int
+    metadata: Mapping[str, str]
 
 
-@contextmanager
-def create(path: Path, layout: Layout) -> Iterator[FeatureFile]:
-    """Open a feature file for writing. It appears at `path` only if the block succeeds."""
-    check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        file: FeatureFile = (ParquetFile if path.suffix == ".parquet" else NpzFile)(temporary, layout)
-        try:
-            yield file
-            file.finish()
-        finally:
-            file.close()
+class ParquetWriter:
+    """Writes row groups of `ROW_GROUP` rows, but the last, with zstd."""
 
+    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
+        """Create the file.
 
-class ParquetFile:
-    """Writes Parquet row groups when they are full."""
-
-    def __init__(self, path: Path, layout: Layout) -> None:
-        """Create the file."""
-        self._layout = layout
-        self._schema = schema_of(layout)
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        Args:
+            path: of the file.
+            layout: its columns.
+            metadata: texts for the footer.
+        """
+        # A file of our own, since errors of pyarrow's have no number.
+        self._file: IO[bytes] = path.open("wb")
+        self._writer = pq.ParquetWriter(
+            self._file, layout.schema().with_metadata(dict(metadata)), compression="zstd", write_page_index=True
+        )
         self._buffered: list[pa.Table] = []
+        self._count = 0
 
-    def write(self, rows: Rows) -> None:
+    def write(self, table: pa.Table) -> None:
         """Append rows."""
-        columns = columns_of(rows, self._layout)
-        missing = np.array([error is not None for error in rows.errors])
-        arrays = []
-        for field in self._schema:
-            values = columns[field.name]
-            if isinstance(values, pa.ChunkedArray):
-                arrays.append(values.combine_chunks())
-                continue
-            mask = None if field.name in (self._layout.key, "error") else missing
-            if field.name == "unfamiliar":
-                mask = values == FAMILIAR
-            arrays.append(pa.array(values, type=field.type, mask=mask))
-        self._buffered.append(pa.Table.from_arrays(arrays, schema=self._schema))
-        if sum(len(table) for table in self._buffered) >= ROW_GROUP:
-            table = pa.concat_tables(self._buffered)
-            self._writer.write_table(table.slice(0, ROW_GROUP))
-            self._buffered = [table.slice(ROW_GROUP)]
+        self._buffered.append(table)
+        self._count += len(table)
+        while self._count >= ROW_GROUP:
+            joined = pa.concat_tables(self._buffered)
+            self._writer.write_table(joined.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
+            self._buffered = [joined.slice(ROW_GROUP)]
+            self._count -= ROW_GROUP
 
-    def finish(self) -> None:
-        """Write the last row group."""
-        if self._buffered:
-            self._writer.write_table(pa.concat_tables(self._buffered))
+    def finish(self, metadata: Mapping[str, str]) -> None:
+        """Write the last row group and the footer."""
+        if self._count:
+            self._writer.write_table(pa.concat_tables(self._buffered), row_group_size=ROW_GROUP)
+        self._writer.add_key_value_metadata(dict(metadata))
+        self._writer.close()
+        self._file.close()
 
     def close(self) -> None:
-        """Write the footer and close the file."""
+        """Close the file."""
+        with suppress(Exception):  # Of a file that is not finished, and is deleted.
+            self._writer.close()
+        self._file.close()
+
+
+class ArrowWriter:
+    """Writes record batches, and the texts of `finish` with an empty last one."""
+
+    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
+        """Create the file; the arguments are those of `ParquetWriter`."""
+        self._schema = layout.schema().with_metadata(dict(metadata))
+        self._file: IO[bytes] = path.open("wb")
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        self._writer = pa.ipc.new_file(self._file, self._schema, options=options)
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+        self._writer.write_table(table)
+
+    def finish(self, metadata: Mapping[str, str]) -> None:
+        """Write the footer."""
+        empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in self._schema], schema=self._schema)
+        self._writer.write_batch(empty, custom_metadata=dict(metadata))
         self._writer.close()
+        self._file.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(Exception):  # Of a file that is not finished, and is deleted.
+            self._writer.close()
+        self._file.close()
 
 
-class NpzFile:
-    """Buffers all columns and writes them at the end, because the format does not support appending."""
+class CsvWriter:
+    """Writes CSV with a header, which has no place for other texts."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        """Store the path; the file is written by `finish`."""
+    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
+        """Create the file; the arguments are those of `ParquetWriter`."""
+        self._file: IO[bytes] = path.open("wb")
+        self._writer: Any = None
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+        flat = _without_lists(table)
+        if self._writer is None:
+            self._writer = pa.csv.CSVWriter(self._file, flat.schema)
+        self._writer.write_table(flat)
+
+    def finish(self, metadata: Mapping[str, str]) -> None:
+        """Write what is buffered."""
+        if self._writer is not None:
+            self._writer.close()
+        self._file.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(Exception):  # Of a file that is not finished, and is deleted.
+            if self._writer is not None:
+                self._writer.close()
+        self._file.close()
+
+
+class NpzWriter:
+    """Holds all rows and writes them at the end, because the format does not support appending."""
+
+    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
+        """Store the arguments, which are those of `ParquetWriter`; the layout has vectors."""
         self._path = path
         self._layout = layout
-        self._parts: dict[str, list[NDArray[Any]]] = {}
+        self._metadata = dict(metadata)
+        self._tables: list[pa.Table] = []
 
-    def write(self, rows: Rows) -> None:
+    def write(self, table: pa.Table) -> None:
         """Append rows."""
-        for name, values in matrices_of(rows, self._layout).items():
-            self._parts.setdefault(name, []).append(values)
+        self._tables.append(table)
 
-    def finish(self) -> None:
+    def finish(self, metadata: Mapping[str, str]) -> None:
         """Write the file."""
-        arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self._parts.items()}
-        if self._layout.probs:
-            arrays |= {f"{f.name}_class_names": np.array(f.class_names) for f in self._layout.manifest.factors}
-        arrays["metadata"] = np.array(json.dumps(dict(self._layout.metadata)))
+        table = pa.concat_tables(self._tables)
+        arrays: dict[str, Any] = dict(self._arrays(table))
+        if "probs" in self._layout.include:
+            arrays |= {f"{f.name}_class_names": np.array(f.class_names) for f in self._layout.factors}
+        arrays["metadata"] = np.array(json.dumps(self._metadata | dict(metadata)))
         with self._path.open("wb") as file:  # NumPy would append .npz to a path without it.
             np.savez(file, **arrays)
 
+    def _arrays(self, table: pa.Table) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name in table.column_names:
+            values = _array(table[name])
+            if name == "u":
+                first = 0
+                for factor in self._layout.factors:
+                    yield f"{factor.name}_u", values[:, first : first + factor.u_dim]
+                    first += factor.u_dim
+            else:
+                yield name, values
+
     def close(self) -> None:
         """Do nothing: no file is open between writes."""
+
+
+WRITERS: dict[str, Callable[[Path, Layout, Mapping[str, str]], FeatureWriter]] = {
+    ".parquet": ParquetWriter,
+    ".arrow": ArrowWriter,
+    ".csv": CsvWriter,
+    ".npz": NpzWriter,
+}
+"""By the suffix of the file."""
+
+
+def read_footer(suffix: str, file: IO[bytes]) -> Footer | None:
+    """Return what a file says of itself; None if it is damaged, unfinished, of another format, or says nothing.
+
+    Args:
+        suffix: of its name.
+        file: its content, which can be read at any position.
+    """
+    try:
+        if suffix == ".parquet":
+            facts = pq.read_metadata(file)
+            return Footer(rows=facts.num_rows, metadata=_texts(facts.metadata))
+        if suffix == ".arrow":
+            reader = pa.ipc.open_file(file)
+            last = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1)
+            rows = sum(reader.get_batch(k).num_rows for k in range(reader.num_record_batches))
+            return Footer(rows=rows, metadata=_texts(reader.schema.metadata) | _texts(last.custom_metadata))
+        if suffix == ".npz":
+            with np.load(file) as arrays:
+                metadata = json.loads(str(arrays["metadata"]))
+            return Footer(rows=int(metadata.get("partedvae.rows", 0)), metadata=metadata)
+    except (pa.ArrowException, ValueError, LookupError, EOFError):
+        return None
+    return None
+
+
+def read_tables(suffix: str, file: IO[bytes]) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet or Arrow file."""
+    if suffix == ".parquet":
+        for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP):
+            yield pa.Table.from_batches([batch])
+    else:
+        reader = pa.ipc.open_file(file)
+        for k in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(k)])
+
+
+def _texts(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (metadata or {}).items() if key.startswith(b"partedvae.")}
+
+
+def _without_lists(table: pa.Table) -> pa.Table:
+    """Return a table whose lists of a fixed size are one column per number, `u0` … for `u`."""
+    columns: dict[str, Any] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_fixed_size_list(column.type):
+            for j in range(column.type.list_size):
+                columns[f"{name}{j}"] = pa.compute.list_element(column, j)
+        else:
+            columns[name] = column
+    return pa.table(columns)
+
+
+def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column as an array, with NaN or "" for null; a matrix for lists."""
+    if pa.types.is_fixed_size_list(column.type):
+        size = column.type.list_size
+        # `flatten` leaves out the lists that are null, and `values` has them with any numbers.
+        matrix = np.full((len(column), size), np.nan, dtype=np.float32)
+        valid = column.is_valid().to_numpy()
+        matrix[valid] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+        return matrix
+    if pa.types.is_string(column.type):
+        return np.array(column.fill_null("").to_pylist(), dtype=np.str_)
+    return np.asarray(column.to_numpy())

@@ -1,62 +1,149 @@
-r"""Feature files: one row per image, as Parquet (written in row groups) or NumPy's .npz.
+r"""Columns of the output of an extraction, and the rows that fill them.
 
-Parquet columns: `path` or `index`; per factor `<factor>` (class name), `<factor>_prob`, `<factor>_u0`… and, if
-requested, `<factor>_p_<class>`…; then `z0`…, if requested; then, if the model knows the range of its scores,
-`unfamiliar`, which says how an image differs from the training images and is null if it does not; then `error`, which
-is null if the image could be read. The other columns are null if it could not. Bytes of a path that are not UTF-8 are
-written in hexadecimal, `\xNN`.
+In this order, as far as they are included: `path` or `index`, which is always there; columns of the input that are
+passed on; per factor `<factor>` and `<factor>_prob`, the most probable class and its probability, `<factor>_u0` … and
+`<factor>_p_<class>` …; then `z0` …, `negative_elbo`, `reconstruction_error`; `unfamiliar`, which says how an image
+differs from the training images and is null if it does not; `error`, which says why an image could not be read and is
+null if it could. The other columns are null if it could not. Bytes of a path that are not UTF-8 are written in
+hexadecimal, `\xNN`.
 
-The .npz has the same data as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
-`<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `unfamiliar`, `error`. Null values are
-NaN or "".
-
-Both identify the model: the Parquet schema's metadata and the .npz's `metadata` (JSON) have `partedvae.model`,
-`partedvae.version`, `partedvae.manifest_sha256` and `partedvae.encoder_sha256`.
+With vectors, `<factor>_p` is a list of all classes, and after the factors `u` is one of the u of all factors side by
+side, in the model's order, and `z` one of z; the lists have a fixed size and 32-bit floats.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, get_args
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from partedvae.familiarity import FAMILIAR, INVERTED
+from partedvae.common.suggest import did_you_mean
 from partedvae.requests import FeatureName
-from partedvae.results import Features, FloatArray
-from partedvae.serving.bundle import ENCODER_FILE
+from partedvae.results import Features
+from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.source import NO_COLUMNS
-from partedvae.v1.manifest_pb2 import Manifest
+from partedvae.v1.manifest_pb2 import Factor, Manifest
+
+Include = Literal["class", "probs", "u", "z", "negative_elbo", "reconstruction_error", "unfamiliar", "error"]
+"""Values of --include."""
+INCLUDE: tuple[Include, ...] = get_args(Include)
+DEFAULT_INCLUDE: tuple[Include, ...] = ("class", "u", "unfamiliar", "error")
+_OUTPUTS: dict[Include, FeatureName] = {
+    "class": "probs",
+    "probs": "probs",
+    "u": "u_mean",
+    "z": "z_mean",
+    "negative_elbo": "negative_elbo",
+    "reconstruction_error": "reconstruction_error",
+    "unfamiliar": "unfamiliar",
+}
+"""What each needs of the model."""
+
+SCORES: tuple[Include, ...] = ("negative_elbo", "reconstruction_error")
+"""Columns of one number per image."""
+
+
+def parse_include(names: Iterable[str]) -> tuple[Include, ...]:
+    """Return the values of --include without doubles, in the order of the columns.
+
+    Raises:
+        InvalidInputError: one is unknown, or none needs the model.
+    """
+    given = list(names)
+    for name in given:
+        if name not in INCLUDE:
+            raise InvalidInputError(
+                f"--include has {name!r}, which is no column: choose from {','.join(INCLUDE)}"
+                f"{did_you_mean(name, INCLUDE)}"
+            )
+    if not _OUTPUTS.keys() & set(given):
+        raise InvalidInputError(f"--include has no feature; choose from {','.join(_OUTPUTS)}")
+    return tuple(name for name in INCLUDE if name in given)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Columns of a feature file."""
+    """Columns of an output."""
 
     key: str
     """"path" or "index"."""
     manifest: Manifest
     """The model's."""
-    probs: bool = False
-    """Whether to include the probabilities of all classes."""
-    z: bool = False
-    """Whether to include z."""
+    include: tuple[Include, ...] = DEFAULT_INCLUDE
+    """From `parse_include`."""
+    vectors: bool = False
+    """Whether u, z and probabilities are one column each, of lists, instead of one per number."""
     columns: pa.Schema = NO_COLUMNS
     """Columns of the input that are passed on, after the key."""
-    unfamiliar: bool = False
-    """Whether to include how images differ from the training images."""
-    metadata: Mapping[str, str]
-    """Identifies the model; see `model_metadata`."""
 
     @property
-    def include(self) -> tuple[FeatureName, ...]:
+    def outputs(self) -> tuple[FeatureName, ...]:
         """The outputs to request from the model."""
-        optional: dict[FeatureName, bool] = {"z_mean": self.z, "unfamiliar": self.unfamiliar}
-        return ("probs", "u_mean", *(name for name, included in optional.items() if included))
+        return tuple(dict.fromkeys(_OUTPUTS[name] for name in self.include if name in _OUTPUTS))
+
+    @property
+    def factors(self) -> Sequence[Factor]:
+        """The model's factors."""
+        return self.manifest.factors
+
+    @property
+    def u_dim(self) -> int:
+        """Dimensions of the u of all factors together."""
+        return sum(factor.u_dim for factor in self.factors)
+
+    def schema(self) -> pa.Schema:
+        """Return the columns.
+
+        Raises:
+            InvalidInputError: two columns have the same name.
+        """
+        fields = [pa.field(self.key, pa.string() if self.key == "path" else pa.int64(), nullable=False), *self.columns]
+        for factor in self.factors:
+            fields += self._factor_fields(factor)
+        if self.vectors and "u" in self.include:
+            fields.append(pa.field("u", _vector(self.u_dim)))
+        if "z" in self.include:
+            z_dim = self.manifest.z_dim
+            numbers = [pa.field(f"z{j}", pa.float32()) for j in range(z_dim)]
+            fields += [pa.field("z", _vector(z_dim))] if self.vectors else numbers
+        fields += [pa.field(name, pa.float32()) for name in SCORES if name in self.include]
+        fields += [pa.field(name, pa.string()) for name in ("unfamiliar", "error") if name in self.include]
+        schema = pa.schema(fields)
+        _check_names(schema, self.columns)
+        return schema
+
+    def _factor_fields(self, factor: Factor) -> list[pa.Field]:
+        name = factor.name
+        fields = []
+        if "class" in self.include:
+            fields += [pa.field(name, pa.string()), pa.field(f"{name}_prob", pa.float32())]
+        if "u" in self.include and not self.vectors:
+            fields += [pa.field(f"{name}_u{j}", pa.float32()) for j in range(factor.u_dim)]
+        if "probs" in self.include:
+            numbers = [pa.field(f"{name}_p_{label}", pa.float32()) for label in factor.class_names]
+            fields += [pa.field(f"{name}_p", _vector(len(numbers)))] if self.vectors else numbers
+        return fields
+
+
+def _vector(size: int) -> pa.DataType:
+    return pa.list_(pa.float32(), size)
+
+
+def _check_names(schema: pa.Schema, passed_on: pa.Schema) -> None:
+    """Raise `InvalidInputError` for two columns of the same name."""
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            if name in passed_on.names:
+                raise InvalidInputError(
+                    f"the column {name!r} of the input has the name of a column of the output; rename it, or do not "
+                    "pass it on"
+                )
+            raise InvalidInputError(
+                f"two columns would be called {name!r}, since the model has a factor of that name; change --vectors or "
+                "--include"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,83 +158,3 @@ class Rows:
     """Features of the images without error, in order; None if there are none."""
     columns: pa.Table | None = None
     """Values of `Layout.columns` of every image; None if there are no such columns."""
-
-
-def model_metadata(name: str, version: int, manifest: Manifest) -> dict[str, str]:
-    """Return metadata that identify the model. The hashes do not depend on whether the manifest came from a server."""
-    return {
-        "partedvae.model": name,
-        "partedvae.version": str(version),
-        "partedvae.manifest_sha256": hashlib.sha256(manifest.SerializeToString(deterministic=True)).hexdigest(),
-        "partedvae.encoder_sha256": next(file.sha256 for file in manifest.files if file.name == ENCODER_FILE),
-    }
-
-
-def schema_of(layout: Layout) -> pa.Schema:
-    """Return the columns of a Parquet file."""
-    fields = [
-        pa.field(layout.key, pa.string() if layout.key == "path" else pa.int64(), nullable=False),
-        *layout.columns,
-    ]
-    for factor in layout.manifest.factors:
-        fields += [pa.field(factor.name, pa.string()), pa.field(f"{factor.name}_prob", pa.float32())]
-        fields += [pa.field(f"{factor.name}_u{j}", pa.float32()) for j in range(factor.u_dim)]
-        if layout.probs:
-            fields += [pa.field(f"{factor.name}_p_{name}", pa.float32()) for name in factor.class_names]
-    if layout.z:
-        fields += [pa.field(f"z{j}", pa.float32()) for j in range(layout.manifest.z_dim)]
-    if layout.unfamiliar:
-        fields.append(pa.field("unfamiliar", pa.string()))
-    return pa.schema([*fields, pa.field("error", pa.string())], metadata=dict(layout.metadata))
-
-
-def columns_of(rows: Rows, layout: Layout) -> dict[str, Any]:
-    """Return one value per image for every Parquet column."""
-    matrices = matrices_of(rows, layout)
-    columns: dict[str, Any] = {layout.key: rows.keys, "error": rows.errors}
-    if rows.columns is not None:
-        columns |= {name: rows.columns[name] for name in layout.columns.names}
-    for factor in layout.manifest.factors:
-        columns[factor.name] = matrices[factor.name]
-        columns[f"{factor.name}_prob"] = matrices[f"{factor.name}_prob"]
-        columns |= {f"{factor.name}_u{j}": matrices[f"{factor.name}_u"][:, j] for j in range(factor.u_dim)}
-        if layout.probs:
-            probs = matrices[f"{factor.name}_p"]
-            columns |= {f"{factor.name}_p_{name}": probs[:, j] for j, name in enumerate(factor.class_names)}
-    if layout.z:
-        columns |= {f"z{j}": matrices["z"][:, j] for j in range(layout.manifest.z_dim)}
-    if layout.unfamiliar:
-        columns["unfamiliar"] = matrices["unfamiliar"]
-    return columns
-
-
-def matrices_of(rows: Rows, layout: Layout) -> dict[str, NDArray[Any]]:
-    """Return the arrays of the .npz for some rows: values of readable images, and NaN and "" for the others."""
-    good = np.array([error is None for error in rows.errors])
-    arrays: dict[str, NDArray[Any]] = {layout.key: np.array(rows.keys)}
-    for k, factor in enumerate(layout.manifest.factors):
-        result = rows.features.factors[k] if rows.features else None
-        probs = _spread(result.probs if result else None, good, len(factor.class_names))
-        indices = np.argmax(np.nan_to_num(probs), axis=1)
-        arrays[factor.name] = np.where(good, np.array(factor.class_names)[indices], "")
-        arrays[f"{factor.name}_prob"] = probs[np.arange(len(good)), indices]
-        arrays[f"{factor.name}_u"] = _spread(result.u_mean if result else None, good, factor.u_dim)
-        if layout.probs:
-            arrays[f"{factor.name}_p"] = probs
-    if layout.z:
-        arrays["z"] = _spread(rows.features.z if rows.features else None, good, layout.manifest.z_dim)
-    if layout.unfamiliar:
-        texts = np.full(len(good), FAMILIAR, dtype=f"<U{len(INVERTED)}")
-        if rows.features is not None and rows.features.unfamiliar is not None:
-            texts[good] = rows.features.unfamiliar
-        arrays["unfamiliar"] = texts
-    arrays["error"] = np.array([error or "" for error in rows.errors])
-    return arrays
-
-
-def _spread(values: FloatArray | None, good: NDArray[np.bool_], width: int) -> FloatArray:
-    """Insert the rows of readable images at their positions among all, [images, width]."""
-    spread = np.full((len(good), width), np.nan, dtype=np.float32)
-    if values is not None:
-        spread[good] = values
-    return spread

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -15,11 +18,11 @@ REPORTED = 5
 
 
 @dataclass(kw_only=True)
-class Summary:
-    """Counts of an extraction."""
+class Counts:
+    """Counts of some rows; those of a part are kept in it, so that a resumed extraction counts all."""
 
     images: int = 0
-    """Images in the source."""
+    """Rows."""
     unreadable: int = 0
     """Images without features."""
     examples: list[str] = field(default_factory=list)
@@ -28,17 +31,63 @@ class Summary:
     """Images that are unlike the training images."""
     inverted: int = 0
     """Those of them that would be like the training images when inverted."""
-    seconds: float = 0.0
-    """Duration."""
 
-    def count(self, rows: Rows) -> None:
-        """Add rows to the counts."""
-        self.images += len(rows.errors)
-        for key, error in zip(rows.keys, rows.errors, strict=True):
-            if error is not None:
-                self.unreadable += 1
-                if len(self.examples) < REPORTED:
-                    self.examples.append(f"{in_one_line(str(key))}: {error}")
-        if rows.features is not None and rows.features.unfamiliar is not None:
-            self.unfamiliar += int(np.count_nonzero(rows.features.unfamiliar != FAMILIAR))
-            self.inverted += int(np.count_nonzero(rows.features.unfamiliar == INVERTED))
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        """Return the counts of rows."""
+        unreadable = [
+            f"{in_one_line(str(key))}: {error}"
+            for key, error in zip(rows.keys, rows.errors, strict=True)
+            if error is not None
+        ]
+        texts = None if rows.features is None else rows.features.unfamiliar
+        return cls(
+            images=len(rows.errors),
+            unreadable=len(unreadable),
+            examples=unreadable[:REPORTED],
+            unfamiliar=0 if texts is None else int(np.count_nonzero(texts != FAMILIAR)),
+            inverted=0 if texts is None else int(np.count_nonzero(texts == INVERTED)),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return the counts as text."""
+        return json.dumps(asdict(self))
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of rows that follow."""
+        self.images += other.images
+        self.unreadable += other.unreadable
+        self.examples = (self.examples + other.examples)[:REPORTED]
+        self.unfamiliar += other.unfamiliar
+        self.inverted += other.inverted
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """Return the sum of counts, in the order of their rows."""
+    result = Counts()
+    for one in counts:
+        result.add(one)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Result of an extraction."""
+
+    counts: Counts
+    """Of all rows of the output, those of earlier runs included."""
+    computed: int
+    """Images of this run."""
+    parts: int
+    """Parts of the extraction."""
+    done_before: int
+    """Parts of earlier runs."""
+    seconds: float
+    """Duration of this run."""
+    include: tuple[str, ...]
+    """Columns of the output, values of --include."""

@@ -14,7 +14,7 @@ from partedvae.training.data.dataset import DataError, FactorInfo
 
 OWN = frozenset(
     {
-        *("path", "index", "error", "metadata", "z", "unfamiliar", "allow_pickle"),
+        *("path", "index", "error", "metadata", "u", "z", "unfamiliar", "allow_pickle"),
         *("position", "reconstruction_error", "negative_elbo"),
     }
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -58,9 +58,11 @@ class FileReader:
         if not name.strip():
             return ReadFailure("the path is empty")
         try:
-            for spelled in spellings(name):
+            # As it is written, which is what most names are, before anything is made of it.
+            for spelled in itertools.chain([name], spellings(name)):
                 try:
-                    return self._retry(partial(read_file, Path(self.folder) / spelled))
+                    path = os.path.join(self.folder, spelled)  # noqa: PTH118, because a Path takes far longer
+                    return self._retry(partial(read_file, path))
                 except FileNotFoundError:
                     continue
         except OSError as error:

@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from partedvae.common.image_folder import LeftOut
 from partedvae.serving.errors import ImageError
+from partedvae.serving.extract.memory import DECODING
 from partedvae.serving.extract.sources.keys import PathKeys
 from partedvae.serving.extract.sources.listing import from_bytes, hash_of_table, to_bytes
 from partedvae.serving.extract.sources.source import Job, Key, Prepared
-from partedvae.serving.images import decode, memory_limits
+from partedvae.serving.images import decode_one, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 
@@ -105,7 +106,7 @@ class ListedPart:
                 errors.append(content.reason)
                 continue
             try:
-                images[readable] = decode([content], spec, limits)[0]
+                images[readable] = decode_one(content, spec, limits, DECODING.reserve)
             except ImageError as error:
                 errors.append(error.reason)
             else:

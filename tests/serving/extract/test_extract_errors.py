@@ -26,7 +26,7 @@ def test_nothing_readable_is_an_error(folder: Path, tiny_models: Path, tmp_path:
         path.unlink()
     output = tmp_path / "features.parquet"
     output.write_text("from before")
-    result = extract(folder, output, "--model", tiny_models / "tiny")
+    result = extract(folder, output, "--model", tiny_models / "tiny", "--overwrite")
 
     assert result.exit_code == 1
     assert result.stderr.startswith(
@@ -148,12 +148,14 @@ def test_a_model_is_needed(options: tuple[str, ...], code: int, message: str, fo
     assert not output.exists()
 
 
-def test_the_output_must_be_of_a_known_kind(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
-    """Another suffix is refused before any work."""
-    result = extract(folder, tmp_path / "features.csv", "--model", tiny_models / "tiny")
+def test_a_file_of_another_kind_is_no_output(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """A suffix that is unknown is that of a folder, which a file cannot be; refused before any work."""
+    (tmp_path / "features.tsv").write_text("mine")
+    result = extract(folder, tmp_path / "features.tsv", "--model", tiny_models / "tiny")
 
     assert result.exit_code == 1
-    assert "features.csv' must end in .parquet or .npz" in result.stderr
+    assert "features.tsv is a file; a single file of features ends in .parquet, .arrow, .csv, .npz, " in result.stderr
+    assert (tmp_path / "features.tsv").read_text() == "mine"
 
 
 def test_a_server_of_several_models_is_asked_by_name(
@@ -186,7 +188,7 @@ def test_an_interrupted_run_leaves_nothing(
     output.parent.mkdir()
     output.write_text("from before")
     program = [sys.executable, "-m", "partedvae", "extract", str(tmp_path / "list.txt"), "--output", str(output)]
-    program += ["--model", str(tiny_models / "tiny"), "--batch-size", "10"]
+    program += ["--model", str(tiny_models / "tiny"), "--batch-size", "10", "--overwrite"]
     with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
         # Opening waits until the run has opened it to read: it is in the middle then.
         with (tmp_path / "waits.png").open("wb"):
@@ -197,3 +199,23 @@ def test_an_interrupted_run_leaves_nothing(
     assert process.returncode == code
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     assert output.read_text() == "from before"
+
+
+def test_an_interrupted_run_keeps_its_parts(tiny_models: Path, images: ImageArray, tmp_path: Path) -> None:
+    """SIGTERM in the middle: a line says what is done, and how to go on."""
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "0.png")
+    os.mkfifo(tmp_path / "waits.png")
+    (tmp_path / "list.txt").write_text("\n".join(["0.png"] * 1000 + ["waits.png"]))
+    output = tmp_path / "features"
+    program = [sys.executable, "-m", "partedvae", "extract", str(tmp_path / "list.txt"), "--output", str(output)]
+    program += ["--model", str(tiny_models / "tiny"), "--batch-size", "10", "--rows-per-part", "100"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        with (tmp_path / "waits.png").open("wb"):
+            process.send_signal(signal.SIGTERM)
+        wait_until(lambda: process.poll() is not None)
+        assert process.stderr is not None
+        message = process.stderr.read()
+    assert process.returncode == 143
+    done = sorted(path.name for path in output.iterdir())
+    assert done == [f"part-{k:05}-of-00011.parquet" for k in range(len(done))]
+    assert message == f"{len(done)} of 11 parts of {output} are done and kept; run the same command again to go on\n"

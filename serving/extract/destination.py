@@ -1,0 +1,269 @@
+"""Folders that files are written into: local ones, and those at a URL. A file appears in them whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar, cast
+
+from partedvae.common.atomic_write import atomic_write, fsync
+from partedvae.serving.errors import InvalidInputError, ServingError
+from partedvae.serving.extract.lock import LOCK, lease, local_lock
+
+T = TypeVar("T")
+
+DELAYS = (0.5, 2.0, 8.0)
+"""Seconds before the further attempts of a call that failed at a URL."""
+LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, ValueError)
+"""Errors at a URL that do not pass."""
+
+
+class Destination(Protocol):
+    """A folder. Can be pickled, and used from any process that reaches it."""
+
+    def __str__(self) -> str:
+        """Return its path or URL."""
+
+    def folder(self, name: str) -> Destination:
+        """Return a folder in it."""
+
+    def path(self, name: str) -> str:
+        """Return the path or URL of a file in it."""
+
+    def names(self) -> list[str]:
+        """Return the names of the files and folders in it, sorted; none if it does not exist."""
+
+    def create(self, name: str) -> AbstractContextManager[Path]:
+        """Yield a local path to write a file to, which appears under its name if the block succeeds.
+
+        The folder is created where it does not exist. A file of the same name is replaced.
+
+        Raises:
+            OSError: it cannot be written; the error names it.
+        """
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading, at any position."""
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it exists."""
+
+    def remove(self) -> None:
+        """Delete the folder, if it exists and is empty."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing there for the duration of the block.
+
+        Raises:
+            ServingError: another process is writing there.
+            OSError: it cannot be written.
+        """
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder of this machine. Files are written beside, flushed to disk, and renamed."""
+
+    root: Path
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def folder(self, name: str) -> LocalFolder:
+        """Return a folder in it."""
+        return LocalFolder(self.root / name)
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in it."""
+        return str(self.root / name)
+
+    def names(self) -> list[str]:
+        """Return the names of the files and folders in it."""
+        try:
+            return sorted(entry.name for entry in self.root.iterdir())
+        except FileNotFoundError:
+            return []
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        """Yield a path beside the file."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.root / name) as temporary:
+            yield temporary
+        if os.name == "posix":
+            fsync(self.root)  # The name, too, survives a power failure.
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file."""
+        return (self.root / name).open("rb")
+
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+        (self.root / name).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        with suppress(OSError):  # It does not exist, or is not empty.
+            self.root.rmdir()
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold a lock of the system."""
+        return local_lock(self.root)
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder at a URL of fsspec: s3://, gs://, memory://. Files are written here, and put there in one operation."""
+
+    url: str
+    """Without a slash at the end."""
+
+    def __str__(self) -> str:
+        return self.url
+
+    @cached_property
+    def _fs(self) -> Any:
+        return _file_system(self.url)[0]
+
+    @cached_property
+    def _root(self) -> str:
+        return _file_system(self.url)[1].rstrip("/")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}  # Connections stay in their process.
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        object.__setattr__(self, "url", state["url"])
+
+    def folder(self, name: str) -> RemoteFolder:
+        """Return a folder in it."""
+        return RemoteFolder(self.path(name))
+
+    def path(self, name: str) -> str:
+        """Return the URL of a file in it."""
+        return f"{self.url}/{name}"
+
+    def names(self) -> list[str]:
+        """Return the names of the files and folders in it."""
+
+        def listed() -> list[str]:
+            self._fs.invalidate_cache()
+            try:
+                return cast(list[str], self._fs.ls(self._root, detail=False))
+            except FileNotFoundError:
+                return []
+
+        return sorted({path.rstrip("/").rpartition("/")[2] for path in self._retrying(listed, str(self))})
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        """Yield a path of the folder for temporary files."""
+        with tempfile.TemporaryDirectory(prefix="partedvae-") as folder:
+            local = Path(folder) / name
+            yield local
+            self._retrying(lambda: self._put(local, name), self.path(name))
+
+    def _put(self, local: Path, name: str) -> None:
+        self._fs.makedirs(self._root, exist_ok=True)
+        self._fs.put_file(str(local), f"{self._root}/{name}")
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file; what is read of it is fetched."""
+        opened = self._retrying(lambda: self._fs.open(f"{self._root}/{name}", "rb"), self.path(name))
+        return cast(IO[bytes], opened)
+
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+
+        def deleted() -> None:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(f"{self._root}/{name}")
+
+        self._retrying(deleted, self.path(name))
+
+    def remove(self) -> None:
+        """Delete the folder, where the storage has folders."""
+        if "/" in self._root.strip("/"):  # Never a bucket.
+            with suppress(Exception):  # It does not exist, is not empty, or is none; nothing depends on it.
+                self._fs.rmdir(self._root)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold a lease."""
+        return lease(self.url, self._read_lock, self._write_lock, lambda: self.delete(LOCK))
+
+    def _read_lock(self) -> bytes | None:
+        def read() -> bytes | None:
+            try:
+                return cast(bytes, self._fs.cat_file(f"{self._root}/{LOCK}"))
+            except FileNotFoundError:
+                return None
+
+        return self._retrying(read, self.path(LOCK))
+
+    def _write_lock(self, content: bytes) -> None:
+        self._retrying(lambda: self._fs.pipe_file(f"{self._root}/{LOCK}", content), self.path(LOCK))
+
+    def _retrying(self, call: Callable[[], T], url: str) -> T:
+        """Repeat a call that fails for a reason that may pass; the libraries of storages have errors of their own."""
+        for delay in (*DELAYS, None):
+            try:
+                return call()
+            except LASTING as error:
+                raise _remote_error(error, url) from error
+            except Exception as error:
+                if delay is None:
+                    raise _remote_error(error, url) from error
+                time.sleep(delay)
+        raise AssertionError
+
+
+def _remote_error(error: Exception, url: str) -> Exception:
+    if isinstance(error, ServingError):
+        return error
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    number = next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), errno.EIO)
+    return OSError(getattr(error, "errno", None) or number, " ".join(reason.split()), url)
+
+
+_NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
+"""Numbers of errors that libraries raise without one; `OSError` makes the same kinds of them."""
+
+
+def is_url(output: str) -> bool:
+    """Return whether an output is at a URL; the letter of a Windows drive is no scheme."""
+    scheme, separator, _ = output.partition("://")
+    return bool(separator) and len(scheme) > 1
+
+
+def open_destination(output: str) -> Destination:
+    """Return a folder by its path or URL; nothing is created.
+
+    Raises:
+        InvalidInputError: the URL needs a package that is not installed, or is of an unknown kind.
+    """
+    output = output.removeprefix("file://")
+    if not is_url(output):
+        return LocalFolder(Path(output))
+    destination = RemoteFolder(output.rstrip("/"))
+    _file_system(destination.url)
+    return destination
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+
+        return cast(tuple[Any, str], fsspec.url_to_fs(url))
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{url} needs a package that is not installed ({error}); install it with: pip install 'partedvae[cloud]'"
+        ) from error
+    except ValueError as error:
+        raise InvalidInputError(f"{url} cannot be opened: {error}") from error

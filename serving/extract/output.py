@@ -1,0 +1,195 @@
+"""The OUTPUT of an extraction: one file, or a folder of parts; and what is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from partedvae.common.file_names import in_one_line
+from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.extract.destination import Destination, LocalFolder, is_url, open_destination
+from partedvae.serving.extract.feature_files import COUNTS, WRITERS, Footer, read_footer
+from partedvae.serving.extract.parts import PartFiles
+from partedvae.serving.extract.shards import is_part
+from partedvae.serving.extract.summary import Counts, total
+
+FORMATS = ("parquet", "arrow")
+"""Formats of a folder of parts."""
+READERS = 16
+"""Footers that are read at a time: at a URL each is several requests."""
+PARTS_OF_A_FILE = ".arrow"
+"""Suffix of the parts that one file is made from: they are fast to write, and read once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where the rows go."""
+
+    text: str
+    """As in the command."""
+    folder: Destination
+    """Folder of the file, or of the parts."""
+    name: str | None
+    """Name of the file; None for a folder of parts."""
+    format: str
+    """"parquet", "arrow", "csv" or "npz"."""
+
+    @property
+    def parts(self) -> Destination:
+        """Folder of the parts: a hidden one beside the file, until it is complete."""
+        return self.folder if self.name is None else self.folder.folder(f".{self.name}.parts")
+
+    @property
+    def part_suffix(self) -> str:
+        """Suffix of the parts."""
+        return f".{self.format}" if self.name is None else PARTS_OF_A_FILE
+
+    @property
+    def holds_vectors(self) -> bool:
+        """Whether the format has arrays of vectors, however the columns of other formats are written."""
+        return self.format == "npz"
+
+
+def parse_output(text: str, parts_format: str | None = None) -> Output:
+    """Return the output of a command.
+
+    Args:
+        text: a path or a URL. One that ends in .parquet, .arrow, .npz or .csv is a file, another one a folder.
+        parts_format: one of `FORMATS`, for a folder.
+
+    Raises:
+        InvalidInputError: the format is not that of the file; or a file is a folder, or a folder a file.
+    """
+    suffix = PurePosixPath(text).suffix
+    if suffix not in WRITERS or text.endswith("/"):
+        folder = open_destination(text)
+        if isinstance(folder, LocalFolder) and folder.root.exists() and not folder.root.is_dir():
+            raise InvalidInputError(
+                f"{text} is a file; a single file of features ends in {', '.join(WRITERS)}, other outputs are folders"
+            )
+        return Output(text=text, folder=folder, name=None, format=parts_format or "parquet")
+    if parts_format is not None and f".{parts_format}" != suffix:
+        raise InvalidInputError(
+            f"--format {parts_format} is for a folder of parts; {text} is one file, of {suffix[1:]}"
+        )
+    if is_url(text.removeprefix("file://")):
+        parent, _, name = text.rpartition("/")
+        return Output(text=text, folder=open_destination(parent), name=name, format=suffix[1:])
+    path = Path(text.removeprefix("file://"))
+    if path.is_dir():
+        raise InvalidInputError(f"{text} is a folder; end it with / to write parts into it")
+    return Output(text=text, folder=LocalFolder(path.parent), name=path.name, format=suffix[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is at an output before an extraction."""
+
+    complete: Counts | None = None
+    """Counts of the same extraction, if it is complete."""
+    done: Mapping[int, Counts] = field(default_factory=dict)
+    """Counts of the parts that need not be done again."""
+    stale: Sequence[str] = ()
+    """Names of parts to delete before the extraction."""
+
+
+def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite: bool) -> Found:
+    """Find out what an extraction has to do. Changes nothing.
+
+    Args:
+        output: where it writes.
+        files: its parts.
+        resume: whether there must be something to resume; False starts anew, None resumes what can be.
+        overwrite: whether other features may be replaced.
+
+    Raises:
+        InvalidInputError: there is something else, or nothing to resume; the message has the remedy.
+        OSError: it cannot be read.
+    """
+    names = output.parts.names()
+    if output.name is None:
+        _check_folder(output, names)
+    present = [name for name in names if is_part(name)]
+    footers = _footers(output.parts, present)
+    counted = {
+        number: files.counts_in(number, footers[name])
+        for number, name in enumerate(files.plan.names())
+        if name in footers
+    }
+    done = {number: counts for number, counts in counted.items() if counts is not None}
+    complete = _complete(output, files, done)
+    if complete is not None and resume is not False:
+        return Found(complete=complete, stale=present if output.name is not None else ())
+    if not overwrite:
+        _check_replaceable(
+            output, files, footers, finished=complete is not None, resuming=resume is True and bool(done)
+        )
+    if resume is False:
+        done = {}
+    elif resume and not done:
+        raise InvalidInputError(f"there is nothing to resume at {output.text}; leave out --resume to start")
+    kept = {files.plan.name(number) for number in done}
+    return Found(done=done, stale=[name for name in present if name not in kept])
+
+
+def _check_folder(output: Output, names: Sequence[str]) -> None:
+    """Refuse a folder of other files, which a reader of the features would take for parts."""
+    others = [name for name in names if not is_part(name) and not name.startswith((".", "_"))]
+    if others:
+        raise InvalidInputError(
+            f"{output.text} has other files than features ({in_one_line(others[0])}); choose another --output, such as "
+            f"{output.text.rstrip('/')}/features"
+        )
+
+
+def _footers(parts: Destination, names: Sequence[str]) -> dict[str, Footer]:
+    """Return the footers of parts, but of those that are damaged."""
+
+    def read(name: str) -> Footer | None:
+        with parts.open(name) as file:
+            return read_footer(PurePosixPath(name).suffix, file)
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="partedvae-footers") as pool:
+        found = zip(names, pool.map(read, names), strict=True)
+        return {name: footer for name, footer in found if footer is not None}
+
+
+def _complete(output: Output, files: PartFiles, done: Mapping[int, Counts]) -> Counts | None:
+    """Return the counts of the same extraction, if it is complete."""
+    if output.name is None:
+        return total(done[number] for number in sorted(done)) if len(done) == len(files.plan) else None
+    footer = _finished(output)
+    if footer is None or files.identity.differences(footer.metadata) or COUNTS not in footer.metadata:
+        return None
+    return Counts.from_json(footer.metadata[COUNTS])
+
+
+def _finished(output: Output) -> Footer | None:
+    assert output.name is not None
+    try:
+        with output.folder.open(output.name) as file:
+            return read_footer(f".{output.format}", file)
+    except FileNotFoundError:
+        return None
+
+
+def _check_replaceable(
+    output: Output, files: PartFiles, footers: Mapping[str, Footer], *, finished: bool, resuming: bool
+) -> None:
+    """Refuse to replace features that are not those of an unfinished extraction with the same options."""
+    replace = "or pass --overwrite to replace it"
+    if finished:
+        raise InvalidInputError(f"{output.text} is complete; choose another --output, {replace}")
+    if output.name is not None and output.name in output.folder.names() and not resuming:
+        footer = _finished(output)
+        reason = f": {'; '.join(files.identity.differences(footer.metadata))}" if footer else ""
+        raise InvalidInputError(f"{output.text} exists{reason}; choose another --output, {replace}")
+    for footer in footers.values():
+        differences = files.identity.differences(footer.metadata)
+        if differences:
+            raise InvalidInputError(
+                f"{output.text} has parts of another extraction: {'; '.join(differences)}; pass the same, choose "
+                f"another --output, {replace}"
+            )

@@ -1,0 +1,181 @@
+"""Folders that files appear in whole or not at all, at local paths and URLs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from partedvae.serving.errors import InvalidInputError, ServingError
+from partedvae.serving.extract import destination as module
+from partedvae.serving.extract.destination import Destination, LocalFolder, RemoteFolder, is_url, open_destination
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
+    """Return a folder that does not exist."""
+    return open_destination(str(tmp_path / "new") if request.param == "local" else f"memory://{tmp_path.name}/new")
+
+
+def write(folder: Destination, name: str, content: bytes) -> None:
+    with folder.create(name) as path:
+        path.write_bytes(content)
+
+
+def test_files_are_written_read_listed_and_deleted(folder: Destination) -> None:
+    assert folder.names() == []
+    write(folder, "b", b"first")
+    write(folder, "b", b"second")
+    write(folder.folder("below"), "a", b"third")
+    assert folder.names() == ["b", "below"]
+    with folder.open("b") as file:
+        assert file.read() == b"second"
+    again = pickle.loads(pickle.dumps(folder))
+    assert again == folder
+    assert again.names() == ["b", "below"]
+    folder.folder("below").delete("a")
+    folder.folder("below").delete("a")
+    folder.folder("below").remove()
+    assert folder.names() == ["b"]
+    with pytest.raises(FileNotFoundError), folder.open("a"):
+        pass
+
+
+def test_a_file_that_is_not_finished_does_not_appear(folder: Destination) -> None:
+    """And the earlier one stays."""
+    write(folder, "kept", b"before")
+
+    def fail(name: str) -> None:
+        with folder.create(name) as path:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    for name in ("kept", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            fail(name)
+    assert folder.names() == ["kept"]
+    with folder.open("kept") as file:
+        assert file.read() == b"before"
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file.*"), open_destination(str(tmp_path / "file" / "new")).create("x"):
+        pass
+
+
+def test_urls_are_told_from_paths() -> None:
+    assert [is_url(text) for text in ("s3://b/x", "memory://x", "C://x", "a/b", "/a")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert open_destination("file:///tmp/x") == LocalFolder(Path("/tmp/x"))
+    with pytest.raises(InvalidInputError, match=r"nosuch://x cannot be opened: Protocol not known: nosuch"):
+        open_destination("nosuch://x")
+
+
+def test_a_url_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(InvalidInputError, match=r"s3://bucket/x needs a package .* pip install 'partedvae\[cloud\]'"):
+        open_destination("s3://bucket/x")
+
+
+class Unreliable:
+    """A file system whose calls fail a number of times."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def makedirs(self, path: str, exist_ok: bool) -> None:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def put_file(self, local: str, path: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("errors", "calls", "message"),
+    [
+        ([TimeoutError("slow"), RuntimeError("reset")], 3, None),
+        ([ConnectionError("reset")] * 4, 4, "reset"),
+        ([PermissionError(errno.EACCES, "Access Denied")], 1, "Access Denied"),
+    ],
+)
+def test_calls_at_a_url_are_repeated(
+    errors: list[Exception], calls: int, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pauses, and not if the error is one that does not pass; what is reported names the file."""
+    system = Unreliable(*errors)
+    pauses: list[float] = []
+    monkeypatch.setattr(module, "_file_system", lambda url: (system, "bucket/x"))
+    monkeypatch.setattr("time.sleep", pauses.append)
+    folder = RemoteFolder("s3://bucket/x")
+    if message is None:
+        write(folder, "part", b"content")
+    else:
+        with pytest.raises(OSError, match=message) as caught:
+            write(folder, "part", b"content")
+        assert caught.value.filename == "s3://bucket/x/part"
+        assert caught.value.strerror == message
+    assert system.calls == calls
+    assert pauses == [0.5, 2.0, 8.0][: calls - 1]
+
+
+def test_two_processes_cannot_write_the_same_local_folder(tmp_path: Path) -> None:
+    """The lock ends with its process, also when it is killed; the file that it leaves does not matter."""
+    program = (
+        "import sys, pathlib, time\n"
+        "from partedvae.serving.extract.lock import local_lock\n"
+        "with local_lock(pathlib.Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
+    )
+    folder = LocalFolder(tmp_path / "new")
+    with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(ServingError, match=rf"process {process.pid} on .*, since 20.*, is writing {folder};"):
+            folder.locked().__enter__()
+        process.kill()
+    assert folder.names() == [".lock"]
+    with folder.locked():
+        assert json.loads((folder.root / ".lock").read_text())["pid"] == os.getpid()
+    assert folder.names() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "age", "busy"),
+    [
+        ("here", os.getpid(), 0, True),
+        ("here", 2**22 + 1, 0, False),
+        ("elsewhere", 1, 5, True),
+        ("elsewhere", 1, 1000, False),
+    ],
+    ids=["running here", "ended here", "running elsewhere", "ended elsewhere"],
+)
+def test_two_processes_cannot_write_the_same_url(
+    host: str, pid: int, age: float, busy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    folder = open_destination(f"memory://{tmp_path.name}/locked")
+    holder = {"host": host, "pid": pid, "started": 0.0, "renewed": time.time() - age, "token": "t"}
+    fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/locked/.lock", json.dumps(holder).encode())
+    if busy:
+        with pytest.raises(ServingError, match=rf"process {pid} on {host}, since .*, is writing memory://"):
+            folder.locked().__enter__()
+    else:
+        with folder.locked(), pytest.raises(ServingError, match=rf"process {os.getpid()} on here"):
+            folder.locked().__enter__()
+        assert folder.names() == []
