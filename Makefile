@@ -22,7 +22,7 @@ NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract test test-fast test-serving test-tritonclient check protos check-protos \
-	client check-client check-deploy lock pin-images format bench bench-onnx bench-peers attack fuzz soak clean
+	client check-client check-deploy lock pin-images format bench bench-onnx bench-extract bench-peers attack fuzz soak clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -147,6 +147,9 @@ bench: install ## Benchmark training and serving; writes build/bench*.json: [BEN
 
 bench-onnx: install ## Benchmark ONNX Runtime alone: batch size, threads, options: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS=...].
 	$(BIN)/python -m benchmarks.onnx_runtime --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+
+bench-extract: install ## Benchmark batch extraction, its bounds and other ways to do it: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="--rounds 1"].
+	$(BIN)/python -m benchmarks.extract --output build/bench-extract.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
 bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3] [ARGS="--seconds 1"].
 	$(BIN)/python -m benchmarks.peers --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \

@@ -13,12 +13,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from partedvae.common.cpus import available_cpus
+from partedvae.common.fit import Fit
 from partedvae.common.image_decoding import fit_image, from_pixels
 from partedvae.common.image_structure.structure import BYTES_PER_PIXEL
 from partedvae.common.memory import available_memory
@@ -176,6 +178,33 @@ def decode(items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAUL
     return batch
 
 
+def decode_one(
+    content: bytes,
+    spec: ImageSpec,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    reserve: Callable[[int], AbstractContextManager[None]] = lambda size: nullcontext(),
+) -> ImageArray:
+    """Decode one image file to the model's size, in the calling thread.
+
+    Args:
+        content: the bytes of the file.
+        spec: the size of the model's images, and how others are fitted to it.
+        limits: limits of the image.
+        reserve: is called with an upper bound of the bytes that decoding allocates; the image is decoded in the block.
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        ImageError: the file has another format, is damaged or has too many pixels.
+    """
+    structure = examine_file(0, content)
+    check_pixels(0, structure.width, structure.height, limits)
+    with reserve(structure.memory):
+        image = decode_file(0, content, lambda width, height: check_pixels(0, width, height, limits))
+        return fit_image(image, (spec.height, spec.width, spec.channels), _fit_of(spec))
+
+
 def decode_each(
     items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS
 ) -> tuple[ImageArray, list[ImageError]]:
@@ -287,8 +316,7 @@ def fill(
         image_at: returns the image of a row, or None to leave the row as it is. If it raises errors for several rows,
             the first error is raised.
     """
-    size, fit = (spec.height, spec.width, spec.channels), fit_of(spec)
-    assert fit is not None, "a bundle with an unknown fit is not loaded"
+    size, fit = (spec.height, spec.width, spec.channels), _fit_of(spec)
 
     def fill_slice(start: int) -> None:
         for index in indices[start : start + _SLICE]:
@@ -301,6 +329,12 @@ def fill(
     else:
         for _ in _pool().map(fill_slice, range(0, len(indices), _SLICE)):
             pass
+
+
+def _fit_of(spec: ImageSpec) -> Fit:
+    fit = fit_of(spec)
+    assert fit is not None, "a bundle with an unknown fit is not loaded"
+    return fit
 
 
 def _read_file(index: int, content: bytes, limits: ImageLimits, budget: PixelBudget) -> Image.Image:

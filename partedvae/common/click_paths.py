@@ -1,15 +1,13 @@
-"""The type of options and arguments that are paths: local ones, neither URLs nor empty."""
+"""Types of options and arguments that are paths: local ones, and those that may also be URLs or patterns."""
 
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import click
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""The start of a URL, with one slash, since pathlib merges two; the scheme has two letters, unlike a Windows drive."""
+from partedvae.common.urls import is_url
 
 
 class LocalPath(click.Path):
@@ -24,7 +22,7 @@ class LocalPath(click.Path):
         text = os.fspath(value)
         if not text.strip():
             self.fail("the path is empty; the current folder is '.'", param, ctx)
-        if _URL.match(text):
+        if is_url(text):
             self.fail(
                 f"{text!r} is a URL, and partedvae reads and writes local paths: copy the file with the tool of the "
                 "storage, or mount it",
@@ -32,3 +30,14 @@ class LocalPath(click.Path):
                 ctx,
             )
         return super().convert(value, param, ctx)
+
+
+def any_path(text: str) -> str:
+    """Return the text of a path, a URL, a pattern or another name of an input, which may not exist.
+
+    Raises:
+        click.BadParameter: it is empty.
+    """
+    if not text.strip():
+        raise click.BadParameter("the path is empty; the current folder is '.'")
+    return text

@@ -7,13 +7,17 @@ Training and batch extraction read the same files of a folder:
    systems create beside images (`SYSTEM_FOLDERS`). The folder itself may be hidden.
 3. Links are followed. A folder that several names lead to is read once, by its own name where that is in the folder; a
    link to the folder itself or to one above it is left out.
+
+`ImageWalk` finds the files one after another, so that a folder of any size needs little memory; `find_images` sorts
+their names.
 """
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -40,7 +44,7 @@ REASONS = 8
 
 @dataclass
 class LeftOut:
-    """Files and folders that are not read: how many by reason, and the first of them."""
+    """Files and folders that are not read: how many by reason, and the first of them by name."""
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -54,8 +58,9 @@ class LeftOut:
         """
         self.counts[reason] = self.counts.get(reason, 0) + 1
         examples = self.examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES:
-            examples.append(in_one_line(path))
+        if len(examples) < EXAMPLES or path < examples[-1]:
+            bisect.insort(examples, in_one_line(path))
+            del examples[EXAMPLES:]
 
     def lines(self) -> list[str]:
         """Return one line per reason, the most frequent first: "2 hidden (photos/._1.png, photos/.thumbnails)"."""
@@ -91,92 +96,132 @@ def find_images(folder: Path) -> FoundImages:
     Raises:
         OSError: the folder itself cannot be read; subfolders that cannot be read are left out.
     """
-    walk = _Walk(folder)
-    walk.run()
-    return FoundImages(names=sorted(walk.names), left_out=walk.left_out)
+    walk = ImageWalk(folder)
+    return FoundImages(names=sorted(name for name, _ in walk), left_out=walk.left_out)
 
 
-class _Walk:
-    """One walk through a folder."""
+def reason_to_leave_out(name: str, endings: tuple[str, ...]) -> str | None:
+    """Return why a file is not read as an image because of its name, None if it is read.
 
-    def __init__(self, folder: Path) -> None:
-        self.names: list[str] = []
+    Args:
+        name: path relative to the folder, with forward slashes.
+        endings: from `image_endings`.
+    """
+    if any(is_hidden(part) for part in PurePosixPath(name).parts):
+        return "hidden"
+    ending = PurePosixPath(name).suffix.lower()
+    return None if ending in endings else _reason_of(ending)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is left out because of its name, without those above it."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+class ImageWalk:
+    """The image files of a folder, found one after another, in no particular order.
+
+    Which files are found does not depend on that order: links are followed after all folders, the topmost first. Only
+    the folders that are still to be read are in memory, and a number per folder that was read.
+    """
+
+    def __init__(
+        self, folder: Path, *, depth: int | None = None, wanted: Callable[[str], bool] = lambda _name: True
+    ) -> None:
+        """Create a walk.
+
+        Args:
+            folder: the folder.
+            depth: how many levels of subfolders to enter; all by default.
+            wanted: whether to consider a file, given its name; others are not counted as left out.
+        """
         self.left_out = LeftOut()
         self._top = folder
+        self._depth = depth
+        self._wanted = wanted
         self._endings = image_endings()
         self._retry = Retries()
-        self._seen: set[tuple[int, int]] = set()
-        # Links last, so that a folder is read by its own name.
-        self._folders: deque[str] = deque([""])
-        self._links: deque[str] = deque()
+        self._seen: set[int] = set()
 
-    def run(self) -> None:
-        while self._folders or self._links:
-            inside = (self._folders or self._links).popleft()
-            try:
-                self._read(inside)
-            except OSError as error:
-                if not inside:
-                    raise
-                self._leave_out(f"unreadable: {error.strerror}", inside)
+    def __iter__(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield each image's path relative to the folder, with forward slashes, and its entry, which has its size.
 
-    def _read(self, inside: str) -> None:
+        Bytes of names that are not UTF-8 are surrogates.
+
+        Raises:
+            OSError: the folder itself cannot be read.
+        """
+        links = deque([""])
+        while links:
+            found: list[str] = []
+            folders = [links.popleft()]
+            while folders:
+                inside = folders.pop()
+                try:
+                    yield from self._read(inside, folders, found)
+                except OSError as error:
+                    if not inside:
+                        raise
+                    self._leave_out(f"unreadable: {error.strerror}", inside)
+            # As by a walk in breadth: the name of a folder that several links lead to is the shortest, then the first.
+            links.extend(sorted(found, key=lambda name: (name.count("/"), name.split("/"))))
+
+    def _read(self, inside: str, folders: list[str], links: list[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
         path = self._path(inside)
         facts = self._retry(Path(path).stat)
-        if (facts.st_dev, facts.st_ino) in self._seen:
+        identity = facts.st_dev << 64 | facts.st_ino
+        if identity in self._seen:
             self._leave_out("linked to a folder that is read already", inside)
             return
-        self._seen.add((facts.st_dev, facts.st_ino))
-        entries = self._retry(lambda: _entries(path))
-        for entry in entries:
-            name = f"{inside}/{entry.name}" if inside else entry.name
-            if entry.name.startswith(".") or entry.name in SYSTEM_FOLDERS:
-                self._leave_out("hidden", name)
-            elif entry.is_dir(follow_symlinks=False):
-                self._folders.append(name)
-            elif entry.is_file(follow_symlinks=False):
-                self._add_file(name)
-            else:
-                self._follow(name)
+        self._seen.add(identity)
+        level = inside.count("/") + 1 if inside else 0
+        enter = self._depth is None or level < self._depth
+        with self._retry(lambda: os.scandir(path)) as entries:
+            for entry in entries:
+                name = f"{inside}/{entry.name}" if inside else entry.name
+                if is_hidden(entry.name):
+                    self._leave_out("hidden", name)
+                elif entry.is_dir(follow_symlinks=False):
+                    if enter:
+                        folders.append(name)
+                elif (
+                    entry.is_file(follow_symlinks=False) or self._leads_to_a_file(name, links, enter)
+                ) and self._is_image(name):
+                    yield name, entry
 
-    def _follow(self, name: str) -> None:
-        """Add what a link leads to; pipes, sockets and devices are left out."""
+    def _leads_to_a_file(self, name: str, links: list[str], enter: bool) -> bool:
+        """Return whether a link leads to a file; note one to a folder; leave out pipes, sockets and devices."""
         path = self._path(name)
         try:
             mode = self._retry(Path(path).stat).st_mode
         except OSError as error:
             self._leave_out(f"linked to nothing that can be read: {error.strerror}", name)
-            return
+            return False
         if S_ISREG(mode):
-            self._add_file(name)
-        elif not S_ISDIR(mode):
+            return True
+        if not S_ISDIR(mode):
             self._leave_out("neither a file nor a folder", name)
-        elif _is_above(Path(path).resolve(), self._top.resolve()):
+        elif self._top.resolve().is_relative_to(Path(path).resolve()):
             self._leave_out("linked to this folder or one above it", name)
-        else:
-            self._links.append(name)
+        elif enter:
+            links.append(name)
+        return False
 
-    def _add_file(self, name: str) -> None:
+    def _is_image(self, name: str) -> bool:
+        if not self._wanted(name):
+            return False
         ending = PurePosixPath(name).suffix.lower()
         if ending in self._endings:
-            self.names.append(name)
-        elif name not in TABLES:
+            return True
+        if name not in TABLES:
             self._leave_out(_reason_of(ending), name)
+        return False
 
     def _leave_out(self, reason: str, name: str) -> None:
         self.left_out.add(reason, self._path(name))
 
     def _path(self, inside: str) -> str:
         return str(self._top / inside)
-
-
-def _entries(path: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(path) as entries:
-        return iter(sorted(entries, key=lambda entry: entry.name))
-
-
-def _is_above(path: Path, inside: Path) -> bool:
-    return inside.is_relative_to(path)
 
 
 def _reason_of(ending: str) -> str:

@@ -63,3 +63,24 @@ def progress_bar(total: int, *, unit: str, title: str, done: int = 0, shown: boo
         file=_Lines(sys.stderr),
         bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {rate_fmt} left {remaining}{postfix}",
     )
+
+
+def counter(*, unit: str, title: str) -> tqdm[NoReturn]:
+    """Return a tqdm counter on standard error with count and rate, for an operation whose length is not known.
+
+    Args:
+        unit: name of one unit, for the rate.
+        title: text before the count.
+    """
+    if sys.stderr.isatty():
+        return tqdm(unit=unit, desc=title, unit_scale=True, dynamic_ncols=True, leave=False, delay=PLAIN_DELAY)
+    return tqdm(
+        unit=unit,
+        desc=title,
+        unit_scale=True,
+        mininterval=PLAIN_INTERVAL,
+        delay=PLAIN_DELAY,
+        miniters=1,
+        file=_Lines(sys.stderr),
+        bar_format="{desc}: {n_fmt} {unit} in {elapsed}, {rate_fmt}",
+    )

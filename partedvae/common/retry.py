@@ -1,10 +1,10 @@
-"""Repeats reading after errors that pass by themselves, such as those of a network file system."""
+"""Repeats reading after errors that pass by themselves, such as those of a network file system or an object store."""
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,6 +24,20 @@ TRANSIENT = frozenset(
 )
 """Error numbers that may pass. EACCES is one: file servers answer with it while they restart or a ticket expires."""
 
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of HTTP that may pass: too many requests, and a server that is overloaded or restarts."""
+_TRANSIENT_CLASSES = frozenset({"ClientConnectionError", "ClientPayloadError", "HTTPClientError"})
+"""Bases of the errors of connections in aiohttp and botocore, neither of which may be installed."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether an error may pass by itself."""
+    if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) in TRANSIENT:
+        return True
+    if getattr(error, "status", None) in TRANSIENT_STATUSES:
+        return True
+    return any(kind.__name__ in _TRANSIENT_CLASSES for kind in type(error).__mro__)
+
 
 class Retries:
     """Calls functions that read, and repeats those that fail for a reason that may pass. Can be used from threads.
@@ -32,32 +46,36 @@ class Retries:
     unreadable files does not take days.
     """
 
-    def __init__(self, limit: int = 20, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, limit: int = 20, sleep: Callable[[float], None] = time.sleep, delays: Sequence[float] = DELAYS
+    ) -> None:
         """Create retries for the files of one source.
 
         Args:
             limit: functions that may fail before nothing is repeated any more.
             sleep: waits for a number of seconds; another function in tests.
+            delays: seconds before the second and each further attempt.
         """
         self._left = limit
+        self._delays = delays
         self._sleep = sleep
 
     def __call__(self, read: Callable[[], T]) -> T:
         """Return what `read` returns.
 
         Raises:
-            OSError: the last attempt failed, or an earlier one for a reason that does not pass.
+            Exception: the last attempt failed, or an earlier one for a reason that does not pass.
         """
-        for delay in DELAYS if self._left > 0 else ():
+        for delay in self._delays if self._left > 0 else ():
             try:
                 return read()
-            except OSError as error:
-                if error.errno not in TRANSIENT:
+            except Exception as error:
+                if not is_transient(error):
                     raise
             self._sleep(delay)
         try:
             return read()
-        except OSError as error:
-            if error.errno in TRANSIENT:
+        except Exception as error:
+            if is_transient(error):
                 self._left -= 1
             raise

@@ -5,11 +5,16 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 UTF_8 = "utf-8"
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_BYTES_LINE_END = re.compile(rb"\r\n|\n|\r")
+CHUNK = 1 << 20
+"""Bytes of a list that are read at a time."""
 
 
 class TextError(ValueError):
@@ -54,3 +59,36 @@ def read_names(path: Path) -> list[tuple[int, str]]:
     """
     text = decode_text(path.read_bytes(), errors="surrogateescape" if os.name == "posix" else "strict")
     return [(number, line) for number, line in enumerate(_LINE_END.split(text), start=1) if line.strip()]
+
+
+def iterate_names(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of `read_names` without keeping the file in memory, in UTF-8 or in their own encoding.
+
+    Args:
+        file: an open file, at its start.
+
+    Raises:
+        TextError: the file is not text.
+        OSError: it cannot be read.
+    """
+    rest, line_ends = b"", 0
+    chunk = file.read(max(CHUNK, 4))  # more than a byte order mark
+    if chunk.startswith(_UTF_16_MARKS):
+        lines = _LINE_END.split(decode_text(chunk + file.read()))
+        yield from (line.encode() for line in lines if line.strip())
+        return
+    chunk = chunk.removeprefix(codecs.BOM_UTF8)
+    while chunk:
+        if b"\0" in chunk:
+            before = rest + chunk[: chunk.index(b"\0")]
+            line = line_ends + len(_BYTES_LINE_END.findall(before)) + 1
+            raise TextError(f"line {line} has a null character, as text in UTF-16 has; save it as UTF-8")
+        data = rest + chunk
+        # What follows the last end of a line belongs to the next chunk; so may a line feed after a carriage return.
+        held = b"\r" if data.endswith(b"\r") else b""
+        whole = _BYTES_LINE_END.split(data.removesuffix(b"\r") if held else data)
+        rest = whole.pop() + held
+        line_ends += len(whole)
+        yield from (line for line in whole if line.strip())
+        chunk = file.read(CHUNK)
+    yield from (line for line in _BYTES_LINE_END.split(rest) if line.strip())

@@ -12,14 +12,16 @@ from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.engine_options import EngineOptions, engine_options
+from partedvae.serving.extract.input_options import input_argument, input_options
 from partedvae.serving.extract.output_options import OutputOptions, output_options
+from partedvae.serving.extract.sources.options import InputOptions
 
 STRICT = 3
 """Exit code of --strict when an image could not be read."""
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", type=LocalPath(exists=True, path_type=Path))
+@input_argument
 @output_options
 @click.option(
     "--model",
@@ -30,6 +32,7 @@ STRICT = 3
 )
 @connection_options(default_server=None)
 @model_options()
+@input_options
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--device",
@@ -52,7 +55,8 @@ STRICT = 3
 def extract(
     ctx: click.Context,
     /,
-    source: Path,
+    source: str,
+    reading: InputOptions,
     written: OutputOptions,
     model: Path | None,
     connection: Connection | None,
@@ -107,14 +111,14 @@ def extract(
     output = parse_output(written.output, written.format)
     silence_pillow()
     say = functools.partial(click.echo, err=True)
-    images = open_source(source)
+    images = open_source(source, reading)
     with ExitStack() as stack:
         extractor: Extractor
         if model is not None:
             # For Ray it is loaded here as well, so that a model that does not work is refused at once.
             here = device if runs.engine == "local" else "cpu"
             loaded = load_model(
-                model, model_version, device=cast("Device", here), precision=cast("Precision", precision)
+                model, model_version, device=cast("Device", here), threads=1, precision=cast("Precision", precision)
             )
             extractor = LocalExtractor(loaded)
         else:

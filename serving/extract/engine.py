@@ -41,10 +41,10 @@ class LocalEngine:
 
         Args:
             extractor: computes the features, here or on a server.
-            batch_size: images per run of the encoder, or per request.
+            batch_size: most images of a batch, which is read, computed and written at once.
         """
         self._extractor = extractor
-        self._batch_size = batch_size
+        self._batch_size = extractor.batch_size(batch_size)
 
     def __call__(self, source: Source, files: PartFiles, missing: Sequence[int], report: Report) -> None:
         """Write the missing parts; see `Engine`."""

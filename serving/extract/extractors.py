@@ -7,19 +7,24 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from partedvae.cli.connection import Connection
+from partedvae.common.cpus import available_cpus
 from partedvae.requests import FeatureName
-from partedvae.results import FeatureChunk, ImageArray, concatenate
+from partedvae.results import FeatureChunk, Features, ImageArray, concatenate
 from partedvae.serving.extract.layout import Rows
-from partedvae.serving.extract.pipeline import in_order
+from partedvae.serving.extract.memory import RUNS
+from partedvae.serving.extract.pipeline import in_order, rows_per_job
 from partedvae.serving.extract.sources.source import Job, Prepared
+from partedvae.serving.onnx.devices import CPU
 from partedvae.serving.onnx.model import MAX_ROWS, OnnxModel
 from partedvae.serving.operations.features import features
 from partedvae.serving.operations.model import DirectModel, run_sync
-from partedvae.v1.manifest_pb2 import ImageSpec, Manifest
+from partedvae.v1.manifest_pb2 import Manifest
 
 LAYERS = 32
-"""Memory of a run of the encoder for one image, as a multiple of its pixels: 32-bit numbers, in the input and in the
-layers that are in memory at a time."""
+"""Memory of a run of a graph for one image, as a multiple of its pixels: 32-bit numbers, in the input and in the layers
+that are in memory at a time."""
+MAX_RUN = 64
+"""Most images of a run on the CPU. Larger runs are slower, because their layers do not fit into the caches."""
 
 
 class Extractor(Protocol):
@@ -33,13 +38,16 @@ class Extractor(Protocol):
     has_familiarity: bool
     """Whether the model knows the range of its scores."""
 
+    def batch_size(self, at_most: int) -> int:
+        """Return the images of a batch: fewer than `at_most` if their memory would be too large."""
+
     def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...], batch_size: int) -> Iterator[Rows]:
         """Yield the results of batches in order; some are computed ahead.
 
         Args:
             jobs: prepare a batch each.
             include: the outputs to compute.
-            batch_size: images of a batch.
+            batch_size: images of a batch, at most what `batch_size` returns.
         """
 
 
@@ -47,23 +55,37 @@ class LocalExtractor:
     """Runs a model in this process."""
 
     def __init__(self, onnx_model: OnnxModel) -> None:
-        """Wrap a loaded model."""
+        """Wrap a loaded model. On the CPU it should run one thread per run: several runs take place at once."""
         self._model = DirectModel(onnx_model)
         self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
         self.precision: str = onnx_model.precision
         self.has_familiarity = onnx_model.has_familiarity
+        self._layers = LAYERS * onnx_model.image_bytes
+        self._run = MAX_ROWS
+        if onnx_model.provider == CPU:
+            self._run = max(1, min(MAX_RUN, RUNS.limit // available_cpus() // self._layers))
+
+    def batch_size(self, at_most: int) -> int:
+        """Return the images of a batch; see `Extractor`."""
+        return rows_per_job(at_most, _bytes_per_row(self.manifest))
 
     def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...], batch_size: int) -> Iterator[Rows]:
         """Read, decode and compute in several threads."""
 
         def compute(job: Job) -> Rows:
             prepared = job(self.manifest.image)
-            computed = run_sync(features(self._model, prepared.images, include)) if len(prepared.images) else None
+            computed = self._features(prepared.images, include) if len(prepared.images) else None
             return Rows(keys=prepared.keys, errors=prepared.errors, features=computed, columns=prepared.columns)
 
-        # A batch as it is read and as it is converted, and the layers of a run, which have at most MAX_ROWS images.
-        image = _bytes_of(self.manifest.image)
-        return in_order(jobs, compute, 2 * batch_size * image + min(batch_size, MAX_ROWS) * image * LAYERS)
+        return in_order(jobs, compute, batch_size * _bytes_per_row(self.manifest))
+
+    def _features(self, images: ImageArray, include: tuple[FeatureName, ...]) -> Features:
+        parts = []
+        for start in range(0, len(images), self._run):
+            part = images[start : start + self._run]
+            with RUNS.reserve(len(part) * self._layers):
+                parts.append(run_sync(features(self._model, part, include)))
+        return concatenate(parts)
 
 
 class RemoteExtractor:
@@ -87,10 +109,14 @@ class RemoteExtractor:
         self.has_familiarity = details.has_familiarity
         self._client = connection.client(model=self.name, version=self.version)
 
+    def batch_size(self, at_most: int) -> int:
+        """Return the images of a batch; see `Extractor`."""
+        return rows_per_job(at_most, _bytes_per_row(self.manifest))
+
     def rows(self, jobs: Iterator[Job], include: tuple[FeatureName, ...], batch_size: int) -> Iterator[Rows]:
         """Read and decode in several threads, so that images are sent at the model's size; compute by one stream."""
         waiting: deque[Prepared] = deque()
-        size = 2 * batch_size * _bytes_of(self.manifest.image)
+        size = batch_size * _bytes_per_row(self.manifest)
 
         def batches() -> Iterator[ImageArray]:
             for prepared in in_order(jobs, lambda job: job(self.manifest.image), size):
@@ -116,8 +142,14 @@ class RemoteExtractor:
         self._client.close()
 
 
-def _bytes_of(image: ImageSpec) -> int:
-    return image.height * image.width * image.channels
+def _bytes_per_row(manifest: Manifest) -> int:
+    """Return the memory of an image of a batch: its pixels as they are read and as they are converted, and its results.
+
+    The results are 32-bit numbers, and a name and references that do not depend on the model.
+    """
+    image = manifest.image
+    factors = sum(len(factor.class_names) + factor.u_dim for factor in manifest.factors)
+    return 2 * image.height * image.width * image.channels + 4 * (factors + manifest.z_dim) + 512
 
 
 def joined_rows(prepared: Prepared, parts: Sequence[FeatureChunk], first: int) -> Rows:

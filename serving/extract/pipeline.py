@@ -8,12 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from partedvae.common.cpus import available_cpus
+from partedvae.serving.extract.memory import BATCHES
 from partedvae.serving.extract.sources.source import Job
 
 T = TypeVar("T")
-
-MEMORY = 1 << 30
-"""Bytes that the batches of an extraction occupy together, unless two of them are larger."""
 
 
 def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterator[T]:
@@ -22,15 +20,15 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
     Args:
         jobs: the jobs.
         work: what to do with each.
-        size: memory in bytes that a job occupies; with many processors or large images it limits their number.
+        size: bytes that a job and its result occupy. All that are in flight occupy at most `BATCHES`, or are one.
     """
-    threads = thread_count(size)
     ahead: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="partedvae-extract")
+    most = max(1, min(_jobs_ahead(), BATCHES // size))
+    pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="partedvae-extract")
     try:
         for job in jobs:
             ahead.append(pool.submit(work, job))
-            if len(ahead) > threads:
+            if len(ahead) >= most:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
@@ -38,9 +36,21 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
         pool.shutdown(cancel_futures=True)
 
 
-def thread_count(size: int) -> int:
-    """Return the number of threads for jobs of a size in bytes: two per processor, and at most `MEMORY` in all.
+def rows_per_job(batch_size: int, size: int) -> int:
+    """Return the images of a job: fewer than `batch_size` if jobs for all threads would need more than `BATCHES`.
 
-    One batch is decoded while another is in the encoder or sent to the server, and both release the GIL.
+    Args:
+        batch_size: images that were asked for.
+        size: bytes that an image and its result occupy.
     """
-    return max(2, min(max(4, 2 * available_cpus()), MEMORY // size))
+    return max(1, min(batch_size, BATCHES // (_jobs_ahead() * size)))
+
+
+def thread_count() -> int:
+    """Return the number of threads: two per processor, since one reads while another decodes or is in the encoder."""
+    return 2 * available_cpus()
+
+
+def _jobs_ahead() -> int:
+    """Return how many jobs are in flight, if the memory is sufficient: more than run, because they end out of order."""
+    return 2 * thread_count()

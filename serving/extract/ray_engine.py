@@ -136,7 +136,7 @@ class _Checks:
 
     def _check_input(self, number: int, counts: Counts, process: str) -> None:
         first, _ = self._files.plan.range_of(number)
-        (job,) = self._source.part(first, first + 1).jobs(1)
+        job = next(iter(self._source.part(first, first + 1).jobs(1)))
         if job(self._files.layout.manifest.image).errors[0] is None:
             self._files.destination.delete(self._files.plan.name(number))
             raise ServingError(

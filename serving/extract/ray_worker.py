@@ -95,7 +95,8 @@ class PartWorker:
             self._check_version()
             self._extractor = settings.model.open()
         part: Part = pickle.loads(zlib.decompress(packed))
-        return write_part(settings.files, number, part, self._extractor, settings.batch_size)
+        batch_size = self._extractor.batch_size(settings.batch_size)
+        return write_part(settings.files, number, part, self._extractor, batch_size)
 
     def _check_version(self) -> None:
         here = version("partedvae")

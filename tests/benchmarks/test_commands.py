@@ -23,7 +23,9 @@ def run(module: str, *arguments: object) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["attack", "attack.fuzz", "peers", "serving", "serving.coalescing", "training"])
+@pytest.mark.parametrize(
+    "module", ["attack", "attack.fuzz", "extract", "peers", "serving", "serving.coalescing", "training"]
+)
 def test_help(module: str) -> None:
     """Every benchmark is a module that describes its options."""
     output = run(module, "--help")

@@ -12,7 +12,7 @@ COUNT = 700
 """More images than two batches."""
 
 
-def extract(source: Path, output: Path | str, *options: object) -> Result:
+def extract(source: Path | str, output: Path | str, *options: object) -> Result:
     return CliRunner().invoke(main, ["extract", str(source), "--output", str(output), *map(str, options)])
 
 

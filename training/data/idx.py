@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from partedvae.common.dataset_files import IDX_IMAGES, IDX_LABELS
 from partedvae.training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
 from partedvae.training.data.fetch import Source, ensure_files
 
@@ -52,8 +53,8 @@ def load_idx_dataset(folder: Path, info: DatasetInfo, source: Source) -> ImageDa
     files = ensure_files(folder, source)
     return ImageDataset(
         info=info,
-        train=_split(files["train-images-idx3-ubyte"], files["train-labels-idx1-ubyte"]),
-        test=_split(files["t10k-images-idx3-ubyte"], files["t10k-labels-idx1-ubyte"]),
+        train=_split(files[IDX_IMAGES["train"]], files[IDX_LABELS["train"]]),
+        test=_split(files[IDX_IMAGES["test"]], files[IDX_LABELS["test"]]),
         source=dict(source.files),
     )
 

@@ -1,83 +1,136 @@
-"""NumPy arrays of images, memory-mapped where the file allows it."""
+"""Arrays of images: .npy and .npz, IDX files, and the packed images of dSprites. Rows are read when a job runs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+
+import numpy as np
 
 from partedvae.common.image_folder import LeftOut
 from partedvae.results import ImageArray
-from partedvae.serving.extract.sources.numpy_files import load_array
+from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.extract.sources.local_files import LocalFile, facts_of
 from partedvae.serving.extract.sources.source import NO_COLUMNS, Job, Key, Prepared
 from partedvae.serving.images import from_array
 from partedvae.v1.manifest_pb2 import ImageSpec
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageRows:
+    """An array in a file, uint8 [images, height, width] or [images, height, width, channels]."""
+
+    file: LocalFile
+    shape: tuple[int, ...]
+    offset: int
+    """Position of the first pixel."""
+    fortran_order: bool = False
+    bits: bool = False
+    """Whether each image is stored as bits, of which 1 is white."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, first: int, last: int) -> ImageArray:
+        """Return the images from `first` to before `last`.
+
+        Raises:
+            InvalidInputError: the file has become shorter, or the memory is not sufficient.
+        """
+        if self.fortran_order:  # All of the file is needed for one image; the system reads what is used.
+            return self.file.map(self.offset, self.shape)[first:last]
+        pixels = int(np.prod(self.shape[1:], dtype=np.int64))
+        each = (pixels + 7) // 8 if self.bits else pixels
+        try:
+            stored = np.empty((last - first) * each, dtype=np.uint8)
+        except MemoryError as error:
+            raise InvalidInputError(
+                f"{self.file.given}: a batch of it has {(last - first) * each:,} bytes, more than the memory"
+            ) from error
+        if self.file.read_into(stored, self.offset + first * each) < len(stored):
+            raise InvalidInputError(truncated(self.file.given))
+        if self.bits:
+            stored = np.unpackbits(stored.reshape(-1, each), axis=1, count=pixels) * np.uint8(255)
+        return stored.reshape(last - first, *self.shape[1:])
+
+
+Opener = Callable[[str, float], ImageRows]
+"""Opens an array, given its path or URL and the timeout of reads."""
+
+
 class ArraySource:
-    """An .npy or .npz file."""
+    """An array of images in a file."""
 
     key: Key = "index"
     columns = NO_COLUMNS
 
-    def __init__(self, path: Path) -> None:
-        """Open the file; errors are those of `load_array`."""
+    def __init__(self, given: str, opener: Opener, timeout: float) -> None:
+        """Open the file; errors are those of the opener.
+
+        Args:
+            given: path or URL.
+            opener: a function that can be pickled.
+            timeout: seconds per read of a file at a URL.
+        """
         self.left_out = LeftOut()
-        self._path = path
-        self._array = load_array(path)
+        self._given = given
+        self._opener = opener
+        self._timeout = timeout
+        self._rows = opener(given, timeout)
 
     @property
     def manifest_hash(self) -> str:
-        """SHA-256 of what the file is: its length, and the time of its last change."""
-        return hash_of_file(self._path)
+        """SHA-256 of what the file is: its length, and the date or version of its content."""
+        return hashlib.sha256(facts_of(self._given).encode()).hexdigest()
 
     def __len__(self) -> int:
-        return len(self._array)
+        return len(self._rows)
 
     def part(self, first: int, last: int) -> ArrayPart:
         """Return the rows from `first` to before `last`."""
-        return ArrayPart(self._path, first, last, self._array)
+        return ArrayPart(self._given, self._opener, self._timeout, first, last, self._rows)
 
 
 class ArrayPart:
     """Some images of an array. Pickled without them: the process that unpickles it opens the file."""
 
-    def __init__(self, path: Path, first: int, last: int, array: ImageArray | None = None) -> None:
+    def __init__(
+        self, given: str, opener: Opener, timeout: float, first: int, last: int, rows: ImageRows | None = None
+    ) -> None:
         """Create a part.
 
         Args:
-            path: the file.
+            given: path or URL.
+            opener: opens it.
+            timeout: seconds per read of a file at a URL.
             first: first row.
             last: row after the last one.
-            array: all images of the file, if it is open.
+            rows: the array, if it is open.
         """
-        self._path = path
-        self._first = first
-        self._last = last
-        self._array = array
+        self._arguments = given, opener, timeout, first, last
+        self._rows = rows
 
-    def __reduce__(self) -> tuple[type[ArrayPart], tuple[Path, int, int]]:
-        return ArrayPart, (self._path, self._first, self._last)
+    def __reduce__(self) -> tuple[type[ArrayPart], tuple[str, Opener, float, int, int]]:
+        return ArrayPart, self._arguments
 
     def __len__(self) -> int:
-        return self._last - self._first
+        return self._arguments[4] - self._arguments[3]
 
     def jobs(self, batch_size: int) -> Iterator[Job]:
-        """Yield jobs that convert slices."""
-        array = load_array(self._path) if self._array is None else self._array
-        for start in range(self._first, self._last, batch_size):
-            # A memory-mapped file is read when the job runs.
-            yield partial(prepare_array, array[start : min(start + batch_size, self._last)], start)
+        """Yield jobs that read and convert rows."""
+        given, opener, timeout, first, last = self._arguments
+        rows = self._rows or opener(given, timeout)
+        for start in range(first, last, batch_size):
+            yield partial(_prepare, rows, start, min(start + batch_size, last))
 
 
-def hash_of_file(path: Path) -> str:
-    """Return the SHA-256 of the length of a file and the time of its last change."""
-    facts = path.stat()
-    return hashlib.sha256(f"{facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()
+def truncated(given: str) -> str:
+    """Return the message of a file that has fewer pixels than its header says."""
+    return f"{given} is shorter than its header says: the file is truncated, download it again"
 
 
-def prepare_array(array: ImageArray, first: int, spec: ImageSpec) -> Prepared:
-    """Convert images of an array, whose keys are their positions from `first`."""
-    count = len(array)
-    return Prepared(keys=range(first, first + count), errors=[None] * count, images=from_array(array, spec))
+def _prepare(rows: ImageRows, first: int, last: int, spec: ImageSpec) -> Prepared:
+    images = from_array(rows.read(first, last), spec)
+    return Prepared(keys=range(first, last), errors=[None] * (last - first), images=images)

@@ -1,104 +1,72 @@
-"""Image files: those of a folder, or of a list."""
+"""Reads image files, on this machine and at URLs."""
 
 from __future__ import annotations
 
 import errno
-import functools
-import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 
-from partedvae.common.file_names import printable, spellings
-from partedvae.common.image_folder import LeftOut
+from partedvae.common.file_names import spellings
 from partedvae.common.regular_files import read_file
 from partedvae.common.retry import Retries
-from partedvae.serving.errors import ImageError
-from partedvae.serving.extract.sources.source import NO_COLUMNS, Job, Key, Prepared
-from partedvae.serving.images import decode, memory_limits
-from partedvae.v1.manifest_pb2 import ImageSpec
+from partedvae.common.urls import is_url
+from partedvae.serving.extract.sources.listed import ReadFailure, names_of
+from partedvae.serving.extract.sources.remote import RemoteFiles, Request
 
 
-class FileSource:
-    """Image files, one row per file; a file that cannot be decoded is a row with an error."""
+@dataclass(frozen=True)
+class FileReader:
+    """Reads files that are named relative to a folder, by absolute paths, or by URLs."""
 
-    key: Key = "path"
-    columns = NO_COLUMNS
+    folder: str
+    """Path or URL of the folder of relative names."""
+    remote: RemoteFiles
+    needs: Sequence[str] = ()
+    """`("size",)` if the list has the sizes."""
+    _retry: Retries = field(default_factory=Retries, init=False, compare=False)
 
-    def __init__(self, folder: Path, names: Sequence[str], left_out: LeftOut | None = None) -> None:
-        """Create a source.
+    def contents(self, rows: pa.Table) -> Iterator[bytes | ReadFailure]:
+        """Yield the content of each file, or why it cannot be read."""
+        names = names_of(rows)
+        sizes = rows["size"].to_pylist() if self.needs else [None] * len(names)
+        # Those at URLs are read ahead, while files here are read and decoded one after another.
+        remote = self.remote.read(
+            Request(url, size) for url, size in zip(map(self._url_of, names), sizes, strict=True) if url
+        )
+        try:
+            for name in names:
+                yield next(remote) if self._url_of(name) else self._read(name)
+        finally:
+            remote.close()
 
-        Args:
-            folder: the folder of relative names.
-            names: paths of the files, relative or absolute.
-            left_out: other files of the folder.
-        """
-        self.left_out = left_out or LeftOut()
-        self._folder = folder
-        self._names = names
+    def part(self, rows: pa.Table) -> FileReader:
+        """Return this reader."""
+        return self
 
-    @functools.cached_property
-    def manifest_hash(self) -> str:
-        """SHA-256 of the names."""
-        digest = hashlib.sha256()
-        for name in self._names:
-            digest.update(os.fsencode(name) + b"\0")
-        return digest.hexdigest()
+    def _url_of(self, name: str) -> str | None:
+        if is_url(name):
+            return name
+        return f"{self.folder.rstrip('/')}/{name}" if is_url(self.folder) else None
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def part(self, first: int, last: int) -> FilePart:
-        """Return the rows from `first` to before `last`."""
-        return FilePart(self._folder, self._names[first:last])
-
-
-class FilePart:
-    """Some image files."""
-
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        """Create a part; the arguments are those of `FileSource`."""
-        self._folder = folder
-        self._names = names
-        self._retry = Retries()
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def jobs(self, batch_size: int) -> Iterator[Job]:
-        """Yield jobs that read and decode."""
-        for first in range(0, len(self), batch_size):
-            names = self._names[first : first + batch_size]
-            yield partial(self._prepare, names)
-
-    def _prepare(self, names: Sequence[str], spec: ImageSpec) -> Prepared:
-        images = np.empty((len(names), spec.height, spec.width, spec.channels), dtype=np.uint8)
-        errors: list[str | None] = []
-        readable = 0
-        limits = memory_limits()
-        for name in names:
-            try:
-                content = self._retry(partial(self._read, name))
-                images[readable] = decode([content], spec, limits)[0]
-            except ImageError as error:
-                errors.append(error.reason)
-            except OSError as error:
-                errors.append(error.strerror or str(error))
-            except ValueError as error:  # a name with a null character
-                errors.append(f"not the name of a file: {error}")
-            else:
-                errors.append(None)
-                readable += 1
-        return Prepared(keys=[printable(name) for name in names], errors=errors, images=images[:readable])
-
-    def _read(self, name: str) -> bytes:
+    def _read(self, name: str) -> bytes | ReadFailure:
         """Return the content of a file, which a list may write in another way than its folder does."""
-        for spelled in spellings(name):
-            try:
-                return read_file(self._folder / spelled)
-            except FileNotFoundError:
-                continue
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        if not name.strip():
+            return ReadFailure("the path is empty")
+        try:
+            # As it is written, which is what most names are, before anything is made of it.
+            for spelled in itertools.chain([name], spellings(name)):
+                try:
+                    path = os.path.join(self.folder, spelled)  # noqa: PTH118, because a Path takes far longer
+                    return self._retry(partial(read_file, path))
+                except FileNotFoundError:
+                    continue
+        except OSError as error:
+            return ReadFailure(error.strerror or str(error))
+        except ValueError as error:  # a name with a null character
+            return ReadFailure(f"not the name of a file: {error}")
+        return ReadFailure(os.strerror(errno.ENOENT))

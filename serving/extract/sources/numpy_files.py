@@ -2,61 +2,103 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import math
+import shutil
+import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from partedvae.image_arrays import channels_remedy, dtype_remedy
-from partedvae.results import ImageArray
 from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.extract.sources.arrays import ImageRows, truncated
+from partedvae.serving.extract.sources.local_files import (
+    KEPT_COPIES,
+    LocalFile,
+    facts_of,
+    kept,
+    open_file,
+    temporary_copy,
+)
 
 
-def load_array(path: Path) -> ImageArray:
-    """Return the images of an .npy file, memory-mapped, or of an .npz file, whichever it is by its first bytes.
+def open_numpy(given: str, timeout: float) -> ImageRows:
+    """Open an .npy file, or the array of images of an .npz file, whichever it is by its first bytes.
+
+    Args:
+        given: path or URL.
+        timeout: seconds per read of a file at a URL.
 
     Raises:
         InvalidInputError: it is damaged, or has no array of images.
         OSError: it cannot be read.
     """
+    rows, dtype = _open(given, timeout)
+    check_images(dtype, rows.shape, given)
+    return rows
+
+
+def open_bits(given: str, timeout: float) -> ImageRows:
+    """Open an .npy file of square images with one bit per pixel, uint8 [images, bytes], as training packs dSprites.
+
+    Raises:
+        InvalidInputError: it is another array; see `open_numpy` for others.
+    """
+    rows, dtype = _open(given, timeout)
+    side = math.isqrt(8 * rows.shape[-1]) if len(rows.shape) == 2 else 0
+    if dtype != np.uint8 or not side or side * side != 8 * rows.shape[-1] or rows.fortran_order:
+        raise InvalidInputError(f"{given} is {dtype} {list(rows.shape)}, not square images of bits; make it again")
+    return dataclasses.replace(rows, shape=(rows.shape[0], side, side), bits=True)
+
+
+def _open(given: str, timeout: float) -> tuple[ImageRows, np.dtype[Any]]:
     try:
-        with path.open("rb") as file:  # NumPy leaves an archive open that it cannot read.
-            is_archive = file.read(2) == b"PK"
-            file.seek(0)
-            array = _image_array(np.load(file, allow_pickle=False)) if is_archive else None
-        if array is None:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
+        file = open_file(given, timeout)
+        if file.read(0, 2) == b"PK":
+            file = _member(given, facts_of(given), timeout)
+        with file.open() as stream:
+            version = npy.read_magic(stream)
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran_order, dtype = read_header(stream)
+            offset = stream.tell()
+    except (OSError, InvalidInputError):
         raise
     except Exception as error:  # zipfile, its decompressors and NumPy's reading of headers raise anything.
-        raise InvalidInputError(f"{path} cannot be read as a NumPy file: {error}") from error
-    check_images(array.dtype, array.shape, path)
-    return array
+        raise InvalidInputError(f"{given} cannot be read as a NumPy file: {error}") from error
+    if file.size < offset + math.prod(shape) * dtype.itemsize:
+        raise InvalidInputError(truncated(given))
+    return ImageRows(file=file, shape=shape, offset=offset, fortran_order=fortran_order), dtype
 
 
-def _image_array(arrays: np.lib.npyio.NpzFile) -> ImageArray:
-    """Return the array of images of an .npz file: `images`, or the only one."""
-    with arrays:
-        if "images" not in arrays and len(arrays.files) != 1:
-            raise ValueError(f"it contains {arrays.files}; rename the array of images to 'images'")
-        name = "images" if "images" in arrays else arrays.files[0]
-        images: object = arrays[name]
-        if not isinstance(images, np.ndarray):
+@functools.lru_cache(maxsize=KEPT_COPIES)
+def _member(given: str, facts: str, timeout: float) -> LocalFile:
+    """Return a temporary copy of the array of an .npz file: `images`, or the only one."""
+    with open_file(given, timeout).open() as stream, zipfile.ZipFile(stream) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if "images" not in names and len(names) != 1:
+            raise ValueError(f"it contains {names}; rename the array of images to 'images'")
+        name = "images" if "images" in names else names[0]
+        if f"{name}.npy" not in archive.namelist():
             raise ValueError(f"{name!r} in it is not an array")
-        return images
+        with archive.open(f"{name}.npy") as packed, temporary_copy(given) as copy:
+            shutil.copyfileobj(packed, copy, 1 << 20)
+            return kept(copy, given)
 
 
-def check_images(dtype: np.dtype[Any], shape: Sequence[int], path: Path) -> None:
+def check_images(dtype: np.dtype[Any], shape: Sequence[int], given: str) -> None:
     """Check that an array is uint8 [images, height, width] or [images, height, width, 1 or 3].
 
     Raises:
         InvalidInputError: it is not.
     """
     if dtype != np.uint8:
-        raise InvalidInputError(f"{path} is {dtype}, images are uint8; {dtype_remedy(dtype)}")
+        raise InvalidInputError(f"{given} is {dtype}, images are uint8; {dtype_remedy(dtype)}")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape[1:]:
         raise InvalidInputError(
-            f"{path} has shape {list(shape)}; images are [images, height, width] (grey) or "
+            f"{given} has shape {list(shape)}; images are [images, height, width] (grey) or "
             f"[images, height, width, channels] with 1 or 3 channels{channels_remedy(shape)}"
         )

@@ -1,58 +1,110 @@
-"""How many batches an extraction holds, which bounds its memory."""
+"""How much an extraction holds, which bounds its memory."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 
 from partedvae.serving.extract import pipeline
-from partedvae.serving.extract.pipeline import MEMORY, in_order, thread_count
+from partedvae.serving.extract.memory import BATCHES, MIB, MemoryPool
+from partedvae.serving.extract.pipeline import in_order, rows_per_job, thread_count
 from partedvae.serving.extract.sources.source import Job, Prepared
 from partedvae.v1.manifest_pb2 import ImageSpec
-
-MEGABYTE = 1 << 20
+from tests.processes import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize(
-    ("cpus", "size", "threads"),
-    [
-        (1, MEGABYTE, 4),
-        (2, MEGABYTE, 4),
-        (64, MEGABYTE, 128),
-        (64, 100 * MEGABYTE, 10),
-        (64, 10 * MEMORY, 2),
-    ],
-    ids=["one processor", "two processors", "small images", "large images", "enormous images"],
+    ("cpus", "size", "rows"),
+    [(2, 2 * 784 + 580, 256), (64, 2 * 784 + 580, 183), (2, 2 * 218 * 178 * 3, 54), (64, 2 * 218 * 178 * 3, 1)],
+    ids=["small images", "small images, many processors", "large images", "large images, many processors"],
 )
-def test_the_threads_are_limited_by_processors_and_by_the_size_of_a_batch(
-    monkeypatch: pytest.MonkeyPatch, cpus: int, size: int, threads: int
+def test_batches_are_smaller_where_those_of_all_threads_would_be_too_large(
+    cpus: int, size: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "available_cpus", lambda: cpus)
-    assert thread_count(size) == threads
+    assert rows_per_job(256, size) == rows
 
 
-def test_no_more_jobs_are_taken_than_there_are_threads() -> None:
-    """Until the first result is there: one more than the threads, which waits for a free one."""
-    threads, first_done = thread_count(10 * MEMORY), threading.Event()
-    before_the_first: list[int] = []
+def numbered(number: int, _spec: ImageSpec) -> Prepared:
+    return Prepared(keys=[number], errors=[None], images=np.zeros((1, 8, 6, 1), np.uint8))
 
-    def job(_spec: ImageSpec) -> Prepared:
-        return Prepared(keys=[0], errors=[None], images=np.zeros((1, 8, 6, 1), np.uint8))
+
+def number_of(job: Job) -> int:
+    return int(job(ImageSpec()).keys[0])
+
+
+@pytest.mark.parametrize(("size", "most"), [(BATCHES // 3, 3), (10 * BATCHES, 1), (1, 2 * thread_count())])
+def test_no_more_jobs_are_taken_than_memory_is_there_for(size: int, most: int) -> None:
+    """Until the first result is there."""
+    first_done = threading.Event()
+    taken: list[int] = []
 
     def jobs() -> Iterator[Job]:
-        for number in range(20):
+        for number in range(40):
             if not first_done.is_set():
-                before_the_first.append(number)
-            if len(before_the_first) == threads + 1:
+                taken.append(number)
+            if len(taken) == most:
                 first_done.set()
-            yield job
+            yield partial(numbered, number)
 
     def work(_job: Job) -> int:
-        assert first_done.wait(60)
+        assert first_done.wait(PATIENCE)
         return 1
 
-    assert sum(in_order(jobs(), work, 10 * MEMORY)) == 20
-    assert before_the_first == list(range(threads + 1))
+    assert sum(in_order(jobs(), work, size)) == 40
+    assert len(taken) == most
+
+
+def test_results_are_in_the_order_of_the_jobs() -> None:
+    """Also when a later job ends first."""
+    second_done = threading.Event()
+
+    def work(job: Job) -> int:
+        number = number_of(job)
+        if number == 0:
+            assert second_done.wait(PATIENCE)
+        if number == 1:
+            second_done.set()
+        return number
+
+    jobs: Iterator[Job] = (partial(numbered, number) for number in range(8))
+    assert list(in_order(jobs, work, MIB)) == list(range(8))
+
+
+def test_a_pool_admits_as_much_as_its_limit_in_the_order_of_asking() -> None:
+    """A large reservation waits for the others, is not overtaken, and may be above the limit when it is alone."""
+    pool = MemoryPool(100)
+    order: list[str] = []
+    begun = {"large": threading.Event(), "small": threading.Event()}
+
+    def reserve(name: str, size: int) -> None:
+        begun[name].set()
+        with pool.reserve(size):
+            order.append(name)
+            assert pool.reserved == size
+
+    with ThreadPoolExecutor(2) as threads:
+        with pool.reserve(60):
+            with pool.reserve(40):
+                assert pool.reserved == 100
+            large = threads.submit(reserve, "large", 1000)
+            wait_until(lambda: len(pool._waiting) == 1)
+            small = threads.submit(reserve, "small", 10)
+            wait_until(lambda: len(pool._waiting) == 2)
+            assert order == []
+        large.result(PATIENCE)
+        small.result(PATIENCE)
+    assert order == ["large", "small"]
+    assert pool.reserved == 0
+
+
+def test_a_failure_returns_what_was_reserved() -> None:
+    pool = MemoryPool(100)
+    with pytest.raises(ValueError, match="damaged"), pool.reserve(60):
+        raise ValueError("damaged")
+    assert pool.reserved == 0

@@ -1,0 +1,1 @@
+"""Benchmark of batch extraction, beside what bounds it and beside other ways to do the same."""

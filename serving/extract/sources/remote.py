@@ -1,0 +1,302 @@
+"""Files at URLs, through fsspec: s3://, gs://, https:// and whatever else is installed.
+
+Several reads are in flight per thread, which together occupy at most `BYTES_IN_FLIGHT`. A read that takes longer than
+its timeout or fails for a reason that may pass is repeated, with growing delays. What still cannot be read is the
+failure of that file, until `OUTAGE` reads in a row have failed that way: then the storage is not available, and the run
+ends instead of filling its output with failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from partedvae.common.retry import Retries, is_transient
+from partedvae.serving.errors import InvalidInputError, ServingError
+from partedvae.serving.extract.sources.listed import ReadFailure
+from partedvae.serving.extract.sources.options import READ_TIMEOUT
+
+if TYPE_CHECKING:
+    import fsspec
+
+DELAYS = (0.5, 2.0, 8.0)
+"""Seconds before the second, third and fourth attempt."""
+IN_FLIGHT = 16
+"""Reads in flight per thread."""
+BYTES_IN_FLIGHT = 128 << 20
+"""Bytes of all reads in flight in this process, and of those that wait to be decoded."""
+UNKNOWN_SIZE = 256 << 10
+"""Assumed size of a file that no listing has."""
+OUTAGE = 64
+"""Reads in a row that fail for a reason that may pass, before the storage counts as unavailable."""
+
+
+class StorageError(ServingError):
+    """A storage that is not available; the message has the URL and the reason."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read of a file: all of it, or the bytes from `start` to before `end`."""
+
+    url: str
+    size: int | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+class RemoteFiles:
+    """Reads files at URLs. Can be pickled, and used from several threads."""
+
+    def __init__(self, timeout: float = READ_TIMEOUT) -> None:
+        """Create a reader.
+
+        Args:
+            timeout: seconds that one attempt to read a file may take.
+        """
+        self._timeout = timeout
+        self._failures = 0
+
+    def __reduce__(self) -> tuple[type[RemoteFiles], tuple[float]]:
+        return RemoteFiles, (self._timeout,)
+
+    def read(self, requests: Iterable[Request]) -> Generator[bytes | ReadFailure, None, None]:
+        """Yield the content of files in order; some are read ahead.
+
+        Raises:
+            StorageError: the storage is not available.
+        """
+        window: deque[tuple[Request, Future[bytes], int]] = deque()
+        waiting = iter(requests)
+        upcoming = next(waiting, None)
+        try:
+            while upcoming is not None or window:
+                while upcoming is not None and len(window) < IN_FLIGHT:
+                    size = upcoming.size if upcoming.size is not None and upcoming.size >= 0 else UNKNOWN_SIZE
+                    # One per thread is always read, so that no thread waits for another one.
+                    if not _budget.take(size, always=not window):
+                        break
+                    window.append((upcoming, self._start(upcoming), size))
+                    upcoming = next(waiting, None)
+                request, future, size = window.popleft()
+                try:
+                    yield self._result(request, future)
+                finally:
+                    _budget.give_back(size)
+        finally:
+            for _, future, size in window:
+                future.cancel()
+                _budget.give_back(size)
+
+    def read_one(self, request: Request) -> bytes:
+        """Return the content of one file.
+
+        Raises:
+            StorageError: it cannot be read; the message has its URL.
+        """
+        (content,) = self.read([request])
+        if isinstance(content, ReadFailure):
+            raise StorageError(f"{request.url}: {content.reason}")
+        return content
+
+    def _start(self, request: Request) -> Future[bytes]:
+        future: Future[bytes]
+        try:
+            files, path = open_storage(request.url)
+        except ServingError as error:  # one file of a list, with a scheme that is not known
+            future = Future()
+            future.set_exception(error)
+            return future
+        if getattr(files, "async_impl", False):
+            return asyncio.run_coroutine_threadsafe(self._attempts(files, path, request), files.loop)
+        future = Future()
+        try:
+            future.set_result(_retried(lambda: files.cat_file(path, start=request.start, end=request.end)))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    async def _attempts(self, files: fsspec.asyn.AsyncFileSystem, path: str, request: Request) -> bytes:
+        for delay in (*DELAYS, None):
+            try:
+                reading = files._cat_file(path, start=request.start, end=request.end)
+                content: bytes = await asyncio.wait_for(reading, self._timeout)
+            except Exception as error:
+                if delay is None or not is_transient(error):
+                    raise
+                await asyncio.sleep(delay)
+            else:
+                return content
+        raise AssertionError("the last attempt returns or raises")
+
+    def _result(self, request: Request, future: Future[bytes]) -> bytes | ReadFailure:
+        try:
+            content = future.result()
+        except Exception as error:  # Every file system of fsspec raises errors of its own.
+            reason = self._reason(error)
+            if not is_transient(error):
+                return ReadFailure(reason)
+            self._failures += 1
+            if self._failures >= OUTAGE:
+                raise StorageError(
+                    f"{request.url}: {reason}; so did the {OUTAGE - 1} reads before it: the storage is not available"
+                ) from error
+            return ReadFailure(reason)
+        self._failures = 0
+        if request.start is not None and request.end is not None and len(content) > request.end - request.start:
+            return content[request.start : request.end]  # A server of HTTP that ignores ranges sends the whole file.
+        return content
+
+    def _reason(self, error: BaseException) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no complete answer within {self._timeout:g} s, {1 + len(DELAYS)} times"
+        return reason_of(error)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a listing."""
+
+    name: str
+    """Path relative to the folder, with forward slashes."""
+    size: int
+    """In bytes; -1 if the storage does not say."""
+    version: str
+    """What changes with the content: the ETag, or the date; empty if the storage does not say."""
+
+
+def find_files(url: str, depth: int | None = None) -> Iterator[RemoteFile]:
+    """Yield the files at a URL and in the folders under it, a folder at a time.
+
+    Args:
+        url: of a folder or prefix.
+        depth: how many levels of folders to enter; all by default.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    files, root = open_storage(url)
+    root = root.rstrip("/")
+    for entry in _listed(url, lambda: files.ls(root, detail=True)):
+        path = entry["name"].rstrip("/")
+        if path == root:
+            continue  # The object that stands for a folder in some object stores.
+        if entry["type"] != "directory":
+            yield _remote_file(entry, root)
+        elif depth is None or depth > 0:
+            inner = _listed(url, lambda path=path: files.find(path, maxdepth=depth, detail=True))
+            yield from (_remote_file(file, root) for file in inner.values() if not file["name"].endswith("/"))
+
+
+def is_remote_folder(url: str) -> bool:
+    """Return whether a URL is a folder or prefix: it ends in a slash, or the storage says so.
+
+    Raises:
+        StorageError: there is nothing at the URL.
+    """
+    if url.endswith("/"):
+        return True
+    if urlsplit(url).scheme in ("http", "https"):
+        return False
+    files, path = open_storage(url)
+    kind: str = _listed(url, lambda: files.info(path))["type"]
+    return kind == "directory"
+
+
+def version_of(url: str) -> RemoteFile:
+    """Return the size and the version of a file at a URL.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    files, path = open_storage(url)
+    return _remote_file(_listed(url, lambda: files.info(path)), path.rpartition("/")[0])
+
+
+def open_storage(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path of the URL in it.
+
+    Raises:
+        InvalidInputError: fsspec, or what the scheme needs, is not installed, or there is no such scheme.
+    """
+    scheme, place = urlsplit(url)[:2]
+    # Any server of HTTP is the same file system; others are of one server or bucket.
+    key = (os.getpid(), scheme, "" if scheme in ("http", "https", "memory") else place)
+    with _lock:
+        if key not in _storages:
+            _storages[key] = _new_storage(url)
+        files = _storages[key]
+    return files, files._strip_protocol(url)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the reason of an error of a storage in one line."""
+    if isinstance(error, FileNotFoundError):
+        return "No such file or directory"
+    if status := getattr(error, "status", None):
+        return f"HTTP {status} {getattr(error, 'message', '')}".rstrip()
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return f"{text}; set them as for other programs (for S3, AWS_ACCESS_KEY_ID or a profile; FSSPEC_S3_ANON=true)"
+    return text
+
+
+def _new_storage(url: str) -> Any:
+    try:
+        import fsspec
+
+        # Listings are not kept: of a hundred million files they would fill the memory.
+        return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
+    except ImportError as error:
+        raise InvalidInputError(f"{url} needs pip install 'partedvae[cloud]' ({error})") from error
+    except ValueError as error:
+        raise InvalidInputError(f"{url} cannot be read: {error}") from error
+
+
+def _remote_file(info: dict[str, Any], root: str) -> RemoteFile:
+    known = (info.get(key) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "created"))
+    version = next((str(value) for value in known if value), "")
+    size = info.get("size")
+    return RemoteFile(info["name"].removeprefix(root).lstrip("/"), -1 if size is None else int(size), version)
+
+
+def _listed(url: str, list_: Any) -> Any:
+    try:
+        return _retried(list_)
+    except Exception as error:
+        raise StorageError(f"{url}: {reason_of(error)}") from error
+
+
+def _retried(read: Any) -> Any:
+    return Retries(delays=DELAYS)(read)
+
+
+class _Budget:
+    """The bytes in flight in this process."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def take(self, size: int, *, always: bool) -> bool:
+        with self._lock:
+            if not always and size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+
+_budget = _Budget(BYTES_IN_FLIGHT)
+_storages: dict[tuple[int, str, str], Any] = {}
+_lock = threading.Lock()
