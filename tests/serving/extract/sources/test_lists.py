@@ -140,7 +140,7 @@ def test_a_list_of_any_length_is_read_in_pieces(folder: Path, monkeypatch: pytes
             "x.csv",
             b"path,label\n1,2\n1\n",
             {},
-            "x.csv cannot be read as a table: CSV parse error: Expected 2 columns",
+            "x.csv cannot be read as a table: CSV parse error: ",
         ),
         ("x.csv", b"path,path\n1,2\n", {}, "x.csv has columns that may have the paths: path, path;"),
         ("x.parquet", b"PAR1", {}, "x.parquet cannot be read as a Parquet file: "),
