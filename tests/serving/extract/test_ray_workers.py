@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,14 +54,14 @@ def planned(source: Source, output: Path, models: Path) -> PartFiles:
     return plan_parts(source, extractor, parse_output(str(output)), Options(rows_per_part=5))
 
 
-def settings(files: PartFiles, model: WorkerModel, **changed: object) -> WorkerSettings:
+def settings(files: PartFiles, model: WorkerModel, **changed: Any) -> WorkerSettings:
     made = WorkerSettings(
         files=files, model=model, batch_size=4, cpus=1, folder=str(Path.cwd()), code_version=version("partedvae")
     )
     return dataclasses.replace(made, **changed)
 
 
-def work(worker: PartWorker, source: Source, files: PartFiles, number: int) -> dict[str, object]:
+def work(worker: PartWorker, source: Source, files: PartFiles, number: int) -> dict[str, Any]:
     """Let a worker write a part, as Ray does; return its result."""
     (result,) = worker(pa.Table.from_pylist([task(number, source.part(*files.plan.range_of(number)))])).to_pylist()
     return dict(result)
