@@ -70,11 +70,12 @@ def extract(
     """Write the class-related features of many images into a file, or a folder of files.
 
     INPUT is an image file, a folder of images and its subfolders (PNG, JPEG, WebP, BMP, TIFF, GIF; HEIC with the extra
-    "heic"), an IDX file (optionally .gz), a .npy or .npz of uint8 images, or a .txt with one path per line, relative to
-    its folder. OUTPUT has one row per image: its path or index, and for each factor the columns FACTOR (the class),
-    FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "unfamiliar" says how an image differs from the training images,
-    and "error" why one cannot be read. Hidden files and other files of a folder are left out; the summary counts them
-    by reason.
+    "heic"), a pattern such as 'photos/**/*.jpg', a list of paths (.txt, .csv, .tsv or .parquet), tar archives, an IDX
+    file (optionally .gz), a .npy or .npz of uint8 images, or a data set such as mnist:test; also a URL of these.
+
+    OUTPUT has one row per image: its path or index, and for each factor the columns FACTOR (the class), FACTOR_prob,
+    FACTOR_u0, FACTOR_u1, …; the column "unfamiliar" says how an image differs from the training images, and "error" why
+    one cannot be read. Hidden files and other files of a folder are left out; the summary counts them by reason.
 
     The rows are written in parts. After an interruption, the same command does only what is missing.
     """
@@ -146,6 +147,7 @@ def extract(
                 familiarity=written.familiarity,
                 vectors=written.vectors,
                 rows_per_part=written.rows_per_part,
+                path_style=reading.path_style,
                 resume=written.resume,
                 overwrite=written.overwrite,
                 max_errors=written.max_errors,
