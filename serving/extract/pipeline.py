@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.extract.memory import BATCHES
+from partedvae.serving.extract.sources.remote import cancel_reads
 from partedvae.serving.extract.sources.source import Job
 
 T = TypeVar("T")
@@ -32,6 +33,9 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+    except BaseException:
+        cancel_reads()  # The threads would wait for servers that do not answer.
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

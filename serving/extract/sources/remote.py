@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -115,7 +116,10 @@ class RemoteFiles:
             future.set_exception(error)
             return future
         if getattr(files, "async_impl", False):
-            return asyncio.run_coroutine_threadsafe(self._attempts(files, path, request), files.loop)
+            future = asyncio.run_coroutine_threadsafe(self._attempts(files, path, request), files.loop)
+            with _lock:
+                _in_flight.add(future)
+            return future
         future = Future()
         try:
             future.set_result(_retried(lambda: files.cat_file(path, start=request.start, end=request.end)))
@@ -139,6 +143,8 @@ class RemoteFiles:
     def _result(self, request: Request, future: Future[bytes]) -> bytes | ReadFailure:
         try:
             content = future.result()
+        except CancelledError:
+            raise
         except Exception as error:  # Every file system of fsspec raises errors of its own.
             reason = self._reason(error)
             if not is_transient(error):
@@ -170,6 +176,13 @@ class RemoteFile:
     """In bytes; -1 if the storage does not say."""
     version: str
     """What changes with the content: the ETag, or the date; empty if the storage does not say."""
+
+
+def cancel_reads() -> None:
+    """End all reads in flight, so that the threads that wait for them end too."""
+    with _lock:
+        for future in list(_in_flight):
+            future.cancel()
 
 
 def find_files(url: str, depth: int | None = None) -> Iterator[RemoteFile]:
@@ -300,3 +313,4 @@ class _Budget:
 _budget = _Budget(BYTES_IN_FLIGHT)
 _storages: dict[tuple[int, str, str], Any] = {}
 _lock = threading.Lock()
+_in_flight: weakref.WeakSet[Future[bytes]] = weakref.WeakSet()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import signal
+import subprocess
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from partedvae.serving.extract.sources.listed import ReadFailure
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import InputOptions
 from partedvae.serving.extract.sources.remote import RemoteFiles, Request, StorageError
+from tests.processes import wait_until
 from tests.serving.extract.sources.conftest import BUCKET
 from tests.serving.extract.sources.reading import IMAGES, png, read, read_part, write_images, write_tar
 from tests.serving.extraction import extract, idx
@@ -133,6 +137,25 @@ def test_a_read_that_hangs_does_not_stop_the_others(web: tuple[str, Path, dict[s
     (folder / "list.txt").write_text("a.png\nhangs.png\nb.png\n")
     rows = read(f"{address}/list.txt", read_timeout=0.5)
     assert rows.errors == [None, "no complete answer within 0.5 s, 4 times", None]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_does_not_wait_for_a_server(
+    web: tuple[str, Path, dict[str, int]], tiny_models: Path, tmp_path: Path
+) -> None:
+    """One that accepts connections and never answers."""
+    address, folder, attempts = web
+    (folder / "list.txt").write_text("hangs.png\n" * 300)
+    program = [sys.executable, "-m", "partedvae", "extract", f"{address}/list.txt"]
+    program += ["--output", str(tmp_path / "f.parquet"), "--model", str(tiny_models / "tiny")]
+    program += ["--read-timeout", "3000"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(lambda: "/hangs.png" in attempts)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
 
 
 def test_a_storage_that_is_not_available_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
