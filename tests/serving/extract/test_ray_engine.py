@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.bundles import GREY
-from tests.processes import PATIENCE
 from tests.serving.extraction import extract
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 pytestmark = pytest.mark.slow
 
 ROWS, ROWS_PER_PART = 120_000, 4_000
+PATIENCE = 240.0
+"""Timeout in seconds: Ray starts half a dozen processes, each of which imports much."""
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 CLUSTER = """
 import logging, sys, ray
@@ -67,16 +69,23 @@ def options(models: Path) -> list[str]:
     return ["--model", str(models / "tiny"), "--rows-per-part", str(ROWS_PER_PART), "--include-z"]
 
 
-def start(source: Path, output: Path, *arguments: str, env: Mapping[str, str] = QUIET) -> subprocess.Popen[str]:
-    """Start the command with the engine."""
+@contextmanager
+def extracting(
+    source: Path, output: Path, *arguments: str, env: Mapping[str, str] = QUIET
+) -> Iterator[subprocess.Popen[str]]:
+    """Run the command with the engine within the block."""
     command = [sys.executable, "-m", "partedvae", "extract", str(source), "--output", str(output), "--engine", "ray"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **env},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def unfinished_parts(folder: Path) -> dict[int, Path]:
@@ -92,38 +101,12 @@ def kill_in_the_middle(process: subprocess.Popen[str], parts: Path, victim: int 
         assert process.poll() is None, process.communicate()
         done = len(list(parts.glob("part-*")))
         for writer, file in unfinished_parts(parts).items() if done else ():
-            os.kill(victim or writer, signal.SIGKILL)
-            if victim or file.exists():
-                return done
+            with suppress(ProcessLookupError):  # A worker of the command that was killed, and gone with it.
+                os.kill(victim or writer, signal.SIGKILL)
+                if victim or file.exists():
+                    return done
         time.sleep(0.001)
     raise AssertionError(f"no part was written within {PATIENCE} s")
-
-
-def test_killed_workers_and_commands_change_no_row(
-    cluster: str, source: tuple[Path, pa.Table], tiny_models: Path, tmp_path: Path
-) -> None:
-    """The command is killed, and goes on; then a worker is killed; the rows are those of one process."""
-    images, expected = source
-    output = tmp_path / "features"
-    arguments = (*options(tiny_models), "--ray-address", cluster)
-
-    first = start(images, output, *arguments)
-    kill_in_the_middle(first, output, victim=first.pid)
-    first.communicate(timeout=PATIENCE)
-    assert first.returncode == -signal.SIGKILL
-    kept = len(list(output.glob("part-*")))
-    assert 0 < kept < ROWS // ROWS_PER_PART
-
-    second = start(images, output, *arguments, "--json")
-    kill_in_the_middle(second, output)
-    stdout, stderr = second.communicate(timeout=PATIENCE)
-    assert second.returncode == 0, stderr
-    assert re.search(r"^resuming: \d+ of 30 parts are done$", stderr, re.MULTILINE)
-    summary = json.loads(stdout)
-    assert summary["images"] == ROWS
-    assert summary["parts_done_before"] >= kept
-    assert_rows(pq.read_table(output), expected)
-    assert unfinished_parts(output) == {}
 
 
 def assert_rows(table: pa.Table, expected: pa.Table) -> None:
@@ -142,8 +125,8 @@ def test_without_an_address_ray_is_started_and_ends(folder: Path, tiny_models: P
     home = tmp_path / "home"
     home.mkdir()
     arguments = ("--model", str(tiny_models / "tiny"), "--rows-per-part", "4", "--strict")
-    process = start(folder, output, *arguments, env={"HOME": str(home)})
-    stdout, stderr = process.communicate(timeout=PATIENCE)
+    with extracting(folder, output, *arguments, env={"HOME": str(home)}) as process:
+        stdout, stderr = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 3, stderr
     assert re.fullmatch(rf"14 images -> {re.escape(str(output))} \([\d.]+ s, \d+ images/s\)\n", stdout)
@@ -155,3 +138,30 @@ def test_without_an_address_ray_is_started_and_ends(folder: Path, tiny_models: P
     assert_rows(pq.read_table(output), pq.read_table(local))
     assert pq.read_schema(output).equals(pq.read_schema(local), check_metadata=True)
     assert list(home.iterdir()) == [], "neither a token of Ray nor anything else"
+
+
+def test_killed_workers_and_commands_change_no_row(
+    cluster: str, source: tuple[Path, pa.Table], tiny_models: Path, tmp_path: Path
+) -> None:
+    """The command is killed, and goes on; then a worker is killed; the rows are those of one process."""
+    images, expected = source
+    output = tmp_path / "features"
+    arguments = (*options(tiny_models), "--ray-address", cluster)
+
+    with extracting(images, output, *arguments) as first:
+        kill_in_the_middle(first, output, victim=first.pid)
+        first.communicate(timeout=PATIENCE)
+    assert first.returncode == -signal.SIGKILL
+    kept = len(list(output.glob("part-*")))
+    assert 0 < kept < ROWS // ROWS_PER_PART
+
+    with extracting(images, output, *arguments, "--json") as second:
+        kill_in_the_middle(second, output)
+        stdout, stderr = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0, stderr
+    assert re.search(r"^resuming: \d+ of 30 parts are done$", stderr, re.MULTILINE)
+    summary = json.loads(stdout)
+    assert summary["images"] == ROWS
+    assert summary["parts_done_before"] >= kept
+    assert_rows(pq.read_table(output), expected)
+    assert unfinished_parts(output) == {}
