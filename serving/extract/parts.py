@@ -109,7 +109,7 @@ def write_part(files: PartFiles, number: int, part: Part, extractor: Extractor, 
         number: of the part.
         part: its rows, `source.part(*files.plan.range_of(number))`.
         extractor: computes the features.
-        batch_size: images per run of the encoder, or per request.
+        batch_size: most images of a batch.
 
     Returns:
         What was counted in it, which is in its footer as well.
@@ -119,7 +119,8 @@ def write_part(files: PartFiles, number: int, part: Part, extractor: Extractor, 
         PartedVAEError: the server failed.
         OSError: the part cannot be written; the error names it.
     """
-    return write_rows(files, number, extractor.rows(part.jobs(batch_size), files.layout.outputs, batch_size))
+    size = extractor.batch_size(batch_size)
+    return write_rows(files, number, extractor.rows(part.jobs(size), files.layout.outputs, size))
 
 
 def write_rows(files: PartFiles, number: int, rows: Iterable[Rows]) -> Counts:
