@@ -20,9 +20,8 @@ from partedvae.serving.operations.features import features
 from partedvae.serving.operations.model import DirectModel, run_sync
 from partedvae.v1.manifest_pb2 import Manifest
 
-LAYERS = 32
-"""Memory of a run of a graph for one image, as a multiple of its pixels: 32-bit numbers, in the input and in the layers
-that are in memory at a time."""
+LAYERS = 160
+"""Bytes per pixel of an image that a run of a graph allocates for its layers, measured with the networks of MNIST."""
 MAX_RUN = 64
 """Most images of a run on the CPU. Larger runs are slower, because their layers do not fit into the caches."""
 
@@ -60,7 +59,7 @@ class LocalExtractor:
         self.name, self.version, self.manifest = onnx_model.name, onnx_model.version, onnx_model.manifest
         self.precision: str = onnx_model.precision
         self.has_familiarity = onnx_model.has_familiarity
-        self._layers = LAYERS * onnx_model.image_bytes
+        self._layers = LAYERS * self.manifest.image.height * self.manifest.image.width
         self._run = MAX_ROWS
         if onnx_model.provider == CPU:
             self._run = max(1, min(MAX_RUN, RUNS.limit // available_cpus() // self._layers))

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 MIB = 1 << 20
 
-BATCHES = 96 * MIB
+BATCHES = 64 * MIB
 
 
 class MemoryPool:
@@ -61,5 +61,7 @@ class MemoryPool:
         return not self.reserved or self.reserved + size <= self.limit
 
 
-DECODING = MemoryPool(192 * MIB)
-RUNS = MemoryPool(64 * MIB)
+DECODING = MemoryPool(232 * MIB)
+"""Two JPEG files of 12 million pixels."""
+RUNS = MemoryPool(80 * MIB)
+"""Encoder and scorer run one after the other, but each keeps what its largest runs needed."""

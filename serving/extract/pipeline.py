@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from partedvae.common.allocator import return_large_blocks
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.extract.memory import BATCHES
 from partedvae.serving.extract.sources.remote import cancel_reads
@@ -23,6 +24,7 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
         work: what to do with each.
         size: bytes that a job and its result occupy. All that are in flight occupy at most `BATCHES`, or are one.
     """
+    return_large_blocks()
     ahead: deque[Future[T]] = deque()
     most = max(1, min(_jobs_ahead(), BATCHES // size))
     pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="partedvae-extract")
