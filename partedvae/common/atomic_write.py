@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,14 +20,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; after the block flush the file to disk and rename it to `path`.
 
     When the block raises, the temporary file is deleted and `path` is unchanged. A symbolic link stays one, and the
-    folder is that of its target. The temporary name contains the process id, so that several processes can write the
-    same file; the last one wins.
+    folder is that of its target. The temporary name contains the process id and random digits, so that processes of
+    this and of other machines can write the same file; the last one wins.
 
     Raises:
         OSError: the file cannot be written; it names `path`, and the remedy where the disk is full.
     """
     target = Path(os.path.realpath(path))  # A link stays, and its target is replaced.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{os.getpid()}.partial")
     try:
         temporary.touch()  # Here, since other libraries' errors do not name the file as that of the system does.
         yield temporary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,8 @@ def test_a_file_is_written_to_a_temporary_name_first(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with atomic_write(path) as temporary:
-        assert temporary == tmp_path / f".file.{os.getpid()}.partial"
+        assert temporary.parent == tmp_path
+        assert re.fullmatch(rf"\.file\.[0-9a-f]{{8}}\.{os.getpid()}\.partial", temporary.name)
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
