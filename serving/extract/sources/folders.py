@@ -22,7 +22,8 @@ from partedvae.serving.extract.sources.keys import PathKeys
 from partedvae.serving.extract.sources.listed import ListedSource
 from partedvae.serving.extract.sources.listing import sorted_table, table_of
 from partedvae.serving.extract.sources.options import InputOptions
-from partedvae.serving.extract.sources.remote import RemoteFiles, find_files
+from partedvae.serving.extract.sources.remote import RemoteFiles
+from partedvae.serving.extract.sources.remote_listing import find_files
 from partedvae.serving.extract.sources.source import NO_COLUMNS
 
 LOCAL = pa.schema({"name": pa.large_binary(), "size": pa.int64(), "modified": pa.int64()})

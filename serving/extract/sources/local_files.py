@@ -29,7 +29,8 @@ from partedvae.common.regular_files import open_regular
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.options import READ_TIMEOUT
-from partedvae.serving.extract.sources.remote import RemoteFiles, Request, version_of
+from partedvae.serving.extract.sources.remote import RemoteFiles, Request
+from partedvae.serving.extract.sources.remote_listing import version_of
 
 KEPT_COPIES = 4
 """Temporary copies that a process keeps."""

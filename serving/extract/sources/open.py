@@ -37,7 +37,8 @@ from partedvae.serving.extract.sources.lists import (
 from partedvae.serving.extract.sources.numpy_files import open_numpy
 from partedvae.serving.extract.sources.options import DEFAULT_OPTIONS, InputOptions
 from partedvae.serving.extract.sources.parquet_images import ParquetImages, has_images
-from partedvae.serving.extract.sources.remote import RemoteFiles, find_files, is_remote_folder, version_of
+from partedvae.serving.extract.sources.remote import RemoteFiles
+from partedvae.serving.extract.sources.remote_listing import find_files, is_remote_folder, version_of
 from partedvae.serving.extract.sources.source import NO_COLUMNS, Source
 from partedvae.serving.extract.sources.tars import is_tar, open_tars
 

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,7 @@ class RemoteFiles:
             return future
         future = Future()
         try:
-            future.set_result(_retried(lambda: files.cat_file(path, start=request.start, end=request.end)))
+            future.set_result(retried(lambda: files.cat_file(path, start=request.start, end=request.end)))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -166,71 +166,11 @@ class RemoteFiles:
         return reason_of(error)
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a listing."""
-
-    name: str
-    """Path relative to the folder, with forward slashes."""
-    size: int
-    """In bytes; -1 if the storage does not say."""
-    version: str
-    """What changes with the content: the ETag, or the date; empty if the storage does not say."""
-
-
 def cancel_reads() -> None:
     """End all reads in flight, so that the threads that wait for them end too."""
     with _lock:
         for future in list(_in_flight):
             future.cancel()
-
-
-def find_files(url: str, depth: int | None = None) -> Iterator[RemoteFile]:
-    """Yield the files at a URL and in the folders under it, a folder at a time.
-
-    Args:
-        url: of a folder or prefix.
-        depth: how many levels of folders to enter; all by default.
-
-    Raises:
-        StorageError: it cannot be listed.
-    """
-    files, root = open_storage(url)
-    root = root.rstrip("/")
-    for entry in _listed(url, lambda: files.ls(root, detail=True)):
-        path = entry["name"].rstrip("/")
-        if path == root:
-            continue  # The object that stands for a folder in some object stores.
-        if entry["type"] != "directory":
-            yield _remote_file(entry, root)
-        elif depth is None or depth > 0:
-            inner = _listed(url, lambda path=path: files.find(path, maxdepth=depth, detail=True))
-            yield from (_remote_file(file, root) for file in inner.values() if not file["name"].endswith("/"))
-
-
-def is_remote_folder(url: str) -> bool:
-    """Return whether a URL is a folder or prefix: it ends in a slash, or the storage says so.
-
-    Raises:
-        StorageError: there is nothing at the URL.
-    """
-    if url.endswith("/"):
-        return True
-    if urlsplit(url).scheme in ("http", "https"):
-        return False
-    files, path = open_storage(url)
-    kind: str = _listed(url, lambda: files.info(path))["type"]
-    return kind == "directory"
-
-
-def version_of(url: str) -> RemoteFile:
-    """Return the size and the version of a file at a URL.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    files, path = open_storage(url)
-    return _remote_file(_listed(url, lambda: files.info(path)), path.rpartition("/")[0])
 
 
 def open_storage(url: str) -> tuple[Any, str]:
@@ -273,21 +213,8 @@ def _new_storage(url: str) -> Any:
         raise InvalidInputError(f"{url} cannot be read: {error}") from error
 
 
-def _remote_file(info: dict[str, Any], root: str) -> RemoteFile:
-    known = (info.get(key) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "created"))
-    version = next((str(value) for value in known if value), "")
-    size = info.get("size")
-    return RemoteFile(info["name"].removeprefix(root).lstrip("/"), -1 if size is None else int(size), version)
-
-
-def _listed(url: str, list_: Any) -> Any:
-    try:
-        return _retried(list_)
-    except Exception as error:
-        raise StorageError(f"{url}: {reason_of(error)}") from error
-
-
-def _retried(read: Any) -> Any:
+def retried(read: Callable[[], Any]) -> Any:
+    """Return what `read` returns, after repeating it where it fails for a reason that may pass."""
     return Retries(delays=DELAYS)(read)
 
 
