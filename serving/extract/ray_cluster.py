@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 
+from partedvae.common.click_errors import message_of
 from partedvae.serving.errors import InstallationError, InvalidInputError, ServingError
 
 # Before the import of Ray, like the telemetry of ONNX Runtime: a cluster that is started here reports to nobody.
@@ -87,9 +88,7 @@ def _connect(address: str | None, cpus: int) -> None:
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
-        # Ray listens on all interfaces and obeys everyone with the token, which it would otherwise write to the home
-        # folder.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        # Ray listens on the network and obeys everyone with its token, which it would write to the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         with _without_stderr():
@@ -136,7 +135,7 @@ def _check_address(address: str | None) -> None:
             with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
                 grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
     except (OSError, OverflowError, grpc.FutureTimeoutError) as error:
-        reason = "it is no gRPC server" if isinstance(error, grpc.FutureTimeoutError) else _first_line(error)
+        reason = "it is no gRPC server" if isinstance(error, grpc.FutureTimeoutError) else message_of(error)
         raise InvalidInputError(
             f"--ray-address {address}: no Ray cluster answers there ({reason}); start one with 'ray start --head', or "
             "leave the option out to use this machine alone"

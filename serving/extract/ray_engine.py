@@ -60,7 +60,7 @@ class RayEngine:
             code_version=version("partedvae"),
         )
         with ray_session(self._options.ray_address, self._local_cpus(len(missing)), self._say):
-            checks = _Checks(source, files)
+            checks = Checks(source, files)
             for number, counts, process in self._results(source, files, missing, settings):
                 checks.check(number, counts, process)
                 report(counts)
@@ -73,7 +73,11 @@ class RayEngine:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        tasks = ray.data.from_arrow([task(number, source.part(*files.plan.range_of(number))) for number in missing])
+        # A block per part, so that an actor that dies has one to do again.
+        tasks = ray.data.from_items(
+            [task(number, source.part(*files.plan.range_of(number))) for number in missing],
+            override_num_blocks=len(missing),
+        )
         # A part at a time: its reading, computing and writing overlap, and a second one could not be given to others.
         pool = ray.data.ActorPoolStrategy(size=self._workers(len(missing)), max_tasks_in_flight_per_actor=1)
         results = tasks.map_batches(
@@ -106,7 +110,7 @@ class RayEngine:
         return min(parts, workers) * cpus
 
 
-class _Checks:
+class Checks:
     """Detects workers that reach other files than the command, before their parts are taken for good."""
 
     def __init__(self, source: Source, files: PartFiles) -> None:
@@ -136,7 +140,7 @@ class _Checks:
 
     def _check_input(self, number: int, counts: Counts, process: str) -> None:
         first, _ = self._files.plan.range_of(number)
-        (job,) = self._source.part(first, first + 1).jobs(1)
+        job = next(iter(self._source.part(first, first + 1).jobs(1)))
         if job(self._files.layout.manifest.image).errors[0] is None:
             self._files.destination.delete(self._files.plan.name(number))
             raise ServingError(

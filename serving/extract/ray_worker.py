@@ -29,8 +29,6 @@ from partedvae.serving.image_files import silence_pillow
 
 logger = logging.getLogger(__name__)
 
-TASKS = pa.schema([("number", pa.int64()), ("part", pa.large_binary())])
-"""A row per part that is missing: its number, and its pickled and packed `Part`."""
 RESULTS = pa.schema([("number", pa.int64()), ("counts", pa.string()), ("process", pa.string()), ("error", pa.string())])
 """A row per part: what was counted in it, as JSON, by which process, and instead of the counts why it failed."""
 
@@ -51,10 +49,10 @@ class WorkerSettings:
     """Of the package, where the command runs."""
 
 
-def task(number: int, part: Part) -> pa.Table:
-    """Return the row of a part."""
-    packed = zlib.compress(pickle.dumps(part), 1)  # Names of files are long, and similar to each other.
-    return pa.table([[number], [packed]], schema=TASKS)
+def task(number: int, part: Part) -> dict[str, object]:
+    """Return the row of a part that is missing."""
+    # Names of files are long, and similar to each other.
+    return {"number": number, "part": zlib.compress(pickle.dumps(part), 1)}
 
 
 class PartWorker:
@@ -71,7 +69,7 @@ class PartWorker:
             os.chdir(settings.folder)
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
-        """Write the parts of a table of `TASKS` and return one of `RESULTS`."""
+        """Write the parts of a table whose rows are those of `task`, and return one of `RESULTS`."""
         rows = [self._result(row["number"], row["part"]) for row in tasks.to_pylist()]
         return pa.Table.from_pylist(rows, schema=RESULTS)
 
@@ -95,7 +93,8 @@ class PartWorker:
             self._check_version()
             self._extractor = settings.model.open()
         part: Part = pickle.loads(zlib.decompress(packed))
-        return write_part(settings.files, number, part, self._extractor, settings.batch_size)
+        batch_size = self._extractor.batch_size(settings.batch_size)
+        return write_part(settings.files, number, part, self._extractor, batch_size)
 
     def _check_version(self) -> None:
         here = version("partedvae")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def options(models: Path) -> list[str]:
     return ["--model", str(models / "tiny"), "--rows-per-part", str(ROWS_PER_PART), "--include-z"]
 
 
-def start(source: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(source: Path, output: Path, *arguments: str, env: Mapping[str, str] = QUIET) -> subprocess.Popen[str]:
     """Start the command with the engine."""
     command = [sys.executable, "-m", "partedvae", "extract", str(source), "--output", str(output), "--engine", "ray"]
     return subprocess.Popen(
@@ -75,7 +75,7 @@ def start(source: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **QUIET},
+        env={**os.environ, **env},
     )
 
 
@@ -139,7 +139,10 @@ def assert_rows(table: pa.Table, expected: pa.Table) -> None:
 def test_without_an_address_ray_is_started_and_ends(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
     """Images that cannot be read are rows with the reason, also in one file, and nothing of Ray is printed."""
     output = tmp_path / "features.parquet"
-    process = start(folder, output, "--model", str(tiny_models / "tiny"), "--rows-per-part", "4", "--strict")
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = ("--model", str(tiny_models / "tiny"), "--rows-per-part", "4", "--strict")
+    process = start(folder, output, *arguments, env={"HOME": str(home)})
     stdout, stderr = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 3, stderr
@@ -151,3 +154,4 @@ def test_without_an_address_ray_is_started_and_ends(folder: Path, tiny_models: P
     assert extract(folder, local, "--model", tiny_models / "tiny", "--rows-per-part", 4).exit_code == 0
     assert_rows(pq.read_table(output), pq.read_table(local))
     assert pq.read_schema(output).equals(pq.read_schema(local), check_metadata=True)
+    assert list(home.iterdir()) == [], "neither a token of Ray nor anything else"

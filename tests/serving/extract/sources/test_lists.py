@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.extract.sources import parquet_images
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import ALL_COLUMNS, InputOptions
 from tests.serving.extract.sources.reading import IMAGES, png, read, read_part, write_images
@@ -86,6 +87,15 @@ def test_a_parquet_file_of_images(kind: str, folder: Path) -> None:
         "no bytes: send a PNG, JPEG, WebP, BMP, TIFF or GIF file",
         "not an image (it starts with b'no image'): send a PNG, JPEG, WebP, BMP, TIFF or GIF file",
     ]
+
+
+def test_few_large_images_are_in_a_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"image": [png(number) for number in range(9)]}), folder / "images.parquet")
+    part = open_source(folder / "images.parquet").part(0, 9)
+    assert len(list(part.jobs(256))) == 1
+    monkeypatch.setattr(parquet_images, "BATCH_BYTES", 3 * len(png(0)))
+    assert len(list(part.jobs(256))) > 2
+    np.testing.assert_array_equal(read_part(part, 256).images, IMAGES[:9])
 
 
 def test_the_hash_of_a_list_is_that_of_its_rows(folder: Path) -> None:
