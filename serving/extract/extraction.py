@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +17,7 @@ from partedvae.serving.extract.engine import Engine
 from partedvae.serving.extract.identity import identity_of
 from partedvae.serving.extract.join import join
 from partedvae.serving.extract.layout import DEFAULT_INCLUDE, Include, Layout, parse_include
-from partedvae.serving.extract.output import Found, Output, inspect
+from partedvae.serving.extract.output import READERS, Found, Output, inspect
 from partedvae.serving.extract.parts import PartFiles
 from partedvae.serving.extract.shards import Plan, default_rows_per_part
 from partedvae.serving.extract.sources.source import Source
@@ -234,16 +235,15 @@ def _verified(files: PartFiles) -> Counts:
     Raises:
         ServingError: a part is missing, or has other rows than planned.
     """
-    counts = Counts()
-    for number in range(len(files.plan)):
-        part = files.counts_of(number)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="partedvae-footers") as pool:
+        parts = list(pool.map(files.counts_of, range(len(files.plan))))
+    for number, part in enumerate(parts):
         if part is None:
             raise ServingError(
                 f"{files.destination.path(files.plan.name(number))} is missing or damaged after it was written; run "
                 "the command again"
             )
-        counts.add(part)
-    return counts
+    return total(part for part in parts if part is not None)
 
 
 @contextmanager

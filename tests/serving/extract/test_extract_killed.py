@@ -107,14 +107,14 @@ def _delete(output: Path) -> None:
 def test_the_server_is_killed(tiny_models: Path, tmp_path: Path) -> None:
     """The run ends with what happened and keeps its parts; the same command goes on with another server."""
     images = tmp_path / "images.npy"
-    np.save(images, GREY.random_images(5 * ROWS))
-    whole, output, code = tmp_path / "whole", tmp_path / "features", tmp_path / "code"
-    assert extract(images, whole, "--model", tiny_models / "tiny", "--rows-per-part", 16).exit_code == 0
+    np.save(images, GREY.random_images(10 * ROWS))
+    whole, output, code = tmp_path / "whole.parquet", tmp_path / "features", tmp_path / "code"
+    assert extract(images, whole, "--model", tiny_models / "tiny").exit_code == 0
 
     random, done = Random(13), 0
     for _ in range(2):
         with running_server(tiny_models, must_end_well=False) as server:
-            process = started(images, output, ["--server", server.address, "--timeout", 1, *OPTIONS], code)
+            process = started(images, output, ["--server", server.address, "--timeout", 4, *OPTIONS], code)
             target = done + random.randint(3, 15)
             while len(_parts(output)) < target and process.is_alive():
                 time.sleep(0.001)
@@ -122,11 +122,11 @@ def test_the_server_is_killed(tiny_models: Path, tmp_path: Path) -> None:
             process.join()
         done = len(_parts(output))
         assert code.read_text().startswith("1\n"), code.read_text()
-        assert f"{done} of 188 parts of {output} kept; run the same command again" in code.read_text()
+        assert f"{done} of 375 parts of {output} kept; run the same command again" in code.read_text()
     with running_server(tiny_models) as server:
         result = extract(images, output, "--server", server.address, *OPTIONS)
     assert result.exit_code == 0
-    assert result.stderr == f"resuming: {done} of 188 parts are done\n"
+    assert result.stderr == f"resuming: {done} of 375 parts are done\n"
     ours, theirs = rows_of(output), rows_of(whole)
     assert ours["index"].equals(theirs["index"])
     assert ours["digit"].equals(theirs["digit"])

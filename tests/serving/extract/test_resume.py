@@ -286,3 +286,25 @@ def test_a_folder_that_cannot_be_written_is_named(array: Path, model: Path, tmp_
     result = extract(array, tmp_path / "file" / "features", "--model", model)
     assert result.exit_code == 1
     assert result.stderr == f"Error: {tmp_path / 'file' / 'features'}: Not a directory\n"
+
+
+def test_a_part_that_disappears_is_an_error(
+    array: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are counted at the end, so that a run without some of them does not exit with 0."""
+    output, finish = tmp_path / "features", PartWriter.finish
+    lost = output / "part-00002-of-00007.parquet"
+
+    def losing(writer: PartWriter) -> Counts:
+        counts = finish(writer)
+        lost.unlink(missing_ok=True)
+        return counts
+
+    monkeypatch.setattr(PartWriter, "finish", losing)
+    result = extract(array, output, *PARTS, "--model", model)
+    assert result.exit_code == 1
+    assert f"Error: {lost} is missing or damaged after it was written; run the command again" in result.stderr
+    assert f"6 of 7 parts of {output} kept" in result.stderr
+    monkeypatch.undo()
+    assert extract(array, output, *PARTS, "--model", model).stderr == "resuming: 6 of 7 parts are done\n"
+    assert index_of(output) == list(range(100))
