@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import bisect
 import os
+import posixpath
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -210,6 +211,9 @@ class ImageWalk:
     def _is_image(self, name: str) -> bool:
         if not self._wanted(name):
             return False
+        # Most files are images, and a path object for each takes longer than reading the folder.
+        if posixpath.splitext(name)[1].lower() in self._endings:
+            return True
         ending = PurePosixPath(name).suffix.lower()
         if ending in self._endings:
             return True
