@@ -1,6 +1,8 @@
 # The server, for CPUs (target `cpu`, the default) or NVIDIA GPUs (target `gpu`):
 #   docker build -t partedvae .
 #   docker build --target gpu -t partedvae:gpu .
+# Batch extraction by a Ray cluster (deploy/rayjob.yaml):
+#   docker build --target ray -t partedvae:ray .
 #   docker run --rm -p 50051:50051 -v "$PWD/models:/mnt/models:ro" partedvae
 # Options of `partedvae serve` are set by environment variables (PARTEDVAE_SERVE_WORKERS=4) or arguments.
 
@@ -13,7 +15,7 @@ ARG CUDA_IMAGE=nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04@sha256:d02c4310b6d57
 FROM ${PYTHON_IMAGE} AS source
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
-COPY deploy/requirements-build.txt deploy/requirements-cpu.txt deploy/requirements-gpu.txt ./
+COPY deploy/requirements-build.txt deploy/requirements-cpu.txt deploy/requirements-gpu.txt deploy/requirements-ray.txt ./
 # partedvae/training, partedvae/serving and partedvae/export are symbolic links to the three folders below.
 COPY partedvae partedvae
 COPY serving serving
@@ -28,6 +30,14 @@ COPY --from=source /wheels /wheels
 RUN python -m venv /opt/partedvae \
     && /opt/partedvae/bin/python -m pip install --no-cache-dir --require-hashes --only-binary :all: \
         -r /wheels/requirements-cpu.txt \
+    && /opt/partedvae/bin/python -m pip install --no-cache-dir --no-deps --no-index /wheels/partedvae-*.whl
+
+FROM ${PYTHON_IMAGE} AS build-ray
+COPY --from=source /source/requirements-ray.txt /wheels/
+COPY --from=source /wheels /wheels
+RUN python -m venv /opt/partedvae \
+    && /opt/partedvae/bin/python -m pip install --no-cache-dir --require-hashes --only-binary :all: \
+        -r /wheels/requirements-ray.txt \
     && /opt/partedvae/bin/python -m pip install --no-cache-dir --no-deps --no-index /wheels/partedvae-*.whl
 
 FROM ${CUDA_IMAGE} AS build-gpu
@@ -60,6 +70,15 @@ EXPOSE 50051
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["partedvae", "health"]
 ENTRYPOINT ["partedvae", "serve", "/mnt/models"]
+
+FROM ${PYTHON_IMAGE} AS ray
+RUN useradd --system --uid 10001 --no-create-home partedvae
+COPY --from=build-ray /opt/partedvae /opt/partedvae
+ENV PATH=/opt/partedvae/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    RAY_USAGE_STATS_ENABLED=0 \
+    HOME=/tmp
+USER 10001
 
 FROM ${PYTHON_IMAGE} AS cpu
 RUN useradd --system --uid 10001 --no-create-home partedvae

@@ -101,6 +101,7 @@ endef
 lock: install ## Write deploy/requirements-*.txt, what the images install, from pyproject.toml and constraints.txt.
 	$(call lock,cpu,3.11,pyproject.toml --extra serve --extra native --extra otel)
 	$(call lock,gpu,3.12,pyproject.toml --extra gpu --extra native --extra otel)
+	$(call lock,ray,3.11,pyproject.toml --extra serve --extra cloud --extra ray-cluster)
 	@mkdir -p build
 	@sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml > build/build-requires.txt
 	$(call lock,build,3.11,build/build-requires.txt)

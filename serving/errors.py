@@ -57,7 +57,7 @@ class DeviceError(ServingError):
 
 
 class InstallationError(ServingError, ValueError):
-    """Packages are installed that exclude each other."""
+    """A package is missing, or packages are installed that exclude each other."""
 
 
 class AddressError(ServingError):

@@ -11,9 +11,21 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+_limit: int | None = None
+
+
+def limit_cpus(count: int | None) -> None:
+    """Let `available_cpus` return at most `count`, for a process that shares the machine with others like it.
+
+    Args:
+        count: processors that this process may use; None for all.
+    """
+    global _limit
+    _limit = count
+
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """Return the number of available processors, at least one.
+    """Return the number of available processors, at least one, and at most those of `limit_cpus`.
 
     ONNX Runtime and thread pools count all processors of the machine by default: in a container with a quota of two on
     a machine with 64 they would start 64 threads, which are then throttled.
@@ -23,7 +35,8 @@ def available_cpus(root: Path = Path("/")) -> int:
     """
     affinity = len(_affinity())
     quotas = [quota for quota in _quotas(root) if quota > 0]
-    return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
+    limits = [affinity, *(math.ceil(quota) for quota in quotas)]
+    return max(1, min(limits if _limit is None else [_limit, *limits]))
 
 
 def idle_cpus(

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import bisect
 import os
-import posixpath
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from partedvae.common.file_names import in_one_line
@@ -108,9 +107,9 @@ def reason_to_leave_out(name: str, endings: tuple[str, ...]) -> str | None:
         name: path relative to the folder, with forward slashes.
         endings: from `image_endings`.
     """
-    if any(is_hidden(part) for part in PurePosixPath(name).parts):
+    if any(is_hidden(part) for part in name.split("/")):
         return "hidden"
-    ending = PurePosixPath(name).suffix.lower()
+    ending = _ending_of(name)
     return None if ending in endings else _reason_of(ending)
 
 
@@ -211,10 +210,7 @@ class ImageWalk:
     def _is_image(self, name: str) -> bool:
         if not self._wanted(name):
             return False
-        # Most files are images, and a path object for each takes longer than reading the folder.
-        if posixpath.splitext(name)[1].lower() in self._endings:
-            return True
-        ending = PurePosixPath(name).suffix.lower()
+        ending = _ending_of(name)
         if ending in self._endings:
             return True
         if name not in TABLES:
@@ -226,6 +222,12 @@ class ImageWalk:
 
     def _path(self, inside: str) -> str:
         return str(self._top / inside)
+
+
+def _ending_of(name: str) -> str:
+    """Return the suffix of a path in lower case, as pathlib does and many times as fast."""
+    stem, dot, ending = name[name.rfind("/") + 1 :].rpartition(".")
+    return f"{dot}{ending}".lower() if stem and ending else ""
 
 
 def _reason_of(ending: str) -> str:

@@ -11,6 +11,7 @@ from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
+from partedvae.serving.extract.engine_options import EngineOptions, engine_options
 from partedvae.serving.extract.input_options import input_argument, input_options
 from partedvae.serving.extract.output_options import OutputOptions, output_options
 from partedvae.serving.extract.sources.options import InputOptions
@@ -48,6 +49,7 @@ STRICT = 3
     help="With --model: the numbers that the encoder computes with; int8, on the CPU alone, requires a model that was "
     "exported with --precision int8.",
 )
+@engine_options
 @click.pass_context
 @click_errors(ServingError, PartedVAEError, OSError)
 def extract(
@@ -63,22 +65,25 @@ def extract(
     batch_size: int,
     device: str,
     precision: str,
+    runs: EngineOptions,
 ) -> None:
     """Write the class-related features of many images into a file, or a folder of files.
 
     INPUT is an image file, a folder of images and its subfolders (PNG, JPEG, WebP, BMP, TIFF, GIF; HEIC with the extra
-    "heic"), an IDX file (optionally .gz), a .npy or .npz of uint8 images, or a .txt with one path per line, relative to
-    its folder. OUTPUT has one row per image: its path or index, and for each factor the columns FACTOR (the class),
-    FACTOR_prob, FACTOR_u0, FACTOR_u1, …; the column "unfamiliar" says how an image differs from the training images,
-    and "error" why one cannot be read. Hidden files and other files of a folder are left out; the summary counts them
-    by reason.
+    "heic"), a pattern such as 'photos/**/*.jpg', a list of paths (.txt, .csv, .tsv or .parquet), tar archives, an IDX
+    file (optionally .gz), a .npy or .npz of uint8 images, or a data set such as mnist:test; also a URL of these.
+
+    OUTPUT has one row per image: its path or index, and for each factor the columns FACTOR (the class), FACTOR_prob,
+    FACTOR_u0, FACTOR_u1, …; the column "unfamiliar" says how an image differs from the training images, and "error" why
+    one cannot be read. Hidden files and other files of a folder are left out; the summary counts them by reason.
 
     The rows are written in parts. After an interruption, the same command does only what is missing.
     """
+    import functools
     from contextlib import ExitStack, closing
     from typing import cast
 
-    from partedvae.serving.extract.engine import LocalEngine
+    from partedvae.serving.extract.engine import Engine, LocalEngine
     from partedvae.serving.extract.extraction import Options
     from partedvae.serving.extract.extraction import extract as run
     from partedvae.serving.extract.extractors import Extractor, LocalExtractor, RemoteExtractor
@@ -106,17 +111,32 @@ def extract(
         parse_include(written.include)
     output = parse_output(written.output, written.format)
     silence_pillow()
+    say = functools.partial(click.echo, err=True)
     images = open_source(source, reading)
     with ExitStack() as stack:
         extractor: Extractor
         if model is not None:
+            # For Ray it is loaded here as well, so that a model that does not work is refused at once.
+            here = device if runs.engine == "local" else "cpu"
             loaded = load_model(
-                model, model_version, device=cast("Device", device), threads=1, precision=cast("Precision", precision)
+                model, model_version, device=cast("Device", here), threads=1, precision=cast("Precision", precision)
             )
             extractor = LocalExtractor(loaded)
         else:
             assert connection is not None
             extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name, model_version)))
+        engine: Engine = LocalEngine(extractor, batch_size)
+        if runs.engine == "ray":
+            from partedvae.serving.extract.ray_engine import RayEngine
+            from partedvae.serving.extract.worker_model import BundledModel, ServedModel, WorkerModel
+
+            sent: WorkerModel
+            if model is not None:
+                sent = BundledModel.read(model, loaded, cast("Device", device))
+            else:
+                assert connection is not None
+                sent = ServedModel(connection=connection, name=extractor.name, version=extractor.version)
+            engine = RayEngine(sent, batch_size, runs, say)
         summary = run(
             images,
             extractor,
@@ -127,12 +147,13 @@ def extract(
                 familiarity=written.familiarity,
                 vectors=written.vectors,
                 rows_per_part=written.rows_per_part,
+                path_style=reading.path_style,
                 resume=written.resume,
                 overwrite=written.overwrite,
                 max_errors=written.max_errors,
             ),
-            LocalEngine(extractor, batch_size),
-            say=lambda line: click.echo(line, err=True),
+            engine,
+            say=say,
         )
     if written.as_json:
         print_json(summary, written.output, images.left_out)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
 from partedvae.common.atomic_write import atomic_write, fsync
+from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.lock import LOCK, lease, local_lock
 
@@ -234,12 +235,6 @@ def _remote_error(error: Exception, url: str) -> Exception:
 
 _NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 """Numbers of errors that libraries raise without one; `OSError` makes the same kinds of them."""
-
-
-def is_url(output: str) -> bool:
-    """Return whether an output is at a URL; the letter of a Windows drive is no scheme."""
-    scheme, separator, _ = output.partition("://")
-    return bool(separator) and len(scheme) > 1
 
 
 def open_destination(output: str) -> Destination:

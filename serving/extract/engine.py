@@ -15,6 +15,8 @@ from partedvae.serving.extract.summary import Counts
 
 AHEAD = 4
 """Batches of results that wait to be written."""
+FINISHING = 2
+"""Parts that are compressed, flushed to disk or put at a URL at a time, while the next one is filled."""
 
 Report = Callable[[Counts], None]
 
@@ -62,7 +64,7 @@ class LocalEngine:
 
 
 class _Writing:
-    """Divides rows into parts and writes them, in a thread of its own."""
+    """Divides rows into parts and writes them in a thread of its own; others compress parts and put them in place."""
 
     def __init__(self, files: PartFiles, missing: Sequence[int]) -> None:
         self._files = files
@@ -71,6 +73,8 @@ class _Writing:
         self._failed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="partedvae-write")
         self._ahead: deque[Future[None]] = deque()
+        self._finishers = ThreadPoolExecutor(FINISHING, thread_name_prefix="partedvae-finish")
+        self._finishing: deque[Future[None]] = deque()
 
     def __enter__(self) -> _Writing:
         return self
@@ -83,25 +87,38 @@ class _Writing:
 
     def finish(self) -> None:
         """Wait until all is written."""
-        while self._ahead:
-            self._ahead.popleft().result()
+        for pending in (self._ahead, self._finishing):
+            while pending:
+                pending.popleft().result()
 
     def _write(self, rows: Rows) -> None:
-        if self._failed:  # The rows before these are missing, so that no part can be finished any more.
+        if self._failed:  # The rows before these are missing, so that this part cannot be finished any more.
             return
         try:
             if self._writer is None:
                 self._writer = PartWriter(self._files, self._missing[0])
             self._writer.write(rows)
             if self._writer.rows >= self._files.plan.rows_of(self._missing[0]):
-                self._writer.finish()
+                self._finishing.append(self._finishers.submit(_finish, self._writer))
                 self._writer = None
                 self._missing.popleft()
+                while len(self._finishing) > FINISHING:
+                    self._finishing.popleft().result()
         except BaseException:
             self._failed = True
             raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._pool.shutdown()  # A part of which all is computed is finished, also when the extraction ends here.
+        # A part of which all is computed is finished, also when the extraction ends here.
+        self._pool.shutdown()
+        self._finishers.shutdown()
         if error is not None and self._writer is not None:
             self._writer.abort(error)
+
+
+def _finish(writer: PartWriter) -> None:
+    try:
+        writer.finish()
+    except BaseException as error:
+        writer.abort(error)
+        raise

@@ -257,7 +257,7 @@ def _keeping(output: Output, files: PartFiles, say: Say) -> Iterator[None]:
             done = sum(name in present for name in files.plan.names())
             if done:
                 say(
-                    f"{done:,} of {plural(len(files.plan), 'part')} of {output.text} are done and kept; run the same "
+                    f"{done:,} of {plural(len(files.plan), 'part')} of {output.text} kept; run the same "
                     "command again to go on"
                 )
         raise

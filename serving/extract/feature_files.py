@@ -28,6 +28,8 @@ from partedvae.serving.extract.layout import Layout
 
 ROW_GROUP = 65_536
 """Rows per Parquet row group: large enough for fast reading, small enough to buffer in memory."""
+RECORD_BATCH = 8_192
+"""Rows per record batch of an Arrow file, at least, but the last."""
 COUNTS = "partedvae.counts"
 """Key of what was counted, in the footer."""
 
@@ -98,21 +100,32 @@ class ParquetWriter:
 
 
 class ArrowWriter:
-    """Writes record batches, and the texts of `finish` with an empty last one."""
+    """Writes record batches, not compressed, to be memory-mapped; the texts of `finish` come with an empty last one."""
 
     def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
         """Create the file; the arguments are those of `ParquetWriter`."""
         self._schema = layout.schema().with_metadata(dict(metadata))
         self._file: IO[bytes] = path.open("wb")
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        self._writer = pa.ipc.new_file(self._file, self._schema, options=options)
+        self._writer = pa.ipc.new_file(self._file, self._schema)
+        self._buffered: list[pa.Table] = []
+        self._count = 0
 
     def write(self, table: pa.Table) -> None:
         """Append rows."""
-        self._writer.write_table(table)
+        self._buffered.append(table)
+        self._count += len(table)
+        if self._count >= RECORD_BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._buffered:
+            table = pa.concat_tables(self._buffered).combine_chunks().replace_schema_metadata(self._schema.metadata)
+            self._writer.write_table(table)
+        self._buffered, self._count = [], 0
 
     def finish(self, metadata: Mapping[str, str]) -> None:
-        """Write the footer."""
+        """Write the last rows and the footer."""
+        self._flush()
         empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in self._schema], schema=self._schema)
         self._writer.write_batch(empty, custom_metadata=dict(metadata))
         self._writer.close()

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from partedvae.common.file_names import in_one_line
+from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.destination import Destination, LocalFolder, is_url, open_destination
+from partedvae.serving.extract.destination import Destination, LocalFolder, open_destination
 from partedvae.serving.extract.feature_files import COUNTS, WRITERS, Footer, read_footer
 from partedvae.serving.extract.parts import PartFiles
 from partedvae.serving.extract.shards import is_part

@@ -54,7 +54,7 @@ _OPTIONS = (
         "--include",
         multiple=True,
         metavar="NAME,…",
-        help=f"Columns beside the path or index: {COLUMNS}.  [default: class,u,unfamiliar,error]",
+        help=f"Columns beside the path or index: {COLUMNS.replace(',', ', ')}.  [default: class,u,unfamiliar,error]",
     ),
     click.option("--include-z", is_flag=True, hidden=True),
     click.option("--include-probs", is_flag=True, hidden=True),
@@ -73,7 +73,7 @@ _OPTIONS = (
     click.option(
         "--rows-per-part",
         type=click.IntRange(1),
-        help="Rows per part: what an interruption loses at most.  [default: 1,024 to 65,536]",
+        help="Rows per part, which is written whole or not at all.  [default: 1,024 to 65,536, for 16 parts]",
     ),
     click.option(
         "--resume/--no-resume",

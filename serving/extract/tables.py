@@ -39,12 +39,15 @@ class _Columns:
         self._rows = rows
         self._layout = layout
         self._missing = np.array([error is not None for error in rows.errors], dtype=np.bool_)
+        self._any_missing = bool(self._missing.any())
+        self._validity = validity(self._missing)
 
     def all(self) -> dict[str, pa.Array]:
         """Return all columns by name."""
         layout, rows = self._layout, self._rows
-        keys = strings(list(map(str, rows.keys))) if layout.key == "path" else integers(rows.keys)
-        columns = {layout.key: keys, "error": strings(rows.errors)}
+        keys = strings([str(key) for key in rows.keys]) if layout.key == "path" else integers(rows.keys)
+        errors = strings(rows.errors) if self._any_missing else pa.nulls(len(rows.errors), pa.string())
+        columns = {layout.key: keys, "error": errors}
         if rows.columns is not None:
             columns |= {name: rows.columns[name].combine_chunks() for name in layout.columns.names}
         for k, factor in enumerate(layout.factors):
@@ -85,32 +88,36 @@ class _Columns:
     def _classes(self, probs: FloatArray | None, factor: Factor) -> dict[str, pa.Array]:
         """Return the most probable class and its probability."""
         spread = self._spread(probs, len(factor.class_names))
-        indices = np.argmax(np.nan_to_num(spread), axis=1)
+        if self._any_missing:
+            spread[self._missing] = 0
+        indices = np.argmax(spread, axis=1)
         best = spread[np.arange(len(spread)), indices]
-        names = list(factor.class_names)
-        texts = [
-            None if missing else names[k] for k, missing in zip(indices.tolist(), self._missing.tolist(), strict=True)
-        ]
-        return {factor.name: strings(texts), f"{factor.name}_prob": floats(best, self._missing)}
+        names = strings(factor.class_names).take(
+            pa.Array.from_buffers(pa.int64(), len(indices), [self._validity, pa.py_buffer(indices)])
+        )
+        return {factor.name: names, f"{factor.name}_prob": floats(best, self._validity)}
 
     def _unfamiliar(self, features: Features | None) -> pa.Array:
-        texts = np.full(len(self._missing), FAMILIAR, dtype=object)
-        if features is not None and features.unfamiliar is not None:
-            texts[~self._missing] = features.unfamiliar
-        return strings([None if text == FAMILIAR else str(text) for text in texts])
+        known = None if features is None else features.unfamiliar
+        if known is None or not (unlike := np.flatnonzero(known != FAMILIAR)).size:
+            return pa.nulls(len(self._missing), pa.string())
+        texts: list[str | None] = [None] * len(self._missing)
+        for position, k in zip(np.flatnonzero(~self._missing)[unlike].tolist(), unlike.tolist(), strict=True):
+            texts[position] = str(known[k])
+        return strings(texts)
 
     def _numbers(self, values: FloatArray | None, names: Sequence[str]) -> dict[str, pa.Array]:
         """Return a column per number of a matrix, [readable images, names]."""
         columns = np.ascontiguousarray(self._spread(values, len(names)).T)
-        return {name: floats(column, self._missing) for name, column in zip(names, columns, strict=True)}
+        return {name: floats(column, self._validity) for name, column in zip(names, columns, strict=True)}
 
     def _vectors(self, values: FloatArray | None, size: int) -> pa.Array:
         """Return a column of the rows of a matrix, [readable images, size]."""
-        return vectors(self._spread(values, size), self._missing)
+        return vectors(self._spread(values, size), self._validity)
 
     def _spread(self, values: FloatArray | None, width: int) -> FloatArray:
         """Insert the rows of readable images at their positions among all, [images, width]."""
-        if values is not None and not self._missing.any():
+        if values is not None and not self._any_missing:
             return np.ascontiguousarray(values, dtype=np.float32)
         spread = np.full((len(self._missing), width), np.nan, dtype=np.float32)
         if values is not None:
@@ -123,16 +130,16 @@ def integers(values: Sequence[int] | Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.array(values, dtype=np.int64))])
 
 
-def floats(values: FloatArray, missing: Mask) -> pa.Array:
-    """Return a column of numbers, [images], which is null where they are missing."""
-    return pa.Array.from_buffers(pa.float32(), len(values), [_validity(missing), pa.py_buffer(values)])
+def floats(values: FloatArray, valid: pa.Buffer | None) -> pa.Array:
+    """Return a column of numbers, [images]; `valid` is from `validity`."""
+    return pa.Array.from_buffers(pa.float32(), len(values), [valid, pa.py_buffer(values)])
 
 
-def vectors(matrix: FloatArray, missing: Mask) -> pa.Array:
-    """Return a column of the rows of a matrix, [images, size], which is null where they are missing."""
+def vectors(matrix: FloatArray, valid: pa.Buffer | None) -> pa.Array:
+    """Return a column of the rows of a matrix, [images, size]; `valid` is from `validity`."""
     count, size = matrix.shape
-    numbers = floats(matrix.reshape(-1), np.zeros(matrix.size, dtype=np.bool_))
-    return pa.Array.from_buffers(pa.list_(pa.float32(), size), count, [_validity(missing)], children=[numbers])
+    numbers = floats(matrix.reshape(-1), None)
+    return pa.Array.from_buffers(pa.list_(pa.float32(), size), count, [valid], children=[numbers])
 
 
 def strings(texts: Sequence[str | None]) -> pa.Array:
@@ -140,12 +147,13 @@ def strings(texts: Sequence[str | None]) -> pa.Array:
     encoded = [b"" if text is None else text.encode("utf-8", "backslashreplace") for text in texts]
     offsets = np.zeros(len(texts) + 1, dtype=np.int32)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    missing = np.array([text is None for text in texts], dtype=np.bool_)
-    buffers = [_validity(missing), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+    valid = validity(np.array([text is None for text in texts], dtype=np.bool_))
+    return pa.Array.from_buffers(
+        pa.string(), len(texts), [valid, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    )
 
 
-def _validity(missing: Mask) -> pa.Buffer | None:
+def validity(missing: Mask) -> pa.Buffer | None:
     """Return the bitmap of the values that are not missing; None if none is."""
     if not missing.any():
         return None

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from packaging.requirements import Requirement
 
 from partedvae.cli.main import main
 from partedvae.serving.decoding.plan import largest_image
+from partedvae.serving.extract.command import extract
 from partedvae.serving.grpc.server import SERVICES
 from partedvae.serving.memory_budget import MIB, MemoryBudget
 from partedvae.serving.server.supervisor import KILL_SECONDS
@@ -222,8 +224,10 @@ def _copy(source: Path, destination: Path) -> None:
         shutil.copy(source, destination)
 
 
-LOCKS = {"build": "3.11", "cpu": "3.11", "gpu": "3.12"}
+LOCKS = {"build": "3.11", "cpu": "3.11", "gpu": "3.12", "ray": "3.11"}
 """Lock files of deploy/, and the versions of Python for which they are."""
+EXTRAS = {"cpu": "serve,native,otel", "gpu": "gpu,native,otel", "ray": "serve,cloud,ray-cluster"}
+"""What each image has of the package."""
 
 
 def locked(name: str) -> dict[str, str]:
@@ -232,6 +236,31 @@ def locked(name: str) -> dict[str, str]:
     entries = re.findall(r"^(\S+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n", text, flags=re.MULTILINE)
     assert "".join(f"{package}=={version}{hashes}\n" for package, version, hashes in entries) == text
     return {package: version for package, version, _ in entries}
+
+
+def test_the_ray_job_fits_its_schema() -> None:
+    """Its properties are those of KubeRay, those of its pods Kubernetes', and both kinds of pods have one image."""
+    job = documents("rayjob.yaml")["RayJob"]
+    jsonschema.validate(job, json.loads((ROOT / "tests" / "deploy" / "rayjob-schema.json").read_text()))
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    assert {group["template"]["spec"]["containers"][0]["image"] for group in groups} == {"partedvae:ray"}
+    assert cluster["rayVersion"] == locked("ray")["ray"]
+
+
+def test_the_ray_job_runs_an_actor_per_processor(tmp_path: Path) -> None:
+    """The command has no unknown options, and its actors are those for which the workers have processors."""
+    spec = documents("rayjob.yaml")["RayJob"]["spec"]
+    program, command, _, *arguments = spec["entrypoint"].split()
+    assert (program, command) == ("partedvae", "extract")
+    options = extract.make_context("extract", [str(tmp_path), *arguments]).params
+    (workers,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert options["engine"] == "ray"
+    assert options["actors"] == workers["maxReplicas"] * int(limits["cpu"])
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -250,7 +279,7 @@ def test_the_images_install_what_the_project_requires(name: str) -> None:
     if name == "build":
         pending = list(project["build-system"]["requires"])
     else:
-        pending = [*project["project"]["dependencies"], f"partedvae[{'serve' if name == 'cpu' else 'gpu'},native,otel]"]
+        pending = [*project["project"]["dependencies"], f"partedvae[{EXTRAS[name]}]"]
     versions, checked = locked(name), 0
     while pending:
         requirement = Requirement(pending.pop())
@@ -271,9 +300,9 @@ def test_base_images_have_digests() -> None:
     assert set(re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)) == {f"${{{name}}}" for name in images}
     assert "# syntax=" not in text, "the frontend would be an image, too"
     versions = {re.search(r":([\d.]+)", images["PYTHON_IMAGE"])[1]}  # type: ignore[index]  # matched above
-    assert versions == {LOCKS["cpu"], LOCKS["build"]}
+    assert versions == {LOCKS["cpu"], LOCKS["ray"], LOCKS["build"]}
     installs = re.findall(r"pip (?:install|wheel)[^&\n]*(?:\\\n[^&\n]*)*", text)
-    assert len(installs) == 6
+    assert len(installs) == 8
     assert all("--require-hashes" in each or "--no-deps" in each for each in installs)
     assert all("--no-index" in each or "--no-build-isolation" in each for each in installs if "--no-deps" in each)
 

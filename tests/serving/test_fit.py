@@ -153,8 +153,8 @@ def test_by_the_open_inference_protocol(server: ServerProcess, files: list[Path]
 def test_extraction(server: ServerProcess, models: Path, files: list[Path], tmp_path: Path, fit: Fit) -> None:
     """From a folder and from an array, in process and through a server."""
     np.save(tmp_path / "wide.npy", np.stack([WIDE, WIDE]))
-    in_process = ["--model", str(models / fit)]
-    through_server = ["--server", server.address, "--model-name", fit]
+    in_process = ["--overwrite", "--model", str(models / fit)]
+    through_server = ["--overwrite", "--server", server.address, "--model-name", fit]
     for source, rows in ((files[0].parent, expected(fit)), (tmp_path / "wide.npy", [reference(WIDE, fit)[0]] * 2)):
         for options in (in_process, through_server):
             output = tmp_path / "features.parquet"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +27,9 @@ from partedvae.serving.extract.sources.source import NO_COLUMNS
 
 LOCAL = pa.schema({"name": pa.large_binary(), "size": pa.int64(), "modified": pa.int64()})
 REMOTE = pa.schema({"name": pa.large_binary(), "size": pa.int64(), "version": pa.large_binary()})
+STAT_THREADS = 8
+STAT_BATCH = 512
+"""Files whose sizes and dates a thread asks for at a time."""
 
 
 def open_folder(folder: str, given: str, options: InputOptions, patterns: Sequence[str] = ()) -> ListedSource:
@@ -69,13 +75,28 @@ def open_folder(folder: str, given: str, options: InputOptions, patterns: Sequen
 
 
 def _local_rows(walk: ImageWalk) -> Iterator[tuple[bytes, int, int]]:
-    for name, entry in walk:
+    """Yield name, size and date of each file. Several threads ask for them: a file server answers after a while."""
+    asked: deque[Future[list[tuple[bytes, int, int]]]] = deque()
+    found = iter(walk)
+    with ThreadPoolExecutor(STAT_THREADS, thread_name_prefix="partedvae-listing") as pool:
+        while entries := list(itertools.islice(found, STAT_BATCH)):
+            asked.append(pool.submit(_with_facts, entries))
+            if len(asked) > 2 * STAT_THREADS:
+                yield from asked.popleft().result()
+        while asked:
+            yield from asked.popleft().result()
+
+
+def _with_facts(entries: list[tuple[str, os.DirEntry[str]]]) -> list[tuple[bytes, int, int]]:
+    rows = []
+    for name, entry in entries:
         try:
             facts = entry.stat()
         except OSError:  # It is a row with the reason when it is read.
-            yield os.fsencode(name), -1, -1
+            rows.append((os.fsencode(name), -1, -1))
         else:
-            yield os.fsencode(name), facts.st_size, facts.st_mtime_ns
+            rows.append((os.fsencode(name), facts.st_size, facts.st_mtime_ns))
+    return rows
 
 
 def _remote_rows(

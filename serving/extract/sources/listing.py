@@ -14,8 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 BATCH_ROWS = 65_536
 """Rows per record batch, and per step of the hash."""
@@ -95,12 +97,28 @@ def table_of(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 def sorted_table(table: pa.Table, column: str) -> pa.Table:
     """Return a table in the order of a column."""
-    order = pc.sort_indices(table, sort_keys=[(column, "ascending")])
+    order = pc.sort_indices(table, sort_keys=[(column, "ascending")]).to_numpy()
+    batches = table.to_batches()
+    ends = np.cumsum([len(batch) for batch in batches])
     writer = TableWriter(table.schema)
     for first in range(0, len(table), BATCH_ROWS):
-        for batch in table.take(order.slice(first, BATCH_ROWS)).combine_chunks().to_batches():
+        for batch in _taken(batches, ends, order[first : first + BATCH_ROWS].astype(np.int64)).to_batches():
             writer.write(batch)
     return writer.finish()
+
+
+def _taken(batches: list[pa.RecordBatch], ends: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Table:
+    """Return rows of a table, given its batches and the row after each; `Table.take` would copy all of them."""
+    source = np.searchsorted(ends, rows, side="right")
+    by_batch = np.argsort(source, kind="stable")
+    numbers, firsts = np.unique(source[by_batch], return_index=True)
+    pieces = [
+        batches[number].take(pa.array(rows[part] - (ends[number] - len(batches[number]))))
+        for number, part in zip(numbers, np.split(by_batch, firsts[1:]), strict=True)
+    ]
+    back = np.empty_like(by_batch)
+    back[by_batch] = np.arange(len(rows))
+    return pa.Table.from_batches(pieces).combine_chunks().take(pa.array(back))
 
 
 def hash_of_table(table: pa.Table, facts: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -157,11 +158,21 @@ def passed_columns(given: str, schema: pa.Schema, path: str, options: InputOptio
         if name not in others:
             known = f"{did_you_mean(name, others)} (there are: {', '.join(others)})"
             raise InvalidInputError(f"{given} has no column {name!r} to pass on{known}")
+    check_names(given, columns)
+    return columns
+
+
+def check_names(given: str, columns: Sequence[str]) -> None:
+    """Check that no column to pass on has the name of one of the output.
+
+    Raises:
+        InvalidInputError: one has.
+    """
+    for name in columns:
         if name in RESERVED:
             raise InvalidInputError(
                 f"the column {name!r} of {given} has the name of one of the output; leave it out, or rename it"
             )
-    return columns
 
 
 def listed_files(given: str, table: pa.Table, columns: pa.Schema, options: InputOptions) -> ListedSource:

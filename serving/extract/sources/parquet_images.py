@@ -13,12 +13,16 @@ import pyarrow.parquet as pq
 
 from partedvae.common.image_folder import LeftOut
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.extract.memory import DECODING
 from partedvae.serving.extract.sources.lists import open_parquet, passed_columns
 from partedvae.serving.extract.sources.local_files import facts_of
 from partedvae.serving.extract.sources.options import InputOptions
 from partedvae.serving.extract.sources.source import Job, Key, Prepared
-from partedvae.serving.images import decode, memory_limits
+from partedvae.serving.images import decode_one, memory_limits
 from partedvae.v1.manifest_pb2 import ImageSpec
+
+BATCH_BYTES = 8 << 20
+"""Bytes of a batch of packed images; of large ones, a batch has fewer rows than the caller asks for."""
 
 
 def has_images(kind: pa.DataType) -> bool:
@@ -94,7 +98,9 @@ class ParquetPart:
         file = open_parquet(self._given, self._options)
         groups, start = _groups(file, self._first, self._last)
         columns = [self._column, *self._passed]
-        for batch in file.iter_batches(batch_size=batch_size, row_groups=groups, columns=columns):
+        each = sum(file.metadata.row_group(group).total_byte_size for group in groups) // max(1, len(self))
+        rows = max(1, min(batch_size, BATCH_BYTES // max(1, each)))
+        for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=columns):
             first, last = max(self._first, start), min(self._last, start + len(batch))
             if first < last:
                 yield partial(self._prepare, batch.slice(first - start, last - first), first)
@@ -108,7 +114,7 @@ class ParquetPart:
         values = batch.column(self._column)
         for content in values.field("bytes") if pa.types.is_struct(values.type) else values:
             try:
-                images[readable] = decode([content.as_py() or b""], spec, limits)[0]
+                images[readable] = decode_one(content.as_py() or b"", spec, limits, DECODING.reserve)
             except ImageError as error:
                 errors.append(error.reason)
             else:

@@ -30,7 +30,7 @@ DELAYS = (0.5, 2.0, 8.0)
 """Seconds before the second, third and fourth attempt."""
 IN_FLIGHT = 16
 """Reads in flight per thread."""
-BYTES_IN_FLIGHT = 128 << 20
+BYTES_IN_FLIGHT = 64 << 20
 """Bytes of all reads in flight in this process, and of those that wait to be decoded."""
 UNKNOWN_SIZE = 256 << 10
 """Assumed size of a file that no listing has."""
@@ -61,11 +61,11 @@ class RemoteFiles:
         Args:
             timeout: seconds that one attempt to read a file may take.
         """
-        self._timeout = timeout
+        self.timeout = timeout
         self._failures = 0
 
     def __reduce__(self) -> tuple[type[RemoteFiles], tuple[float]]:
-        return RemoteFiles, (self._timeout,)
+        return RemoteFiles, (self.timeout,)
 
     def read(self, requests: Iterable[Request]) -> Generator[bytes | ReadFailure, None, None]:
         """Yield the content of files in order; some are read ahead.
@@ -127,7 +127,7 @@ class RemoteFiles:
         for delay in (*DELAYS, None):
             try:
                 reading = files._cat_file(path, start=request.start, end=request.end)
-                content: bytes = await asyncio.wait_for(reading, self._timeout)
+                content: bytes = await asyncio.wait_for(reading, self.timeout)
             except Exception as error:
                 if delay is None or not is_transient(error):
                     raise
@@ -156,7 +156,7 @@ class RemoteFiles:
 
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):
-            return f"no complete answer within {self._timeout:g} s, {1 + len(DELAYS)} times"
+            return f"no complete answer within {self.timeout:g} s, {1 + len(DELAYS)} times"
         return reason_of(error)
 
 

@@ -23,6 +23,7 @@ from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.keys import PathKeys
 from partedvae.serving.extract.sources.listed import ListedSource, ReadFailure
 from partedvae.serving.extract.sources.listing import table_of
+from partedvae.serving.extract.sources.lists import check_names
 from partedvae.serving.extract.sources.local_files import LocalFile, facts_of, is_packed, open_file
 from partedvae.serving.extract.sources.options import ALL_COLUMNS, InputOptions
 from partedvae.serving.extract.sources.remote import RemoteFiles, Request
@@ -55,6 +56,7 @@ def open_tars(folder: str, given: str, names: Sequence[str], options: InputOptio
     """
     if options.columns == ALL_COLUMNS:
         raise InvalidInputError("--columns all is for tables; name endings of a sample's members: --columns cls,json")
+    check_names(names[0], options.columns)
     left_out = LeftOut()
     schema = pa.schema(
         {"name": pa.large_binary(), "archive": pa.int32(), "offset": pa.int64(), "size": pa.int64()}
@@ -76,7 +78,7 @@ def open_tars(folder: str, given: str, names: Sequence[str], options: InputOptio
         raise InvalidInputError(f"{shown} contains no images ({', '.join(image_endings())}){found}")
     return ListedSource(
         table=table,
-        reader=TarReader(dict(enumerate(archives)), options.read_timeout),
+        reader=TarReader(dict(enumerate(archives)), RemoteFiles(options.read_timeout)),
         keys=PathKeys(style=options.path_style, given=given, folder=folder),
         columns=pa.schema([schema.field(column) for column in options.columns]),
         left_out=left_out,
@@ -90,7 +92,7 @@ class TarReader:
 
     archives: dict[int, str]
     """Paths or URLs, by the numbers in the list."""
-    timeout: float
+    remote: RemoteFiles
     needs: Sequence[str] = ("archive", "offset", "size")
 
     def contents(self, rows: pa.Table) -> Iterator[bytes | ReadFailure]:
@@ -98,10 +100,10 @@ class TarReader:
         members = list(zip(*(rows[name].to_pylist() for name in ("archive", "offset", "size")), strict=True))
         for number, run in _runs(members):
             archive = self.archives[number]
-            read = partial(_read_remote, archive, self.timeout)
+            read = partial(_read_remote, archive, self.remote)
             if not is_url(archive) or is_packed(archive):
                 try:
-                    read = partial(_read_local, open_file(archive, self.timeout))
+                    read = partial(_read_local, open_file(archive, self.remote.timeout))
                 except (OSError, InvalidInputError) as error:
                     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                     yield from (ReadFailure(reason) for _ in run)
@@ -111,7 +113,7 @@ class TarReader:
     def part(self, rows: pa.Table) -> TarReader:
         """Return a reader of the archives of these rows."""
         numbers = rows["archive"].unique().to_pylist()
-        return TarReader({number: self.archives[number] for number in numbers}, self.timeout)
+        return TarReader({number: self.archives[number] for number in numbers}, self.remote)
 
 
 def _read_local(file: LocalFile, run: Sequence[tuple[int, int]]) -> Iterator[bytes | ReadFailure]:
@@ -124,7 +126,7 @@ def _read_local(file: LocalFile, run: Sequence[tuple[int, int]]) -> Iterator[byt
         yield content if len(content) == size else ReadFailure(_cut(len(content), size))
 
 
-def _read_remote(url: str, timeout: float, run: Sequence[tuple[int, int]]) -> Iterator[bytes | ReadFailure]:
+def _read_remote(url: str, remote: RemoteFiles, run: Sequence[tuple[int, int]]) -> Iterator[bytes | ReadFailure]:
     """Read neighbouring members together."""
     groups: list[list[tuple[int, int]]] = []
     for offset, size in run:
@@ -133,7 +135,7 @@ def _read_remote(url: str, timeout: float, run: Sequence[tuple[int, int]]) -> It
         else:
             groups.append([(offset, size)])
     spans = [(group[0][0], max(offset + size for offset, size in group)) for group in groups]
-    contents = RemoteFiles(timeout).read(Request(url, end - start, start, end) for start, end in spans)
+    contents = remote.read(Request(url, end - start, start, end) for start, end in spans)
     for group, (start, _), content in zip(groups, spans, contents, strict=True):
         for offset, size in group:
             if isinstance(content, ReadFailure):

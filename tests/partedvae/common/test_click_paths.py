@@ -58,15 +58,3 @@ def test_every_path_of_every_command_is_checked() -> None:
         parameter.name for _, parameter in paths
     }
     assert [(name, parameter.name) for name, parameter in paths if not isinstance(parameter.type, LocalPath)] == []
-
-
-@pytest.mark.parametrize("suffix", ["parquet", "npz"])
-def test_extraction_to_an_object_store_leaves_no_folder(
-    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("list.txt").touch()
-    arguments = ["extract", "list.txt", "--output", f"s3://bucket/f.{suffix}", "--model", str(tiny_models / "tiny")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2, result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]

@@ -122,7 +122,7 @@ def test_the_server_is_killed(tiny_models: Path, tmp_path: Path) -> None:
             process.join()
         done = len(_parts(output))
         assert code.read_text().startswith("1\n"), code.read_text()
-        assert f"{done} of 188 parts of {output} are done and kept; run the same command again" in code.read_text()
+        assert f"{done} of 188 parts of {output} kept; run the same command again" in code.read_text()
     with running_server(tiny_models) as server:
         result = extract(images, output, "--server", server.address, *OPTIONS)
     assert result.exit_code == 0

@@ -74,7 +74,7 @@ def test_the_same_command_goes_on(name: str, array: Path, model: Path, tmp_path:
     output = tmp_path / name
     first = interrupted(array, output, 3, "--model", model)
     assert first.exit_code == 130
-    assert first.stderr.strip() == (f"3 of 7 parts of {output} are done and kept; run the same command again to go on")
+    assert first.stderr.strip() == (f"3 of 7 parts of {output} kept; run the same command again to go on")
     parts = output if name == "features" else tmp_path / ".features.parquet.parts"
     kept = content_of(parts)
     assert sorted(kept) == [f"part-0000{k}-of-00007.{'parquet' if parts is output else 'arrow'}" for k in range(3)]
@@ -239,7 +239,7 @@ def test_outputs_at_urls_are_resumed_as_well(name: str, array: Path, model: Path
     with pytest.MonkeyPatch.context() as monkeypatch:
         Interrupted(monkeypatch, 3)
         result = extract(array, url, *command)
-    assert f"3 of 7 parts of {url} are done and kept" in result.stderr
+    assert f"3 of 7 parts of {url} kept" in result.stderr
     result = extract(array, url, *command)
     assert (result.exit_code, result.stderr) == (0, "resuming: 3 of 7 parts are done\n")
     if name == "features":
@@ -273,7 +273,7 @@ def test_a_full_disk_loses_nothing(array: Path, model: Path, tmp_path: Path) -> 
     assert full.stdout == ""
     lines = full.stderr.splitlines()
     assert lines == [
-        f"20 of 20 parts of {output} are done and kept; run the same command again to go on",
+        f"20 of 20 parts of {output} kept; run the same command again to go on",
         f"Error: {output}: File too large; nothing was written; free space there, or write elsewhere",
     ]
     result = extract(array, output, "--model", model, "--rows-per-part", 100, "--include", "class,u,z,probs")

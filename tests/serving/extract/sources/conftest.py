@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 BUCKET = "photos"
+BROKEN = "broken"
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +57,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.send_error(503)
         elif "hangs" in self.path:
             self.server.released.wait(60)  # type: ignore[attr-defined]
-        elif "broken" in self.path:
+        elif BROKEN in self.path:
             self.send_error(500)
         else:
             super().do_GET()

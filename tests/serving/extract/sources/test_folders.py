@@ -153,6 +153,14 @@ def test_a_file_that_disappears_is_a_row(tmp_path: Path) -> None:
     assert rows.errors[2].startswith("damaged PNG file")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a pipe")
+@pytest.mark.parametrize("name", ["x.txt", "x.csv", "x.parquet", "x.tar", "x.tar.gz", "x.npy", "x.npz", "x.gz", "x"])
+def test_a_pipe_that_nobody_writes_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="neither a file nor a folder"):
+        open_source(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [

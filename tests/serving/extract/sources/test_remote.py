@@ -19,8 +19,8 @@ from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import InputOptions
 from partedvae.serving.extract.sources.remote import RemoteFiles, Request, StorageError
 from tests.serving.extract.sources.conftest import BUCKET
-from tests.serving.extract.sources.reading import IMAGES, png, read, write_images, write_tar
-from tests.serving.extraction import idx
+from tests.serving.extract.sources.reading import IMAGES, png, read, read_part, write_images, write_tar
+from tests.serving.extraction import extract, idx
 
 NAMES = ["a.png", "b/c.PNG", "b/d/e.jpg", "z.png"]
 
@@ -62,6 +62,19 @@ def test_a_prefix_has_the_rows_of_the_same_folder(s3: Any, tmp_path: Path) -> No
     assert open_source(f"s3://{BUCKET}/train/").manifest_hash == before
     s3.put_object(Bucket=BUCKET, Key="train/a.png", Body=png(9))
     assert open_source(f"s3://{BUCKET}/train/").manifest_hash != before
+
+
+def test_the_command_gives_the_same_file_as_for_the_folder(s3: Any, tiny_models: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "train", NAMES)
+    upload(s3, tmp_path)
+    options = ("--model", tiny_models / "tiny", "--batch-size", 3)
+    for given, output in ((f"s3://{BUCKET}/train/", "there.parquet"), (tmp_path / "train", "here.parquet")):
+        result = extract(str(given), tmp_path / output, *options)
+        assert result.exit_code == 0, result.output
+    assert pq.read_table(tmp_path / "there.parquet").equals(pq.read_table(tmp_path / "here.parquet"))
+    result = extract(f"s3://{BUCKET}/nowhere/", tmp_path / "f.parquet", *options)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: s3://{BUCKET}/nowhere/: No such file or directory\n"
 
 
 def test_lists_arrays_and_archives_are_read_at_urls(s3: Any, tmp_path: Path) -> None:
@@ -134,6 +147,21 @@ def test_a_storage_that_is_not_available_ends_the_run(monkeypatch: pytest.Monkey
         StorageError, match=r"http://127\.0\.0\.1:1/4\.png: Connect call failed .* storage is not available"
     ):
         next(reading)
+
+
+def test_archives_that_are_not_available_end_the_run(
+    web: tuple[str, Path, dict[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failures of all batches are counted together."""
+    address, folder, _ = web
+    write_tar(folder / "x.tar", {f"{number}.png": png(number) for number in range(12)})
+    source = open_source(f"{address}/x.tar")
+    (folder / "x.tar").rename(folder / "y.tar")
+    assert read_part(source.part(0, 12)).errors == ["No such file or directory"] * 12
+    monkeypatch.setattr(remote, "OUTAGE", 3)
+    monkeypatch.setattr("tests.serving.extract.sources.conftest.BROKEN", "x.tar")
+    with pytest.raises(StorageError, match=r"x\.tar: HTTP 500 .* the storage is not available"):
+        read_part(source.part(0, 12), batch_size=4)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def test_neighbouring_members_are_read_together_from_urls(monkeypatch: pytest.Mo
         ("text.tar", {}, InvalidInputError, r"text.tar contains no images .*damaged, .*text.tar"),
         ("text.tar.gz", {}, InvalidInputError, "text.tar.gz cannot be unpacked: Not a gzipped file"),
         ("x-0.tar", {"columns": ALL_COLUMNS}, InvalidInputError, "--columns all is for tables; name endings"),
+        ("x-0.tar", {"columns": ("error",)}, InvalidInputError, "the column 'error' of x-0.tar has the name of one of"),
         ("x-0.tar", {"root": "x"}, InvalidInputError, "--root is for lists of paths"),
     ],
 )
