@@ -170,7 +170,8 @@ def fit_image(image: Image.Image, size: tuple[int, int, int], fit: Fit) -> NDArr
                 image = _padded(image, width, height)
             case "crop":
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels)
+    # What NumPy does with an image, without asking it for its type and shape.
+    return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(height, width, channels)
 
 
 def _padded(image: Image.Image, width: int, height: int) -> Image.Image:

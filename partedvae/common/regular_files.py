@@ -20,11 +20,11 @@ def read_file(path: str | Path) -> bytes:
     Raises:
         OSError: it is not a regular file, or cannot be read.
     """
-    descriptor = _open_regular(path)
+    descriptor, length = _open_regular(path)
     try:
         # Not a file object, which takes longer than reading a small file. One byte more than the size, to notice that a
         # file grows; those of /proc have the size 0.
-        parts, size = [], os.fstat(descriptor).st_size + 1
+        parts, size = [], length + 1
         while part := os.read(descriptor, size):
             parts.append(part)
             size = _REST
@@ -39,13 +39,15 @@ def open_regular(path: str | Path) -> BufferedReader:
     Raises:
         OSError: it is not a regular file, or cannot be read.
     """
-    return open(_open_regular(path), "rb")
+    descriptor, _ = _open_regular(path)
+    return os.fdopen(descriptor, "rb")
 
 
-def _open_regular(path: str | Path) -> int:
-    """Return the descriptor of a regular file; errors are those of `open_regular`."""
+def _open_regular(path: str | Path) -> tuple[int, int]:
+    """Return the descriptor and the length of a regular file; errors are those of `open_regular`."""
     descriptor = os.open(path, _FLAGS)
-    if not S_ISREG(os.fstat(descriptor).st_mode):
+    facts = os.fstat(descriptor)
+    if not S_ISREG(facts.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
-    return descriptor
+    return descriptor, facts.st_size
