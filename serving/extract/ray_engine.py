@@ -99,7 +99,7 @@ class RayEngine:
         cpus = self._options.cpus_per_actor
         machines = cluster_cpus()
         if not any(machine >= cpus for machine in machines):
-            self._say(f"waiting: no machine of the cluster has {cpus} processors now (--cpus-per-worker)")
+            self._say(f"waiting: no machine of the cluster has {cpus} processors now (--cpus-per-actor)")
         fitting = sum(machine // cpus for machine in machines)
         return max(1, min(parts, self._options.actors or fitting))
 
