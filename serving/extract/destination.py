@@ -53,6 +53,14 @@ class Destination(Protocol):
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading, at any position."""
 
+    def read(self, name: str, parse: Callable[[IO[bytes]], T]) -> T:
+        """Return what a function makes of a file; it may be called again where the file is at a URL.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            OSError: it cannot be read.
+        """
+
     def delete(self, name: str) -> None:
         """Delete a file, if it exists."""
 
@@ -104,6 +112,11 @@ class LocalFolder:
     def open(self, name: str) -> IO[bytes]:
         """Open a file."""
         return (self.root / name).open("rb")
+
+    def read(self, name: str, parse: Callable[[IO[bytes]], T]) -> T:
+        """Return what a function makes of a file."""
+        with self.open(name) as file:
+            return parse(file)
 
     def delete(self, name: str) -> None:
         """Delete a file."""
@@ -180,6 +193,15 @@ class RemoteFolder:
         opened = self._retrying(lambda: self._fs.open(f"{self._root}/{name}", "rb"), self.path(name))
         return cast(IO[bytes], opened)
 
+    def read(self, name: str, parse: Callable[[IO[bytes]], T]) -> T:
+        """Return what a function makes of a file."""
+
+        def parsed() -> T:
+            with self._fs.open(f"{self._root}/{name}", "rb") as file:
+                return parse(file)
+
+        return self._retrying(parsed, self.path(name))
+
     def delete(self, name: str) -> None:
         """Delete a file."""
 
@@ -235,6 +257,18 @@ def _remote_error(error: Exception, url: str) -> Exception:
 
 _NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 """Numbers of errors that libraries raise without one; `OSError` makes the same kinds of them."""
+
+
+def delete_partial(folder: Destination, start: str) -> None:
+    """Delete files that processes which were killed have written aside; none may write there any more.
+
+    Args:
+        folder: where they are.
+        start: of the names of the complete files.
+    """
+    for name in folder.names():
+        if name.startswith(f".{start}") and name.endswith(".partial"):
+            folder.delete(name)
 
 
 def open_destination(output: str) -> Destination:

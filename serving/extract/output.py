@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from partedvae.common.file_names import in_one_line
@@ -120,7 +121,8 @@ def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite:
         if name in footers
     }
     done = {number: counts for number, counts in counted.items() if counts is not None}
-    complete = _complete(output, files, done)
+    others = set(present) - set(files.plan.names())
+    complete = None if output.name is None and others else _complete(output, files, done)
     if complete is not None and resume is not False:
         return Found(complete=complete, stale=present if output.name is not None else ())
     if not overwrite:
@@ -146,11 +148,13 @@ def _check_folder(output: Output, names: Sequence[str]) -> None:
 
 
 def _footers(parts: Destination, names: Sequence[str]) -> dict[str, Footer]:
-    """Return the footers of parts, but of those that are damaged."""
+    """Return the footers of parts, but of those that are damaged or gone."""
 
     def read(name: str) -> Footer | None:
-        with parts.open(name) as file:
-            return read_footer(PurePosixPath(name).suffix, file)
+        try:
+            return parts.read(name, partial(read_footer, PurePosixPath(name).suffix))
+        except FileNotFoundError:  # Another process has ended, and made one file of its parts.
+            return None
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="partedvae-footers") as pool:
         found = zip(names, pool.map(read, names), strict=True)
@@ -164,14 +168,15 @@ def _complete(output: Output, files: PartFiles, done: Mapping[int, Counts]) -> C
     footer = _finished(output)
     if footer is None or files.identity.differences(footer.metadata) or COUNTS not in footer.metadata:
         return None
+    if footer.rows != files.plan.rows:
+        return None
     return Counts.from_json(footer.metadata[COUNTS])
 
 
 def _finished(output: Output) -> Footer | None:
     assert output.name is not None
     try:
-        with output.folder.open(output.name) as file:
-            return read_footer(f".{output.format}", file)
+        return output.folder.read(output.name, partial(read_footer, f".{output.format}"))
     except FileNotFoundError:
         return None
 
@@ -185,7 +190,10 @@ def _check_replaceable(
         raise InvalidInputError(f"{output.text} is complete; choose another --output, {replace}")
     if output.name is not None and output.name in output.folder.names() and not resuming:
         footer = _finished(output)
-        reason = f": {'; '.join(files.identity.differences(footer.metadata))}" if footer else ""
+        reasons = files.identity.differences(footer.metadata) if footer else []
+        if footer and footer.rows != files.plan.rows and not reasons:
+            reasons = [f"it has {footer.rows:,} rows instead of {files.plan.rows:,}"]
+        reason = f": {'; '.join(reasons)}" if reasons else ""
         raise InvalidInputError(f"{output.text} exists{reason}; choose another --output, {replace}")
     for footer in footers.values():
         differences = files.identity.differences(footer.metadata)
