@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
-from partedvae.common.atomic_write import atomic_write, fsync
+from partedvae.common.atomic_write import FULL, atomic_write, fsync
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.lock import LOCK, lease, local_lock
@@ -181,7 +181,17 @@ class RemoteFolder:
         """Yield a path of the folder for temporary files."""
         with tempfile.TemporaryDirectory(prefix="partedvae-") as folder:
             local = Path(folder) / name
-            yield local
+            try:
+                yield local
+            except OSError as error:
+                if error.filename is None and error.errno in FULL:
+                    raise OSError(
+                        error.errno,
+                        f"{self.path(name)} is first written there: {error.strerror}; free space, or set TMPDIR to "
+                        "another folder",
+                        tempfile.gettempdir(),
+                    ) from error
+                raise
             self._retrying(lambda: self._put(local, name), self.path(name))
 
     def _put(self, local: Path, name: str) -> None:

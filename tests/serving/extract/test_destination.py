@@ -72,6 +72,17 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files for a URL are written there first."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = open_destination("memory://bucket/x")
+    with pytest.raises(OSError, match=r"memory://bucket/x/part .* No space left .*; free space, or set") as caught:
+        with folder.create("part"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_urls_are_told_from_paths() -> None:
     assert open_destination("file:///tmp/x") == LocalFolder(Path("/tmp/x"))
     with pytest.raises(InvalidInputError, match=r"nosuch://x cannot be opened: Protocol not known: nosuch"):
