@@ -76,9 +76,9 @@ def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     """Files for a URL are written there first."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = open_destination("memory://bucket/x")
-    with pytest.raises(OSError, match=r"memory://bucket/x/part .* No space left .*; free space, or set") as caught:
-        with folder.create("part"):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    message = r"memory://bucket/x/part is first written there: No space left on device; free space, or set TMPDIR"
+    with pytest.raises(OSError, match=message) as caught, folder.create("part"):
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.filename == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
