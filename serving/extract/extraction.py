@@ -56,6 +56,8 @@ class Options:
     """How the source writes paths, for the record."""
     resume: bool | None = None
     """See `inspect`."""
+    retry_errors: bool = False
+    """See `inspect`."""
     overwrite: bool = False
     """See `inspect`."""
     max_errors: int | None = None
@@ -115,12 +117,12 @@ def extract(
     """
     started = time.monotonic()
     files = plan_parts(source, model, output, options)
-    found = inspect(output, files, resume=options.resume, overwrite=options.overwrite)
+    found = _inspect(output, files, options)
     if found.complete is None:
         try:
             with output.parts.locked():
                 # Again, since another process may have ended in between.
-                found = inspect(output, files, resume=options.resume, overwrite=options.overwrite)
+                found = _inspect(output, files, options)
                 if found.complete is None:
                     return _run(source, output, files, found, engine, options, say, started)
         finally:
@@ -188,6 +190,10 @@ def _run(
         seconds=time.monotonic() - started,
         include=files.layout.include,
     )
+
+
+def _inspect(output: Output, files: PartFiles, options: Options) -> Found:
+    return inspect(output, files, resume=options.resume, overwrite=options.overwrite, retry_errors=options.retry_errors)
 
 
 def _tidy(output: Output, found: Found) -> None:

@@ -97,7 +97,9 @@ class Found:
     """Names of parts to delete before the extraction."""
 
 
-def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite: bool) -> Found:
+def inspect(
+    output: Output, files: PartFiles, *, resume: bool | None, overwrite: bool, retry_errors: bool = False
+) -> Found:
     """Find out what an extraction has to do. Changes nothing.
 
     Args:
@@ -105,6 +107,7 @@ def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite:
         files: its parts.
         resume: whether there must be something to resume; False starts anew, None resumes what can be.
         overwrite: whether other features may be replaced.
+        retry_errors: whether parts with unreadable images are done again, also of a complete output.
 
     Raises:
         InvalidInputError: there is something else, or nothing to resume; the message has the remedy.
@@ -123,16 +126,19 @@ def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite:
     done = {number: counts for number, counts in counted.items() if counts is not None}
     others = set(present) - set(files.plan.names())
     complete = None if output.name is None and others else _complete(output, files, done)
-    if complete is not None and resume is not False:
+    retried = retry_errors and complete is not None and complete.unreadable > 0
+    if complete is not None and resume is not False and not retried:
         return Found(complete=complete, stale=present if output.name is not None else ())
-    if not overwrite:
+    if not overwrite and not retried:
         _check_replaceable(
             output, files, footers, finished=complete is not None, resuming=resume is True and bool(done)
         )
     if resume is False:
         done = {}
-    elif resume and not done:
+    elif resume and not done and not retried:
         raise InvalidInputError(f"there is nothing to resume at {output.text}; leave out --resume to start")
+    if retry_errors:
+        done = {number: counts for number, counts in done.items() if not counts.unreadable}
     kept = {files.plan.name(number) for number in done}
     return Found(done=done, stale=[name for name in present if name not in kept])
 
