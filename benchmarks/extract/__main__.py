@@ -95,9 +95,9 @@ def _measure(cases: Sequence[Case], models: Path, rounds: int) -> dict[tuple[str
             for front in {case.front for case in cases if case.front}
         }
         for number in range(rounds):
-            for case in cases:
+            for position, case in enumerate(cases):
                 click.echo(f"round {number + 1} of {rounds}: {case.source.name}: {case.name} …", err=True)
-                path = Path(folder) / f"{len(runs)}-{number}"
+                path = Path(folder) / f"{position}-{number}"
                 arguments = with_values(case, path, addresses.get(case.front or "", ""))
                 runs[case.source.name, case.name].append(run(arguments))
     return runs
