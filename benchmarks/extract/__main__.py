@@ -82,6 +82,7 @@ def _selected(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
     for case in reversed(cases):  # Bounds come first, and may have bounds.
         if (case.source.name, case.name) in names and case.bound:
             names.add((case.source.name, case.bound))
+            names.update((other.source.name, other.name) for other in cases if other.name == case.inference)
     return [case for case in cases if (case.source.name, case.name) in names]
 
 
