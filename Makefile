@@ -10,6 +10,9 @@ RECIPE ?= default
 SEED ?= 0
 MODELS ?= models
 ADDRESS ?= 127.0.0.1:50051
+# Processes that run the tests, each file in one of them; 0 runs all in one.
+TEST_PROCESSES ?= 2
+PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile
 BENCH_MODELS ?= demo/models
 BENCH_DOCUMENT = $(if $(DOCS),--document docs/BENCHMARKS.md)
 # pytriton needs a Python with a shared libpython, which the system's has.
@@ -67,13 +70,13 @@ extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.pa
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed.
 test: install .venv-tritonclient/installed test-serving ## Run all tests, those of serving and the client without torch.
-	$(BIN)/python -m pytest --ignore=tests/serving --ignore=tests/partedvae
+	$(BIN)/python $(PYTEST) --ignore=tests/serving --ignore=tests/partedvae
 
 test-fast: install ## Run the tests that are neither slow nor end to end, in less than a minute.
-	$(BIN)/python -m pytest -m "not slow and not e2e"
+	$(BIN)/python $(PYTEST) -m "not slow and not e2e"
 
 test-serving: .venv-serving/installed ## Run the tests of serving and the client without torch.
-	.venv-serving/bin/python -m pytest tests/serving tests/partedvae
+	.venv-serving/bin/python $(PYTEST) tests/serving tests/partedvae
 
 test-tritonclient: install .venv-tritonclient/installed ## Test a server with tritonclient, in a process of its own.
 	$(BIN)/python -m pytest tests/serving/grpc/oip/test_tritonclient.py

@@ -82,6 +82,7 @@ def _selected(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
     for case in reversed(cases):  # Bounds come first, and may have bounds.
         if (case.source.name, case.name) in names and case.bound:
             names.add((case.source.name, case.bound))
+            names.update((other.source.name, other.name) for other in cases if other.name == case.inference)
     return [case for case in cases if (case.source.name, case.name) in names]
 
 
@@ -95,9 +96,9 @@ def _measure(cases: Sequence[Case], models: Path, rounds: int) -> dict[tuple[str
             for front in {case.front for case in cases if case.front}
         }
         for number in range(rounds):
-            for case in cases:
+            for position, case in enumerate(cases):
                 click.echo(f"round {number + 1} of {rounds}: {case.source.name}: {case.name} …", err=True)
-                path = Path(folder) / f"{len(runs)}-{number}"
+                path = Path(folder) / f"{position}-{number}"
                 arguments = with_values(case, path, addresses.get(case.front or "", ""))
                 runs[case.source.name, case.name].append(run(arguments))
     return runs

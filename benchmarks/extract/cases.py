@@ -25,6 +25,8 @@ class Case:
     """Module of Python and its arguments; OUTPUT stands for a new path."""
     bound: str = ""
     """Name of the case of the same input that no extraction can exceed; empty for the bounds themselves."""
+    inference: str = ""
+    """Of files: name of the case of the array that runs the same graphs, which share the processors with decoding."""
     front: str | None = None
     """Front of the server that it needs; its address takes the place of ADDRESS."""
 
@@ -49,8 +51,9 @@ def cases_of(source: Input, bundle: Bundle, fronts: tuple[str, ...]) -> list[Cas
     fast = "--no-familiarity"
     is_array = source.kind == "array"
 
-    def case(name: str, *arguments: str, bound: str = "", front: str | None = None) -> Case:
-        return Case(source=source, name=name, arguments=arguments, bound=bound, front=front)
+    def case(name: str, *arguments: str, bound: str = "", inference: str = "", front: str | None = None) -> Case:
+        inference = "" if is_array else inference
+        return Case(source=source, name=name, arguments=arguments, bound=bound, inference=inference, front=front)
 
     bound = ORT if is_array else DECODING
     if is_array:
@@ -61,19 +64,27 @@ def cases_of(source: Input, bundle: Bundle, fronts: tuple[str, ...]) -> list[Cas
     else:
         result = [case(DECODING, f"{PROGRAMS}.decode_alone", folder, path)]
     result += [
-        case(LOCAL, *local, fast, bound=bound),
-        case(LOCAL_FAMILIARITY, *local, bound=ORT_FAMILIARITY if is_array else DECODING),
+        case(LOCAL, *local, fast, bound=bound, inference=ORT),
+        case(
+            LOCAL_FAMILIARITY,
+            *local,
+            bound=ORT_FAMILIARITY if is_array else DECODING,
+            inference=ORT_FAMILIARITY,
+        ),
         *(
             case(f"{OURS} --server --no-familiarity, {front} front", *remote, fast, bound=LOCAL, front=front)
             for front in fronts
         ),
         case(
-            "torch DataLoader and ONNX Runtime", f"{PROGRAMS}.dataloader", folder, path, "OUTPUT.parquet", bound=bound
+            "torch DataLoader and ONNX Runtime",
+            *(f"{PROGRAMS}.dataloader", folder, path, "OUTPUT.parquet"),
+            bound=bound,
+            inference=ORT,
         ),
     ]
     if find_spec("ray") is not None and not is_array:
         ray = (f"{PROGRAMS}.ray_data", folder, path, "OUTPUT")
-        result.append(case("Ray Data, read_images and map_batches", *ray, bound=bound))
+        result.append(case("Ray Data, read_images and map_batches", *ray, bound=bound, inference=ORT))
     return result
 
 

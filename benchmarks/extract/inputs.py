@@ -50,7 +50,7 @@ def make_inputs(mnist: Path, folder: Path, pngs: int, jpegs: int) -> list[Input]
     """
     array = mnist / "train-images-idx3-ubyte"
     if not array.exists():
-        raise BenchmarkError(f"{array} does not exist; 'partedvae data fetch mnist' downloads it")
+        raise BenchmarkError(f"{array} does not exist; 'partedvae data get mnist' downloads it")
     digits = read_idx(array, SIDE, SIDE)[..., 0]
     png, jpeg = folder / f"png-{pngs}", folder / f"jpeg-{jpegs}"
     _make(png, ".png", pngs, (Image.fromarray(digits[i % len(digits)]) for i in range(pngs)))

@@ -22,6 +22,7 @@ HEADER = (
     "per processor",
     "share",
     "of",
+    "of decoding and inference",
     "10 million take, h",
     "whole run, s",
     "processor time, s",
@@ -48,6 +49,7 @@ def report(cases: Sequence[Case], runs: Runs) -> str:
                 f"{best / available_cpus():,.0f}",
                 share,
                 case.bound,
+                f"{best * _seconds_of_both(case, runs):.0%}" if case.inference else "",
                 f"{MANY / best / 3600:.2f}",
                 f"{min(run.seconds for run in of_case):.1f}",
                 f"{min(run.cpu_seconds for run in of_case):.1f}",
@@ -55,6 +57,12 @@ def report(cases: Sequence[Case], runs: Runs) -> str:
             )
         )
     return f"{describe(machine())}\n\n{table(HEADER, rows)}"
+
+
+def _seconds_of_both(case: Case, runs: Runs) -> float:
+    """Return the seconds per image that decoding and the graphs take together, when nothing else is done."""
+    inference = next(of_case for (_, name), of_case in runs.items() if name == case.inference)
+    return 1 / rate(runs[case.source.name, case.bound]) + 1 / rate(inference)
 
 
 def rate(runs: Sequence[Run]) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """The start of a URL, with one slash, since pathlib merges two; the scheme has two letters, unlike a Windows drive."""
@@ -11,3 +13,10 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 def is_url(text: str) -> bool:
     """Return whether a text is a URL rather than a path."""
     return _SCHEME.match(text) is not None
+
+
+def without_file_scheme(text: str) -> str:
+    """Return the path of a `file:` URL, whose special characters are encoded by percents; other texts as they are."""
+    if is_url(text) and urlsplit(text).scheme == "file":
+        return url2pathname(urlsplit(text).path)
+    return text

@@ -88,7 +88,7 @@ def extract(
     from partedvae.serving.extract.extraction import extract as run
     from partedvae.serving.extract.extractors import Extractor, LocalExtractor, RemoteExtractor
     from partedvae.serving.extract.layout import parse_include
-    from partedvae.serving.extract.output import parse_output
+    from partedvae.serving.extract.output import check_not_input, parse_output
     from partedvae.serving.extract.reports import print_json, print_summary
     from partedvae.serving.extract.sources.open import open_source
     from partedvae.serving.image_files import silence_pillow
@@ -110,6 +110,7 @@ def extract(
     if written.include is not None:
         parse_include(written.include)
     output = parse_output(written.output, written.format)
+    check_not_input(output, source)
     silence_pillow()
     say = functools.partial(click.echo, err=True)
     images = open_source(source, reading)

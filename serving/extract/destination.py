@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
 
 from partedvae.common.atomic_write import FULL, atomic_write, fsync
-from partedvae.common.urls import is_url
+from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.lock import LOCK, lease, local_lock
+from partedvae.serving.extract.sources.remote import lacks_credentials, reason_of
 
 T = TypeVar("T")
 
@@ -248,10 +250,8 @@ class RemoteFolder:
         for delay in (*DELAYS, None):
             try:
                 return call()
-            except LASTING as error:
-                raise _remote_error(error, url) from error
             except Exception as error:
-                if delay is None:
+                if delay is None or isinstance(error, LASTING) or lacks_credentials(error):
                     raise _remote_error(error, url) from error
                 time.sleep(delay)
         raise AssertionError
@@ -260,7 +260,8 @@ class RemoteFolder:
 def _remote_error(error: Exception, url: str) -> Exception:
     if isinstance(error, ServingError):
         return error
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    # A bucket that does not exist has an own message, unlike other things that are not there.
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
     number = next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), errno.EIO)
     return OSError(getattr(error, "errno", None) or number, " ".join(reason.split()), url)
 
@@ -287,9 +288,14 @@ def open_destination(output: str) -> Destination:
     Raises:
         InvalidInputError: the URL needs a package that is not installed, or is of an unknown kind.
     """
-    output = output.removeprefix("file://")
+    output = without_file_scheme(output)
     if not is_url(output):
         return LocalFolder(Path(output))
+    parts = urlsplit(output)
+    if parts.scheme in ("http", "https"):
+        raise InvalidInputError(f"{output} cannot be written: pass a local path, or the URL of an object store")
+    if not parts.netloc and not parts.path.strip("/"):
+        raise InvalidInputError(f"{output} names no bucket or folder; pass a URL such as s3://bucket/features")
     destination = RemoteFolder(output.rstrip("/"))
     _file_system(destination.url)
     return destination

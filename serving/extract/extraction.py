@@ -28,6 +28,10 @@ from partedvae.v1.manifest_pb2 import Manifest
 Say = Callable[[str], None]
 
 
+class TooManyUnreadableError(ServingError):
+    """More images cannot be read than `Options.max_errors`."""
+
+
 class Model(Protocol):
     """What an extraction has to know of a model; every `Extractor` is one."""
 
@@ -129,6 +133,7 @@ def extract(
             output.parts.remove()
     _tidy(output, found)
     say(f"{output.text} is complete already")
+    _check_errors(found.complete, options.max_errors)
     return Summary(
         counts=found.complete,
         computed=0,
@@ -170,6 +175,7 @@ def _run(
                 _check_errors(counts, options.max_errors)
             bar.update(more.images)
 
+        _check_errors(counts, options.max_errors)
         engine(source, files, missing, report)
         counts = _verified(output, files)
         if counts.unreadable < counts.images and output.name is not None:
@@ -231,7 +237,7 @@ def _include(model: Model, options: Options) -> tuple[Include, ...]:
 
 def _check_errors(counts: Counts, limit: int | None) -> None:
     if limit is not None and counts.unreadable > limit:
-        raise ServingError(
+        raise TooManyUnreadableError(
             f"more than {plural(limit, 'image')} could not be read (--max-errors); the first: {counts.examples[0]}"
         )
 
@@ -264,15 +270,15 @@ def _keeping(output: Output, files: PartFiles, say: Say) -> Iterator[None]:
     """When the block fails, report what is kept."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        how = (
+            "pass a larger --max-errors" if isinstance(error, TooManyUnreadableError) else "run the same command again"
+        )
         with suppress(OSError, ServingError):
             present = set(files.destination.names())
             done = sum(name in present for name in files.plan.names())
             if done:
-                say(
-                    f"{done:,} of {plural(len(files.plan), 'part')} of {output.text} kept; run the same "
-                    "command again to go on"
-                )
+                say(f"{done:,} of {plural(len(files.plan), 'part')} of {output.text} kept; {how} to go on")
         raise
 
 

@@ -39,6 +39,10 @@ class Identity:
         if "input_sha256" not in was:
             return ["it was not written by this command, or by an earlier version of it"]
         changed = {key for key in now if key not in _RECORDED and now[key] != was.get(key, "")}
+        if not (was.get("scorer_sha256") and now["scorer_sha256"]):
+            changed.discard("scorer_sha256")  # It is run for some columns only, which --include says.
+        if "precision" in changed:
+            changed.discard("encoder_sha256")  # That of the other precision.
         if "input_sha256" in changed:
             # Both follow from the input.
             changed -= {"rows", "rows_per_part", "columns"}

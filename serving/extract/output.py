@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from partedvae.common.file_names import in_one_line
-from partedvae.common.urls import is_url
+from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.destination import Destination, LocalFolder, open_destination
 from partedvae.serving.extract.feature_files import COUNTS, WRITERS, Footer, read_footer
@@ -64,7 +65,7 @@ def parse_output(text: str, parts_format: str | None = None) -> Output:
     Raises:
         InvalidInputError: the format is not that of the file; or a file is a folder, or a folder a file.
     """
-    suffix = PurePosixPath(text).suffix
+    suffix = PurePosixPath(text).suffix.lower()
     if suffix not in WRITERS or text.endswith("/"):
         folder = open_destination(text)
         if isinstance(folder, LocalFolder) and folder.root.exists() and not folder.root.is_dir():
@@ -76,13 +77,38 @@ def parse_output(text: str, parts_format: str | None = None) -> Output:
         raise InvalidInputError(
             f"--format {parts_format} is for a folder of parts; {text} is one file, of {suffix[1:]}"
         )
-    if is_url(text.removeprefix("file://")):
+    path = Path(without_file_scheme(text))
+    if is_url(without_file_scheme(text)):
         parent, _, name = text.rpartition("/")
         return Output(text=text, folder=open_destination(parent), name=name, format=suffix[1:])
-    path = Path(text.removeprefix("file://"))
     if path.is_dir():
         raise InvalidInputError(f"{text} is a folder; end it with / to write parts into it")
     return Output(text=text, folder=LocalFolder(path.parent), name=path.name, format=suffix[1:])
+
+
+def check_not_input(output: Output, given: str) -> None:
+    """Refuse an output that would replace the file that is read.
+
+    Args:
+        output: where the rows go.
+        given: the INPUT.
+
+    Raises:
+        InvalidInputError: the file, or a part of the folder, is the INPUT.
+    """
+    given = without_file_scheme(given)
+    name = output.name
+    if name is None:
+        name = given.rpartition("/")[2]
+        if not is_part(name):
+            return
+    replaced = output.folder.path(name)
+    same = given == replaced
+    if isinstance(output.folder, LocalFolder):
+        with suppress(OSError):  # One of them does not exist.
+            same = Path(given).samefile(replaced)
+    if same:
+        raise InvalidInputError(f"{given} is the INPUT, which {output.text} would replace; choose another --output")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,15 +22,15 @@ def print_summary(summary: Summary, output: str, left_out: LeftOut) -> None:
     counts = summary.counts
     if summary.computed == counts.images:
         rate = counts.images / summary.seconds
-        click.echo(f"{counts.images:,} images -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
+        click.echo(f"{plural(counts.images, 'image')} -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")
     elif summary.computed:
         rate = summary.computed / summary.seconds
         click.echo(
-            f"{counts.images:,} images -> {output}, {summary.computed:,} of them now ({summary.seconds:.1f} s, "
+            f"{plural(counts.images, 'image')} -> {output}, {summary.computed:,} of them now ({summary.seconds:.1f} s, "
             f"{rate:,.0f} images/s)"
         )
     else:
-        click.echo(f"{counts.images:,} images -> {output}, all of them done before")
+        click.echo(f"{plural(counts.images, 'image')} -> {output}, all of them done before")
     if counts.unfamiliar:
         inverted = f" ({counts.inverted:,} would be like them when inverted)" if counts.inverted else ""
         click.echo(

@@ -8,7 +8,6 @@ import posixpath
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import pyarrow as pa
 
@@ -16,7 +15,7 @@ from partedvae.common.dataset_files import SPLITS
 from partedvae.common.globs import compile_pattern, depth_of, expand_braces, has_wildcards, is_pattern, split_pattern
 from partedvae.common.image_folder import image_endings
 from partedvae.common.suggest import did_you_mean
-from partedvae.common.urls import is_url
+from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.arrays import ArraySource
 from partedvae.serving.extract.sources.datasets import is_dataset, open_dataset
@@ -70,8 +69,7 @@ def open_source(given: str | Path, options: InputOptions = DEFAULT_OPTIONS) -> S
 
 
 def _open(given: str, options: InputOptions) -> Source:
-    if urlsplit(given).scheme.lower() == "file" and is_url(given):
-        given = url2pathname(urlsplit(given).path)
+    given = without_file_scheme(given)
     if is_url(given):
         # "?" begins the query of a URL.
         if is_pattern(given.replace("?", "")):

@@ -196,9 +196,14 @@ def reason_of(error: BaseException) -> str:
     if status := getattr(error, "status", None):
         return f"HTTP {status} {getattr(error, 'message', '')}".rstrip()
     text = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+    if lacks_credentials(error):
         return f"{text}; set them as for other programs (for S3, AWS_ACCESS_KEY_ID or a profile; FSSPEC_S3_ANON=true)"
     return text
+
+
+def lacks_credentials(error: BaseException) -> bool:
+    """Return whether an error of a storage is that there are no credentials."""
+    return type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError")  # botocore's; it may be missing
 
 
 def _new_storage(url: str) -> Any:

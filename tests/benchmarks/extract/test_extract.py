@@ -60,7 +60,7 @@ def test_inputs_that_are_there_are_kept(mnist_folder: Path, tmp_path: Path) -> N
 
 
 def test_without_mnist(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="train-images-idx3-ubyte does not exist; 'partedvae data fetch mnist'"):
+    with pytest.raises(BenchmarkError, match="train-images-idx3-ubyte does not exist; 'partedvae data get mnist'"):
         make_inputs(tmp_path, tmp_path, 1, 1)
 
 
@@ -77,8 +77,22 @@ def test_shares_are_those_of_the_best_runs(bundle: Bundle, tmp_path: Path) -> No
     (line,) = (line for line in report(cases, runs).splitlines() if f"| {LOCAL} |" in line)
     cells = line.strip("| ").split(" | ")
     assert cells[:4] == ["some images", LOCAL, "800", "700"]
-    assert cells[5:] == ["80%", ORT, "3.47", "3.0", "5.0", "900"]
+    assert cells[5:] == ["80%", ORT, "", "3.47", "3.0", "5.0", "900"]
     assert [case["bound"] for case in as_json(cases, runs)["cases"]] == ["", "", ORT]
+
+
+def test_files_are_compared_with_decoding_and_inference_together(bundle: Bundle, tmp_path: Path) -> None:
+    """Which share the processors: 1 s per 1,000 images and 1 s per 500 images allow 333 images/s."""
+    array = Input(kind="array", name="array", path=tmp_path / "idx", images=40)
+    files = Input(kind="png", name="files", path=tmp_path, images=40)
+    cases = [case for case in cases_of(array, bundle, ()) if case.name == ORT]
+    cases += [case for case in cases_of(files, bundle, ()) if case.name in (DECODING, LOCAL)]
+    rates = {("array", ORT): 1000.0, ("files", DECODING): 500.0, ("files", LOCAL): 300.0}
+    runs = {
+        key: [Run(images_per_second=rate, seconds=3.0, cpu_seconds=5.0, megabytes=100.0)] for key, rate in rates.items()
+    }
+    (line,) = (line for line in report(cases, runs).splitlines() if f"| {LOCAL} |" in line)
+    assert line.strip("| ").split(" | ")[5:8] == ["60%", DECODING, "90%"]
 
 
 def test_a_program_that_fails(tmp_path: Path) -> None:

@@ -32,10 +32,27 @@ def test_max_errors(folder: Path, model: tuple[str, Path], tmp_path: Path) -> No
     result = extract(folder, output, *model, *parts, "--max-errors", 1)
     assert result.exit_code == 1
     assert "Error: more than 1 image could not be read (--max-errors); the first: 05-bad.PNG: not an" in result.stderr
-    assert "2 of 4 parts of" in result.stderr
+    assert f"2 of 4 parts of {output} kept; pass a larger --max-errors to go on\n" in result.stderr
     result = extract(folder, output, *model, *parts, "--max-errors", 2)
     assert result.exit_code == 0
     assert "resuming: 2 of 4 parts are done\n2 images could not be read" in result.stderr
+
+
+def test_max_errors_counts_those_of_earlier_runs(folder: Path, model: tuple[str, Path], tmp_path: Path) -> None:
+    """So that a job that failed does not succeed when it is repeated, whether its output is complete or not."""
+    output = tmp_path / "features"
+    parts = ("--rows-per-part", 4)
+    assert extract(folder, output, *model, *parts).exit_code == 0
+    message = "Error: more than 1 image could not be read (--max-errors); the first: 05-bad.PNG: not an"
+    result = extract(folder, output, *model, *parts, "--max-errors", 1)
+    assert (result.exit_code, result.stderr) == (1, f"{output} is complete already\n{result.stderr.splitlines()[1]}\n")
+    assert message in result.stderr
+
+    (output / "part-00003-of-00004.parquet").unlink()
+    result = extract(folder, output, *model, *parts, "--max-errors", 1)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (output / "part-00003-of-00004.parquet").exists()
 
 
 def test_json_is_all_that_is_printed(folder: Path, model: tuple[str, Path], tmp_path: Path) -> None:

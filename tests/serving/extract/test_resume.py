@@ -308,3 +308,32 @@ def test_a_part_that_disappears_is_an_error(
     monkeypatch.undo()
     assert extract(array, output, *PARTS, "--model", model).stderr == "resuming: 6 of 7 parts are done\n"
     assert index_of(output) == list(range(100))
+
+
+def test_the_input_is_not_replaced(array: Path, model: Path, tmp_path: Path) -> None:
+    """Not even with --overwrite, by whatever path or link it is reached."""
+    np.savez(tmp_path / "images.npz", GREY.random_images(5))
+    before = (tmp_path / "images.npz").read_bytes()
+    (tmp_path / "link.npz").symlink_to("images.npz")
+    for source, output in (("images.npz", "images.npz"), ("link.npz", "images.npz"), ("images.npz", "link.npz")):
+        result = extract(tmp_path / source, tmp_path / output, "--model", model, "--overwrite")
+        assert result.exit_code == 1
+        message = f"{tmp_path / source} is the INPUT, which {tmp_path / output} would replace"
+        assert result.stderr == f"Error: {message}; choose another --output\n"
+    assert (tmp_path / "images.npz").read_bytes() == before
+
+    (tmp_path / "part-00000-of-00001.parquet").write_bytes(b"list")
+    result = extract(tmp_path / "part-00000-of-00001.parquet", tmp_path, "--model", model, "--overwrite")
+    assert "part-00000-of-00001.parquet is the INPUT, which" in result.stderr
+    assert (tmp_path / "part-00000-of-00001.parquet").read_bytes() == b"list"
+
+
+def test_what_changed_is_the_option_alone(array: Path, model: Path, tmp_path: Path) -> None:
+    """Columns without scores do not need the scorer, whose hash is then empty: the model is the same."""
+    output = tmp_path / "features.parquet"
+    assert extract(array, output, "--model", model, "--include", "class,negative_elbo").exit_code == 0
+    result = extract(array, output, "--model", model, "--include", "class")
+    assert result.stderr == (
+        f"Error: {output} exists: --include was class,negative_elbo, now class; choose another --output, or pass "
+        "--overwrite to replace it\n"
+    )
