@@ -17,10 +17,12 @@ from partedvae.serving.errors import ServingError
 
 LOCK = ".lock"
 """Name of the file, in the folder."""
-RENEWED = 30.0
+RENEWED = 10.0
 """Seconds after which a lease is renewed."""
-EXPIRED = 120.0
-"""Seconds without renewal after which a lease is that of a process which was killed, with its machine."""
+EXPIRED = 60.0
+"""Seconds without renewal after which a lease is that of a process which was killed."""
+POLL = 1.0
+"""Seconds after which the lease of another process is read again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,15 @@ class Holder:
         """Return the content of the lock."""
         return json.dumps(asdict(self) | {"renewed": time.time()}).encode()
 
-    def is_alive(self) -> bool:
-        """Return whether the process may still run."""
+    def may_run(self) -> bool:
+        """Return whether the process may still run; on this machine, another one may have its number by now."""
         if self.host == socket.gethostname():
             try:
                 os.kill(self.pid, 0)
             except ProcessLookupError:
                 return False
             except OSError:  # It belongs to another user.
-                return True
+                pass
         return time.time() - self.renewed < EXPIRED
 
 
@@ -126,16 +128,11 @@ def lease(
         OSError: the lock cannot be read or written.
     """
     holder = Holder()
-
-    def check() -> None:
-        content = read()
-        other = None if content is None else Holder.from_json(content)
-        if other is not None and other.token != holder.token and other.is_alive():
-            raise _busy(other, url, expires=other.renewed + EXPIRED)
-
-    check()
+    _wait_for_others(url, read)
     write(holder.to_json())
-    check()  # Of two that write at the same time, the first finds the other's.
+    other = _holder(read)
+    if other is not None and other.token != holder.token:  # Of two that write at the same time, the first finds it.
+        raise _busy(other, url)
     ended = threading.Event()
 
     def renew() -> None:
@@ -154,11 +151,28 @@ def lease(
             delete()
 
 
-def _busy(holder: Holder | None, output: str, expires: float | None = None) -> ServingError:
-    who, remedy = "another process", "wait until it has ended"
+def _wait_for_others(url: str, read: Callable[[], bytes | None]) -> None:
+    """Return when no other process holds a lease; one that was killed is waited for until its lease has expired.
+
+    Raises:
+        ServingError: another process holds it: it was renewed meanwhile.
+    """
+    seen: Holder | None = None
+    while (other := _holder(read)) is not None and other.may_run():
+        if seen is not None and other != seen:
+            raise _busy(other, url)
+        seen = other
+        time.sleep(POLL)
+
+
+def _holder(read: Callable[[], bytes | None]) -> Holder | None:
+    content = read()
+    return None if content is None else Holder.from_json(content)
+
+
+def _busy(holder: Holder | None, output: str) -> ServingError:
+    who = "another process"
     if holder is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.started))
         who = f"process {holder.pid} on {holder.host}, since {since},"
-    if expires is not None:
-        remedy += f" (if it was killed, its lock ends in {max(1, round(expires - time.time()))} s)"
-    return ServingError(f"{who} is writing {output}; {remedy}, or choose another --output")
+    return ServingError(f"{who} is writing {output}; wait until it has ended, or choose another --output")

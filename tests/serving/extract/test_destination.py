@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -17,6 +18,7 @@ import pytest
 
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract import destination as module
+from partedvae.serving.extract import lock
 from partedvae.serving.extract.destination import Destination, LocalFolder, RemoteFolder, open_destination
 from partedvae.serving.extract.output import parse_output
 
@@ -192,28 +194,65 @@ def test_two_processes_cannot_write_the_same_local_folder(tmp_path: Path) -> Non
     assert folder.names() == []
 
 
-@pytest.mark.parametrize(
-    ("host", "pid", "age", "busy"),
-    [
-        ("here", os.getpid(), 0, True),
-        ("here", 2**22 + 1, 0, False),
-        ("elsewhere", 1, 5, True),
-        ("elsewhere", 1, 1000, False),
-    ],
-    ids=["running here", "ended here", "running elsewhere", "ended elsewhere"],
-)
-def test_two_processes_cannot_write_the_same_url(
-    host: str, pid: int, age: float, busy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that writes the lock of another process into a folder at a URL."""
     monkeypatch.setattr("socket.gethostname", lambda: "here")
+
+    def hold(host: str, pid: int, age: float) -> None:
+        holder = {"host": host, "pid": pid, "started": 0.0, "renewed": time.time() - age, "token": "t"}
+        fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/locked/.lock", json.dumps(holder).encode())
+
+    return hold
+
+
+@pytest.mark.parametrize(("host", "pid"), [("here", os.getpid()), ("elsewhere", 1)])
+def test_two_processes_cannot_write_the_same_url(
+    host: str, pid: int, held: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one sees that the first one renews its lock."""
+    held(host, pid, age=5)
+    monkeypatch.setattr("time.sleep", lambda seconds: held(host, pid, age=0))
+    with pytest.raises(ServingError, match=rf"process {pid} on {host}, since .*, is writing memory://"):
+        open_destination(f"memory://{tmp_path.name}/locked").locked().__enter__()
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "age", "waits"),
+    [("here", 2**22 + 1, 0, False), ("elsewhere", 1, 1000, False), ("elsewhere", 1, 0, True), ("here", 1, 0, True)],
+    ids=["ended here", "long ago", "just before", "number of another process"],
+)
+def test_the_lock_of_a_killed_process_ends(
+    host: str,
+    pid: int,
+    age: float,
+    waits: bool,
+    held: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A command that is started again at once, such as by Kubernetes, waits for that."""
+    held(host, pid, age)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:  # When the lease has expired.
+            monkeypatch.setattr(lock, "EXPIRED", 0.0)
+
+    monkeypatch.setattr("time.sleep", pause)
     folder = open_destination(f"memory://{tmp_path.name}/locked")
-    holder = {"host": host, "pid": pid, "started": 0.0, "renewed": time.time() - age, "token": "t"}
-    fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/locked/.lock", json.dumps(holder).encode())
-    if busy:
-        message = rf"process {pid} on {host}, since .*if it was killed, its lock ends in \d+ s"
-        with pytest.raises(ServingError, match=message):
-            folder.locked().__enter__()
-    else:
-        with folder.locked(), pytest.raises(ServingError, match=rf"process {os.getpid()} on here"):
-            folder.locked().__enter__()
-        assert folder.names() == []
+    with folder.locked():
+        assert json.loads(folder.read(".lock", lambda file: file.read()))["pid"] == os.getpid()
+    assert folder.names() == []
+    assert pauses == ([lock.POLL] * 3 if waits else [])
+
+
+def test_a_lock_at_a_url_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a second process does not take it for that of a killed one."""
+    monkeypatch.setattr(lock, "RENEWED", 0.02)
+    monkeypatch.setattr(lock, "POLL", 0.02)
+    folder = open_destination(f"memory://{tmp_path.name}/locked")
+    with folder.locked(), pytest.raises(ServingError, match=rf"process {os.getpid()} on .*, is writing memory://"):
+        folder.locked().__enter__()
+    assert folder.names() == []
