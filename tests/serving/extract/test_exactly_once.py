@@ -83,3 +83,25 @@ def test_a_file_with_fewer_rows_than_images_is_not_complete(command: tuple[objec
     result = extract(tmp_path / "images.npy", output, *command)
     assert result.exit_code == 1
     assert f"Error: {output} exists: it has 39 rows instead of 40; choose another --output, or pass" in result.stderr
+
+
+def test_a_part_that_disappears_is_an_error(
+    command: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are counted at the end, so that a run without some of them does not exit with 0."""
+    output, finish = tmp_path / "features", PartWriter.finish
+    lost = output / "part-00002-of-00003.parquet"
+
+    def losing(writer: PartWriter) -> Counts:
+        counts = finish(writer)
+        lost.unlink(missing_ok=True)
+        return counts
+
+    monkeypatch.setattr(PartWriter, "finish", losing)
+    result = extract(tmp_path / "images.npy", output, *command)
+    assert result.exit_code == 1
+    assert f"Error: {lost} is missing or damaged after it was written; run the command again" in result.stderr
+    assert f"2 of 3 parts of {output} kept" in result.stderr
+    monkeypatch.undo()
+    assert extract(tmp_path / "images.npy", output, *command).stderr == "resuming: 2 of 3 parts are done\n"
+    assert pq.read_table(output)["index"].to_pylist() == list(range(40))

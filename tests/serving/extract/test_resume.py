@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import fsspec
@@ -253,61 +251,6 @@ def test_outputs_at_urls_are_resumed_as_well(name: str, array: Path, model: Path
         np.testing.assert_array_equal(index, np.arange(100))
     result = extract(array, url, *command)
     assert (result.exit_code, result.stderr) == (0, f"{url} is complete already\n")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="a limit of the size of files")
-def test_a_full_disk_loses_nothing(array: Path, model: Path, tmp_path: Path) -> None:
-    """The file that cannot be written is named; with space the same command goes on."""
-    output = tmp_path / "features.parquet"
-    np.save(array, GREY.random_images(2000))
-    # Parts are smaller than the limit, the file is larger.
-    limited = (
-        "import resource; from partedvae.cli.main import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); main()"
-    )
-    program = [sys.executable, "-c", limited, "extract", str(array), "--output", str(output), "--model", str(model)]
-    program += ["--rows-per-part", "100", "--include", "class,u,z,probs"]
-    full = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert full.returncode == 1
-    assert full.stdout == ""
-    lines = full.stderr.splitlines()
-    assert lines == [
-        f"20 of 20 parts of {output} kept; run the same command again to go on",
-        f"Error: {output}: File too large; nothing was written; free space there, or write elsewhere",
-    ]
-    result = extract(array, output, "--model", model, "--rows-per-part", 100, "--include", "class,u,z,probs")
-    assert (result.exit_code, result.stderr) == (0, "resuming: 20 of 20 parts are done\n")
-    assert index_of(output) == list(range(2000))
-
-
-def test_a_folder_that_cannot_be_written_is_named(array: Path, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    result = extract(array, tmp_path / "file" / "features", "--model", model)
-    assert result.exit_code == 1
-    assert result.stderr == f"Error: {tmp_path / 'file' / 'features'}: Not a directory\n"
-
-
-def test_a_part_that_disappears_is_an_error(
-    array: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rows are counted at the end, so that a run without some of them does not exit with 0."""
-    output, finish = tmp_path / "features", PartWriter.finish
-    lost = output / "part-00002-of-00007.parquet"
-
-    def losing(writer: PartWriter) -> Counts:
-        counts = finish(writer)
-        lost.unlink(missing_ok=True)
-        return counts
-
-    monkeypatch.setattr(PartWriter, "finish", losing)
-    result = extract(array, output, *PARTS, "--model", model)
-    assert result.exit_code == 1
-    assert f"Error: {lost} is missing or damaged after it was written; run the command again" in result.stderr
-    assert f"6 of 7 parts of {output} kept" in result.stderr
-    monkeypatch.undo()
-    assert extract(array, output, *PARTS, "--model", model).stderr == "resuming: 6 of 7 parts are done\n"
-    assert index_of(output) == list(range(100))
 
 
 def test_the_input_is_not_replaced(array: Path, model: Path, tmp_path: Path) -> None:
