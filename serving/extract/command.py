@@ -150,6 +150,7 @@ def extract(
                 rows_per_part=written.rows_per_part,
                 path_style=reading.path_style,
                 resume=written.resume,
+                retry_errors=written.retry_errors,
                 overwrite=written.overwrite,
                 max_errors=written.max_errors,
             ),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
-from partedvae.common.atomic_write import atomic_write, fsync
+from partedvae.common.atomic_write import FULL, atomic_write, fsync
 from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.lock import LOCK, lease, local_lock
@@ -54,6 +54,14 @@ class Destination(Protocol):
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading, at any position."""
+
+    def read(self, name: str, parse: Callable[[IO[bytes]], T]) -> T:
+        """Return what a function makes of a file; it may be called again where the file is at a URL.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            OSError: it cannot be read.
+        """
 
     def delete(self, name: str) -> None:
         """Delete a file, if it exists."""
@@ -106,6 +114,11 @@ class LocalFolder:
     def open(self, name: str) -> IO[bytes]:
         """Open a file."""
         return (self.root / name).open("rb")
+
+    def read(self, name: str, parse: Callable[[IO[bytes]], T]) -> T:
+        """Return what a function makes of a file."""
+        with self.open(name) as file:
+            return parse(file)
 
     def delete(self, name: str) -> None:
         """Delete a file."""
@@ -170,7 +183,17 @@ class RemoteFolder:
         """Yield a path of the folder for temporary files."""
         with tempfile.TemporaryDirectory(prefix="partedvae-") as folder:
             local = Path(folder) / name
-            yield local
+            try:
+                yield local
+            except OSError as error:
+                if error.filename is None and error.errno in FULL:
+                    raise OSError(
+                        error.errno,
+                        f"{self.path(name)} is first written there: {error.strerror}; free space, or set TMPDIR to "
+                        "another folder",
+                        tempfile.gettempdir(),
+                    ) from error
+                raise
             self._retrying(lambda: self._put(local, name), self.path(name))
 
     def _put(self, local: Path, name: str) -> None:
@@ -181,6 +204,15 @@ class RemoteFolder:
         """Open a file; what is read of it is fetched."""
         opened = self._retrying(lambda: self._fs.open(f"{self._root}/{name}", "rb"), self.path(name))
         return cast(IO[bytes], opened)
+
+    def read(self, name: str, parse: Callable[[IO[bytes]], T]) -> T:
+        """Return what a function makes of a file."""
+
+        def parsed() -> T:
+            with self._fs.open(f"{self._root}/{name}", "rb") as file:
+                return parse(file)
+
+        return self._retrying(parsed, self.path(name))
 
     def delete(self, name: str) -> None:
         """Delete a file."""
@@ -236,6 +268,18 @@ def _remote_error(error: Exception, url: str) -> Exception:
 
 _NUMBERS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 """Numbers of errors that libraries raise without one; `OSError` makes the same kinds of them."""
+
+
+def delete_partial(folder: Destination, start: str) -> None:
+    """Delete files that processes which were killed have written aside; none may write there any more.
+
+    Args:
+        folder: where they are.
+        start: of the names of the complete files.
+    """
+    for name in folder.names():
+        if name.startswith(f".{start}") and name.endswith(".partial"):
+            folder.delete(name)
 
 
 def open_destination(output: str) -> Destination:

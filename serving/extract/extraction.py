@@ -13,13 +13,14 @@ from partedvae.common.progress import progress_bar
 from partedvae.results import plural
 from partedvae.serving.bundle import SCORER_FILE
 from partedvae.serving.errors import InvalidInputError, ServingError
+from partedvae.serving.extract.destination import delete_partial
 from partedvae.serving.extract.engine import Engine
 from partedvae.serving.extract.identity import identity_of
 from partedvae.serving.extract.join import join
 from partedvae.serving.extract.layout import DEFAULT_INCLUDE, Include, Layout, parse_include
 from partedvae.serving.extract.output import READERS, Found, Output, inspect
 from partedvae.serving.extract.parts import PartFiles
-from partedvae.serving.extract.shards import Plan, default_rows_per_part
+from partedvae.serving.extract.shards import PART_PREFIX, Plan, default_rows_per_part, is_part
 from partedvae.serving.extract.sources.source import Source
 from partedvae.serving.extract.summary import Counts, Summary, total
 from partedvae.v1.manifest_pb2 import Manifest
@@ -58,6 +59,8 @@ class Options:
     path_style: str = "relative"
     """How the source writes paths, for the record."""
     resume: bool | None = None
+    """See `inspect`."""
+    retry_errors: bool = False
     """See `inspect`."""
     overwrite: bool = False
     """See `inspect`."""
@@ -118,12 +121,12 @@ def extract(
     """
     started = time.monotonic()
     files = plan_parts(source, model, output, options)
-    found = inspect(output, files, resume=options.resume, overwrite=options.overwrite)
+    found = _inspect(output, files, options)
     if found.complete is None:
         try:
             with output.parts.locked():
                 # Again, since another process may have ended in between.
-                found = inspect(output, files, resume=options.resume, overwrite=options.overwrite)
+                found = _inspect(output, files, options)
                 if found.complete is None:
                     return _run(source, output, files, found, engine, options, say, started)
         finally:
@@ -153,7 +156,7 @@ def _run(
 ) -> Summary:
     """Write the missing parts, check all, and make one file of them where one is wanted."""
     plan = files.plan
-    _delete_leftovers(output)
+    _delete_partial(output)
     for name in found.stale:
         files.destination.delete(name)
     counts = total(found.done.values())
@@ -174,7 +177,7 @@ def _run(
 
         _check_errors(counts, options.max_errors)
         engine(source, files, missing, report)
-        counts = _verified(files)
+        counts = _verified(output, files)
         if counts.unreadable < counts.images and output.name is not None:
             join(output, files, counts)
     if output.name is not None or counts.unreadable == counts.images:
@@ -195,13 +198,17 @@ def _run(
     )
 
 
+def _inspect(output: Output, files: PartFiles, options: Options) -> Found:
+    return inspect(output, files, resume=options.resume, overwrite=options.overwrite, retry_errors=options.retry_errors)
+
+
 def _tidy(output: Output, found: Found) -> None:
     """Delete what a process has left that was killed when its output was complete."""
     if not found.stale and not any(name.startswith(".") for name in output.parts.names()):
         return
     with suppress(OSError, ServingError):  # It cannot be written, or the process still runs.
         with output.parts.locked():
-            _delete_leftovers(output)
+            _delete_partial(output)
             for name in found.stale:
                 output.parts.delete(name)
         output.parts.remove()
@@ -235,11 +242,11 @@ def _check_errors(counts: Counts, limit: int | None) -> None:
         )
 
 
-def _verified(files: PartFiles) -> Counts:
+def _verified(output: Output, files: PartFiles) -> Counts:
     """Return the counts of all parts, read from them.
 
     Raises:
-        ServingError: a part is missing, or has other rows than planned.
+        ServingError: a part is missing, or has other rows than planned, or there are more.
     """
     with ThreadPoolExecutor(READERS, thread_name_prefix="partedvae-footers") as pool:
         parts = list(pool.map(files.counts_of, range(len(files.plan))))
@@ -249,6 +256,12 @@ def _verified(files: PartFiles) -> Counts:
                 f"{files.destination.path(files.plan.name(number))} is missing or damaged after it was written; run "
                 "the command again"
             )
+    others = {name for name in files.destination.names() if is_part(name)} - set(files.plan.names())
+    if others:
+        raise ServingError(
+            f"{output.text} has parts of another extraction, which were written meanwhile ({min(others)}); delete "
+            "them, and run the command again"
+        )
     return total(part for part in parts if part is not None)
 
 
@@ -269,9 +282,8 @@ def _keeping(output: Output, files: PartFiles, say: Say) -> Iterator[None]:
         raise
 
 
-def _delete_leftovers(output: Output) -> None:
-    """Delete files that a process which was killed has written aside; the lock is held, so no other one uses them."""
-    for folder, start in ((output.parts, ".part-"), (output.folder, f".{output.name}.")):
-        for name in folder.names():
-            if name.startswith(start) and name.endswith(".partial"):
-                folder.delete(name)
+def _delete_partial(output: Output) -> None:
+    """Delete what a process which was killed has written aside; the lock is held."""
+    delete_partial(output.parts, PART_PREFIX)
+    if output.name is not None:
+        delete_partial(output.folder, f"{output.name}.")

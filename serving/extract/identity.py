@@ -111,8 +111,9 @@ _OF_BUNDLE = {"model", "version", "manifest_sha256", "encoder_sha256", "scorer_s
 
 
 def _images(was: _Texts, now: _Texts) -> str:
-    counts = "" if was["rows"] == now["rows"] else f": there were {was['rows']} images, and are {now['rows']} now"
-    return f"the list of images changed{counts}"
+    if was["rows"] != now["rows"]:
+        return f"the list of images changed: there were {was['rows']} images, and are {now['rows']} now"
+    return "the list of images changed: other names, sizes or dates, or another folder"
 
 
 def _option(key: str) -> Callable[[_Texts, _Texts], str]:

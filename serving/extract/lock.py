@@ -101,7 +101,10 @@ def _flock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise _busy(Holder.from_json(path.read_bytes()), str(path.parent)) from error
+        holder = None
+        with suppress(OSError):  # It has just been deleted, by the process that ends.
+            holder = Holder.from_json(path.read_bytes())
+        raise _busy(holder, str(path.parent)) from error
     except OSError:  # A file system without locks.
         return
 
@@ -128,7 +131,7 @@ def lease(
         content = read()
         other = None if content is None else Holder.from_json(content)
         if other is not None and other.token != holder.token and other.is_alive():
-            raise _busy(other, url)
+            raise _busy(other, url, expires=other.renewed + EXPIRED)
 
     check()
     write(holder.to_json())
@@ -151,9 +154,11 @@ def lease(
             delete()
 
 
-def _busy(holder: Holder | None, output: str) -> ServingError:
-    who = "another process"
+def _busy(holder: Holder | None, output: str, expires: float | None = None) -> ServingError:
+    who, remedy = "another process", "wait until it has ended"
     if holder is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.started))
         who = f"process {holder.pid} on {holder.host}, since {since},"
-    return ServingError(f"{who} is writing {output}; wait until it has ended, or choose another --output")
+    if expires is not None:
+        remedy += f" (if it was killed, its lock ends in {max(1, round(expires - time.time()))} s)"
+    return ServingError(f"{who} is writing {output}; {remedy}, or choose another --output")

@@ -4,6 +4,8 @@ It has three parts, which are for one extraction per process:
 - `BATCHES`: images at the model's size and their results, from the start of a job until its rows were taken;
 - `DECODING`: what is decoded of files, until the image has the model's size;
 - `RUNS`: layers of the graphs that run.
+What is read of URLs has a fourth, `partedvae.serving.extract.sources.remote.BYTES_IN_FLIGHT`: reads beyond it are not
+begun instead of waiting.
 
 A thread that holds memory of one part waits for a later one only, so that each gets what it waits for in the end.
 """

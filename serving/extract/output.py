@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from partedvae.common.file_names import in_one_line
@@ -122,7 +123,9 @@ class Found:
     """Names of parts to delete before the extraction."""
 
 
-def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite: bool) -> Found:
+def inspect(
+    output: Output, files: PartFiles, *, resume: bool | None, overwrite: bool, retry_errors: bool = False
+) -> Found:
     """Find out what an extraction has to do. Changes nothing.
 
     Args:
@@ -130,6 +133,7 @@ def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite:
         files: its parts.
         resume: whether there must be something to resume; False starts anew, None resumes what can be.
         overwrite: whether other features may be replaced.
+        retry_errors: whether parts with unreadable images are done again, also of a complete output.
 
     Raises:
         InvalidInputError: there is something else, or nothing to resume; the message has the remedy.
@@ -146,17 +150,21 @@ def inspect(output: Output, files: PartFiles, *, resume: bool | None, overwrite:
         if name in footers
     }
     done = {number: counts for number, counts in counted.items() if counts is not None}
-    complete = _complete(output, files, done)
-    if complete is not None and resume is not False:
+    others = set(present) - set(files.plan.names())
+    complete = None if output.name is None and others else _complete(output, files, done)
+    retried = retry_errors and complete is not None and complete.unreadable > 0
+    if complete is not None and resume is not False and not retried:
         return Found(complete=complete, stale=present if output.name is not None else ())
-    if not overwrite:
+    if not overwrite and not retried:
         _check_replaceable(
             output, files, footers, finished=complete is not None, resuming=resume is True and bool(done)
         )
     if resume is False:
         done = {}
-    elif resume and not done:
+    elif resume and not done and not retried:
         raise InvalidInputError(f"there is nothing to resume at {output.text}; leave out --resume to start")
+    if retry_errors:
+        done = {number: counts for number, counts in done.items() if not counts.unreadable}
     kept = {files.plan.name(number) for number in done}
     return Found(done=done, stale=[name for name in present if name not in kept])
 
@@ -172,11 +180,13 @@ def _check_folder(output: Output, names: Sequence[str]) -> None:
 
 
 def _footers(parts: Destination, names: Sequence[str]) -> dict[str, Footer]:
-    """Return the footers of parts, but of those that are damaged."""
+    """Return the footers of parts, but of those that are damaged or gone."""
 
     def read(name: str) -> Footer | None:
-        with parts.open(name) as file:
-            return read_footer(PurePosixPath(name).suffix, file)
+        try:
+            return parts.read(name, partial(read_footer, PurePosixPath(name).suffix))
+        except FileNotFoundError:  # Another process has ended, and made one file of its parts.
+            return None
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="partedvae-footers") as pool:
         found = zip(names, pool.map(read, names), strict=True)
@@ -190,14 +200,15 @@ def _complete(output: Output, files: PartFiles, done: Mapping[int, Counts]) -> C
     footer = _finished(output)
     if footer is None or files.identity.differences(footer.metadata) or COUNTS not in footer.metadata:
         return None
+    if footer.rows != files.plan.rows:
+        return None
     return Counts.from_json(footer.metadata[COUNTS])
 
 
 def _finished(output: Output) -> Footer | None:
     assert output.name is not None
     try:
-        with output.folder.open(output.name) as file:
-            return read_footer(f".{output.format}", file)
+        return output.folder.read(output.name, partial(read_footer, f".{output.format}"))
     except FileNotFoundError:
         return None
 
@@ -211,7 +222,10 @@ def _check_replaceable(
         raise InvalidInputError(f"{output.text} is complete; choose another --output, {replace}")
     if output.name is not None and output.name in output.folder.names() and not resuming:
         footer = _finished(output)
-        reason = f": {'; '.join(files.identity.differences(footer.metadata))}" if footer else ""
+        reasons = files.identity.differences(footer.metadata) if footer else []
+        if footer and footer.rows != files.plan.rows and not reasons:
+            reasons = [f"it has {footer.rows:,} rows instead of {files.plan.rows:,}"]
+        reason = f": {'; '.join(reasons)}" if reasons else ""
         raise InvalidInputError(f"{output.text} exists{reason}; choose another --output, {replace}")
     for footer in footers.values():
         differences = files.identity.differences(footer.metadata)

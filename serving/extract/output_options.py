@@ -30,6 +30,7 @@ class OutputOptions:
     vectors: bool
     rows_per_part: int | None
     resume: bool | None
+    retry_errors: bool
     overwrite: bool
     strict: bool
     max_errors: int | None
@@ -80,6 +81,11 @@ _OPTIONS = (
         default=None,
         help="Fail if there is nothing to resume, or start anew; without either, what is done already is not repeated.",
     ),
+    click.option(
+        "--retry-errors",
+        is_flag=True,
+        help="Do parts again that have images which could not be read; all of a file that is complete.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace features of another input, model or options at OUTPUT."),
     click.option("--strict", is_flag=True, help="Exit with 3 if an image could not be read; all rows are written."),
     click.option(
@@ -115,4 +121,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_output
 
 
-_NAMES = ("output", "format", "vectors", "rows_per_part", "resume", "overwrite", "strict", "max_errors", "as_json")
+_NAMES = (
+    *("output", "format", "vectors", "rows_per_part", "resume", "retry_errors", "overwrite"),
+    *("strict", "max_errors", "as_json"),
+)

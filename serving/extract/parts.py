@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.destination import Destination
@@ -34,8 +35,7 @@ class PartFiles:
         """Return the counts of a part; None if it is not there, unfinished, or of another extraction."""
         name = self.plan.name(number)
         try:
-            with self.destination.open(name) as file:
-                footer = read_footer(self.plan.suffix, file)
+            footer = self.destination.read(name, partial(read_footer, self.plan.suffix))
         except FileNotFoundError:
             return None
         return None if footer is None else self.counts_in(number, footer)

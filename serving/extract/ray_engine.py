@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.errors import ServingError
+from partedvae.serving.extract.destination import delete_partial
 from partedvae.serving.extract.engine import Report
 from partedvae.serving.extract.engine_options import EngineOptions
 from partedvae.serving.extract.parts import PartFiles
 from partedvae.serving.extract.ray_cluster import cluster_cpus, ray, ray_session
 from partedvae.serving.extract.ray_worker import PartWorker, WorkerSettings, task
+from partedvae.serving.extract.shards import PART_PREFIX
 from partedvae.serving.extract.sources.source import Source
 from partedvae.serving.extract.summary import Counts
 from partedvae.serving.extract.worker_model import WorkerModel
@@ -64,7 +66,8 @@ class RayEngine:
             for number, counts, process in self._results(source, files, missing, settings):
                 checks.check(number, counts, process)
                 report(counts)
-        _delete_leftovers(files)
+        # Of workers that died; all parts are there, so that nobody writes any more.
+        delete_partial(files.destination, PART_PREFIX)
 
     def _results(
         self, source: Source, files: PartFiles, missing: Sequence[int], settings: WorkerSettings
@@ -99,7 +102,7 @@ class RayEngine:
         cpus = self._options.cpus_per_actor
         machines = cluster_cpus()
         if not any(machine >= cpus for machine in machines):
-            self._say(f"waiting: no machine of the cluster has {cpus} processors now (--cpus-per-worker)")
+            self._say(f"waiting: no machine of the cluster has {cpus} processors now (--cpus-per-actor)")
         fitting = sum(machine // cpus for machine in machines)
         return max(1, min(parts, self._options.actors or fitting))
 
@@ -148,13 +151,6 @@ class Checks:
                 f"readable here ({counts.examples[0]}): with several machines INPUT must be a URL, or in a folder that "
                 "all of them share"
             )
-
-
-def _delete_leftovers(files: PartFiles) -> None:
-    """Delete what workers that died have written aside; all parts are there, so that nobody writes any more."""
-    for name in files.destination.names():
-        if name.startswith(".part-") and name.endswith(".partial"):
-            files.destination.delete(name)
 
 
 def _result(row: dict[str, Any]) -> tuple[int, Counts, str]:

@@ -13,7 +13,9 @@ MIN_ROWS_PER_PART, MAX_ROWS_PER_PART = 1_024, 65_536
 WANTED_PARTS = 16
 """Parts of an extraction by default, unless they would be larger or smaller than these bounds."""
 
-_NAME = re.compile(r"part-(\d{5,})-of-(\d{5,})\.(\w+)")
+PART_PREFIX = "part-"
+"""Start of the names of parts."""
+_NAME = re.compile(rf"{PART_PREFIX}(\d{{5,}})-of-(\d{{5,}})\.(\w+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Plan:
 
     def name(self, number: int) -> str:
         """Return the file name of a part: `part-00003-of-00016.parquet` for 3."""
-        return f"part-{number:05}-of-{len(self):05}{self.suffix}"
+        return f"{PART_PREFIX}{number:05}-of-{len(self):05}{self.suffix}"
 
     def names(self) -> Iterator[str]:
         """Yield the names of all parts, in the order of their rows."""

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from partedvae.common.image_folder import LeftOut
 from partedvae.results import ImageArray
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.sources.local_files import LocalFile, facts_of
+from partedvae.serving.extract.sources.local_files import LocalFile, check_unchanged, facts_of
 from partedvae.serving.extract.sources.source import NO_COLUMNS, Job, Key, Prepared
 from partedvae.serving.images import from_array
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -66,15 +67,18 @@ class ArraySource:
     key: Key = "index"
     columns = NO_COLUMNS
 
-    def __init__(self, given: str, opener: Opener, timeout: float) -> None:
+    def __init__(self, given: str, opener: Opener, timeout: float, name: str | None = None) -> None:
         """Open the file; errors are those of the opener.
 
         Args:
             given: path or URL.
             opener: a function that can be pickled.
             timeout: seconds per read of a file at a URL.
+            name: what tells it from other files of the same length and date; by default the file's name.
         """
         self.left_out = LeftOut()
+        self._name = PurePosixPath(given).name if name is None else name
+        self._facts = facts_of(given)
         self._given = given
         self._opener = opener
         self._timeout = timeout
@@ -82,45 +86,59 @@ class ArraySource:
 
     @property
     def manifest_hash(self) -> str:
-        """SHA-256 of what the file is: its length, and the date or version of its content."""
-        return hashlib.sha256(facts_of(self._given).encode()).hexdigest()
+        """SHA-256 of what the file is: its name and length, and the date or version of its content."""
+        return hashlib.sha256(f"{self._name} {self._facts}".encode("utf-8", "surrogateescape")).hexdigest()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def part(self, first: int, last: int) -> ArrayPart:
         """Return the rows from `first` to before `last`."""
-        return ArrayPart(self._given, self._opener, self._timeout, first, last, self._rows)
+        return ArrayPart(self._given, self._facts, self._opener, self._timeout, first, last, self._rows)
 
 
 class ArrayPart:
     """Some images of an array. Pickled without them: the process that unpickles it opens the file."""
 
     def __init__(
-        self, given: str, opener: Opener, timeout: float, first: int, last: int, rows: ImageRows | None = None
+        self,
+        given: str,
+        facts: str,
+        opener: Opener,
+        timeout: float,
+        first: int,
+        last: int,
+        rows: ImageRows | None = None,
     ) -> None:
         """Create a part.
 
         Args:
             given: path or URL.
+            facts: what `facts_of` returned when it was listed.
             opener: opens it.
             timeout: seconds per read of a file at a URL.
             first: first row.
             last: row after the last one.
             rows: the array, if it is open.
         """
-        self._arguments = given, opener, timeout, first, last
+        self._arguments = given, facts, opener, timeout, first, last
         self._rows = rows
 
-    def __reduce__(self) -> tuple[type[ArrayPart], tuple[str, Opener, float, int, int]]:
+    def __reduce__(self) -> tuple[type[ArrayPart], tuple[str, str, Opener, float, int, int]]:
         return ArrayPart, self._arguments
 
     def __len__(self) -> int:
-        return self._arguments[4] - self._arguments[3]
+        return self._arguments[5] - self._arguments[4]
 
     def jobs(self, batch_size: int) -> Iterator[Job]:
-        """Yield jobs that read and convert rows."""
-        given, opener, timeout, first, last = self._arguments
+        """Yield jobs that read and convert rows.
+
+        Raises:
+            InvalidInputError: the file is not the one that was listed.
+        """
+        given, facts, opener, timeout, first, last = self._arguments
+        if self._rows is None:
+            check_unchanged(given, facts)
         rows = self._rows or opener(given, timeout)
         for start in range(first, last, batch_size):
             yield partial(_prepare, rows, start, min(start + batch_size, last))

@@ -41,4 +41,4 @@ def open_dataset(given: str, options: InputOptions) -> ArraySource:
             f"the data set {name} is not in {options.data_dir}: get it with 'partedvae data get {name}', or pass --data"
         )
     opener = open_bits if name == "dsprites" else open_numpy if path.suffix == ".npy" else open_idx
-    return ArraySource(str(path), opener, options.read_timeout)
+    return ArraySource(str(path), opener, options.read_timeout, name=f"{name}:{split}")

@@ -26,6 +26,16 @@ class PathKeys:
     folder: str
     """The folder of the names: a path, or a URL."""
 
+    @property
+    def facts(self) -> str:
+        """What the keys depend on beside the names: the folder, as it is written in them."""
+        match self.style:
+            case "relative":
+                return ""
+            case "as-given":
+                return self.given.rstrip("/")
+        return located(self.folder)
+
     def of(self, name: str) -> str:
         """Return the key of an image, given its name in the folder."""
         match self.style:
@@ -39,3 +49,8 @@ class PathKeys:
             return printable(f"{self.folder.rstrip('/')}/{name}")
         path = os.path.abspath(os.path.join(self.folder, name))  # noqa: PTH100, PTH118 - pathlib does not fold ".."
         return printable(path) if self.style == "absolute" else "file://" + quote(os.fsencode(path))
+
+
+def located(folder: str) -> str:
+    """Return the absolute path of a folder, or its URL, in one spelling."""
+    return folder.rstrip("/") if is_url(folder) else os.path.abspath(folder)  # noqa: PTH100

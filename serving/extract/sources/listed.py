@@ -63,8 +63,8 @@ class ListedSource:
 
     @functools.cached_property
     def manifest_hash(self) -> str:
-        """SHA-256 of the list, and of the sizes and dates in it."""
-        return hash_of_table(self.table, self.facts)
+        """SHA-256 of the list, of the sizes and dates in it, and of what the keys depend on."""
+        return hash_of_table(self.table, f"{self.facts}\n{self.keys.facts}")
 
     def __len__(self) -> int:
         return len(self.table)

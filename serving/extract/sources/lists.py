@@ -14,7 +14,7 @@ from partedvae.common.text_files import TextError, iterate_names
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.files import FileReader
-from partedvae.serving.extract.sources.keys import PathKeys
+from partedvae.serving.extract.sources.keys import PathKeys, located
 from partedvae.serving.extract.sources.listed import ListedSource
 from partedvae.serving.extract.sources.listing import TableWriter, table_of
 from partedvae.serving.extract.sources.local_files import open_file
@@ -189,7 +189,14 @@ def listed_files(given: str, table: pa.Table, columns: pa.Schema, options: Input
         reader=FileReader(folder, RemoteFiles(options.read_timeout)),
         keys=PathKeys(style=options.path_style, given="", folder=folder),
         columns=columns,
+        facts=located(folder) if _has_relative(table["name"]) else "",
     )
+
+
+def _has_relative(names: pa.ChunkedArray) -> bool:
+    """Return whether some paths are relative, and so those of other files when the list is elsewhere."""
+    elsewhere = pa.compute.or_(pa.compute.starts_with(names, b"/"), pa.compute.match_substring(names, b":/"))
+    return not pa.compute.all(elsewhere).as_py()
 
 
 def _first_line(error: Exception) -> str:

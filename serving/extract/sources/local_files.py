@@ -160,6 +160,22 @@ def facts_of(given: str) -> str:
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
+def check_unchanged(given: str, facts: str) -> None:
+    """Check that a file is the one that was listed.
+
+    Args:
+        given: path or URL.
+        facts: what `facts_of` returned then.
+
+    Raises:
+        InvalidInputError: it was replaced or changed.
+        StorageError: its URL cannot be read.
+        OSError: it cannot be read.
+    """
+    if facts_of(given) != facts:
+        raise InvalidInputError(f"{given} was changed while it was read; run the command again")
+
+
 @contextmanager
 def temporary_copy(given: str) -> Iterator[IO[bytes]]:
     """Yield a temporary file without a name to copy something into.
@@ -206,7 +222,7 @@ def _copy(given: str, facts: str, timeout: float) -> LocalFile:
                 if not isinstance(content, bytes):
                     raise InvalidInputError(f"{given}: {content.reason}")
                 if len(content) != (request.end or 0) - (request.start or 0):
-                    raise InvalidInputError(f"{given} was changed while it was read; run again")
+                    raise InvalidInputError(f"{given} was changed while it was read; run the command again")
                 copy.write(content)
         if not is_packed(given):
             return kept(copy, given)

@@ -33,11 +33,12 @@ from partedvae.serving.extract.sources.lists import (
     open_text_list,
     path_column,
 )
+from partedvae.serving.extract.sources.local_files import facts_of
 from partedvae.serving.extract.sources.numpy_files import open_numpy
 from partedvae.serving.extract.sources.options import DEFAULT_OPTIONS, InputOptions
 from partedvae.serving.extract.sources.parquet_images import ParquetImages, has_images
 from partedvae.serving.extract.sources.remote import RemoteFiles
-from partedvae.serving.extract.sources.remote_listing import find_files, is_remote_folder, version_of
+from partedvae.serving.extract.sources.remote_listing import find_files, is_remote_folder
 from partedvae.serving.extract.sources.source import NO_COLUMNS, Source
 from partedvae.serving.extract.sources.tars import is_tar, open_tars
 
@@ -119,13 +120,13 @@ def _open_file(given: str, options: InputOptions) -> Source:
 
 def _open_image(given: str, options: InputOptions) -> ListedSource:
     folder, typed, name = _folder_of(given)
-    if is_url(given):
-        version_of(given)  # An input that does not exist is an error rather than a row.
+    facts = facts_of(given)  # Also, an input that does not exist is an error rather than a row.
     return ListedSource(
         table=table_of([(os.fsencode(name),)], NAMES),
         reader=FileReader(folder, RemoteFiles(options.read_timeout)),
         keys=PathKeys(style=options.path_style, given=typed, folder=folder),
         columns=NO_COLUMNS,
+        facts=facts,
     )
 
 

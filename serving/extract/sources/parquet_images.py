@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from functools import partial
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from partedvae.common.image_folder import LeftOut
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.extract.memory import DECODING
 from partedvae.serving.extract.sources.lists import open_parquet, passed_columns
-from partedvae.serving.extract.sources.local_files import facts_of
+from partedvae.serving.extract.sources.local_files import check_unchanged, facts_of
 from partedvae.serving.extract.sources.options import InputOptions
 from partedvae.serving.extract.sources.source import Job, Key, Prepared
 from partedvae.serving.images import decode_one, memory_limits
@@ -48,6 +49,7 @@ class ParquetImages:
         Raises:
             InvalidInputError: a column to pass on does not exist, or the file has no rows.
         """
+        self._facts = facts_of(given)
         file = open_parquet(given, options)
         self.left_out = LeftOut()
         passed = passed_columns(given, file.schema_arrow, column, options)
@@ -59,42 +61,49 @@ class ParquetImages:
 
     @functools.cached_property
     def manifest_hash(self) -> str:
-        """SHA-256 of what the file is: its length, and the date or version of its content."""
-        facts = f"{facts_of(self._given)} {self._column} {self.columns.names}"
-        return hashlib.sha256(facts.encode()).hexdigest()
+        """SHA-256 of what the file is: its name and length, and the date or version of its content."""
+        facts = f"{PurePosixPath(self._given).name} {self._facts} {self._column} {self.columns.names}"
+        return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()
 
     def __len__(self) -> int:
         return self._count
 
     def part(self, first: int, last: int) -> ParquetPart:
         """Return the rows from `first` to before `last`."""
-        return ParquetPart(self._given, self._column, self.columns.names, self._options, first, last)
+        return ParquetPart(self._given, self._facts, self._column, self.columns.names, self._options, first, last)
 
 
 class ParquetPart:
     """Some rows of a Parquet file. Pickled without them: the process that unpickles it opens the file."""
 
     def __init__(
-        self, given: str, column: str, passed: list[str], options: InputOptions, first: int, last: int
+        self, given: str, facts: str, column: str, passed: list[str], options: InputOptions, first: int, last: int
     ) -> None:
         """Create a part.
 
         Args:
             given: path or URL.
+            facts: what `facts_of` returned when it was listed.
             column: the column of images.
             passed: columns to pass on.
             options: options of the input.
             first: first row.
             last: row after the last one.
         """
-        self._given, self._column, self._passed, self._options = given, column, passed, options
+        self._given, self._facts = given, facts
+        self._column, self._passed, self._options = column, passed, options
         self._first, self._last = first, last
 
     def __len__(self) -> int:
         return self._last - self._first
 
     def jobs(self, batch_size: int) -> Iterator[Job]:
-        """Yield jobs that decode; the file is read here."""
+        """Yield jobs that decode; the file is read here.
+
+        Raises:
+            InvalidInputError: the file is not the one that was listed.
+        """
+        check_unchanged(self._given, self._facts)
         file = open_parquet(self._given, self._options)
         groups, start = _groups(file, self._first, self._last)
         columns = [self._column, *self._passed]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,9 +25,9 @@ from partedvae.serving.extract.sources.keys import PathKeys
 from partedvae.serving.extract.sources.listed import ListedSource, ReadFailure
 from partedvae.serving.extract.sources.listing import table_of
 from partedvae.serving.extract.sources.lists import check_names
-from partedvae.serving.extract.sources.local_files import LocalFile, facts_of, is_packed, open_file
+from partedvae.serving.extract.sources.local_files import LocalFile, check_unchanged, facts_of, is_packed, open_file
 from partedvae.serving.extract.sources.options import ALL_COLUMNS, InputOptions
-from partedvae.serving.extract.sources.remote import RemoteFiles, Request
+from partedvae.serving.extract.sources.remote import RemoteFiles, Request, StorageError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 RANGE = 8 << 20
@@ -63,6 +64,7 @@ def open_tars(folder: str, given: str, names: Sequence[str], options: InputOptio
         | {column: pa.large_string() for column in options.columns}
     )
     archives = [f"{folder}/{name}" if folder else name for name in names]
+    facts = [facts_of(archive) for archive in archives]
     with counter(unit="img", title="listing") as bar:
 
         def rows() -> Iterator[tuple[Any, ...]]:
@@ -78,11 +80,11 @@ def open_tars(folder: str, given: str, names: Sequence[str], options: InputOptio
         raise InvalidInputError(f"{shown} contains no images ({', '.join(image_endings())}){found}")
     return ListedSource(
         table=table,
-        reader=TarReader(dict(enumerate(archives)), RemoteFiles(options.read_timeout)),
+        reader=TarReader(dict(enumerate(zip(archives, facts, strict=True))), RemoteFiles(options.read_timeout)),
         keys=PathKeys(style=options.path_style, given=given, folder=folder),
         columns=pa.schema([schema.field(column) for column in options.columns]),
         left_out=left_out,
-        facts="\n".join(facts_of(archive) for archive in archives),
+        facts="\n".join(facts),
     )
 
 
@@ -90,16 +92,26 @@ def open_tars(folder: str, given: str, names: Sequence[str], options: InputOptio
 class TarReader:
     """Reads members of archives at their positions."""
 
-    archives: dict[int, str]
-    """Paths or URLs, by the numbers in the list."""
+    archives: dict[int, tuple[str, str]]
+    """Paths or URLs, and what `facts_of` returned when they were listed, by the numbers in the list."""
     remote: RemoteFiles
     needs: Sequence[str] = ("archive", "offset", "size")
+    _checked: set[int] = field(default_factory=set, init=False, compare=False)
+    """Numbers of archives that have not changed since; a reader is of one part."""
 
     def contents(self, rows: pa.Table) -> Iterator[bytes | ReadFailure]:
-        """Yield the content of each member, or why it cannot be read."""
+        """Yield the content of each member, or why it cannot be read.
+
+        Raises:
+            InvalidInputError: an archive is not the one that was listed, so that members are elsewhere.
+        """
         members = list(zip(*(rows[name].to_pylist() for name in ("archive", "offset", "size")), strict=True))
         for number, run in _runs(members):
-            archive = self.archives[number]
+            archive, facts = self.archives[number]
+            if number not in self._checked:
+                with suppress(OSError, StorageError):  # It is gone, or cannot be read: a failure of its members, below.
+                    check_unchanged(archive, facts)
+                self._checked.add(number)
             read = partial(_read_remote, archive, self.remote)
             if not is_url(archive) or is_packed(archive):
                 try:

@@ -74,6 +74,17 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files for a URL are written there first."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = open_destination("memory://bucket/x")
+    message = r"memory://bucket/x/part is first written there: No space left on device; free space, or set TMPDIR"
+    with pytest.raises(OSError, match=message) as caught, folder.create("part"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_urls_are_told_from_paths() -> None:
     assert open_destination("file:///tmp/x") == LocalFolder(Path("/tmp/x"))
     with pytest.raises(InvalidInputError, match=r"nosuch://x cannot be opened: Protocol not known: nosuch"):
@@ -199,7 +210,8 @@ def test_two_processes_cannot_write_the_same_url(
     holder = {"host": host, "pid": pid, "started": 0.0, "renewed": time.time() - age, "token": "t"}
     fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/locked/.lock", json.dumps(holder).encode())
     if busy:
-        with pytest.raises(ServingError, match=rf"process {pid} on {host}, since .*, is writing memory://"):
+        message = rf"process {pid} on {host}, since .*if it was killed, its lock ends in \d+ s"
+        with pytest.raises(ServingError, match=message):
             folder.locked().__enter__()
     else:
         with folder.locked(), pytest.raises(ServingError, match=rf"process {os.getpid()} on here"):
