@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -39,6 +40,11 @@ def is_transient(error: BaseException) -> bool:
     return any(kind.__name__ in _TRANSIENT_CLASSES for kind in type(error).__mro__)
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Return whether an error is that there was no answer in time; botocore's have classes of their own."""
+    return isinstance(error, TimeoutError) or type(error).__name__ in ("ConnectTimeoutError", "ReadTimeoutError")
+
+
 class Retries:
     """Calls functions that read, and repeats those that fail for a reason that may pass. Can be used from threads.
 
@@ -47,7 +53,11 @@ class Retries:
     """
 
     def __init__(
-        self, limit: int = 20, sleep: Callable[[float], None] = time.sleep, delays: Sequence[float] = DELAYS
+        self,
+        limit: int = 20,
+        sleep: Callable[[float], None] = time.sleep,
+        delays: Sequence[float] = DELAYS,
+        patience: float = math.inf,
     ) -> None:
         """Create retries for the files of one source.
 
@@ -55,10 +65,12 @@ class Retries:
             limit: functions that may fail before nothing is repeated any more.
             sleep: waits for a number of seconds; another function in tests.
             delays: seconds before the second and each further attempt.
+            patience: seconds after which what had no answer in time is not repeated.
         """
         self._left = limit
         self._delays = delays
         self._sleep = sleep
+        self._patience = patience
 
     def __call__(self, read: Callable[[], T]) -> T:
         """Return what `read` returns.
@@ -66,11 +78,13 @@ class Retries:
         Raises:
             Exception: the last attempt failed, or an earlier one for a reason that does not pass.
         """
+        started = time.monotonic()
         for delay in self._delays if self._left > 0 else ():
             try:
                 return read()
             except Exception as error:
-                if not is_transient(error):
+                silent = is_timeout(error) and time.monotonic() - started >= self._patience
+                if silent or not is_transient(error):
                     raise
             self._sleep(delay)
         try:

@@ -15,10 +15,11 @@ from typing import IO, Any, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from partedvae.common.atomic_write import FULL, atomic_write, fsync
+from partedvae.common.retry import is_timeout
 from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.lock import LOCK, lease, local_lock
-from partedvae.serving.extract.sources.remote import lacks_credentials, reason_of
+from partedvae.serving.extract.sources.remote import PATIENCE, file_system, lacks_credentials, reason_of
 
 T = TypeVar("T")
 
@@ -247,11 +248,13 @@ class RemoteFolder:
 
     def _retrying(self, call: Callable[[], T], url: str) -> T:
         """Repeat a call that fails for a reason that may pass; the libraries of storages have errors of their own."""
+        started = time.monotonic()
         for delay in (*DELAYS, None):
             try:
                 return call()
             except Exception as error:
-                if delay is None or isinstance(error, LASTING) or lacks_credentials(error):
+                silent = is_timeout(error) and time.monotonic() - started >= PATIENCE
+                if silent or delay is None or isinstance(error, LASTING) or lacks_credentials(error):
                     raise _remote_error(error, url) from error
                 time.sleep(delay)
         raise AssertionError
@@ -303,9 +306,7 @@ def open_destination(output: str) -> Destination:
 
 def _file_system(url: str) -> tuple[Any, str]:
     try:
-        import fsspec
-
-        return cast(tuple[Any, str], fsspec.url_to_fs(url))
+        return file_system(url)
     except ImportError as error:
         raise InvalidInputError(
             f"{url} needs a package that is not installed ({error}); install it with: pip install 'partedvae[cloud]'"

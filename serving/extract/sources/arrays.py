@@ -78,7 +78,7 @@ class ArraySource:
         """
         self.left_out = LeftOut()
         self._name = PurePosixPath(given).name if name is None else name
-        self._facts = facts_of(given)
+        self._facts = facts_of(given, timeout)
         self._given = given
         self._opener = opener
         self._timeout = timeout
@@ -138,7 +138,7 @@ class ArrayPart:
         """
         given, facts, opener, timeout, first, last = self._arguments
         if self._rows is None:
-            check_unchanged(given, facts)
+            check_unchanged(given, facts, timeout)
         rows = self._rows or opener(given, timeout)
         for start in range(first, last, batch_size):
             yield partial(_prepare, rows, start, min(start + batch_size, last))

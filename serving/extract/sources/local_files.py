@@ -138,7 +138,7 @@ def open_file(given: str, timeout: float = READ_TIMEOUT) -> LocalFile:
     if not is_url(given) and not is_packed(given):
         with open_regular(Path(given)) as file:
             return LocalFile(os.dup(file.fileno()), given)
-    return _copy(given, facts_of(given), timeout)
+    return _copy(given, facts_of(given, timeout), timeout)
 
 
 def is_packed(given: str) -> bool:
@@ -146,33 +146,38 @@ def is_packed(given: str) -> bool:
     return _ending(given) in _UNPACKERS
 
 
-def facts_of(given: str) -> str:
+def facts_of(given: str, timeout: float) -> str:
     """Return the length of a file and the date or version of its content.
+
+    Args:
+        given: path or URL.
+        timeout: seconds that an attempt at a URL may take.
 
     Raises:
         StorageError: its URL cannot be read.
         OSError: it cannot be read.
     """
     if is_url(given):
-        remote = version_of(given)
+        remote = version_of(given, timeout)
         return f"{remote.size} {remote.version}"
     facts = Path(given).stat()
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
-def check_unchanged(given: str, facts: str) -> None:
+def check_unchanged(given: str, facts: str, timeout: float) -> None:
     """Check that a file is the one that was listed.
 
     Args:
         given: path or URL.
         facts: what `facts_of` returned then.
+        timeout: seconds that an attempt at a URL may take.
 
     Raises:
         InvalidInputError: it was replaced or changed.
         StorageError: its URL cannot be read.
         OSError: it cannot be read.
     """
-    if facts_of(given) != facts:
+    if facts_of(given, timeout) != facts:
         raise InvalidInputError(f"{given} was changed while it was read; run the command again")
 
 

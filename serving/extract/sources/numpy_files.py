@@ -59,7 +59,7 @@ def _open(given: str, timeout: float) -> tuple[ImageRows, np.dtype[Any]]:
     try:
         file = open_file(given, timeout)
         if file.read(0, 2) == b"PK":
-            file = _member(given, facts_of(given), timeout)
+            file = _member(given, facts_of(given, timeout), timeout)
         with file.open() as stream:
             version = npy.read_magic(stream)
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0

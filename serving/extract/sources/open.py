@@ -120,7 +120,7 @@ def _open_file(given: str, options: InputOptions) -> Source:
 
 def _open_image(given: str, options: InputOptions) -> ListedSource:
     folder, typed, name = _folder_of(given)
-    facts = facts_of(given)  # Also, an input that does not exist is an error rather than a row.
+    facts = facts_of(given, options.read_timeout)  # Also, an input that does not exist is an error rather than a row.
     return ListedSource(
         table=table_of([(os.fsencode(name),)], NAMES),
         reader=FileReader(folder, RemoteFiles(options.read_timeout)),

@@ -49,7 +49,7 @@ class ParquetImages:
         Raises:
             InvalidInputError: a column to pass on does not exist, or the file has no rows.
         """
-        self._facts = facts_of(given)
+        self._facts = facts_of(given, options.read_timeout)
         file = open_parquet(given, options)
         self.left_out = LeftOut()
         passed = passed_columns(given, file.schema_arrow, column, options)
@@ -103,7 +103,7 @@ class ParquetPart:
         Raises:
             InvalidInputError: the file is not the one that was listed.
         """
-        check_unchanged(self._given, self._facts)
+        check_unchanged(self._given, self._facts, self._options.read_timeout)
         file = open_parquet(self._given, self._options)
         groups, start = _groups(file, self._first, self._last)
         columns = [self._column, *self._passed]

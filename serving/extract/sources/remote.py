@@ -35,6 +35,12 @@ BYTES_IN_FLIGHT = 64 << 20
 """Bytes of all reads in flight in this process, and of those that wait to be decoded."""
 UNKNOWN_SIZE = 256 << 10
 """Assumed size of a file that no listing has."""
+CONNECTING, SILENCE = 10.0, {"s3": 20.0, "http": 60.0}
+"""Seconds until a server has to accept a connection, and without a byte from it, by kind of storage."""
+S3_ATTEMPTS = 3
+"""Attempts of each request by s3fs, before those of `DELAYS`: a listing has many, and begins anew with those."""
+PATIENCE = 60.0
+"""Seconds after which a call without an answer is not repeated."""
 OUTAGE = 64
 """Reads in a row that fail for a reason that may pass, before the storage counts as unavailable."""
 
@@ -189,12 +195,36 @@ def open_storage(url: str) -> tuple[Any, str]:
     return files, files._strip_protocol(url)
 
 
+def file_system(url: str, **options: Any) -> tuple[Any, str]:
+    """Return what `fsspec.url_to_fs` does, with limits of the time in which a server has to answer.
+
+    The defaults of the libraries add up to hours. A value of fsspec's configuration overrides those here.
+    """
+    import fsspec
+
+    scheme = urlsplit(url).scheme.lower()
+    if scheme in ("s3", "s3a"):
+        limits = {"connect_timeout": CONNECTING, "read_timeout": SILENCE["s3"], "retries": {"max_attempts": 0}}
+        options["config_kwargs"] = limits | fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    elif scheme in ("http", "https"):
+        import aiohttp
+
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECTING, sock_read=SILENCE["http"])
+        options["client_kwargs"] = {"timeout": limit} | fsspec.config.conf.get(scheme, {}).get("client_kwargs", {})
+    files, path = fsspec.url_to_fs(url, **options)
+    if scheme in ("s3", "s3a"):
+        files.retries = S3_ATTEMPTS
+    return files, path
+
+
 def reason_of(error: BaseException) -> str:
     """Return the reason of an error of a storage in one line."""
     if isinstance(error, FileNotFoundError):
         return "No such file or directory"
     if status := getattr(error, "status", None):
         return f"HTTP {status} {getattr(error, 'message', '')}".rstrip()
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
     text = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
     if lacks_credentials(error):
         return f"{text}; set them as for other programs (for S3, AWS_ACCESS_KEY_ID or a profile; FSSPEC_S3_ANON=true)"
@@ -208,10 +238,8 @@ def lacks_credentials(error: BaseException) -> bool:
 
 def _new_storage(url: str) -> Any:
     try:
-        import fsspec
-
         # Listings are not kept: of a hundred million files they would fill the memory.
-        return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
+        return file_system(url, use_listings_cache=False)[0]
     except ImportError as error:
         raise InvalidInputError(f"{url} needs pip install 'partedvae[cloud]' ({error})") from error
     except ValueError as error:
@@ -220,7 +248,17 @@ def _new_storage(url: str) -> Any:
 
 def retried(read: Callable[[], Any]) -> Any:
     """Return what `read` returns, after repeating it where it fails for a reason that may pass."""
-    return Retries(delays=DELAYS)(read)
+
+    def found() -> Any:
+        try:
+            return read()
+        except FileNotFoundError as error:
+            # fsspec raises it for all that fails when it asks for a file by HTTP.
+            if error.__cause__ is not None and is_transient(error.__cause__):
+                raise error.__cause__ from None
+            raise
+
+    return Retries(delays=DELAYS, patience=PATIENCE)(found)
 
 
 class _Budget:

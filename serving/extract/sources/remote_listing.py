@@ -61,14 +61,19 @@ def is_remote_folder(url: str) -> bool:
     return kind == "directory"
 
 
-def version_of(url: str) -> RemoteFile:
+def version_of(url: str, timeout: float) -> RemoteFile:
     """Return the size and the version of a file at a URL.
+
+    Args:
+        url: of the file.
+        timeout: seconds that an attempt may take.
 
     Raises:
         StorageError: it cannot be read.
     """
     files, path = open_storage(url)
-    return _remote_file(_listed(url, lambda: files.info(path)), path.rpartition("/")[0])
+    limits = {"timeout": timeout} if getattr(files, "async_impl", False) else {}
+    return _remote_file(_listed(url, lambda: files.info(path, **limits)), path.rpartition("/")[0])
 
 
 def _remote_file(info: dict[str, Any], root: str) -> RemoteFile:

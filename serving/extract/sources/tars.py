@@ -64,7 +64,7 @@ def open_tars(folder: str, given: str, names: Sequence[str], options: InputOptio
         | {column: pa.large_string() for column in options.columns}
     )
     archives = [f"{folder}/{name}" if folder else name for name in names]
-    facts = [facts_of(archive) for archive in archives]
+    facts = [facts_of(archive, options.read_timeout) for archive in archives]
     with counter(unit="img", title="listing") as bar:
 
         def rows() -> Iterator[tuple[Any, ...]]:
@@ -110,7 +110,7 @@ class TarReader:
             archive, facts = self.archives[number]
             if number not in self._checked:
                 with suppress(OSError, StorageError):  # It is gone, or cannot be read: a failure of its members, below.
-                    check_unchanged(archive, facts)
+                    check_unchanged(archive, facts, self.remote.timeout)
                 self._checked.add(number)
             read = partial(_read_remote, archive, self.remote)
             if not is_url(archive) or is_packed(archive):

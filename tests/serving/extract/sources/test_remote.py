@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.extract import destination
 from partedvae.serving.extract.sources import remote
 from partedvae.serving.extract.sources.listed import ReadFailure
 from partedvae.serving.extract.sources.open import open_source
@@ -170,6 +174,53 @@ def test_a_storage_that_is_not_available_ends_the_run(monkeypatch: pytest.Monkey
         StorageError, match=r"http://127\.0\.0\.1:1/4\.png: Connect call failed .* storage is not available"
     ):
         next(reading)
+
+
+class Silent:
+    """A server that accepts connections and never answers."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.accepted: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.accepted.append(self._socket.accept()[0])
+
+
+@pytest.mark.parametrize("command", ["input", "output"])
+def test_a_storage_that_does_not_answer_is_not_asked_for_hours(
+    command: str, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempts of the libraries do not multiply with those here."""
+    server = Silent()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setattr(remote, "SILENCE", {"s3": 0.2, "http": 0.2})
+    for module in (remote, destination):
+        monkeypatch.setattr(module, "PATIENCE", 0.1)
+    url = "s3://silent/x.png" if command == "input" else "s3://silent/x"
+    with pytest.raises((StorageError, OSError), match=r"Read timeout on endpoint URL") as caught:
+        open_source(url) if command == "input" else destination.open_destination(url).names()
+    assert url in str(caught.value)
+    assert len(server.accepted) == 3
+
+
+def test_a_single_file_that_fails_by_http_has_its_own_reason(web: tuple[str, Path, dict[str, int]]) -> None:
+    """Of all failures, fsspec says that there is no such file."""
+    address, _, attempts = web
+    for name, message in (
+        ("broken.png", r"broken\.png: HTTP 500 Internal Server Error"),
+        ("hangs.png", r"hangs\.png: no answer in time"),
+        ("missing.png", r"missing\.png: No such file or directory"),
+    ):
+        with pytest.raises(StorageError, match=message):
+            open_source(f"{address}/{name}", InputOptions(read_timeout=0.3))
+    assert attempts == {"/broken.png": 4, "/hangs.png": 4, "/missing.png": 1}
+    with pytest.raises(StorageError, match=r"http://127\.0\.0\.1:1/x\.png: Connect call failed"):
+        open_source("http://127.0.0.1:1/x.png")
 
 
 def test_archives_that_are_not_available_end_the_run(
