@@ -17,9 +17,8 @@ import fsspec
 import pytest
 
 from partedvae.serving.errors import InvalidInputError, ServingError
-from partedvae.serving.extract import destination as module
-from partedvae.serving.extract import lock
-from partedvae.serving.extract.destination import Destination, LocalFolder, RemoteFolder, open_destination
+from partedvae.serving.extract import lock, remote_folder
+from partedvae.serving.extract.destination import Destination, LocalFolder, open_destination
 from partedvae.serving.extract.output import parse_output
 
 
@@ -160,9 +159,9 @@ def test_calls_at_a_url_are_repeated(
     """With pauses, and not if the error is one that does not pass; what is reported names the file."""
     system = Unreliable(*errors)
     pauses: list[float] = []
-    monkeypatch.setattr(module, "_file_system", lambda url: (system, "bucket/x"))
+    monkeypatch.setattr(remote_folder, "_file_system", lambda url: (system, "bucket/x"))
     monkeypatch.setattr("time.sleep", pauses.append)
-    folder = RemoteFolder("s3://bucket/x")
+    folder = remote_folder.RemoteFolder("s3://bucket/x")
     if message is None:
         write(folder, "part", b"content")
     else:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract import destination
+from partedvae.serving.extract import remote_folder
 from partedvae.serving.extract.sources import remote
 from partedvae.serving.extract.sources.listed import ReadFailure
 from partedvae.serving.extract.sources.open import open_source
@@ -199,11 +199,11 @@ def test_a_storage_that_does_not_answer_is_not_asked_for_hours(
     server = Silent()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
     monkeypatch.setattr(remote, "SILENCE", {"s3": 0.2, "http": 0.2})
-    for module in (remote, destination):
+    for module in (remote, remote_folder):
         monkeypatch.setattr(module, "PATIENCE", 0.1)
     url = "s3://silent/x.png" if command == "input" else "s3://silent/x"
     with pytest.raises((StorageError, OSError), match=r"Read timeout on endpoint URL") as caught:
-        open_source(url) if command == "input" else destination.open_destination(url).names()
+        open_source(url) if command == "input" else remote_folder.RemoteFolder(url).names()
     assert url in str(caught.value)
     assert len(server.accepted) == 3
 
