@@ -111,7 +111,8 @@ _OF_BUNDLE = {"model", "version", "manifest_sha256", "encoder_sha256", "scorer_s
 
 
 def _images(was: _Texts, now: _Texts) -> str:
-    counts = "" if was["rows"] == now["rows"] else f": there were {was['rows']} images, and are {now['rows']} now"
+    before, after = f"{int(was['rows']):,}", f"{int(now['rows']):,}"
+    counts = "" if before == after else f": there were {before} images, and are {after} now"
     return f"the list of images changed{counts}"
 
 
