@@ -111,8 +111,9 @@ _OF_BUNDLE = {"model", "version", "manifest_sha256", "encoder_sha256", "scorer_s
 
 
 def _images(was: _Texts, now: _Texts) -> str:
-    if was["rows"] != now["rows"]:
-        return f"the list of images changed: there were {was['rows']} images, and are {now['rows']} now"
+    before, after = f"{int(was['rows']):,}", f"{int(now['rows']):,}"
+    if before != after:
+        return f"the list of images changed: there were {before} images, and are {after} now"
     return "the list of images changed: other names, sizes or dates, or another folder"
 
 
