@@ -6,6 +6,7 @@ import json
 
 import click
 
+from partedvae.common.file_names import in_one_line
 from partedvae.common.image_folder import LeftOut
 from partedvae.results import plural
 from partedvae.serving.extract.summary import Summary
@@ -20,6 +21,7 @@ def print_summary(summary: Summary, output: str, left_out: LeftOut) -> None:
         left_out: files of the input that are not images.
     """
     counts = summary.counts
+    output = in_one_line(output)
     if summary.computed == counts.images:
         rate = counts.images / summary.seconds
         click.echo(f"{plural(counts.images, 'image')} -> {output} ({summary.seconds:.1f} s, {rate:,.0f} images/s)")

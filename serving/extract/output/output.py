@@ -83,6 +83,8 @@ def parse_output(text: str, parts_format: str | None = None) -> Output:
         return Output(text=text, folder=open_destination(parent), name=name, format=suffix[1:])
     if path.is_dir():
         raise InvalidInputError(f"{text} is a folder; end it with / to write parts into it")
+    if path.exists() and not path.is_file():  # Opening a pipe would wait for its other end.
+        raise InvalidInputError(f"{text} is no regular file; choose another --output")
     return Output(text=text, folder=LocalFolder(path.parent), name=path.name, format=suffix[1:])
 
 

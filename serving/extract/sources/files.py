@@ -16,7 +16,7 @@ from partedvae.common.regular_files import read_file
 from partedvae.common.retry import Retries
 from partedvae.common.urls import is_url
 from partedvae.serving.extract.sources.listed import ReadFailure, names_of
-from partedvae.serving.extract.sources.remote import RemoteFiles, Request
+from partedvae.serving.extract.sources.remote import OUTAGE, RemoteFiles, Request, StorageError
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,11 @@ class FileReader:
     remote: RemoteFiles
     needs: Sequence[str] = ()
     """`("size",)` if the list has the sizes."""
+    listed: bool = False
+    """Whether the files were found in the folder, so that they cannot be missing."""
     _retry: Retries = field(default_factory=Retries, init=False, compare=False)
+    _missing: list[None] = field(default_factory=list, init=False, compare=False)
+    """One item per file in a row that is missing, in all threads."""
 
     def contents(self, rows: pa.Table) -> Iterator[bytes | ReadFailure]:
         """Yield the content of each file, or why it cannot be read."""
@@ -62,11 +66,20 @@ class FileReader:
             for spelled in itertools.chain([name], spellings(name)):
                 try:
                     path = os.path.join(self.folder, spelled)  # noqa: PTH118, because a Path takes far longer
-                    return self._retry(partial(read_file, path))
+                    content = self._retry(partial(read_file, path))
                 except FileNotFoundError:
                     continue
+                self._missing.clear()
+                return content
         except OSError as error:
             return ReadFailure(error.strerror or str(error))
         except ValueError as error:  # a name with a null character
             return ReadFailure(f"not the name of a file: {error}")
+        if self.listed:
+            self._missing.append(None)
+            if len(self._missing) >= OUTAGE:
+                raise StorageError(
+                    f"{self.folder}: {name} and the {OUTAGE - 1} files before it are not there any more: the folder "
+                    "was removed or unmounted while it was read"
+                )
         return ReadFailure(os.strerror(errno.ENOENT))

@@ -68,7 +68,9 @@ def open_folder(folder: str, given: str, options: InputOptions, patterns: Sequen
         raise InvalidInputError(_no_images(shown, left_out))
     return ListedSource(
         table=sorted_table(table, "name"),
-        reader=FileReader(folder, RemoteFiles(options.read_timeout), needs=("size",) if is_url(folder) else ()),
+        reader=FileReader(
+            folder, RemoteFiles(options.read_timeout), needs=("size",) if is_url(folder) else (), listed=True
+        ),
         keys=PathKeys(style=options.path_style, given=given, folder=folder),
         columns=NO_COLUMNS,
         left_out=left_out,

@@ -158,6 +158,14 @@ def test_a_file_of_another_kind_is_no_output(folder: Path, tiny_models: Path, tm
     assert (tmp_path / "features.tsv").read_text() == "mine"
 
 
+def test_a_pipe_is_no_output(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """Opening it would wait for ever."""
+    os.mkfifo(tmp_path / "features.parquet")
+    result = extract(folder, tmp_path / "features.parquet", "--model", tiny_models / "tiny", "--overwrite")
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path}/features.parquet is no regular file; choose another --output\n"
+
+
 def test_a_server_of_several_models_is_asked_by_name(
     two_model_server: ServerProcess, folder: Path, tmp_path: Path
 ) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from partedvae.common.image_folder import find_images
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.sources import listing
+from partedvae.serving.extract.sources import files, listing
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import PATH_STYLES, InputOptions, PathStyle
+from partedvae.serving.extract.sources.remote import StorageError
 from tests.serving.extract.sources.reading import IMAGES, png, read, read_part, write_images
 
 
@@ -55,6 +56,25 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ) as caught:
         open_source(tmp_path)
     assert caught.value.filename == str(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows without features would be kept as done; files that are missing here and there are rows, and so in lists."""
+    monkeypatch.setattr(files, "OUTAGE", 4)
+    folder = tmp_path / "photos"
+    write_images(folder, [f"{number:02}.png" for number in range(12)])
+    (tmp_path / "list.txt").write_text("".join(f"photos/{number:02}.png\n" for number in range(12)))
+    source = open_source(folder)
+    for number in (0, 1, 2, 4, 5, 6):
+        (folder / f"{number:02}.png").unlink()
+    missing = "No such file or directory"
+    assert read_part(source.part(0, 8)).errors == [*[missing] * 3, None, *[missing] * 3, None]
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        StorageError, match=r"photos: 03\.png and the 3 files before it are not there any more: the fold"
+    ):
+        read_part(source.part(0, 12))
+    assert read(tmp_path / "list.txt").errors == [missing] * 12
 
 
 def test_the_hash_notices_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
