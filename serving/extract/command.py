@@ -11,9 +11,9 @@ from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
-from partedvae.serving.extract.engine_options import EngineOptions, engine_options
-from partedvae.serving.extract.input_options import input_argument, input_options
-from partedvae.serving.extract.output_options import OutputOptions, output_options
+from partedvae.serving.extract.options.engine import EngineOptions, engine_options
+from partedvae.serving.extract.options.input import input_argument, input_options
+from partedvae.serving.extract.options.output import OutputOptions, output_options
 from partedvae.serving.extract.sources.options import InputOptions
 
 STRICT = 3
@@ -88,7 +88,7 @@ def extract(
     from partedvae.serving.extract.extraction import extract as run
     from partedvae.serving.extract.extractors import Extractor, LocalExtractor, RemoteExtractor
     from partedvae.serving.extract.layout import parse_include
-    from partedvae.serving.extract.output import check_not_input, parse_output
+    from partedvae.serving.extract.output.output import check_not_input, parse_output
     from partedvae.serving.extract.reports import print_json, print_summary
     from partedvae.serving.extract.sources.open import open_source
     from partedvae.serving.image_files import silence_pillow
@@ -128,8 +128,8 @@ def extract(
             extractor = stack.enter_context(closing(RemoteExtractor(connection, model_name, model_version)))
         engine: Engine = LocalEngine(extractor, batch_size)
         if runs.engine == "ray":
-            from partedvae.serving.extract.ray_engine import RayEngine
-            from partedvae.serving.extract.worker_model import BundledModel, ServedModel, WorkerModel
+            from partedvae.serving.extract.ray.engine import RayEngine
+            from partedvae.serving.extract.ray.worker_model import BundledModel, ServedModel, WorkerModel
 
             sent: WorkerModel
             if model is not None:

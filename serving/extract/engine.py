@@ -9,7 +9,7 @@ from typing import Protocol
 
 from partedvae.serving.extract.extractors import Extractor
 from partedvae.serving.extract.layout import Rows
-from partedvae.serving.extract.parts import PartFiles, PartWriter
+from partedvae.serving.extract.output.parts import PartFiles, PartWriter
 from partedvae.serving.extract.sources.source import Job, Source
 from partedvae.serving.extract.summary import Counts
 
@@ -22,7 +22,7 @@ Report = Callable[[Counts], None]
 
 
 class Engine(Protocol):
-    """Writes parts, each by `partedvae.serving.extract.parts`."""
+    """Writes parts, each by `partedvae.serving.extract.output.parts`."""
 
     def __call__(self, source: Source, files: PartFiles, missing: Sequence[int], report: Report) -> None:
         """Write the missing parts.

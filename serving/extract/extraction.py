@@ -13,14 +13,14 @@ from partedvae.common.progress import progress_bar
 from partedvae.results import plural
 from partedvae.serving.bundle import SCORER_FILE
 from partedvae.serving.errors import InvalidInputError, ServingError
-from partedvae.serving.extract.destination import delete_partial
 from partedvae.serving.extract.engine import Engine
-from partedvae.serving.extract.identity import identity_of
-from partedvae.serving.extract.join import join
 from partedvae.serving.extract.layout import DEFAULT_INCLUDE, Include, Layout, parse_include
-from partedvae.serving.extract.output import READERS, Found, Output, inspect
-from partedvae.serving.extract.parts import PartFiles
-from partedvae.serving.extract.shards import PART_PREFIX, Plan, default_rows_per_part, is_part
+from partedvae.serving.extract.output.destination import delete_partial
+from partedvae.serving.extract.output.identity import identity_of
+from partedvae.serving.extract.output.join import join
+from partedvae.serving.extract.output.output import READERS, Found, Output, inspect
+from partedvae.serving.extract.output.parts import PartFiles
+from partedvae.serving.extract.output.shards import PART_PREFIX, Plan, default_rows_per_part, is_part
 from partedvae.serving.extract.sources.source import Source
 from partedvae.serving.extract.summary import Counts, Summary, total
 from partedvae.v1.manifest_pb2 import Manifest
@@ -107,7 +107,7 @@ def extract(
     Args:
         source: from `partedvae.serving.extract.sources.open.open_source`.
         model: the model, for the record and the columns.
-        output: from `partedvae.serving.extract.output.parse_output`.
+        output: from `partedvae.serving.extract.output.output.parse_output`.
         options: further options.
         engine: writes the parts.
         say: receives lines on what is resumed and what is kept.

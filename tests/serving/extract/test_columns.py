@@ -13,8 +13,8 @@ import pytest
 
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.layout import DEFAULT_INCLUDE, INCLUDE, Layout, Rows, parse_include
-from partedvae.serving.extract.output_options import COLUMNS
-from partedvae.serving.extract.tables import table_of
+from partedvae.serving.extract.options.output import COLUMNS
+from partedvae.serving.extract.output.tables import table_of
 from partedvae.v1.manifest_pb2 import Factor, Manifest
 from tests.bundles import COLOURED
 from tests.serving.extraction import extract

@@ -17,9 +17,9 @@ import fsspec
 import pytest
 
 from partedvae.serving.errors import InvalidInputError, ServingError
-from partedvae.serving.extract import lock, remote_folder
-from partedvae.serving.extract.destination import Destination, LocalFolder, open_destination
-from partedvae.serving.extract.output import parse_output
+from partedvae.serving.extract.output import lock, remote_folder
+from partedvae.serving.extract.output.destination import Destination, LocalFolder, open_destination
+from partedvae.serving.extract.output.output import parse_output
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -177,7 +177,7 @@ def test_two_processes_cannot_write_the_same_local_folder(tmp_path: Path) -> Non
     """The lock ends with its process, also when it is killed; the file that it leaves does not matter."""
     program = (
         "import sys, pathlib, time\n"
-        "from partedvae.serving.extract.lock import local_lock\n"
+        "from partedvae.serving.extract.output.lock import local_lock\n"
         "with local_lock(pathlib.Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
     )
     folder = LocalFolder(tmp_path / "new")

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from partedvae.serving.extract.feature_files import read_tables
-from partedvae.serving.extract.parts import PartWriter
+from partedvae.serving.extract.output.feature_files import read_tables
+from partedvae.serving.extract.output.parts import PartWriter
 from partedvae.serving.extract.summary import Counts
 from tests.bundles import GREY
 from tests.serving.extraction import extract
@@ -64,7 +64,7 @@ def test_rows_are_counted_when_parts_are_joined(
 ) -> None:
     """The file does not appear with fewer rows than images, and parts are kept."""
     output = tmp_path / "features.parquet"
-    shorter = "partedvae.serving.extract.join.read_tables"
+    shorter = "partedvae.serving.extract.output.join.read_tables"
     with monkeypatch.context() as patch:
         patch.setattr(shorter, lambda *arguments: (table.slice(1) for table in read_tables(*arguments)))
         result = extract(tmp_path / "images.npy", output, *command)

@@ -33,7 +33,7 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
     [
         f"partedvae.serving.{name}"
-        for name in ("extract.command", "extract.engine", "extract.join", "extract.sources.open")
+        for name in ("extract.command", "extract.engine", "extract.output.join", "extract.sources.open")
     ]
     + ["partedvae.serving.repository.loading", "tests.serving.extraction"]
 )

@@ -22,13 +22,13 @@ from partedvae.common.cpus import available_cpus, limit_cpus
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.extraction import Options, plan_parts
 from partedvae.serving.extract.extractors import LocalExtractor
-from partedvae.serving.extract.output import parse_output
-from partedvae.serving.extract.parts import PartFiles
-from partedvae.serving.extract.ray_worker import PartWorker, WorkerSettings, task
+from partedvae.serving.extract.output.output import parse_output
+from partedvae.serving.extract.output.parts import PartFiles
+from partedvae.serving.extract.ray.worker import PartWorker, WorkerSettings, task
+from partedvae.serving.extract.ray.worker_model import BundledModel, ServedModel, WorkerModel
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.source import Source
 from partedvae.serving.extract.summary import Counts
-from partedvae.serving.extract.worker_model import BundledModel, ServedModel, WorkerModel
 from partedvae.serving.repository.loading import load_model
 from tests.processes import ServerProcess
 from tests.serving.extraction import extract
@@ -161,7 +161,7 @@ def test_workers_must_reach_the_files_of_the_command(
 ) -> None:
     """A part that is not here, and one of whose images none could be read there but can be here, end the extraction."""
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    from partedvae.serving.extract.ray_engine import Checks
+    from partedvae.serving.extract.ray.engine import Checks
 
     source = open_source(folder)
     files = planned(source, tmp_path / "features", tiny_models)

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from partedvae.serving.extract.extractors import LocalExtractor
-from partedvae.serving.extract.parts import PartWriter
+from partedvae.serving.extract.output.parts import PartWriter
 from partedvae.serving.extract.summary import Counts
 from tests.bundles import GREY
 from tests.serving.extraction import extract

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.shards import Plan, default_rows_per_part, is_part
+from partedvae.serving.extract.output.shards import Plan, default_rows_per_part, is_part
 
 
 @pytest.mark.parametrize(("rows", "rows_per_part"), [(1, 1), (1, 7), (7, 7), (20, 7), (21, 7), (22, 7)])

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract import remote_folder
+from partedvae.serving.extract.output import remote_folder
 from partedvae.serving.extract.sources import remote
 from partedvae.serving.extract.sources.listed import ReadFailure
 from partedvae.serving.extract.sources.open import open_source

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from partedvae.serving.errors import ServingError
-from partedvae.serving.extract.feature_files import COUNTS, WRITERS, read_tables
-from partedvae.serving.extract.output import Output
-from partedvae.serving.extract.parts import PartFiles
+from partedvae.serving.extract.output.feature_files import COUNTS, WRITERS, read_tables
+from partedvae.serving.extract.output.output import Output
+from partedvae.serving.extract.output.parts import PartFiles
 from partedvae.serving.extract.summary import Counts
 
 

@@ -15,16 +15,16 @@ import pyarrow as pa
 
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.errors import ServingError
-from partedvae.serving.extract.destination import delete_partial
 from partedvae.serving.extract.engine import Report
-from partedvae.serving.extract.engine_options import EngineOptions
-from partedvae.serving.extract.parts import PartFiles
-from partedvae.serving.extract.ray_cluster import cluster_cpus, ray, ray_session
-from partedvae.serving.extract.ray_worker import PartWorker, WorkerSettings, task
-from partedvae.serving.extract.shards import PART_PREFIX
+from partedvae.serving.extract.options.engine import EngineOptions
+from partedvae.serving.extract.output.destination import delete_partial
+from partedvae.serving.extract.output.parts import PartFiles
+from partedvae.serving.extract.output.shards import PART_PREFIX
+from partedvae.serving.extract.ray.cluster import cluster_cpus, ray, ray_session
+from partedvae.serving.extract.ray.worker import PartWorker, WorkerSettings, task
+from partedvae.serving.extract.ray.worker_model import WorkerModel
 from partedvae.serving.extract.sources.source import Source
 from partedvae.serving.extract.summary import Counts
-from partedvae.serving.extract.worker_model import WorkerModel
 
 Say = Callable[[str], None]
 

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from partedvae.common.file_names import in_one_line
 from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.destination import Destination, LocalFolder, open_destination
-from partedvae.serving.extract.feature_files import COUNTS, WRITERS, Footer, read_footer
-from partedvae.serving.extract.parts import PartFiles
-from partedvae.serving.extract.shards import is_part
+from partedvae.serving.extract.output.destination import Destination, LocalFolder, open_destination
+from partedvae.serving.extract.output.feature_files import COUNTS, WRITERS, Footer, read_footer
+from partedvae.serving.extract.output.parts import PartFiles
+from partedvae.serving.extract.output.shards import is_part
 from partedvae.serving.extract.summary import Counts, total
 
 FORMATS = ("parquet", "arrow")

@@ -1,7 +1,7 @@
 """Files of features, written table by table: Parquet, Arrow IPC, CSV and NumPy's .npz.
 
 Parquet and Arrow files are complete only with a footer, which is written last, and which holds texts besides: what made
-the file (`partedvae.serving.extract.identity`), known before, and what was counted in it, known afterwards.
+the file (`partedvae.serving.extract.output.identity`), known before, and what was counted in it, known afterwards.
 
 The .npz has the same data as arrays: `path` or `index`, `<factor>`, `<factor>_prob`, `<factor>_u` [images, u_dim],
 `<factor>_p` [images, classes] with `<factor>_class_names`, `z` [images, z_dim], `unfamiliar`, `error`, and `metadata`

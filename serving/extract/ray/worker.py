@@ -21,10 +21,10 @@ from partedvae.common.cpus import limit_cpus
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
 from partedvae.serving.extract.extractors import Extractor
-from partedvae.serving.extract.parts import PartFiles, write_part
+from partedvae.serving.extract.output.parts import PartFiles, write_part
+from partedvae.serving.extract.ray.worker_model import WorkerModel
 from partedvae.serving.extract.sources.source import Part
 from partedvae.serving.extract.summary import Counts
-from partedvae.serving.extract.worker_model import WorkerModel
 from partedvae.serving.image_files import silence_pillow
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Folders at URLs that files are written into, through fsspec; see `partedvae.serving.extract.destination`."""
+"""Folders at URLs that files are written into, through fsspec; see `partedvae.serving.extract.output.destination`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar, cast
 from partedvae.common.atomic_write import FULL
 from partedvae.common.retry import is_timeout
 from partedvae.serving.errors import InvalidInputError, ServingError
-from partedvae.serving.extract.lock import LOCK, lease
+from partedvae.serving.extract.output.lock import LOCK, lease
 from partedvae.serving.extract.sources.remote import (
     DELAYS,
     PATIENCE,

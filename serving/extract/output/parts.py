@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from partedvae.serving.errors import ServingError
-from partedvae.serving.extract.destination import Destination
 from partedvae.serving.extract.extractors import Extractor
-from partedvae.serving.extract.feature_files import COUNTS, WRITERS, FeatureWriter, Footer, read_footer
-from partedvae.serving.extract.identity import PREFIX, Identity
 from partedvae.serving.extract.layout import Layout, Rows
-from partedvae.serving.extract.shards import Plan
+from partedvae.serving.extract.output.destination import Destination
+from partedvae.serving.extract.output.feature_files import COUNTS, WRITERS, FeatureWriter, Footer, read_footer
+from partedvae.serving.extract.output.identity import PREFIX, Identity
+from partedvae.serving.extract.output.shards import Plan
+from partedvae.serving.extract.output.tables import table_of
 from partedvae.serving.extract.sources.source import Part
 from partedvae.serving.extract.summary import Counts
-from partedvae.serving.extract.tables import table_of
 
 PART = f"{PREFIX}part"
 """Key of the number of a part, in its footer."""

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from partedvae.serving.bundle import ENCODER_FILE, INT8_ENCODER_FILE, SCORER_FILE
 from partedvae.serving.extract.layout import Layout
-from partedvae.serving.extract.shards import Plan
+from partedvae.serving.extract.output.shards import Plan
 from partedvae.v1.manifest_pb2 import Manifest
 
 PREFIX = "partedvae."

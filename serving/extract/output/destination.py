@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from partedvae.common.atomic_write import atomic_write, fsync
 from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.lock import local_lock
-from partedvae.serving.extract.remote_folder import RemoteFolder
+from partedvae.serving.extract.output.lock import local_lock
+from partedvae.serving.extract.output.remote_folder import RemoteFolder
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""Extraction by many machines, with Ray."""
