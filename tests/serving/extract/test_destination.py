@@ -205,7 +205,7 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     return hold
 
 
-@pytest.mark.parametrize(("host", "pid"), [("here", os.getpid()), ("elsewhere", 1)])
+@pytest.mark.parametrize(("host", "pid"), [("here", os.getpid()), ("elsewhere", 1)], ids=["here", "elsewhere"])
 def test_two_processes_cannot_write_the_same_url(
     host: str, pid: int, held: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
