@@ -53,8 +53,11 @@ def rows_per_job(batch_size: int, size: int) -> int:
 
 
 def thread_count() -> int:
-    """Return the number of threads: two per processor, since one reads while another decodes or is in the encoder."""
-    return 2 * available_cpus()
+    """Return the number of threads: one more than processors, which waits for a disk while the others compute.
+
+    With two per processor small files took 10 to 20 % longer, since the threads wait for Python's lock.
+    """
+    return available_cpus() + 1
 
 
 def _jobs_ahead() -> int:

@@ -20,7 +20,7 @@ from tests.processes import PATIENCE, wait_until
 
 @pytest.mark.parametrize(
     ("cpus", "size", "rows"),
-    [(2, 2 * 784 + 580, 256), (64, 2 * 784 + 580, 122), (2, 2 * 218 * 178 * 3, 36), (64, 2 * 218 * 178 * 3, 1)],
+    [(2, 2 * 784 + 580, 256), (64, 2 * 784 + 580, 240), (2, 2 * 218 * 178 * 3, 48), (64, 2 * 218 * 178 * 3, 2)],
     ids=["small images", "small images, many processors", "large images", "large images, many processors"],
 )
 def test_batches_are_smaller_where_those_of_all_threads_would_be_too_large(

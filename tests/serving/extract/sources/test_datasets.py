@@ -8,52 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from partedvae.common.dataset_files import FACES, IDX_IMAGES, IDX_LABELS, SPLITS
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import InputOptions
-from partedvae.v1.manifest_pb2 import ImageSpec
 from tests.serving.extract.sources.reading import IMAGES, read
 from tests.serving.extraction import idx
-
-
-def test_rows_are_those_of_training(data_dir: Path) -> None:
-    """In the same order, for the data sets that the checkout has."""
-    registry = pytest.importorskip("partedvae.training.data.registry")
-    if not (data_dir / "mnist" / IDX_IMAGES["test"]).exists():
-        pytest.skip("MNIST is not in the data folder")
-    dataset = registry.load_dataset("mnist", data_dir)
-    for split in ("train", "test"):
-        source = open_source(f"mnist:{split}", InputOptions(data_dir=data_dir))
-        expected = getattr(dataset, split).images
-        assert len(source) == len(expected)
-        first = len(source) - 300
-        (job,) = source.part(first, len(source)).jobs(300)
-        prepared = job(ImageSpec(height=28, width=28, channels=1))
-        assert prepared.keys == range(first, first + 300)
-        np.testing.assert_array_equal(prepared.images, expected[first:].numpy())
-
-
-def test_names_of_files_are_those_of_training() -> None:
-    faces = pytest.importorskip("partedvae.training.data.faces")
-    mnist = pytest.importorskip("partedvae.training.data.mnist")
-    registry = pytest.importorskip("partedvae.training.data.registry")
-    assert set(mnist.SOURCE.files) == {*IDX_IMAGES.values(), *IDX_LABELS.values()}
-    assert set(SPLITS) <= set(registry.ENTRIES)
-    sizes = {"faces": faces.SMALL, "faces-large": faces.LARGE}
-    assert {name: f"{size[0]}x{size[1]}" for name, size in sizes.items()} == FACES
-
-
-def test_packed_sprites_are_those_of_training(tmp_path: Path) -> None:
-    dsprites = pytest.importorskip("partedvae.training.data.dsprites")
-    torch = pytest.importorskip("torch")
-    bits = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (20, 512), dtype=np.uint8)
-    (tmp_path / "dsprites").mkdir()
-    np.save(tmp_path / "dsprites" / "packed-0123456789abcdef.npy", bits)
-    expected = dsprites.PackedSprites(tmp_path / "dsprites" / "packed-0123456789abcdef.npy")[torch.arange(20)]
-    source = open_source("dsprites", InputOptions(data_dir=tmp_path))
-    (job,) = source.part(0, 20).jobs(20)
-    np.testing.assert_array_equal(job(ImageSpec(height=64, width=64, channels=1)).images, expected.numpy())
 
 
 def test_the_faces_that_were_drawn_last_are_read(tmp_path: Path) -> None:
