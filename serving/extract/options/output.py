@@ -63,7 +63,7 @@ _OPTIONS = (
         "--familiarity/--no-familiarity",
         default=True,
         show_default=True,
-        help="Report images unlike the training images, in the column unfamiliar; extraction then takes two to three "
+        help="Report images unlike the training images, in the column unfamiliar; extraction then takes up to three "
         "times as long.",
     ),
     click.option(
