@@ -13,6 +13,8 @@ ADDRESS ?= 127.0.0.1:50051
 # Processes that run the tests, each file in one of them; 0 runs all in one.
 TEST_PROCESSES ?= 2
 PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile
+# Two processes of several threads each take longer than with one thread each.
+test test-fast test-serving: export OMP_NUM_THREADS = 1
 BENCH_MODELS ?= demo/models
 BENCH_DOCUMENT = $(if $(DOCS),--document docs/BENCHMARKS.md)
 # pytriton needs a Python with a shared libpython, which the system's has.

@@ -23,7 +23,8 @@ from tests.serving.extraction import extract
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")]
 
-KILLS = 20
+KILLS = 10
+"""Of a folder, and again of a single file."""
 ROWS = 600
 OPTIONS = ("--rows-per-part", 16, "--batch-size", 8)
 """Parts of two batches each."""
