@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -28,59 +28,33 @@ class _Lines:
         self._stream.flush()
 
 
-def progress_bar(total: int, *, unit: str, title: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
+def progress_bar(total: int | None, *, unit: str, title: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
     """Return a tqdm bar on standard error with count, rate and remaining time.
 
     Args:
-        total: number of units.
+        total: number of units; None if it is not known, for a count and a rate alone, of long operations only.
         unit: name of one unit, for the rate.
         title: text before the bar.
         done: units that are done already.
         shown: False disables the bar.
     """
+    shared: dict[str, Any] = {
+        "disable": not shown,
+        "total": total,
+        "initial": done,
+        "unit": unit,
+        "desc": title,
+        "unit_scale": True,
+    }
     if sys.stderr.isatty():
-        return tqdm(
-            disable=not shown,
-            total=total,
-            initial=done,
-            unit=unit,
-            desc=title,
-            unit_scale=True,
-            dynamic_ncols=True,
-            leave=False,
-        )
+        return tqdm(**shared, dynamic_ncols=True, leave=False, delay=PLAIN_DELAY if total is None else 0)
+    known = "{percentage:3.0f}% {n_fmt}/{total_fmt} {rate_fmt} left {remaining}{postfix}"
     return tqdm(
-        disable=not shown,
-        total=total,
-        initial=done,
-        unit=unit,
-        desc=title,
-        unit_scale=True,
+        **shared,
         mininterval=PLAIN_INTERVAL,
         delay=PLAIN_DELAY,
         # By default tqdm adapts this to the rate, and then misses the interval when steps slow down.
         miniters=1,
         file=_Lines(sys.stderr),
-        bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {rate_fmt} left {remaining}{postfix}",
-    )
-
-
-def counter(*, unit: str, title: str) -> tqdm[NoReturn]:
-    """Return a tqdm counter on standard error with count and rate, for an operation whose length is not known.
-
-    Args:
-        unit: name of one unit, for the rate.
-        title: text before the count.
-    """
-    if sys.stderr.isatty():
-        return tqdm(unit=unit, desc=title, unit_scale=True, dynamic_ncols=True, leave=False, delay=PLAIN_DELAY)
-    return tqdm(
-        unit=unit,
-        desc=title,
-        unit_scale=True,
-        mininterval=PLAIN_INTERVAL,
-        delay=PLAIN_DELAY,
-        miniters=1,
-        file=_Lines(sys.stderr),
-        bar_format="{desc}: {n_fmt} {unit} in {elapsed}, {rate_fmt}",
+        bar_format="{desc}: " + (known if total is not None else "{n_fmt} {unit} in {elapsed}, {rate_fmt}"),
     )

@@ -55,7 +55,31 @@ class Footer:
     metadata: Mapping[str, str]
 
 
-class ParquetWriter:
+class _StreamWriter:
+    """What the writers of formats that can be appended to have in common."""
+
+    _writer: Any = None
+    """The writer of pyarrow."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file: one of our own, since errors of pyarrow's have no number."""
+        self._file: IO[bytes] = path.open("wb")
+
+    def _end(self) -> None:
+        """Write the footer and close the file."""
+        if self._writer is not None:
+            self._writer.close()
+        self._file.close()
+
+    def close(self) -> None:
+        """Close the file, finished or not."""
+        with suppress(Exception):  # Of a file that is not finished, and is deleted.
+            if self._writer is not None:
+                self._writer.close()
+        self._file.close()
+
+
+class ParquetWriter(_StreamWriter):
     """Writes row groups of `ROW_GROUP` rows, but the last, with zstd."""
 
     def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
@@ -66,8 +90,7 @@ class ParquetWriter:
             layout: its columns.
             metadata: texts for the footer.
         """
-        # A file of our own, since errors of pyarrow's have no number.
-        self._file: IO[bytes] = path.open("wb")
+        super().__init__(path)
         self._writer = pq.ParquetWriter(
             self._file, layout.schema().with_metadata(dict(metadata)), compression="zstd", write_page_index=True
         )
@@ -89,23 +112,16 @@ class ParquetWriter:
         if self._count:
             self._writer.write_table(pa.concat_tables(self._buffered), row_group_size=ROW_GROUP)
         self._writer.add_key_value_metadata(dict(metadata))
-        self._writer.close()
-        self._file.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(Exception):  # Of a file that is not finished, and is deleted.
-            self._writer.close()
-        self._file.close()
+        self._end()
 
 
-class ArrowWriter:
+class ArrowWriter(_StreamWriter):
     """Writes record batches, not compressed, to be memory-mapped; the texts of `finish` come with an empty last one."""
 
     def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
         """Create the file; the arguments are those of `ParquetWriter`."""
         self._schema = layout.schema().with_metadata(dict(metadata))
-        self._file: IO[bytes] = path.open("wb")
+        super().__init__(path)
         self._writer = pa.ipc.new_file(self._file, self._schema)
         self._buffered: list[pa.Table] = []
         self._count = 0
@@ -128,23 +144,15 @@ class ArrowWriter:
         self._flush()
         empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in self._schema], schema=self._schema)
         self._writer.write_batch(empty, custom_metadata=dict(metadata))
-        self._writer.close()
-        self._file.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(Exception):  # Of a file that is not finished, and is deleted.
-            self._writer.close()
-        self._file.close()
+        self._end()
 
 
-class CsvWriter:
+class CsvWriter(_StreamWriter):
     """Writes CSV with a header, which has no place for other texts."""
 
     def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
         """Create the file; the arguments are those of `ParquetWriter`."""
-        self._file: IO[bytes] = path.open("wb")
-        self._writer: Any = None
+        super().__init__(path)
 
     def write(self, table: pa.Table) -> None:
         """Append rows."""
@@ -155,16 +163,7 @@ class CsvWriter:
 
     def finish(self, metadata: Mapping[str, str]) -> None:
         """Write what is buffered."""
-        if self._writer is not None:
-            self._writer.close()
-        self._file.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(Exception):  # Of a file that is not finished, and is deleted.
-            if self._writer is not None:
-                self._writer.close()
-        self._file.close()
+        self._end()
 
 
 class NpzWriter:
@@ -229,8 +228,9 @@ def read_footer(suffix: str, file: IO[bytes]) -> Footer | None:
         if suffix == ".arrow":
             reader = pa.ipc.open_file(file)
             last = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1)
-            rows = sum(reader.get_batch(k).num_rows for k in range(reader.num_record_batches))
-            return Footer(rows=rows, metadata=_texts(reader.schema.metadata) | _texts(last.custom_metadata))
+            metadata = _texts(reader.schema.metadata) | _texts(last.custom_metadata)
+            # Not those of its batches, of which all would be read.
+            return Footer(rows=json.loads(metadata[COUNTS])["images"], metadata=metadata)
         if suffix == ".npz":
             with np.load(file) as arrays:
                 metadata = json.loads(str(arrays["metadata"]))

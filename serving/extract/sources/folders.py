@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from partedvae.common.globs import compile_pattern, depth_of
 from partedvae.common.image_folder import TABLES, ImageWalk, LeftOut, image_endings, reason_to_leave_out
-from partedvae.common.progress import counter
+from partedvae.common.progress import progress_bar
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.files import FileReader
@@ -61,7 +61,7 @@ def open_folder(folder: str, given: str, options: InputOptions, patterns: Sequen
     else:
         walk = ImageWalk(Path(folder), depth=depth, wanted=fits)
         rows, schema, left_out = _local_rows(walk), LOCAL, walk.left_out
-    with counter(unit="img", title="listing") as bar:
+    with progress_bar(None, unit="img", title="listing") as bar:
         table = table_of(_counted(rows, bar.update), schema)
     if not len(table):
         shown = " or ".join(posixpath.join(given, pattern) for pattern in patterns[:3]) or given

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from partedvae.common.image_folder import LeftOut, image_endings, reason_to_leave_out
-from partedvae.common.progress import counter
+from partedvae.common.progress import progress_bar
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.keys import PathKeys
@@ -65,7 +65,7 @@ def open_tars(folder: str, given: str, names: Sequence[str], options: InputOptio
     )
     archives = [f"{folder}/{name}" if folder else name for name in names]
     facts = [facts_of(archive, options.read_timeout) for archive in archives]
-    with counter(unit="img", title="listing") as bar:
+    with progress_bar(None, unit="img", title="listing") as bar:
 
         def rows() -> Iterator[tuple[Any, ...]]:
             for number, (name, archive) in enumerate(zip(names, archives, strict=True)):
