@@ -236,8 +236,10 @@ class Call:
             task.add_done_callback(_evictions.discard)
 
     async def _end(self, status: RpcError) -> None:
-        if self.sending_since:
+        if self.sending_since and not await self._reply_goes():
             self._disconnect()
+            return
+        if self.done:
             return
         timer = asyncio.get_running_loop().call_later(STATUS_SECONDS, self._disconnect)
         await self.abort(status)
@@ -245,6 +247,16 @@ class Call:
         # A task that awaits nothing of gRPC, but a change of health or a result, would not notice.
         if self._task is not None and self._task is not self._reader:
             self._task.cancel()
+
+    async def _reply_goes(self) -> bool:
+        """Return whether the client takes the reply that is being sent: it may have been ready just now."""
+        latest = time.monotonic() + STATUS_SECONDS
+        while self.sending_since and not self.done:
+            left = min(self.sending_since + TRANSIT_SECONDS, latest) - time.monotonic()
+            if left <= 0:
+                return False
+            await asyncio.sleep(min(left, TRANSIT_SECONDS / 100))
+        return True
 
     def _disconnect(self) -> None:
         if self.done:

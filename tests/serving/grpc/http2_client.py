@@ -96,6 +96,11 @@ class Http2Client:
         self._h2.reset_stream(stream, 8)
         await self._flush()
 
+    async def take(self, stream: int, size: int) -> None:
+        """Let the server send more bytes on a stream."""
+        self._h2.increment_flow_control_window(size, stream)
+        await self._flush()
+
     async def status(self, stream: int) -> dict[str, str]:
         """Wait until a call has ended, and return its trailers."""
         await self.until(lambda: stream in self.statuses)

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.grpc.calls import Call
+from partedvae.serving.grpc.calls import TRANSIT_SECONDS, Call
 from partedvae.serving.grpc.streaming import ChunkStream
 from partedvae.serving.memory_budget import MIB
 from partedvae.serving.request_memory import RequestMemory, request_memory
@@ -208,6 +208,30 @@ async def test_many_evictions(path: str) -> None:
             ended.append(call)
             assert (await client.status(stream))["grpc-status"] == EXHAUSTED
             await eventually(lambda: ended[-1].done and server.is_idle)
+        assert not client.is_closed
+
+
+async def test_eviction_while_a_reply_is_sent() -> None:
+    """A call whose client takes the reply that is on its way ends with a status, and its connection stays."""
+
+    async def handle(
+        requests: AsyncIterator[pb.StreamFeaturesRequest], context: Any
+    ) -> AsyncIterator[pb.StreamFeaturesResponse]:
+        async for _ in requests:
+            yield pb.StreamFeaturesResponse(errors=[pb.ImageError(index=1)])
+
+    async with running(stream=handle) as server, Http2Client.connected(server.port, window=0) as client:
+        stream = await client.call(STREAM, framed(b""), end=False)
+        await eventually(lambda: any(call.sending_since for call in server.limiter))
+        (call,) = server.limiter
+        call.evict("others need its place")
+        await asyncio.sleep(TRANSIT_SECONDS / 4)
+        await client.take(stream, 100)
+        assert (await client.status(stream))["grpc-status"] == EXHAUSTED
+        assert client.received[stream] == framed(
+            pb.StreamFeaturesResponse(errors=[pb.ImageError(index=1)]).SerializeToString()
+        )
+        await eventually(lambda: server.is_idle)
         assert not client.is_closed
 
 
