@@ -50,6 +50,9 @@ class GrpcioFront:
         self._unix_socket = unix_socket
         # The front that has the socket limits the calls of each of its clients.
         streams = max_streams(config) if unix_socket is None else MAX_STREAMS
+        # gRPC's asyncio part stops with its last user: that is the process now, and not this server, which any thread
+        # may free while the event loop still reads what has arrived.
+        grpc.aio.init_grpc_aio()
         self._server = grpc.aio.server(interceptors=interceptors, options=_options(config, shared_port, streams))
         self._server.add_generic_rpc_handlers([handlers])
 
