@@ -48,6 +48,23 @@ def decode_text(content: bytes, *, errors: str = "strict") -> str:
     return text
 
 
+def encode_like(text: str, content: bytes) -> bytes:
+    """Return a text in the encoding of a file that `decode_text` reads, with the byte order mark that it has.
+
+    Args:
+        text: the text, without a byte order mark.
+        content: the content of the file; UTF-8 without a mark if it is empty.
+    """
+    for mark, encoding in (
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (codecs.BOM_UTF8, UTF_8),
+    ):
+        if content.startswith(mark):
+            return mark + text.encode(encoding)
+    return text.encode(UTF_8)
+
+
 def read_names(path: Path) -> list[tuple[int, str]]:
     """Return the lines of a list of file names that are not blank, each with its number.
 

@@ -10,12 +10,10 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from partedvae.common.data_error import DataError as DataError
+
 UNLABELLED = -1
 """Label of an image whose class of a factor is unknown."""
-
-
-class DataError(ValueError):
-    """A data set is not available or is invalid; the message states what the user can do."""
 
 
 @dataclass(frozen=True, kw_only=True)

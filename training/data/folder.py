@@ -24,17 +24,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from partedvae.common.faults import listed
 from partedvae.common.file_names import in_one_line
 from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.image_folder import find_images, image_endings
+from partedvae.common.label_table import TABLE
+from partedvae.common.missing_values import CLASSES
 from partedvae.common.retry import Retries
 from partedvae.common.suggest import nearest
 from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
-from partedvae.training.data.faults import listed
 from partedvae.training.data.hold_out import hold_out
 from partedvae.training.data.image_files import ImageFiles, find_faults, read_header
-from partedvae.training.data.labels_csv import TABLE, LabelTable, read_table
-from partedvae.training.data.missing_values import CLASSES
+from partedvae.training.data.labels_csv import LabelTable, read_table
 from partedvae.training.data.names import FOLDER
 from partedvae.training.data.shapes import stretched
 

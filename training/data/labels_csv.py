@@ -18,28 +18,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from partedvae.common.column_names import check_column_names
+from partedvae.common.data_error import DataError
 from partedvae.common.file_names import in_one_line
-from partedvae.common.suggest import nearest
-from partedvae.training.data.column_names import check_column_names
-from partedvae.training.data.dataset import UNLABELLED, DataError, FactorInfo
-from partedvae.training.data.faults import listed
-from partedvae.training.data.folder_files import FolderFiles
-from partedvae.training.data.missing_values import (
-    MARKERS,
+from partedvae.common.folder_files import FolderFiles
+from partedvae.common.label_table import FILE_COLUMN, SPLIT_COLUMN, TABLE, check_header, in_order, read_cells
+from partedvae.common.missing_values import (
     clear_missing,
     describe_missing,
     read_named_classes,
     unused_classes,
 )
-from partedvae.training.data.tables import Table, normalised, read_csv
+from partedvae.common.tables import read_csv
+from partedvae.training.data.dataset import UNLABELLED, FactorInfo
 
-FILE_COLUMN = "file"
-SPLIT_COLUMN = "split"
-TABLE = "labels.csv"
-SHOWN = 60
-"""Characters of a value that an error shows."""
-LONGEST = 200
-"""Characters of the name of a factor or class."""
 INVISIBLE = frozenset({"Zs", "Cf"})
 """Categories of characters that are hardly seen: spaces, and those that join letters or change their direction."""
 
@@ -77,10 +69,12 @@ def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
             f"labelled image{_example(names)}"
         ) from None
     header, rows = table.header, table.rows
-    _check_header(path, table)
+    check_header(path, table)
+    if not set(header) - {FILE_COLUMN, SPLIT_COLUMN}:
+        raise DataError(f"{path}, line {table.header_line}: no factor; add a column with its name and classes")
     if not rows:
         raise DataError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
-    cells = _cells(path, table, FolderFiles(folder, names))
+    cells = read_cells(path, table, FolderFiles(folder, names)).values
     factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
     named = read_named_classes(folder, factor_names)
     missing = clear_missing(cells, factor_names, named)
@@ -111,85 +105,6 @@ def _example(names: Sequence[str]) -> str:
     return f", such as '{in_one_line(name)},{in_one_line(PurePosixPath(name).parent.name)}'" if name else ""
 
 
-def _check_header(path: Path, table: Table) -> None:
-    header, where = table.header, f"{path}, line {table.header_line}"
-    if not header:
-        raise DataError(f"{path} is empty; write 'file,FACTOR' into its first line")
-    if FILE_COLUMN not in header:
-        near = nearest(FILE_COLUMN, [name.lower() for name in header])
-        meant = next((name for name in header if name.lower() == near), "")
-        remedy = f"rename the column {meant!r}" if meant else "give that name to the column of the image files"
-        raise DataError(f"{where}: no column is called 'file'; {remedy} (there are: {', '.join(map(repr, header))})")
-    for number, name in enumerate(header, start=1):
-        if not name:
-            raise DataError(f"{where}: column {number} has no name; give it the name of a factor, or remove the column")
-        _check_text(name, where)
-        if header.count(name) > 1:
-            raise DataError(f"{where}: two columns are called {name!r}")
-        if name not in (FILE_COLUMN, SPLIT_COLUMN) and name.lower() in (FILE_COLUMN, SPLIT_COLUMN):
-            raise DataError(f"{where}: unknown column {name!r}; did you mean {name.lower()!r}?")
-    if not set(header) - {FILE_COLUMN, SPLIT_COLUMN}:
-        raise DataError(f"{where}: no factor; add a column with its name and classes")
-
-
-def _check_text(value: str, where: str) -> None:
-    """Check that a name is in one line of bounded length, as all that shows it expects; a lost quote joins lines."""
-    if any(unicodedata.category(character) == "Cc" for character in value):
-        raise DataError(f"{where}: {value[:SHOWN]!r} has a line break or another control character; remove it")
-    if len(value) > LONGEST:
-        raise DataError(
-            f"{where}: {value[:SHOWN]!r}… has {len(value):,} characters, more than the {LONGEST} of a name; shorten it"
-        )
-
-
-def _cells(path: Path, table: Table, files: FolderFiles) -> dict[str, dict[str, str]]:
-    """Return the values of each row by column, by file; all rows that are wrong are in one error."""
-    cells: dict[str, dict[str, str]] = {}
-    lines: dict[str, int] = {}
-    faults = []
-    for line, values in table.rows:
-        where = f"{path}, line {line}"
-        try:
-            file, row = _checked_row(where, table.header, values, files)
-            if file in cells:
-                raise DataError(f"{where}: {file!r} is in line {lines[file]} already; keep one of them")
-        except DataError as error:
-            faults.append(str(error))
-        else:
-            cells[file], lines[file] = row, line
-    if faults:
-        raise DataError(listed(faults, f"rows of {path} cannot be used"))
-    return cells
-
-
-def _checked_row(
-    where: str, header: Sequence[str], values: Sequence[str], files: FolderFiles
-) -> tuple[str, dict[str, str]]:
-    """Return the file of a row, as it is called in the folder, and the row's values by column.
-
-    Raises:
-        DataError: the row is invalid.
-    """
-    if len(values) != len(header):
-        raise DataError(f"{where}: {len(values)} values for {len(header)} columns")
-    row = {name: normalised(value) for name, value in zip(header, values, strict=True)}
-    if not row[FILE_COLUMN]:
-        raise DataError(f"{where}: the file is blank")
-    try:
-        file = files.find(values[header.index(FILE_COLUMN)])
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
-    split = row.get(SPLIT_COLUMN, "")
-    if split.lower() in MARKERS:
-        row[SPLIT_COLUMN] = ""
-    elif split not in ("", "train", "test"):
-        raise DataError(f"{where}: split is {split!r}; it must be train, test or blank")
-    for name in header:
-        if name != FILE_COLUMN:
-            _check_text(row[name], where)
-    return file, row
-
-
 def _factor(path: Path, name: str, values: Sequence[str], alone: bool, missing: Counter[str]) -> FactorInfo:
     classes = {value for value in values if value}
     if len(classes) < 2:
@@ -198,9 +113,7 @@ def _factor(path: Path, name: str, values: Sequence[str], alone: bool, missing: 
         remedy = more if alone else f"{more}, or remove its column"
         marked = f"; {describe_missing(name, missing)}" if missing else ""
         raise DataError(f"{path}: factor {name!r} has {found}, but at least two are needed; {remedy}{marked}")
-    numbers = all(value.isdecimal() for value in classes)
-    ordered = sorted(classes, key=lambda value: (int(value) if numbers else 0, value))
-    return FactorInfo(name=name, classes=tuple(ordered))
+    return FactorInfo(name=name, classes=in_order(classes))
 
 
 def _similar_classes(factor: FactorInfo) -> Iterator[str]:

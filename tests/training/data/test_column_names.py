@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from partedvae.common.column_names import check_column_names
 from partedvae.serving.extract.layout import INCLUDE, Layout
-from partedvae.training.data.column_names import check_column_names
 from partedvae.training.data.dataset import DataError, FactorInfo
 from partedvae.v1.manifest_pb2 import Factor, Manifest
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from partedvae.common.data_error import DataError
 from partedvae.common.suggest import did_you_mean
-from partedvae.training.data.dataset import DataError
-from partedvae.training.data.tables import normalised, read_csv
+from partedvae.common.tables import normalised, read_csv
 
 CLASSES = "classes.csv"
 HEADER = ["factor", "class"]

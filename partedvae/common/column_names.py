@@ -9,8 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
-from partedvae.training.data.dataset import DataError, FactorInfo
+from partedvae.common.data_error import DataError
+
+
+class Factor(Protocol):
+    """A factor and its classes."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of its classes."""
+
 
 OWN = frozenset(
     {
@@ -22,7 +36,7 @@ OWN = frozenset(
 OWN_Z = re.compile(r"z(_logvar)?\d+")
 
 
-def check_column_names(path: Path, factors: Sequence[FactorInfo]) -> None:
+def check_column_names(path: Path, factors: Sequence[Factor]) -> None:
     """Check that no two columns of a feature file would have the same name.
 
     Args:
@@ -48,14 +62,14 @@ def check_column_names(path: Path, factors: Sequence[FactorInfo]) -> None:
                 )
 
 
-def _shared(one: FactorInfo, other: FactorInfo) -> str | None:
+def _shared(one: Factor, other: Factor) -> str | None:
     """Return a column that both factors would have, for any number of dimensions of u."""
     names = set(_names(one))
     u = re.compile(re.escape(one.name) + r"_u(_logvar)?\d*")
     return next((name for name in _names(other) if name in names or u.fullmatch(name)), None)
 
 
-def _names(factor: FactorInfo) -> list[str]:
+def _names(factor: Factor) -> list[str]:
     """Return the columns of a factor, except those of u."""
     ends = ["", "_prob", "_p", "_class_names", *(f"_p_{name}" for name in factor.classes)]
     return [factor.name + end for end in ends]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from partedvae.common.data_error import DataError
 from partedvae.common.file_names import in_one_line, printable, spellings
-from partedvae.training.data.dataset import DataError
 
 
 class FolderFiles:
