@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from partedvae.common.labels_file import LabelsFile
 from partedvae.training.data.dataset import DataError
 from partedvae.training.data.folder import load_folder
 from partedvae.training.data.labelled import choose_labelled
+from partedvae.training.data.labels_csv import read_table
 
 ROWS = [("imgs/0.png", "zwei", ""), ("imgs/1.png", "null bis eins", ""), ("imgs/2.png", "zwei", "test")]
 ROWS += [("imgs/3.png", "null bis eins", "test"), ("imgs/4.png", "zwei", "")]
@@ -132,3 +134,37 @@ def test_a_column_that_numbers_the_images_is_named(tmp_path: Path) -> None:
     (make_images(tmp_path) / "labels.csv").write_text(f"Unnamed: 0,file,kind\n{rows}", encoding="utf-8")
     with pytest.raises(DataError, match=r"0 test images.*each image has a class of its own in 'Unnamed: 0': remove"):
         load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"sep=;\r\n" + TEXT.replace(",", ";").replace("\n", "\r\n").encode(),
+        TEXT.replace(",", "\t").encode("utf-16"),
+        TEXT.encode("utf-8-sig"),
+        TEXT.replace("\n", ",,\n").encode(),
+        b"\n , ,\n" + TEXT.encode() + b",,\n",
+        b"file,weight\nimgs/0.png,NaN\n",
+    ],
+    ids=["new", "excel", "utf16", "mark", "blank-columns", "blank-rows", "other-factor"],
+)
+def test_labels_that_are_written_one_by_one_are_read(tmp_path: Path, content: bytes | None) -> None:
+    """`LabelsFile` writes what training reads, into a table of any kind; a name has the separator in it."""
+    names = [*(f"imgs/{number}.png" for number in range(6)), "imgs/a;b, c\t.png"]
+    make_images(tmp_path, *names)
+    if content is not None:
+        (tmp_path / "labels.csv").write_bytes(content)
+    labels = LabelsFile(tmp_path, names)
+    for number, name in enumerate(names):
+        labels.write(name, "digit", ["zwei", "null, eins"][number % 2])
+    labels.write("imgs/0.png", "weight", "heavy")
+    labels.write("imgs/1.png", "weight", "light")
+    table = read_table(tmp_path, names)
+    digit = [factor.name for factor in table.factors].index("digit")
+    assert table.factors[digit].classes == ("null, eins", "zwei")
+    assert {name: table.labels[name][digit] for name in names} == {
+        name: 1 - number % 2 for number, name in enumerate(names)
+    }
+    has_split = content is not None and b"weight" not in content
+    assert table.tests == (frozenset({"imgs/2.png", "imgs/3.png"}) if has_split else None)
