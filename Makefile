@@ -26,7 +26,7 @@ MODEL ?= $(if $(filter 1,$(words $(EXPORTED))),$(EXPORTED),$(MODELS)/$(DATASET))
 NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train export serve extract test test-fast test-serving test-tritonclient check protos check-protos \
+.PHONY: help install demo train export serve extract explore test test-fast test-serving test-tritonclient check protos check-protos \
 	client check-client check-deploy lock pin-images format bench bench-onnx bench-extract bench-peers attack fuzz soak clean
 
 help: ## List the targets.
@@ -54,6 +54,7 @@ install: .venv/installed ## Create .venv with all development requirements.
 
 demo: install ## Train, export, serve and extract with MNIST; results in demo/.
 	$(PARTEDVAE) demo
+	@echo "Look at the model in a browser: make explore"
 
 train: install ## Train: DATASET=mnist [RECIPE=default|paper] [LABELS=256] [SEED=0] [EPOCHS=6] [RESUME=1] [ARGS=...].
 	$(PARTEDVAE) train $(DATASET) --recipe $(RECIPE) --seed $(SEED) $(if $(LABELS),--labels $(LABELS)) \
@@ -69,6 +70,9 @@ serve: install ## Serve models over gRPC until Ctrl-C: [MODELS=models] [ADDRESS=
 extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.parquet [MODEL=models/NAME | SERVER=HOST:PORT] [ARGS=...].
 	$(if $(and $(INPUT),$(OUTPUT)),,$(error INPUT and OUTPUT are required: make extract INPUT=images/ OUTPUT=features.parquet))
 	$(PARTEDVAE) extract $(INPUT) --output $(OUTPUT) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) $(ARGS)
+
+explore: install ## Open web pages on a model, the demo's without MODEL: [MODEL=models/NAME | SERVER=HOST:PORT] [ARGS=...].
+	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(or $(wildcard $(MODEL)),demo/models/mnist)) $(ARGS)
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed.
 test: install .venv-tritonclient/installed test-serving ## Run all tests, those of serving and the client without torch.

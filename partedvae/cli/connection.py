@@ -24,6 +24,7 @@ from partedvae.common.click_paths import LocalPath
 if TYPE_CHECKING:
     import grpc
 
+    from partedvae.aio import AsyncClient
     from partedvae.client import Client
 
 _FILE = LocalPath(exists=True, dir_okay=False, path_type=Path)
@@ -97,17 +98,23 @@ class Connection:
         """
         from partedvae.client import Client
 
-        return Client(
-            self.server,
-            model=model,
-            version=version,
-            timeout=self.timeout,
-            token=self.token_file,
-            tls=self.tls,
-            ca=self.tls_ca,
-            cert=self.tls_cert,
-            key=self.tls_key,
-        )
+        return Client(self.server, model=model, version=version, **self._arguments())
+
+    def async_client(self, model: str = "", version: int = 0) -> AsyncClient:
+        """Return a client for asyncio; the errors are those of `client`."""
+        from partedvae.aio import AsyncClient
+
+        return AsyncClient(self.server, model=model, version=version, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "timeout": self.timeout,
+            "token": self.token_file,
+            "tls": self.tls,
+            "ca": self.tls_ca,
+            "cert": self.tls_cert,
+            "key": self.tls_key,
+        }
 
 
 def variables(name: str, *prefixes: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ SECTIONS = {
     "Models": ("export", "serve", "health"),
     "Serving client": ("models", "classify", "generate", "traverse", "transfer"),
     "Batch extraction": ("extract",),
+    "Web pages": ("explore",),
 }
 """Commands by their heading in `partedvae --help`; all others are under `OTHER`."""
 OTHER = "Other commands"

@@ -43,10 +43,22 @@ def check_free(address: str) -> None:
     Raises:
         AddressError: the address is malformed, in use, or not an address of this machine.
     """
-    with _socket(address) as (probe, target):
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(target)
-        probe.listen()
+    with listening_socket(address):
+        pass
+
+
+@contextmanager
+def listening_socket(address: str) -> Iterator[socket.socket]:
+    """Listen on an address in the block; port 0 is a free one.
+
+    Raises:
+        AddressError: the address is malformed, in use, or not an address of this machine.
+    """
+    with _socket(address) as (made, target):
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(target)
+        made.listen()
+        yield made
 
 
 @contextmanager

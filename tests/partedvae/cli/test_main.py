@@ -57,6 +57,7 @@ def test_help_lists_all_commands_under_headings() -> None:
         "Models": ["export", "serve", "health"],
         "Serving client": ["models", "classify", "generate", "traverse", "transfer"],
         "Batch extraction": ["extract"],
+        "Web pages": ["explore"],
     }
     assert "..." not in listing.output.partition("Quick start")[2]
     assert "Serve the models of a folder over gRPC until SIGTERM or Ctrl-C." in listing.output
@@ -84,7 +85,7 @@ def test_help_lists_commands_of_other_packages(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "extract", "generate", "health", "train", "demo", "data", "figures", "reproduce"]
+    "command", ["serve", "extract", "explore", "generate", "health", "train", "demo", "data", "figures", "reproduce"]
 )
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     """The help of one command loads neither torch nor ONNX Runtime."""
@@ -118,6 +119,7 @@ def test_the_error_for_a_command_unlike_any_lists_all() -> None:
         ("jaxtyping", ["train", "mnist"], "partedvae[train]"),
         ("onnxruntime", ["serve", "."], "partedvae[serve]"),
         ("pyarrow", ["extract", ".", "--output", "x.npz", "--model", "."], "partedvae[serve]"),
+        ("nicegui", ["explore", "--label", "."], "partedvae[explore]"),
         ("PIL", ["generate", "--output", "x.png"], "partedvae[images]"),
         ("pyarrow", ["demo"], "partedvae[train,serve]"),
         ("grpc_health", ["health"], "partedvae[serve]"),

@@ -1,0 +1,24 @@
+"""What all pages share: the model, and the files that the command was given. It never has a visitor's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from partedvae.serving.explore.model import ModelAccess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The options of the command, as pages use them; None where an option is not given."""
+
+    model: ModelAccess | None = None
+    """The model of --model or --server."""
+    features: Path | None = None
+    """Feature file of `partedvae extract`, or the folder of its parts."""
+    runs: Path | None = None
+    """Folder of runs."""
+    label: Path | None = None
+    """Folder of images to label."""
+    suggestions: Path | None = None
+    """File with the images to label first."""

@@ -1,0 +1,132 @@
+"""What surrounds every page: header, navigation, dark and light, and the banner while the server is away."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+from nicegui import ui
+
+from partedvae.model_results import ModelDetails
+from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.model import ModelAccess
+from partedvae.serving.explore.page import Page
+
+THEME_COOKIE = "partedvae_theme"
+THEMES: dict[str, tuple[bool | None, str]] = {
+    "auto": (None, "brightness_auto"),
+    "light": (False, "light_mode"),
+    "dark": (True, "dark_mode"),
+}
+"""For each choice, the value of `ui.dark_mode` and an icon."""
+CHECK_SECONDS = 1.0
+"""Time between two looks at whether the model answers, and is still the one that the page shows."""
+
+
+async def framed(page: Page, pages: Sequence[Page], context: Context) -> None:
+    """Build a page with its surroundings."""
+    ui.add_head_html('<link rel="stylesheet" href="/static/explore.css">')
+    ui.colors(primary="#4f46e5", secondary="#0f766e", accent="#b45309", dark_page="#0f1117", dark="#171a23")
+    with ui.header(elevated=False).classes("pv-header"):
+        ui.link("PartedVAE", "/").classes("pv-brand")
+        _navigation(page, pages, context, "pv-nav")
+        ui.space()
+        if context.model is not None:
+            _model_name(context.model)
+        _theme_button()
+    with ui.footer(elevated=False).classes("pv-footer"):
+        _navigation(page, pages, context, "pv-nav pv-nav--bottom")
+    with ui.element("div").classes("pv-main"):
+        if context.model is not None:
+            _banner(context.model)
+        if reason := page.unavailable(context):
+            _message("lock", f"{page.name} is not available", reason)
+        elif "model" in page.needs and context.model is not None and context.model.details is None:
+            _message("cloud_off", "Waiting for the server", "The page opens when the server answers.")
+        else:
+            built = page.build(context)
+            if inspect.isawaitable(built):
+                await built
+
+
+def _navigation(current: Page, pages: Sequence[Page], context: Context, classes: str) -> None:
+    with ui.element("nav").classes(classes).props('aria-label="Pages"'):
+        for page in pages:
+            reason = page.unavailable(context)
+            link = ui.link(target=page.path).classes("pv-nav__link")
+            if page is current:
+                link.props('aria-current="page"')
+            with link:
+                ui.icon(page.icon).props('aria-hidden="true"')
+                ui.label(page.name)
+                if reason:
+                    link.classes("pv-nav__link--off").props('aria-disabled="true"')
+                    ui.tooltip(reason)
+
+
+def _model_name(model: ModelAccess) -> None:
+    with ui.element("div").classes("pv-model"):
+        details = model.details
+        ui.label(f"{details.name} {details.version}" if details else model.where).classes("pv-model__name")
+        ui.tooltip(_described(model.where, details))
+
+
+def _described(where: str, details: ModelDetails | None) -> str:
+    if details is None:
+        return where
+    image, training = details.manifest.image, details.manifest.training
+    labels = f"{training.labels_used:,} labels" if training.labels_used else "no labels"
+    return (
+        f"{where}: trained on {training.dataset} with {labels}, {image.height} x {image.width} pixels, "
+        f"runs on {details.runs_on}"
+    )
+
+
+def _theme_button() -> None:
+    cookies = ui.context.client.request.cookies
+    chosen = cookies.get(THEME_COOKIE, "auto")
+    mode = ui.dark_mode(THEMES.get(chosen, THEMES["auto"])[0])
+
+    def choose(name: str) -> None:
+        mode.value, icon = THEMES[name]
+        button.props(f"icon={icon}")
+        ui.run_javascript(f"document.cookie = '{THEME_COOKIE}={name}; path=/; max-age=31536000; SameSite=Strict'")
+
+    with (
+        ui.button(icon=THEMES.get(chosen, THEMES["auto"])[1])
+        .props('flat round dense aria-label="Dark or light"')
+        .classes("pv-icon-button") as button,
+        ui.menu(),
+    ):
+        for name in THEMES:
+            ui.menu_item(name.capitalize(), lambda name=name: choose(name))
+
+
+def _banner(model: ModelAccess) -> None:
+    """Show while the model does not answer, or has been replaced; a page without a model is loaded again with one."""
+    shown = model.details
+    with ui.element("div").classes("pv-banner").props('role="alert"').bind_visibility_from(model, "away"):
+        ui.icon("cloud_off").props('aria-hidden="true"')
+        ui.label().bind_text_from(model, "problem", lambda problem: f"{problem}. Trying again." if problem else "")
+    with ui.element("div").classes("pv-banner pv-banner--info").props('role="status"') as replaced:
+        replaced.visible = False
+        ui.label("The server has another version of the model now.")
+        ui.button("Reload", on_click=ui.navigate.reload).props("flat dense")
+
+    def check() -> None:
+        now = model.details
+        if now is None:
+            return
+        if shown is None:
+            ui.navigate.reload()
+        elif (now.name, now.version) != (shown.name, shown.version):
+            replaced.visible = True
+
+    ui.timer(CHECK_SECONDS, check)
+
+
+def _message(icon: str, title: str, text: str) -> None:
+    with ui.element("div").classes("pv-message"):
+        ui.icon(icon).props('aria-hidden="true"')
+        ui.label(title).classes("pv-message__title").props('role="heading" aria-level="1"')
+        ui.label(text)

@@ -1,0 +1,123 @@
+"""The page Generate: new images of chosen classes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from nicegui import ui
+
+from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.pictures import fingerprint
+from partedvae.serving.explore.widgets import address, card, class_options, image_size, pixels
+from partedvae.v1.manifest_pb2 import Factor
+
+ANY, EACH = "", "*"
+"""Values of a picker beside the classes: drawn from p(c), and one row per class."""
+COUNTS = (4, 8, 12, 16)
+SEEDS = 1_000_000
+
+
+def build(context: Context) -> None:
+    """Show a grid of images; its choices are in the address of the page."""
+    assert context.model is not None
+    details = context.model.details
+    assert details is not None
+    factors = details.manifest.factors
+    query = ui.context.client.request.query_params
+    chosen: dict[str, str] = {
+        factor.name: _valid(query.get(f"class.{factor.name}"), factor, EACH if k == 0 else ANY)
+        for k, factor in enumerate(factors)
+    }
+    state: dict[str, int] = {
+        "seed": _integer(query.get("seed"), 0, 2**63 - 1),
+        "count": _integer(query.get("count"), 8, COUNTS[-1]) or 1,
+    }
+
+    def redraw() -> None:
+        rows = _rows(factors, chosen)
+        width, height = image_size(details.manifest)
+        shared = {"m": fingerprint(details), "seed": state["seed"], "count": state["count"]}
+        grid.clear()
+        with grid:
+            for label, classes in rows:
+                with ui.element("div").classes("pv-grid__row").props('role="listitem"'):
+                    ui.label(label).classes("pv-grid__label")
+                    source = address("/generate.png", **{"class": classes}, **shared, columns=state["count"])
+                    pixels(source, f"{state['count']} new images: {label}", width=width * state["count"], height=height)
+        each = next((name for name, value in chosen.items() if value == EACH), "")
+        name = f"{details.name}-generated-{state['seed']}"
+        download.props["href"] = address(
+            "/generate.png", **{"class": _classes(chosen)}, **shared, each=each, labelled=1, download=name
+        )
+        download.update()
+        ui.navigate.history.replace(address("/generate", **{f"class.{k}": v for k, v in chosen.items()}, **state))
+
+    def choose(factor: str, value: str) -> None:
+        chosen[factor] = value
+        if value == EACH:
+            for other in chosen:
+                if other != factor and chosen[other] == EACH:
+                    chosen[other] = ANY
+                    pickers[other].value = ANY
+        redraw()
+
+    def change(name: str, value: Any) -> None:
+        if value is not None:
+            state[name] = int(value)
+            redraw()
+
+    def another() -> None:
+        seed.value = random.randrange(SEEDS)
+
+    with card("Generate", "Images drawn for a class. The images of a column share their style z."):
+        pickers: dict[str, ui.select] = {}
+        with ui.element("div").classes("pv-controls"):
+            for factor in factors:
+                options = class_options(factor, {EACH: "each class", ANY: "any"})
+                pickers[factor.name] = ui.select(
+                    options,
+                    value=chosen[factor.name],
+                    label=factor.name,
+                    on_change=lambda event, name=factor.name: choose(name, event.value),
+                ).props("dense outlined options-dense")
+            ui.select(
+                list(COUNTS),
+                value=_nearest(state["count"]),
+                label="per row",
+                on_change=lambda e: change("count", e.value),
+            ).props("dense outlined options-dense")
+            seed = ui.number(
+                "seed", value=state["seed"], min=0, precision=0, on_change=lambda e: change("seed", e.value)
+            )
+            seed.props("dense outlined debounce=300")
+            ui.button("Draw others", icon="casino", on_click=another).props("unelevated no-caps")
+            download = ui.button("PNG", icon="download").props('outline no-caps tag=a aria-label="Download PNG"')
+        grid = ui.element("div").classes("pv-grid").props('role="list" aria-label="Generated images"')
+    redraw()
+
+
+def _rows(factors: Sequence[Factor], chosen: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """Return label and classes of each row."""
+    fixed = _classes(chosen)
+    for factor in factors:
+        if chosen[factor.name] == EACH:
+            return [(name, [*fixed, f"{factor.name}={name}"]) for name in factor.class_names]
+    return [(", ".join(value.partition("=")[2] for value in fixed) or "any", fixed)]
+
+
+def _classes(chosen: dict[str, str]) -> list[str]:
+    return [f"{factor}={name}" for factor, name in chosen.items() if name not in (ANY, EACH)]
+
+
+def _valid(value: str | None, factor: Factor, default: str) -> str:
+    return value if value is not None and value in {ANY, EACH, *factor.class_names} else default
+
+
+def _integer(text: str | None, default: int, largest: int) -> int:
+    return int(text) if text is not None and text.isdecimal() and int(text) <= largest else default
+
+
+def _nearest(count: int) -> int:
+    return min(COUNTS, key=lambda known: abs(known - count))

@@ -1,0 +1,62 @@
+"""Browser tests of what surrounds every page."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.processes import running_server
+from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, running_explorer
+
+
+def test_the_start_leads_to_a_page_with_the_model(grey_explorer: Explorer, page: Page) -> None:
+    page.goto(grey_explorer.url)
+
+    expect(page.locator(".pv-model__name")).to_have_text("tiny 1")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= page.evaluate("window.innerWidth"), "the page scrolls sideways"
+
+
+def test_the_theme_is_remembered(grey_explorer: Explorer, desktop_page: Page) -> None:
+    """Also by the next page that is loaded."""
+    page = desktop_page
+    page.goto(grey_explorer.url)
+    expect(page.locator("body")).to_have_class(re.compile("body--light"))
+
+    page.get_by_role("button", name="Dark or light").click()
+    page.get_by_text("Dark", exact=True).click()
+    expect(page.locator("body")).to_have_class(re.compile("body--dark"))
+    page.reload()
+    expect(page.locator("body")).to_have_class(re.compile("body--dark"))
+
+
+def test_pages_that_lack_something_say_what(bare_explorer: Explorer, page: Page) -> None:
+    page.goto(f"{bare_explorer.url}/generate")
+
+    expect(page.get_by_text("Generate is not available")).to_be_visible()
+    expect(page.locator(".pv-message")).to_contain_text("--model MODELS_DIR/NAME, or --server HOST:PORT")
+
+
+def test_a_server_that_goes_away_and_comes_back(tiny_models: Path, browser: Browser) -> None:
+    """The page opens without it, shows it when it comes, says when it goes, and recovers."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    options = ("--address", address, "--front", "grpcio")
+    with (
+        running_explorer("--server", address) as explorer,
+        # The browser reports pictures that the server cannot draw.
+        checked_page(browser, DESKTOP, "503") as page,
+    ):
+        page.goto(explorer.url)
+        expect(page.get_by_role("alert")).to_contain_text(f"no server answers at {address}")
+        expect(page.get_by_text("Waiting for the server")).to_be_visible()
+        with running_server(tiny_models, *options):
+            expect(page.locator(".pv-grid__row")).to_have_count(10)
+            expect(page.get_by_role("alert")).to_be_hidden()
+        expect(page.get_by_role("alert")).to_be_visible()
+        with running_server(tiny_models, *options):
+            expect(page.get_by_role("alert")).to_be_hidden()
+        page.goto("about:blank")

@@ -1,0 +1,86 @@
+"""Tests of the plain routes for pictures: pixels, caching, and bad addresses."""
+
+from __future__ import annotations
+
+import io
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from partedvae.results import ImageArray
+from partedvae.serving.local import LocalModel, load
+from tests.serving.explore.explorer import Explorer
+
+
+@pytest.fixture(scope="module")
+def model(tiny_models: object) -> LocalModel:
+    """Load the model of `grey_explorer`."""
+    return load(f"{tiny_models}/tiny")
+
+
+def read(content: bytes) -> ImageArray:
+    """Return the pixels of a PNG file."""
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def test_generated_images_are_those_of_the_model(grey_explorer: Explorer, model: LocalModel) -> None:
+    """Side by side, in the order of the model."""
+    response = httpx.get(f"{grey_explorer.url}/generate.png?class=7&seed=5&count=4&columns=2")
+
+    assert response.headers["content-type"] == "image/png"
+    expected = model.generate(4, classes="7", seed=5).images[..., 0]
+    pixels = read(response.content)
+    assert pixels.shape == (16, 12)
+    np.testing.assert_array_equal(pixels[:8, 6:], expected[1])
+    np.testing.assert_array_equal(pixels[8:, :6], expected[2])
+
+
+def test_each_class_is_a_row(coloured_explorer: Explorer, two_models: object) -> None:
+    """The classes of one factor, combined with a class of another."""
+    response = httpx.get(f"{coloured_explorer.url}/generate.png?each=shape&class=colour%3Dblue&seed=2&count=5")
+
+    shapes = load(f"{two_models}/shapes")
+    expected = [shapes.generate(5, classes=[name, "blue"], seed=2).images for name in ("square", "ellipse", "heart")]
+    pixels = read(response.content)
+    assert pixels.shape == (30, 60, 3)
+    np.testing.assert_array_equal(pixels[20:, 12:24], expected[2][1])
+
+
+def test_browsers_keep_pictures_of_the_same_model_only(grey_explorer: Explorer) -> None:
+    """Addresses without the fingerprint of the model, or with another one, are not cached."""
+    page = httpx.get(f"{grey_explorer.url}/generate").text
+    fingerprint = page.partition("m=")[2][:12]
+
+    def caching(parameters: str) -> str:
+        return httpx.get(f"{grey_explorer.url}/generate.png?{parameters}").headers["cache-control"]
+
+    assert caching(f"m={fingerprint}") == "private, max-age=31536000, immutable"
+    assert caching("m=0123456789ab") == "no-store"
+    assert caching("seed=1") == "no-store"
+
+
+def test_downloads_have_a_safe_name(grey_explorer: Explorer) -> None:
+    response = httpx.get(f"{grey_explorer.url}/generate.png?labelled=1&each=digit&download=a/b%0d%0a%22c")
+
+    assert response.headers["content-disposition"] == 'attachment; filename="a-b---c.png"'
+    assert read(response.content).shape[0] > 10 * 64
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ("class=eleven", "the model has no class 'eleven'; its classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ("each=colour", "the model has no factor 'colour'; its factors are digit"),
+        ("count=0", "count: Input should be greater than or equal to 1"),
+        ("count=abc", "count: Input should be a valid integer"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0"),
+    ],
+)
+def test_bad_addresses_are_named(grey_explorer: Explorer, parameters: str, message: str) -> None:
+    response = httpx.get(f"{grey_explorer.url}/generate.png?{parameters}")
+
+    assert response.status_code == 400
+    assert message in response.text
+    assert response.headers["content-type"].startswith("text/plain")
