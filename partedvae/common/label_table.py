@@ -46,14 +46,12 @@ def in_order(classes: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_header(path: Path, table: Table) -> None:
-    """Check the names of the columns.
+    """Check the names of the columns, of which there are some.
 
     Raises:
         DataError: one is missing, has no name or a wrong one, or there are two of a name.
     """
     header, where = table.header, f"{path}, line {table.header_line}"
-    if not header:
-        raise DataError(f"{path} is empty; write 'file,FACTOR' into its first line")
     if FILE_COLUMN not in header:
         near = nearest(FILE_COLUMN, [name.lower() for name in header])
         meant = next((name for name in header if name.lower() == near), "")

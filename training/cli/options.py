@@ -115,11 +115,12 @@ def configure(
 
     from partedvae.common.suggest import lookup
     from partedvae.training.config.overrides import apply_overrides
-    from partedvae.training.config.recipes import recipe
+    from partedvae.training.config.recipes import BASELINE_WEIGHTS, recipe
     from partedvae.training.config.train_config import METHODS, MethodName
     from partedvae.training.data.registry import entry
 
-    described = entry(dataset)
+    unlabelled = method in BASELINE_WEIGHTS or options.get("labels") == 0
+    described = entry(dataset, labels="optional" if unlabelled else "required")
     check_fit(dataset, options.get("fit"))
     info = described.describe(data_dir)
     lookup("method", method, dict.fromkeys(METHODS))

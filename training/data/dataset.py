@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -14,6 +14,9 @@ from partedvae.common.data_error import DataError as DataError
 
 UNLABELLED = -1
 """Label of an image whose class of a factor is unknown."""
+
+LabelUse = Literal["required", "optional", "ignored"]
+"""Whether a folder of images must have labels; without any, and where they are ignored, its factor is `CLUSTERS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,10 @@ class FactorInfo:
     """Names of its classes."""
     prior: tuple[float, ...] | None = None
     """p(c_k) as given by the authors of the data set or the paper; None if unknown."""
+
+
+CLUSTERS = FactorInfo(name="cluster", classes=tuple("0123456789"))
+"""The factor of images without labels: groups of similar images, which training finds."""
 
 
 @dataclass(frozen=True, kw_only=True)

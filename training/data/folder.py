@@ -8,7 +8,11 @@ fitted (`partedvae.common.fit`). They are loaded into memory, up to 4 GB.
 
 Test images are those whose `split` is test. Without that column, a fifth of the labelled images of each class of each
 factor, at least one of two, is held out, chosen by file name (training/data/hold_out.py). Test images are not used for
-training, even without their labels; each class keeps at least one labelled training image.
+training, even without their labels; each class keeps at least one labelled training image. Where fewer than two are
+held out, as with one label of each class, or with none, a tenth of the images without a label is held out instead.
+
+Training without labels (`LabelUse`) needs no labels.csv. Where it is missing, or has not two classes yet, the factor is
+`CLUSTERS`.
 """
 
 from __future__ import annotations
@@ -32,10 +36,19 @@ from partedvae.common.label_table import TABLE
 from partedvae.common.missing_values import CLASSES
 from partedvae.common.retry import Retries
 from partedvae.common.suggest import nearest
-from partedvae.training.data.dataset import UNLABELLED, DataError, DatasetInfo, ImageDataset, Split, SplitFiles
-from partedvae.training.data.hold_out import hold_out
+from partedvae.training.data.dataset import (
+    CLUSTERS,
+    UNLABELLED,
+    DataError,
+    DatasetInfo,
+    ImageDataset,
+    LabelUse,
+    Split,
+    SplitFiles,
+)
+from partedvae.training.data.hold_out import FEWEST, hold_out, hold_out_unlabelled
 from partedvae.training.data.image_files import ImageFiles, find_faults, read_header
-from partedvae.training.data.labels_csv import LabelTable, read_table
+from partedvae.training.data.labels_csv import LabelTable, TooFewLabelsError, read_table
 from partedvae.training.data.names import FOLDER
 from partedvae.training.data.shapes import stretched
 
@@ -44,7 +57,6 @@ SMALL_SIDE = 48
 """A median longer side up to this gives 32x32, a larger one 64x64."""
 LIMIT = 4_000_000_000
 """Largest total size of the pixels, in bytes."""
-FEWEST_TESTS = 2
 CHUNK = 256
 """Images decoded at a time."""
 
@@ -80,30 +92,35 @@ class _Contents:
         )
 
 
-def describe_folder(folder: Path) -> DatasetInfo:
+def describe_folder(folder: Path, labels: LabelUse = "required") -> DatasetInfo:
     """Return the description of a folder of images, from its labels.csv and the headers of its files.
+
+    Args:
+        folder: the folder.
+        labels: whether labels are needed.
 
     Raises:
         DataError: the folder, labels.csv or a file is missing or wrong.
     """
-    return _survey(folder).info
+    return _survey(folder, labels).info
 
 
-def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
+def load_folder(folder: Path, fit: Fit = DEFAULT_FIT, labels: LabelUse = "required") -> ImageDataset:
     """Load a folder of images.
 
     Args:
         folder: the folder.
         fit: how images of another shape are fitted to the common size.
+        labels: whether labels are needed.
 
     Raises:
         DataError: the folder, labels.csv or a file is missing or wrong, or the images exceed the memory limit.
     """
-    contents = _survey(folder)
+    contents = _survey(folder, labels)
     tests = sum(contents.is_test)
-    if tests < FEWEST_TESTS:
+    if tests < FEWEST:
         raise DataError(
-            f"{folder}: it has {tests} test images, and at least {FEWEST_TESTS} are needed; label more images (a "
+            f"{folder}: it has {tests} test images, and at least {FEWEST} are needed; label more images (a "
             f"fifth of each class is held out), or mark some with 'test' in a column 'split'{_identifiers(contents)}"
         )
     digests: dict[str, bytes] = {}
@@ -120,7 +137,8 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
         raise _all_faults(contents.files, contents.read, error) from error
     # In the order of the files, which does not depend on the threads.
     digest = hashlib.sha256(b"".join(os.fsencode(name) + digests[name] for name in contents.files))
-    test, classes = torch.tensor(contents.is_test), folder / CLASSES
+    test = torch.tensor(contents.is_test)
+    tables = [folder / name for name in (TABLE, CLASSES)] if contents.table.labels else []
     names = tuple(name for name, is_test in zip(contents.files, contents.is_test, strict=True) if not is_test)
     files = SplitFiles(names=names, held_out=frozenset(contents.files) - set(names))
     return ImageDataset(
@@ -128,8 +146,7 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
         train=Split(images=pixels[~test], labels=contents.labels[~test], files=files),
         test=Split(images=pixels[test], labels=contents.labels[test]),
         source={
-            TABLE: hashlib.sha256((folder / TABLE).read_bytes()).hexdigest(),
-            **({CLASSES: hashlib.sha256(classes.read_bytes()).hexdigest()} if classes.is_file() else {}),
+            **{path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()},
             f"{len(contents.files)} images": digest.hexdigest(),
         },
         notes=(*contents.notes, *(stretched(contents.sizes, contents.size[:2]) if fit == "stretch" else [])),
@@ -142,14 +159,14 @@ def _identifiers(contents: _Contents) -> str:
     names = [
         repr(factor.name)
         for factor, count in zip(contents.table.factors, known, strict=True)
-        if count == len(factor.classes) > FEWEST_TESTS
+        if count == len(factor.classes) > FEWEST
     ]
     if not names:
         return ""
     return f"; each image has a class of its own in {', '.join(names)}: remove such a column if it numbers the images"
 
 
-def _survey(folder: Path) -> _Contents:
+def _survey(folder: Path, labels_used: LabelUse) -> _Contents:
     if not folder.is_dir():
         known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
         near = nearest(folder.name, known)
@@ -165,7 +182,7 @@ def _survey(folder: Path) -> _Contents:
         raise DataError(f"{folder} contains no images ({', '.join(image_endings())}){left_out}")
     retry = Retries()
     try:
-        table = read_table(folder, found.names)
+        table = _labels_of(folder, found.names, labels_used)
     except DataError as error:
         raise _with_images(error, folder, found.names, retry) from error
     # Labelled files with another ending are kept, so that decoding them reports the error.
@@ -187,7 +204,11 @@ def _survey(folder: Path) -> _Contents:
     blank = (UNLABELLED,) * len(table.factors)
     rows = [table.labels.get(file, blank) for file in files]
     labels = torch.tensor(rows, dtype=torch.int64)
-    tests = hold_out(table.labels) if table.tests is None else table.tests
+    tests = table.tests
+    if tests is None:
+        tests = hold_out(table.labels)
+        if len(tests) < FEWEST:
+            tests |= hold_out_unlabelled([file for file, row in zip(files, rows, strict=True) if row == blank])
     is_test = [file in tests for file in files]
     return _Contents(
         folder=folder,
@@ -200,6 +221,18 @@ def _survey(folder: Path) -> _Contents:
         notes=(*(f"left out of {folder}: {line}" for line in found.left_out.lines()), *table.notes),
         read=read,
     )
+
+
+def _labels_of(folder: Path, names: Sequence[str], used: LabelUse) -> LabelTable:
+    """Return the labels, or those of `CLUSTERS`."""
+    if used != "ignored":
+        try:
+            return read_table(folder, names)
+        except TooFewLabelsError:
+            if used == "required":
+                raise
+    note = f"the classes are {len(CLUSTERS.classes)} groups of similar images, as {TABLE} is not used"
+    return LabelTable(factors=(CLUSTERS,), labels={}, tests=None, notes=(note,))
 
 
 def _all_faults(files: Sequence[str], read: Callable[[str], bytes], first: DataError) -> DataError:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from partedvae.training.data.dataset import UNLABELLED
 
 HELD_OUT = 0.2
 """Fraction of the labelled images of each class that is used for testing."""
+HELD_OUT_UNLABELLED = 0.1
+"""Fraction of the images without a label that is used for testing where too few labelled ones are."""
+FEWEST = 2
+"""Smallest number of test images."""
 
 
 def hold_out(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
@@ -40,6 +44,20 @@ def hold_out(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
                 for other in _known(labels[file]):
                     left[other] -= 1
     return frozenset(chosen)
+
+
+def hold_out_unlabelled(files: Collection[str]) -> frozenset[str]:
+    """Return the test images of a folder that has too few labels to hold any out: a tenth of those without a label.
+
+    They measure the reconstruction, and how the exported model compares with this one. At least `FEWEST` of them are
+    chosen, and none of less than twice as many.
+
+    Args:
+        files: the images without a label.
+    """
+    if len(files) < 2 * FEWEST:
+        return frozenset()
+    return frozenset(sorted(files, key=_place)[: max(FEWEST, round(HELD_OUT_UNLABELLED * len(files)))])
 
 
 def _place(file: str) -> bytes:

@@ -36,6 +36,10 @@ INVISIBLE = frozenset({"Zs", "Cf"})
 """Categories of characters that are hardly seen: spaces, and those that join letters or change their direction."""
 
 
+class TooFewLabelsError(DataError):
+    """There are not enough labels yet: no table, or a factor without two classes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
     """The contents of labels.csv."""
@@ -58,22 +62,25 @@ def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
         names: its image files, from `partedvae.common.image_folder.find_images`.
 
     Raises:
-        DataError: the file is missing or invalid; the message has the line.
+        TooFewLabelsError: the file is missing, or a factor has less than two classes.
+        DataError: the file is invalid; the message has the line.
     """
     path = folder / TABLE
     try:
         table = read_csv(path, FILE_COLUMN)
     except FileNotFoundError:
-        raise DataError(
+        raise TooFewLabelsError(
             f"{path} is missing; create it with the first line 'file,FACTOR' and a line 'IMAGE,CLASS' for each "
             f"labelled image{_example(names)}"
         ) from None
     header, rows = table.header, table.rows
+    if not header:
+        raise TooFewLabelsError(f"{path} is empty; write 'file,FACTOR' into its first line")
     check_header(path, table)
     if not set(header) - {FILE_COLUMN, SPLIT_COLUMN}:
-        raise DataError(f"{path}, line {table.header_line}: no factor; add a column with its name and classes")
+        raise TooFewLabelsError(f"{path}, line {table.header_line}: no factor; add a column with its name and classes")
     if not rows:
-        raise DataError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
+        raise TooFewLabelsError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
     cells = read_cells(path, table, FolderFiles(folder, names)).values
     factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
     named = read_named_classes(folder, factor_names)
@@ -112,7 +119,7 @@ def _factor(path: Path, name: str, values: Sequence[str], alone: bool, missing: 
         more = "label images of another class too" if classes else "write the classes of some images into it"
         remedy = more if alone else f"{more}, or remove its column"
         marked = f"; {describe_missing(name, missing)}" if missing else ""
-        raise DataError(f"{path}: factor {name!r} has {found}, but at least two are needed; {remedy}{marked}")
+        raise TooFewLabelsError(f"{path}: factor {name!r} has {found}, but at least two are needed; {remedy}{marked}")
     return FactorInfo(name=name, classes=in_order(classes))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.suggest import did_you_mean
 from partedvae.training.data import celeba, dsprites, faces, fashion_mnist, folder, mnist
-from partedvae.training.data.dataset import DatasetInfo, ImageDataset
+from partedvae.training.data.dataset import DatasetInfo, ImageDataset, LabelUse
 from partedvae.training.data.names import FOLDER, check_fit
 
 
@@ -91,12 +91,13 @@ ENTRIES: dict[str, ListedEntry] = {
 }
 
 
-def entry(name: str, fit: Fit = DEFAULT_FIT) -> Entry:
+def entry(name: str, fit: Fit = DEFAULT_FIT, labels: LabelUse = "required") -> Entry:
     """Return the entry of a data set.
 
     Args:
         name: its name; `folder:PATH` is a folder of the user's own images.
         fit: how images of a folder that have another shape are fitted to the common size.
+        labels: whether a folder must have labels.
 
     Raises:
         ValueError: the name is unknown (the message has the nearest one), or its images have a fixed size and cannot be
@@ -106,7 +107,10 @@ def entry(name: str, fit: Fit = DEFAULT_FIT) -> Entry:
         if name == FOLDER:
             raise ValueError("folder: lacks a path; write folder:PATH with the folder of your images")
         path = Path(name.removeprefix(FOLDER))
-        return Entry(describe=lambda _: folder.describe_folder(path), load=lambda _: folder.load_folder(path, fit))
+        return Entry(
+            describe=lambda _: folder.describe_folder(path, labels),
+            load=lambda _: folder.load_folder(path, fit, labels),
+        )
     if name not in ENTRIES and (any(separator in name for separator in "/\\") or Path(name).is_dir()):
         raise ValueError(f"no data set is called {name!r}; did you mean {FOLDER + name!r}?")
     if name not in ENTRIES:
@@ -118,16 +122,17 @@ def entry(name: str, fit: Fit = DEFAULT_FIT) -> Entry:
     return ENTRIES[name]
 
 
-def load_dataset(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
+def load_dataset(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT, labels: LabelUse = "required") -> ImageDataset:
     """Load a data set by name.
 
     Args:
         name: its name; see `entry`.
         data_dir: folder of the data sets.
         fit: how images of another shape are fitted; see `entry`.
+        labels: whether a folder must have labels.
 
     Raises:
         ValueError: the name is unknown, or its images cannot be fitted.
         DataError: the data set is not available.
     """
-    return entry(name, fit).load(data_dir)
+    return entry(name, fit, labels).load(data_dir)

@@ -30,7 +30,7 @@ from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.evaluation.measures import Measures, measure
-from partedvae.training.runs.data import check_run_dataset, select_train_images
+from partedvae.training.runs.data import check_run_dataset, label_use, select_train_images
 from partedvae.training.runs.directory import RunDirectory, RunError
 
 POSTFIX_STEPS = 20
@@ -75,7 +75,7 @@ def train_run(
     if not resume and context.is_main_process:
         run.require_new()
     with context.main_process_first():
-        dataset = load_dataset(config.dataset, data_dir, config.fit)
+        dataset = load_dataset(config.dataset, data_dir, config.fit, label_use(config))
     if context.is_main_process:
         for note in dataset.notes:
             click.echo(f"note: {note}", err=True)

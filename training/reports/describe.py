@@ -11,7 +11,7 @@ from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import entry
 from partedvae.training.model.networks import feature_map_sizes
 from partedvae.training.model.partedvae import PartedVAE
-from partedvae.training.runs.data import run_dataset_name
+from partedvae.training.runs.data import label_use, run_dataset_name
 from partedvae.training.runs.directory import RunDirectory
 
 COLUMN = 34
@@ -55,7 +55,7 @@ def describe_run(run: RunDirectory, data_dir: Path) -> str:
     config = run.load_config()
     images = config.epoch_images or config.train_images
     if not images:
-        images = entry(run_dataset_name(run)).describe(data_dir).train_images
+        images = entry(run_dataset_name(run), labels=label_use(config)).describe(data_dir).train_images
     return f"{run.path}: {_state(run)}\n{describe_config(config, images)}"
 
 

@@ -9,7 +9,7 @@ import click
 
 from partedvae.training.config.architecture import ModelConfig
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import DataError, DatasetInfo, ImageDataset, Split
+from partedvae.training.data.dataset import CLUSTERS, DataError, DatasetInfo, ImageDataset, LabelUse, Split
 from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.runs.directory import RunDirectory
@@ -27,9 +27,17 @@ def load_run_dataset(run: RunDirectory, data_dir: Path, name: str | None = None)
         ValueError: the run or the data set is not available, or the data set no longer matches the run.
     """
     name = name or run_dataset_name(run)
-    dataset = load_dataset(name, data_dir, run.load_config().fit)
+    config = run.load_config()
+    dataset = load_dataset(name, data_dir, config.fit, label_use(config))
     check_run_dataset(run, dataset, name)
     return dataset
+
+
+def label_use(config: TrainConfig) -> LabelUse:
+    """Return whether the labels of a folder are needed for a run; those that were added later are not."""
+    if config.labels:
+        return "required"
+    return "ignored" if [factor.name for factor in config.model.factors] == [CLUSTERS.name] else "optional"
 
 
 def run_dataset_name(run: RunDirectory) -> str:

@@ -176,7 +176,7 @@ def test_describe_shows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         partedvae.training.reports.describe,
         "entry",
-        lambda _: Entry(describe=lambda _: TOY_INFO, load=lambda path: load("toys", path)),
+        lambda _, labels: Entry(describe=lambda _: TOY_INFO, load=lambda path: load("toys", path)),
     )
     result = CliRunner().invoke(describe, [str(run)])
     assert result.exit_code == 0, result.output

@@ -400,3 +400,47 @@ def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
         f"left out of {tmp_path}: 1 ending in .heic, which needs pip install 'partedvae[heic]' ({tmp_path}/x.heic)",
         f"left out of {tmp_path}: 1 hidden ({tmp_path}/._0.png)",
     ]
+
+
+def test_a_folder_without_labels_is_read_for_training_without_labels(tmp_path: Path) -> None:
+    """Its factor has ten classes, which are clusters; a tenth of the images, but at least two, are for testing."""
+    for number in range(30):
+        save(tmp_path / f"{number}.png", number)
+    with pytest.raises(DataError, match=r"labels.csv is missing; create it"):
+        load_folder(tmp_path)
+    dataset = load_folder(tmp_path, labels="optional")
+    assert describe_folder(tmp_path, "optional") == dataset.info
+    assert [(factor.name, len(factor.classes)) for factor in dataset.info.factors] == [("cluster", 10)]
+    assert dataset.info.labelled_images == 0
+    assert (len(dataset.train), len(dataset.test)) == (27, 3)
+    assert set(dataset.train.labels.flatten().tolist()) == {-1}
+    assert dataset.notes == ("the classes are 10 groups of similar images, as labels.csv is not used",)
+    assert list(dataset.source) == ["30 images"]
+    for content in ("", "file,kind\n", "file\n0.png\n", "file,kind\n0.png,a\n", "file,kind\n0.png,a\n1.png,\n"):
+        (tmp_path / "labels.csv").write_text(content)
+        assert load_folder(tmp_path, labels="optional").source == dataset.source
+        with pytest.raises(DataError, match=r"labels.csv"):
+            load_folder(tmp_path)
+
+
+def test_labels_are_used_without_being_needed_unless_they_are_ignored(tmp_path: Path) -> None:
+    make_folder(tmp_path, SPLIT, header=SPLIT_HEADER)
+    assert load_folder(tmp_path, labels="optional").info == load_folder(tmp_path).info
+    ignored = load_folder(tmp_path, labels="ignored")
+    assert [factor.name for factor in ignored.info.factors] == ["cluster"]
+    assert len(ignored.test) == 2
+    (tmp_path / "labels.csv").write_text("file,kind\n0.png\n")
+    with pytest.raises(DataError, match="line 2: 1 values for 2 columns"):
+        load_folder(tmp_path, labels="optional")
+
+
+def test_images_without_labels_are_held_out_where_labels_are_too_few(tmp_path: Path) -> None:
+    """All labels are left for training: with one label of each class, none can be held out."""
+    make_folder(tmp_path, "0.png,cat\n1.png,dog\n2.png,hen\n", count=40, header="file,animal")
+    dataset = load_folder(tmp_path)
+    assert sorted(dataset.train.labels[:, 0].tolist())[-3:] == [0, 1, 2]
+    assert dataset.test.labels[:, 0].tolist() == [-1] * 4
+    assert dataset.info.labelled_images == 3
+    (tmp_path / "labels.csv").write_text("file,animal\n" + "".join(f"{n}.png,{n}\n" for n in range(37)))
+    with pytest.raises(DataError, match=r"it has 0 test images, and at least 2 are needed; label more images"):
+        load_folder(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from partedvae.training.data.hold_out import hold_out
+from partedvae.training.data.hold_out import hold_out, hold_out_unlabelled
 
 
 def labels_of(rows: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -38,3 +38,12 @@ def test_an_additional_labelled_image_moves_at_most_itself_and_another() -> None
         assert len(more ^ chosen) <= 2
     # Added images may be held out like any other.
     assert any(f"new/{number}.png" in hold_out({f"new/{number}.png": (0,), **labels}) for number in range(20))
+
+
+def test_a_tenth_of_images_without_labels_is_held_out_but_at_least_two() -> None:
+    names = [f"imgs/{number:03}.png" for number in range(100)]
+    chosen = hold_out_unlabelled(names)
+    assert len(chosen) == 10
+    assert chosen < set(names)
+    assert hold_out_unlabelled(names[::-1]) == chosen
+    assert [len(hold_out_unlabelled(names[:count])) for count in (0, 3, 4, 24, 25, 36)] == [0, 0, 2, 2, 2, 4]

@@ -10,7 +10,15 @@ import torch
 from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import UNLABELLED, DatasetInfo, FactorInfo, ImageDataset, Split, first_labelled
+from partedvae.training.data.dataset import (
+    UNLABELLED,
+    DatasetInfo,
+    FactorInfo,
+    ImageDataset,
+    LabelUse,
+    Split,
+    first_labelled,
+)
 from partedvae.training.figures.context import FigureContext
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.directory import RunDirectory
@@ -91,7 +99,7 @@ def half_labelled_dataset() -> ImageDataset:
     return dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, labels=labels))
 
 
-def load(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
+def load(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT, labels: LabelUse = "required") -> ImageDataset:
     """Stand in for the registry's `load_dataset`."""
     makers = {
         "toys": toy_dataset,
