@@ -122,7 +122,9 @@ class Connection:
     @property
     def timeout(self) -> float | None:
         """Seconds per message; None waits without limit."""
-        return self._settings.timeout
+        timeout = self._settings.timeout
+        # Added to the time of day, a float32 of NumPy would be rounded to multiples of two minutes.
+        return None if timeout is None else float(timeout)
 
     def metadata(self) -> Metadata:
         """Return the metadata of a call; the errors are those of `call_metadata`."""

@@ -16,7 +16,9 @@ from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from partedvae import AsyncClient, Client, InvalidRequestError, PartedVAEError, UnavailableError
+from partedvae.connection import ConnectionSettings
 from partedvae.results import ImageArray
+from partedvae.transport import Transport
 from tests.bundles import GREY
 from tests.partedvae.conftest import Call
 from tests.partedvae.fake_server import FakeServer, fake_server
@@ -42,6 +44,14 @@ def repeat(call: Call, address: str, times: int, **settings: Any) -> None:
                 await client.models()
 
     asyncio.run(several())
+
+
+def test_a_timeout_of_numpy_is_a_python_float() -> None:
+    """It is added to the time of day, of which float32 has only every 128th second."""
+    given: Any = np.float32(60)
+    timeout = Transport(ConnectionSettings(address="127.0.0.1:1", timeout=given)).timeout
+    assert type(timeout) is float
+    assert timeout == 60.0
 
 
 def test_every_client_has_its_own_connection() -> None:
