@@ -23,7 +23,7 @@ from partedvae.coalescing import is_inline, pending_call
 from partedvae.connection import Connection, ConnectionSettings
 from partedvae.errors import PartedVAEError, deadline_error
 from partedvae.image_calls import ImageCall
-from partedvae.image_chunks import Chunk, chunks
+from partedvae.image_chunks import chunks
 from partedvae.image_items import ImageInput
 from partedvae.packing import Packing
 from partedvae.readers import Readers
@@ -32,7 +32,6 @@ from partedvae.streams import FeatureStream
 from partedvae.transport import IN_FLIGHT
 from partedvae.v1.service_pb2 import StreamFeaturesRequest
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
-from partedvae.v1.tensors_pb2 import Images
 
 if TYPE_CHECKING:
     from partedvae.v1.service_pb2_grpc import PartedVAEServiceAsyncStub
@@ -132,23 +131,25 @@ class AsyncTransport(Connection):
             if pending is not None:
                 return [await connection.coalescer.call(pending)]
             parts = itertools.chain(first, parts)
-        return [call.read(response) async for response in self.map_chunks(call.method, call.request, parts)]
+        requests = ((call.request(chunk.images), chunk.locate) for chunk in parts)
+        return [call.read(response) async for response in self.map_requests(call.method, requests)]
 
-    async def map_chunks(
-        self,
-        method: AsyncMethod[Request, Response],
-        make_request: Callable[[Images], Request],
-        chunks: Iterable[Chunk],
+    async def map_requests(
+        self, method: AsyncMethod[Request, Response], requests: Iterable[tuple[Request, Callable[[str], str]]]
     ) -> AsyncIterator[Response]:
-        """Send each chunk as a request, `IN_FLIGHT` at a time; yield the responses in order."""
-        requests = ((chunk, make_request(chunk.images)) for chunk in chunks)
+        """Send requests, `IN_FLIGHT` at a time; yield the responses in order.
+
+        Args:
+            method: selects the method of the service.
+            requests: each with what replaces image numbers in its errors, see `from_rpc`.
+        """
         pending: deque[tuple[grpc.aio.UnaryUnaryCall[Request, Response], Callable[[], Awaitable[Response]]]] = deque()
         try:
-            async for chunk, request in self._connection().readers.call(requests):
+            async for request, locate in self._connection().readers.call(iter(requests)):
                 backoff = Backoff(self.timeout)
                 attempt = partial(self._attempt, method, request, backoff)
                 call = attempt()
-                pending.append((call, partial(self._answer, call, attempt, backoff, chunk.locate)))
+                pending.append((call, partial(self._answer, call, attempt, backoff, locate)))
                 if len(pending) == IN_FLIGHT:
                     yield await pending.popleft()[1]()
             while pending:

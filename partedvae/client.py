@@ -10,6 +10,7 @@ from typing import Self
 
 import grpc
 import numpy as np
+from numpy.typing import ArrayLike
 
 from partedvae.channel import FileName, Token
 from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
@@ -19,7 +20,8 @@ from partedvae.familiarity import warn_if_unfamiliar
 from partedvae.image_calls import classify_call, features_call, reconstruct_call
 from partedvae.image_chunks import locator
 from partedvae.image_items import ImageInput
-from partedvae.image_results import Generated, Transferred, Traversal
+from partedvae.image_results import Generated, Transferred, Traversal, read_images
+from partedvae.latents import LatentsOfU, decode_requests, latent_rows
 from partedvae.model_results import ModelDetails, ModelInfo
 from partedvae.requests import (
     DEFAULT_INCLUDE,
@@ -205,6 +207,19 @@ class Client:
         """
         packing = (self._details()).packing.with_replies_of_images()
         return np.concatenate(self._transport.results(reconstruct_call(self._selector), images, packing))
+
+    def decode(self, u: LatentsOfU, z: ArrayLike) -> ImageArray:
+        """Return the image of each row of latents: uint8 [images, height, width, channels] at the model's size.
+
+        Args:
+            u: class-related latents [images, sum of u_dim], as `Features.u`: those of every factor side by side in the
+                model's order; or {factor: [images, u_dim]} with every factor. Numbers of one image may be [u_dim].
+            z: class-independent latents [images, z_dim], as `Features.z`; those of one image may be [z_dim].
+        """
+        details = self._details()
+        requests = decode_requests(self._selector, *latent_rows(u, z, details.manifest), details)
+        responses = self._transport.map_requests(lambda stub: stub.Decode, requests)
+        return np.concatenate([read_images(response.images) for response in responses])
 
     def traverse(
         self,

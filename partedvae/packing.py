@@ -106,6 +106,10 @@ class Packing:
         by_bytes, by_pixels = self.max_chunk_bytes // size, self.limits.max_request_pixels // pixels
         return max(1, min(self.max_chunk_images, by_bytes, by_pixels))
 
+    def decoded_rows(self, size: int) -> int:
+        """Return how many rows of latents with this many bytes each share a message, at least one."""
+        return max(1, min(self.max_chunk_images, self.max_chunk_bytes // max(1, size)))
+
     def shrunk_rows(self) -> int:
         """Return how many images at the model's size share a message."""
         assert self.size is not None

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from partedvae.errors import PartedVAEError
 from partedvae.familiarity import from_messages
+from partedvae.tensors import read_floats
 from partedvae.v1 import service_pb2 as pb
-from partedvae.v1.tensors_pb2 import FloatTensor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,15 +43,15 @@ class FactorResult:
     @classmethod
     def from_response(cls, factor: pb.FactorFeatures | pb.FactorClasses) -> Self:
         """Read one factor of a response; the response to Classify has probabilities only."""
-        probs = _floats(factor.probs) if factor.HasField("probs") else None
+        probs = read_floats(factor.probs) if factor.HasField("probs") else None
         if isinstance(factor, pb.FactorClasses):
             return cls(name=factor.name, class_names=tuple(factor.class_names), probs=probs)
         return cls(
             name=factor.name,
             class_names=tuple(factor.class_names),
             probs=probs,
-            u_mean=_floats(factor.u_mean) if factor.HasField("u_mean") else None,
-            u_logvar=_floats(factor.u_logvar) if factor.HasField("u_logvar") else None,
+            u_mean=read_floats(factor.u_mean) if factor.HasField("u_mean") else None,
+            u_logvar=read_floats(factor.u_logvar) if factor.HasField("u_logvar") else None,
         )
 
     @property
@@ -106,12 +106,12 @@ class Features:
             return cls(factors=factors, unfamiliar=unfamiliar, model=model, version=version)
         return cls(
             factors=factors,
-            z=_floats(response.z_mean) if response.HasField("z_mean") else None,
-            z_logvar=_floats(response.z_logvar) if response.HasField("z_logvar") else None,
+            z=read_floats(response.z_mean) if response.HasField("z_mean") else None,
+            z_logvar=read_floats(response.z_logvar) if response.HasField("z_logvar") else None,
             reconstruction_error=(
-                _floats(response.reconstruction_error) if response.HasField("reconstruction_error") else None
+                read_floats(response.reconstruction_error) if response.HasField("reconstruction_error") else None
             ),
-            negative_elbo=_floats(response.negative_elbo) if response.HasField("negative_elbo") else None,
+            negative_elbo=read_floats(response.negative_elbo) if response.HasField("negative_elbo") else None,
             unfamiliar=unfamiliar,
             model=model,
             version=version,
@@ -285,11 +285,6 @@ def plural(count: int, noun: str) -> str:
 
 def _count(*arrays: FloatArray | None) -> int:
     return next((len(array) for array in arrays if array is not None), 0)
-
-
-def _floats(tensor: FloatTensor) -> FloatArray:
-    # A copy, because an array over the bytes of a message is read-only.
-    return np.frombuffer(tensor.data, dtype="<f4").reshape(tuple(tensor.shape)).astype(np.float32)
 
 
 def _numbered(name: str, matrix: FloatArray | None) -> dict[str, NDArray[Any]]:

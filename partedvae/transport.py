@@ -26,13 +26,12 @@ from partedvae.coalescing import pending_call
 from partedvae.connection import Connection, ConnectionSettings
 from partedvae.errors import PartedVAEError, deadline_error
 from partedvae.image_calls import ImageCall
-from partedvae.image_chunks import Chunk, chunks
+from partedvae.image_chunks import chunks
 from partedvae.image_items import ImageInput
 from partedvae.packing import Packing
 from partedvae.results import FeatureChunk
 from partedvae.streams import FeatureStream
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
-from partedvae.v1.tensors_pb2 import Images
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -105,25 +104,28 @@ class Transport(Connection):
             if coalescer is not None and pending is not None:
                 return [coalescer.call(pending)]
             parts = itertools.chain(first, parts)
-        return [call.read(response) for response in self.map_chunks(call.method, call.request, parts)]
+        requests = ((call.request(chunk.images), chunk.locate) for chunk in parts)
+        return [call.read(response) for response in self.map_requests(call.method, requests)]
 
-    def map_chunks(
-        self,
-        method: Method[Request, Response],
-        make_request: Callable[[Images], Request],
-        chunks: Iterable[Chunk],
+    def map_requests(
+        self, method: Method[Request, Response], requests: Iterable[tuple[Request, Callable[[str], str]]]
     ) -> Iterator[Response]:
-        """Send each chunk as a request, `IN_FLIGHT` at a time; yield the responses in order."""
+        """Send requests, `IN_FLIGHT` at a time; yield the responses in order.
+
+        Args:
+            method: selects the method of the service.
+            requests: each with what replaces image numbers in its errors, see `from_rpc`.
+        """
         metadata = self.metadata()
         pending: deque[tuple[grpc.Future[Response], Callable[[], Response]]] = deque()
         call: grpc.Future[Response]
         try:
-            for chunk in chunks:
-                request, backoff = make_request(chunk.images), Backoff(self.timeout)
+            for request, locate in requests:
+                backoff = Backoff(self.timeout)
                 with forks.gate:
                     call = self.send(method, request, self.timeout, metadata)
                 again = partial(self._attempt, method, request, backoff)
-                pending.append((call, partial(self._answer, call.result, again, backoff, chunk.locate)))
+                pending.append((call, partial(self._answer, call.result, again, backoff, locate)))
                 if len(pending) == IN_FLIGHT:
                     yield pending.popleft()[1]()
             while pending:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from partedvae.arguments import check_choice, check_integer, check_path
 from partedvae.class_choices import ClassSpec, class_by_factor, class_rows
@@ -19,6 +20,7 @@ from partedvae.familiarity import warn_if_unfamiliar
 from partedvae.image_chunks import chunks, locator
 from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal
+from partedvae.latents import LatentsOfU, latent_rows
 from partedvae.model_results import ModelDetails
 from partedvae.packing import Packing, RequestLimits
 from partedvae.requests import (
@@ -38,7 +40,7 @@ from partedvae.serving.onnx.devices import Device
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.onnx.precision import Precision
 from partedvae.serving.operations.features import classify, features
-from partedvae.serving.operations.latents import reconstruct
+from partedvae.serving.operations.latents import decode, reconstruct
 from partedvae.serving.operations.model import DirectModel, run_sync
 from partedvae.serving.operations.sampling import generate, new_seed
 from partedvae.serving.operations.transfer import ClassesOfU, ImagesOfU, SourceOfU, transfer, transposed
@@ -169,6 +171,12 @@ class LocalModel:
     def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return each image as the model reconstructs it; see `Client.reconstruct`."""
         return np.concatenate(self._for_each_chunk(images, lambda batch: reconstruct(self._model, batch)))
+
+    def decode(self, u: LatentsOfU, z: ArrayLike) -> ImageArray:
+        """Return the image of each row of latents; see `Client.decode`."""
+        u_rows, z_rows = latent_rows(u, z, self.manifest)
+        with _errors_of_client():
+            return run_sync(decode(self._model, u_rows, z_rows, self._max_images()))
 
     def traverse(
         self,

@@ -115,6 +115,12 @@ class TinyModel:
         random = np.random.Generator(np.random.PCG64(seed))
         return random.integers(0, 256, (count, self.height, self.width, self.channels), dtype=np.uint8)
 
+    def random_latents(self, count: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+        """Return random u of all factors, [count, u_dim], and z, [count, z_dim]."""
+        random = np.random.Generator(np.random.PCG64(seed))
+        u, z = (random.standard_normal((count, dim), dtype=np.float32) for dim in (self.u_dim, self.z_dim))
+        return u, z
+
     def encode(self, images: ImageArray, *, int8: bool = False) -> dict[str, FloatArray]:
         """Return the outputs of the encoder, or of that of 8-bit integers, computed in NumPy."""
         flat: FloatArray = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.attack.target import Target
 from partedvae.v1 import service_pb2 as pb
-from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
+from partedvae.v1.tensors_pb2 import EncodedImages, FloatTensor, Images, PackedImages
 
 LENGTH_DELIMITED = 2
 VARINT = 0
@@ -50,6 +50,12 @@ def pixels(target: Target, count: int = 1) -> Images:
 def files(*items: bytes) -> Images:
     """Return image files."""
     return Images(encoded=EncodedImages(items=items))
+
+
+def latents(target: Target, count: int = 1) -> tuple[FloatTensor, FloatTensor]:
+    """Return u and z of images."""
+    u, z = (FloatTensor(shape=(count, dim), data=bytes(4 * count * dim)) for dim in target.latent_dims)
+    return u, z
 
 
 def classify(target: Target, images: Images) -> bytes:

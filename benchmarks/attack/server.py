@@ -217,6 +217,7 @@ def _target(address: str, options: ServerOptions, log_file: Path) -> Target:
         model=MODEL,
         versions=VERSIONS,
         image_shape=(manifest.image.height, manifest.image.width, manifest.image.channels),
+        latent_dims=(sum(factor.u_dim for factor in manifest.factors), manifest.z_dim),
         factor=manifest.factors[0].name,
         # Versions before 0.3 do not report their limits.
         max_message_bytes=limits.max_message_bytes or options.max_message_mb << 20,

@@ -25,6 +25,8 @@ class Target:
     """Versions of the model, oldest first."""
     image_shape: tuple[int, int, int]
     """Height, width and channels."""
+    latent_dims: tuple[int, int]
+    """Dimensions of all u together, and of z."""
     factor: str
     """Name of the first factor."""
     max_message_bytes: int

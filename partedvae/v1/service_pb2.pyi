@@ -932,6 +932,76 @@ class ReconstructResponse(_message.Message):
 Global___ReconstructResponse: _TypeAlias = ReconstructResponse  # noqa: Y015
 
 @_typing.final
+class DecodeRequest(_message.Message):
+    """Request of Decode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    U_FIELD_NUMBER: _builtins.int
+    Z_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    format: Global___ImageFormat.ValueType
+    """Format of the returned images."""
+    @_builtins.property
+    def model(self) -> Global___ModelSelector:
+        """The model."""
+
+    @_builtins.property
+    def u(self) -> _tensors_pb2.FloatTensor:
+        """Class-related latents [images, sum of u_dim]: u of every factor side by side, in the order of the manifest."""
+
+    @_builtins.property
+    def z(self) -> _tensors_pb2.FloatTensor:
+        """Class-independent latents [images, z_dim]."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelSelector | None = ...,
+        u: _tensors_pb2.FloatTensor | None = ...,
+        z: _tensors_pb2.FloatTensor | None = ...,
+        format: Global___ImageFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "u", b"u", "z", b"z"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "model", b"model", "u", b"u", "z", b"z"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecodeRequest: _TypeAlias = DecodeRequest  # noqa: Y015
+
+@_typing.final
+class DecodeResponse(_message.Message):
+    """Images decoded from latents, in the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___ModelVersion:
+        """Name and version of the model that was used."""
+
+    @_builtins.property
+    def images(self) -> _tensors_pb2.Images:
+        """The images, at the model's size."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelVersion | None = ...,
+        images: _tensors_pb2.Images | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecodeResponse: _TypeAlias = DecodeResponse  # noqa: Y015
+
+@_typing.final
 class ClassChoice(_message.Message):
     """Class names by factor name."""
 

@@ -77,6 +77,11 @@ class PartedVAEServiceStub:
                 request_serializer=partedvae_dot_v1_dot_service__pb2.ReconstructRequest.SerializeToString,
                 response_deserializer=partedvae_dot_v1_dot_service__pb2.ReconstructResponse.FromString,
                 _registered_method=True)
+        self.Decode = channel.unary_unary(
+                '/partedvae.v1.PartedVAEService/Decode',
+                request_serializer=partedvae_dot_v1_dot_service__pb2.DecodeRequest.SerializeToString,
+                response_deserializer=partedvae_dot_v1_dot_service__pb2.DecodeResponse.FromString,
+                _registered_method=True)
         self.Traverse = channel.unary_unary(
                 '/partedvae.v1.PartedVAEService/Traverse',
                 request_serializer=partedvae_dot_v1_dot_service__pb2.TraverseRequest.SerializeToString,
@@ -151,6 +156,13 @@ class PartedVAEServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Decode(self, request, context):
+        """Returns the images of given latents (u, z).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Traverse(self, request, context):
         """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper).
         """
@@ -202,6 +214,11 @@ def add_PartedVAEServiceServicer_to_server(servicer, server):
                     servicer.Reconstruct,
                     request_deserializer=partedvae_dot_v1_dot_service__pb2.ReconstructRequest.FromString,
                     response_serializer=partedvae_dot_v1_dot_service__pb2.ReconstructResponse.SerializeToString,
+            ),
+            'Decode': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decode,
+                    request_deserializer=partedvae_dot_v1_dot_service__pb2.DecodeRequest.FromString,
+                    response_serializer=partedvae_dot_v1_dot_service__pb2.DecodeResponse.SerializeToString,
             ),
             'Traverse': grpc.unary_unary_rpc_method_handler(
                     servicer.Traverse,
@@ -411,6 +428,33 @@ class PartedVAEService:
             '/partedvae.v1.PartedVAEService/Reconstruct',
             partedvae_dot_v1_dot_service__pb2.ReconstructRequest.SerializeToString,
             partedvae_dot_v1_dot_service__pb2.ReconstructResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/partedvae.v1.PartedVAEService/Decode',
+            partedvae_dot_v1_dot_service__pb2.DecodeRequest.SerializeToString,
+            partedvae_dot_v1_dot_service__pb2.DecodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,8 @@ class PartedVAEServiceStub:
     """Returns new images, of given classes or drawn from p(c)."""
     Reconstruct: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReconstructRequest, _service_pb2.ReconstructResponse]
     """Encodes images to (u, z) and decodes them."""
+    Decode: _grpc.UnaryUnaryMultiCallable[_service_pb2.DecodeRequest, _service_pb2.DecodeResponse]
+    """Returns the images of given latents (u, z)."""
     Traverse: _grpc.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]
     """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper)."""
     TransferAttributes: _grpc.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]
@@ -93,6 +95,8 @@ class PartedVAEServiceAsyncStub(PartedVAEServiceStub):
     """Returns new images, of given classes or drawn from p(c)."""
     Reconstruct: _aio.UnaryUnaryMultiCallable[_service_pb2.ReconstructRequest, _service_pb2.ReconstructResponse]  # type: ignore[assignment]
     """Encodes images to (u, z) and decodes them."""
+    Decode: _aio.UnaryUnaryMultiCallable[_service_pb2.DecodeRequest, _service_pb2.DecodeResponse]  # type: ignore[assignment]
+    """Returns the images of given latents (u, z)."""
     Traverse: _aio.UnaryUnaryMultiCallable[_service_pb2.TraverseRequest, _service_pb2.TraverseResponse]  # type: ignore[assignment]
     """Returns images in which only one latent dimension, or one class, varies (Figures 4 and 9 of the paper)."""
     TransferAttributes: _aio.UnaryUnaryMultiCallable[_service_pb2.TransferAttributesRequest, _service_pb2.TransferAttributesResponse]  # type: ignore[assignment]
@@ -167,6 +171,14 @@ class PartedVAEServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ReconstructResponse, _abc.Awaitable[_service_pb2.ReconstructResponse]]:
         """Encodes images to (u, z) and decodes them."""
+
+    @_abc_1.abstractmethod
+    def Decode(
+        self,
+        request: _service_pb2.DecodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.DecodeResponse, _abc.Awaitable[_service_pb2.DecodeResponse]]:
+        """Returns the images of given latents (u, z)."""
 
     @_abc_1.abstractmethod
     def Traverse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from weakref import WeakKeyDictionary
 
@@ -10,13 +11,16 @@ from numpy.typing import NDArray
 
 from partedvae.familiarity import to_messages
 from partedvae.image_results import Generated
+from partedvae.latents import expected_shapes
 from partedvae.requests import DEFAULT_INCLUDE, FeatureName
 from partedvae.results import Features, FloatArray, ImageArray
 from partedvae.serving.errors import ImageError, InvalidInputError
 from partedvae.serving.images import ImageLimits, encode_png
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.table import VersionStatus
+from partedvae.tensors import LITTLE_ENDIAN, float_bytes, float_tensor
 from partedvae.v1 import service_pb2, tensors_pb2
+from partedvae.v1.manifest_pb2 import Manifest
 
 _OUTPUTS: dict[int, FeatureName] = {
     service_pb2.FEATURE_OUTPUT_PROBS: "probs",
@@ -28,8 +32,6 @@ _OUTPUTS: dict[int, FeatureName] = {
     service_pb2.FEATURE_OUTPUT_NEGATIVE_ELBO: "negative_elbo",
     service_pb2.FEATURE_OUTPUT_UNFAMILIAR: "unfamiliar",
 }
-
-_LITTLE_ENDIAN = np.dtype("<f4")
 
 _NAMED_FACTORS: WeakKeyDictionary[OnnxModel, bytes] = WeakKeyDictionary()
 """Results of `_named_factors` per model."""
@@ -68,11 +70,30 @@ def images_message(images: ImageArray, png: bool) -> tensors_pb2.Images:
     return tensors_pb2.Images(packed=tensors_pb2.PackedImages(data=images.tobytes(), shape=images.shape))
 
 
-def float_tensor(array: FloatArray | None) -> tensors_pb2.FloatTensor | None:
-    """Return the message of an array, as little-endian float32; None for None."""
-    if array is None:
-        return None
-    return tensors_pb2.FloatTensor(shape=array.shape, data=array.astype(_LITTLE_ENDIAN, copy=False).tobytes())
+def latents_from(request: service_pb2.DecodeRequest, manifest: Manifest) -> tuple[FloatArray, FloatArray]:
+    """Return u and z of a request, as views of it; their sizes are those that `decode` checks.
+
+    Raises:
+        InvalidInputError: one is missing or no matrix, or its length does not match its shape.
+    """
+    shapes = expected_shapes(manifest)
+    return _matrix(request.u, "u", shapes["u"]), _matrix(request.z, "z", shapes["z"])
+
+
+def _matrix(tensor: tensors_pb2.FloatTensor, field: str, expected: str) -> FloatArray:
+    shape = tuple(tensor.shape)
+    if not shape and not tensor.data:
+        raise InvalidInputError(f"{field} is missing; send float32 {expected}")
+    if len(shape) != 2:
+        raise InvalidInputError(f"{field} has the shape {list(shape)[:8]}; it must be {expected}")
+    size = math.prod(shape) * LITTLE_ENDIAN.itemsize
+    if len(tensor.data) != size:
+        raise InvalidInputError(
+            f"{field} has {len(tensor.data):,} bytes; float32 of the shape {list(shape)} has {size:,}, and the shape "
+            f"must be {expected}"
+        )
+    matrix: FloatArray = np.frombuffer(tensor.data, LITTLE_ENDIAN).reshape(shape)
+    return matrix
 
 
 def model_version(model: OnnxModel) -> service_pb2.ModelVersion:
@@ -152,7 +173,7 @@ def _named_factors(model: OnnxModel) -> bytes:
 def _fill(tensor: tensors_pb2.FloatTensor, array: FloatArray) -> None:
     """Write an array to an empty message."""
     tensor.shape.extend(array.shape)
-    tensor.data = array.astype(_LITTLE_ENDIAN, copy=False).tobytes()
+    tensor.data = float_bytes(array)
 
 
 def check_chunk(request: service_pb2.StreamFeaturesRequest, first: service_pb2.StreamFeaturesRequest) -> None:
@@ -193,7 +214,7 @@ def classify_response(model: OnnxModel, features: Features) -> service_pb2.Class
                 name=factor.name,
                 class_names=factor.class_names,
                 class_indices=factor.class_indices.tolist(),
-                probs=float_tensor(factor.probs),
+                probs=None if factor.probs is None else float_tensor(factor.probs),
             )
             for factor in features
         ],

@@ -27,6 +27,10 @@ def _generated(request: pb.GenerateRequest) -> int:
     return request.count
 
 
+def _decoded(request: pb.DecodeRequest) -> int:
+    return request.z.shape[0] if request.z.shape else 0
+
+
 def _traversed(request: pb.TraverseRequest) -> int:
     return request.prior.count + count_images(request.images)
 
@@ -49,6 +53,7 @@ _COUNTS: dict[type, Callable[[Any], int]] = {
     pb.ClassifyRequest: _sent,
     pb.ReconstructRequest: _sent,
     pb.GenerateRequest: _generated,
+    pb.DecodeRequest: _decoded,
     pb.TraverseRequest: _traversed,
     pb.TransferAttributesRequest: _transferred,
     ModelInferRequest: _inferred,

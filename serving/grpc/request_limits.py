@@ -36,6 +36,7 @@ _PER_IMAGE = {
 """Repeated fields with an entry per image."""
 _ENTRIES = {
     "partedvae.v1.PackedImages.shape": 8,
+    "partedvae.v1.FloatTensor.shape": 8,
     "inference.ModelInferRequest.InferInputTensor.shape": 8,
     "inference.InferTensorContents.uint_contents": _MAX_NUMBERS_MB * 1024 * 1024 // MAX_WIRE,
     # Their size in memory is their size on the wire.

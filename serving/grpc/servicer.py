@@ -22,7 +22,7 @@ from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.service_context import ServiceContext
 from partedvae.serving.grpc.streaming import ChunkHandler, ChunkStream
 from partedvae.serving.operations.features import classify, features
-from partedvae.serving.operations.latents import reconstruct
+from partedvae.serving.operations.latents import decode, reconstruct
 from partedvae.serving.operations.sampling import generate, new_seed
 from partedvae.serving.operations.transfer import ClassesOfU, ImagesOfU, SourceOfU, transfer, transposed
 from partedvae.serving.operations.traverse import Base, traverse
@@ -128,6 +128,18 @@ class PartedVAEServicer(PartedVAEServiceServicer):
         self._shared.check_reply(model.onnx_model, len(images))
         decoded = await reconstruct(model, images)
         return pb.ReconstructResponse(
+            model=converters.model_version(model.onnx_model), images=await self._pack(decoded, png)
+        )
+
+    async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:
+        """Return the images of given latents."""
+        model = await self._model(request.model)
+        png = converters.wants_png(request.format)
+        u, z = converters.latents_from(request, model.manifest)
+        most = self._shared.limits.max_images
+        self._shared.check_reply(model.onnx_model, min(len(z), most))
+        decoded = await decode(model, u, z, most)
+        return pb.DecodeResponse(
             model=converters.model_version(model.onnx_model), images=await self._pack(decoded, png)
         )
 

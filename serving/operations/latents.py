@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partedvae.common.suggest import did_you_mean
+from partedvae.latents import shape_problem, value_problem
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.bundle import Z_MEAN, factor_output
 from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.images import DEFAULT_LIMITS
 from partedvae.serving.operations.model import Model
 from partedvae.v1.manifest_pb2 import Factor, Manifest
 
@@ -57,6 +59,29 @@ async def reconstruct(model: Model, images: ImageArray) -> ImageArray:
     model.reserve_images(len(images))
     latents = await posterior_means(model, images)
     return await model.decode(latents.u, latents.z)
+
+
+async def decode(model: Model, u: FloatArray, z: FloatArray, max_images: int = DEFAULT_LIMITS.max_images) -> ImageArray:
+    """Decode latents; those of an image that `posterior_means` returns give its reconstruction.
+
+    Args:
+        model: the model to run.
+        u: u of all factors side by side in the manifest's order, float32 [images, sum of u_dim].
+        z: float32 [images, z_dim].
+        max_images: the largest number of images.
+
+    Raises:
+        InvalidInputError: a shape does not fit the model, u and z differ in their number of images, there is none or
+            more than `max_images`, or a value is not finite.
+    """
+    problem = shape_problem(u, z, model.manifest)
+    if problem is None and len(z) > max_images:
+        problem = f"u and z of {len(z)} images are above the limit of {max_images} per request; send several requests"
+    problem = problem or value_problem(u, z)
+    if problem is not None:
+        raise InvalidInputError(problem)
+    model.reserve_images(len(z))
+    return await model.decode(u, z)
 
 
 class Prior(NamedTuple):

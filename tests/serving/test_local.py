@@ -135,6 +135,21 @@ def test_reconstructions_are_those_of_the_client(model: LocalModel, client: Clie
     np.testing.assert_array_equal(model.reconstruct(IMAGES), client.reconstruct(IMAGES))
 
 
+def test_decoded_latents_are_those_of_the_client(model: LocalModel, client: Client) -> None:
+    """Bit for bit; and without a server's limit of 100 images."""
+    u, z = COLOURED.random_latents(250)
+    decoded = model.decode(u, z)
+    assert decoded.shape == (250, 10, 12, 3)
+    np.testing.assert_array_equal(decoded, client.decode(u, z))
+    np.testing.assert_array_equal(decoded, model.decode({"colour": u[:, 2:], "shape": u[:, :2]}, z))
+
+
+def test_decoded_features_are_reconstructions(model: LocalModel) -> None:
+    features = model.features(IMAGES, include=["u_mean", "z_mean"])
+    assert features.z is not None
+    np.testing.assert_array_equal(model.decode(features.u, features.z), model.reconstruct(IMAGES))
+
+
 def test_every_kind_of_input_gives_the_same(model: LocalModel, tmp_path: Path) -> None:
     """Arrays, paths, bytes and PIL images, alone and mixed."""
     paths = [tmp_path / f"{i}.png" for i in range(5)]
@@ -180,6 +195,8 @@ def test_info(two_models: Path, model: LocalModel, client: Client) -> None:
         ("generate", [0], {}),
         ("generate", [], {"classes": "star"}),
         ("generate", [], {"classes": {"shap": "heart"}}),
+        ("decode", [np.zeros((1, 4)), np.zeros((1, 5))], {}),
+        ("decode", [{"shape": np.zeros((1, 2))}, np.zeros((1, 5))], {}),
         ("traverse", [], {"along": "zz"}),
         ("traverse", [IMAGES], {"seed": 3}),
         ("traverse", [], {"steps": 65}),

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from benchmarks.attack.image_files import png
-from benchmarks.attack.messages import files, pixels, selector
+from benchmarks.attack.messages import files, latents, pixels, selector
 from benchmarks.attack.target import Target
 from partedvae.oip import inference_pb2 as oip
 from partedvae.v1 import service_pb2 as pb
@@ -57,6 +57,7 @@ def seeds(target: Target) -> Mapping[str, tuple[Message, ...]]:
     """Return valid requests by the path of their method; methods without an entry take an empty message."""
     model, image, factor = selector(target), pixels(target, 2), target.factor
     picture = files(png(8, 8))
+    u, z = latents(target, 2)
     encoder = oip.ModelInferRequest(model_name=f"{target.model}.encoder", id="fuzz")
     encoder.inputs.add(name="images", datatype="UINT8", shape=(1, *target.image_shape))
     encoder.raw_input_contents.append(bytes(target.image_bytes))
@@ -83,6 +84,7 @@ def seeds(target: Target) -> Mapping[str, tuple[Message, ...]]:
             pb.GenerateRequest(model=model, count=3, classes={factor: "1"}, seed=5, format=pb.IMAGE_FORMAT_PNG),
         ),
         "Reconstruct": (pb.ReconstructRequest(model=model, images=image),),
+        "Decode": (pb.DecodeRequest(model=model, u=u, z=z, format=pb.IMAGE_FORMAT_PNG),),
         "Traverse": (
             pb.TraverseRequest(model=model, images=pixels(target), classes_of=factor),
             pb.TraverseRequest(model=model, prior=pb.PriorDraw(count=1, seed=3), z=pb.ZDimensions(), steps=3, reach=2),

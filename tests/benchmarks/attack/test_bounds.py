@@ -29,6 +29,7 @@ TARGET = Target(
     model="tiny",
     versions=(1,),
     image_shape=(8, 6, 1),
+    latent_dims=(3, 4),
     factor="digit",
     max_message_bytes=8 * MB,
     max_images=4096,

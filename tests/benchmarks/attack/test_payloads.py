@@ -97,7 +97,7 @@ def test_attacks_have_names_of_their_own_and_say_what_they_send() -> None:
 
 def test_all_methods_have_seeds_that_are_their_requests() -> None:
     known = seeds(TARGET)
-    assert len(methods()) == 19
+    assert len(methods()) == 20
     for method in methods():
         assert all(isinstance(seed, method.request) for seed in known[method.path])
 

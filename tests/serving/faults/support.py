@@ -11,6 +11,7 @@ from typing import Self
 import grpc
 import numpy as np
 
+from partedvae.tensors import float_tensor
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images, PackedImages
@@ -28,6 +29,12 @@ def images_message(count: int, seed: int = 0) -> Images:
 def features_request(count: int, seed: int = 0) -> pb.ExtractFeaturesRequest:
     """Return a request for the features of random images."""
     return pb.ExtractFeaturesRequest(images=images_message(count, seed))
+
+
+def decode_request(count: int) -> pb.DecodeRequest:
+    """Return a request for the images of random latents."""
+    u, z = GREY.random_latents(count)
+    return pb.DecodeRequest(u=float_tensor(u), z=float_tensor(z))
 
 
 def assert_features(

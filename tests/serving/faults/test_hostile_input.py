@@ -24,7 +24,7 @@ from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
 from tests.bundles import GREY
 from tests.processes import ServerProcess
-from tests.serving.faults.support import assert_features, features_request, images_message
+from tests.serving.faults.support import assert_features, decode_request, features_request, images_message
 from tests.serving.hostile_files import jpeg_with_wrong_exif
 
 SERVICE, OPEN_INFERENCE = "/partedvae.v1.PartedVAEService/", "/inference.GRPCInferenceService/"
@@ -120,6 +120,7 @@ VALID: Sequence[tuple[str, Message]] = [
     ("Classify", pb.ClassifyRequest(images=images_message(3))),
     ("Generate", pb.GenerateRequest(count=3, classes={"digit": "7"}, seed=5, format=pb.IMAGE_FORMAT_PNG)),
     ("Reconstruct", pb.ReconstructRequest(images=images_message(2))),
+    ("Decode", decode_request(2)),
     ("Traverse", pb.TraverseRequest(images=images_message(1), classes_of="digit")),
     ("Traverse", pb.TraverseRequest(prior=pb.PriorDraw(count=1, seed=3), z=pb.ZDimensions(), steps=3)),
     (

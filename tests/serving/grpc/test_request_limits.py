@@ -18,7 +18,7 @@ from partedvae.oip import inference_pb2 as oip
 from partedvae.serving.errors import InvalidInputError, MessageTooLargeError
 from partedvae.serving.grpc.request_limits import SMALL, check_fields, holds_images, inflate, largest_size
 from partedvae.v1 import service_pb2 as pb
-from partedvae.v1.tensors_pb2 import EncodedImages, Images, PackedImages
+from partedvae.v1.tensors_pb2 import EncodedImages, FloatTensor, Images, PackedImages
 
 MAX_IMAGES = 50
 MAX_FIELDS = 4 * MAX_IMAGES + 4096
@@ -142,6 +142,10 @@ def inferred(**contents: Any) -> oip.ModelInferRequest:
         (packed(80), None),  # Ten bytes per number are assumed.
         (packed(81), "shape has more than 8 entries, which is the limit; send several requests"),
         (
+            pb.DecodeRequest(u=FloatTensor(data=bytes(SMALL), shape=[1] * 81)),
+            "shape has more than 8 entries, which is the limit; send several requests",
+        ),
+        (
             pb.ExtractFeaturesRequest(
                 model=pb.ModelSelector(name="é" * 513), images=Images(packed=PackedImages(data=bytes(SMALL)))
             ),
@@ -228,6 +232,7 @@ def test_which_requests_hold_images() -> None:
         "StreamFeaturesRequest",
         "ClassifyRequest",
         "ReconstructRequest",
+        "DecodeRequest",
         "TraverseRequest",
         "TransferAttributesRequest",
         "ModelInferRequest",

@@ -26,7 +26,7 @@ from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.bundles import GREY
 from tests.processes import running_server, wait_until
 from tests.scraping import METRICS, active_calls, metrics_of, scrape
-from tests.serving.faults.support import images_message
+from tests.serving.faults.support import decode_request, images_message
 
 pytestmark = pytest.mark.slow
 
@@ -148,6 +148,7 @@ def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
         # The deprecated fields.
         stub.TransferAttributes(TransferAttributesRequest(content=images_message(1), style_images=images_message(4)))
         stub.Traverse(TraverseRequest(prior=PriorDraw(count=2), classes_of="digit"))
+        stub.Decode(decode_request(6))
         with pytest.raises(grpc.RpcError):
             stub.Generate(GenerateRequest(count=1_000_000))
         wait_until(lambda: active_calls(server) == 0)
@@ -155,6 +156,7 @@ def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
     assert seen['partedvae_images_total{rpc="StreamFeatures"}'] == 7
     assert seen['partedvae_images_total{rpc="TransferAttributes"}'] == 10
     assert seen['partedvae_images_total{rpc="Traverse"}'] == 2
+    assert seen['partedvae_images_total{rpc="Decode"}'] == 6
     assert seen.get('partedvae_images_total{rpc="Generate"}', 0) == 0
 
 

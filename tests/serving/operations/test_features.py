@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from partedvae.serving.bundle import load_bundle
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.operations.features import OUTPUTS, classify, features
-from partedvae.serving.operations.latents import reconstruct
+from partedvae.serving.operations.latents import decode, posterior_means, reconstruct
 from partedvae.serving.operations.model import DirectModel
 from partedvae.serving.operations.sampling import draw, generate
 from tests.bundles import COLOURED
@@ -46,6 +47,39 @@ async def test_class_related_features_are_the_default(model: DirectModel) -> Non
     assert result.z is None
     assert result.z_logvar is None
     assert result["shape"].class_names == ("square", "ellipse", "heart")
+
+
+async def test_given_latents_are_decoded(model: DirectModel) -> None:
+    """Images are those of the decoder; the posterior means of images give their reconstructions."""
+    u, z = COLOURED.random_latents(9)
+    decoded = await decode(model, u, z, max_images=9)
+    assert np.abs(decoded.astype(int) - COLOURED.decode(u, z)).max() <= 1
+    means = await posterior_means(model, IMAGES)
+    np.testing.assert_array_equal(await decode(model, means.u, means.z), await reconstruct(model, IMAGES))
+
+
+U, Z = COLOURED.random_latents(3)
+
+
+@pytest.mark.parametrize(
+    ("u", "z", "message"),
+    [
+        (U[:, :2], Z, "u has the shape [3, 2]; it must be [images, 3] (shape 2, colour 1)"),
+        (U, Z[:, 1:], "z has the shape [3, 4]; it must be [images, 5]"),
+        (U[:2], Z, "u has 2 rows and z has 3; each needs one row per image"),
+        (U[:0], Z[:0], "u and z have no rows; pass those of at least one image"),
+        (
+            np.repeat(U, 2, axis=0),
+            np.repeat(Z, 2, axis=0),
+            "u and z of 6 images are above the limit of 5 per request; send several requests",
+        ),
+        (np.where(U[1, 2] == U, np.float32("nan"), U), Z, "dimension 2 of u of image 1 is nan; it must be a finite"),
+        (U, np.where(Z[2, 0] == Z, np.float32("-inf"), Z), "dimension 0 of z of image 2 is -inf; it must be a finite"),
+    ],
+)
+async def test_latents_that_cannot_be_decoded(model: DirectModel, u: FloatArray, z: FloatArray, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{re.escape(message)}"):
+        await decode(model, u, z, max_images=5)
 
 
 async def test_all_outputs(model: DirectModel) -> None:
