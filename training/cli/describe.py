@@ -41,9 +41,9 @@ def describe(
 
     Shows the layers with their shapes, and the hyperparameters, as Tables 3 and 6 of the paper do.
     """
+    from partedvae.common.runs.nearby import CONFIG_FILE, runs_in
     from partedvae.training.reports.describe import describe_config, describe_run
     from partedvae.training.runs.directory import RunDirectory
-    from partedvae.training.runs.nearby import CONFIG_FILE, runs_in
 
     if (Path(dataset) / CONFIG_FILE).is_file() or runs_in(Path(dataset)):
         given = given_options(ctx, {"recipe": recipe, "method": method, "fit": fit, "settings": settings})

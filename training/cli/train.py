@@ -103,9 +103,9 @@ def train(
     continues an interrupted run. To train with several processes, start this command with torchrun.
     """
     limit_openmp_spinning()
+    from partedvae.common.runs.nearby import CONFIG_FILE
     from partedvae.training.engine.loop import train_run
     from partedvae.training.runs.directory import RunDirectory
-    from partedvae.training.runs.nearby import CONFIG_FILE
 
     dataset, output = arguments_of(dataset, resume, output)
     if dataset and resume is None and (Path(dataset) / CONFIG_FILE).is_file():

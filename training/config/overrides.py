@@ -9,8 +9,8 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from partedvae.common.runs.old_names import CONFIG_KEYS
 from partedvae.common.suggest import did_you_mean
-from partedvae.training.config.old_names import CONFIG_KEYS
 from partedvae.training.config.train_config import TrainConfig
 
 OPTIONS = ("recipe", "method", "labels")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from partedvae.common.fit import DEFAULT_FIT, FITS, Fit
+from partedvae.common.runs.old_names import current_config
 from partedvae.training.config.architecture import FactorConfig, ModelConfig
-from partedvae.training.config.old_names import current_config
 from partedvae.training.config.validation import require, require_choice
 from partedvae.training.data.labelled import check_way
 from partedvae.training.data.names import check_fit

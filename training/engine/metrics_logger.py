@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from partedvae.common.atomic_write import write_error
-from partedvae.training.config.flatten import flatten
+from partedvae.common.flatten import flatten
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.evaluation.evaluation import Evaluation
 from partedvae.training.runs.directory import RunDirectory

@@ -7,7 +7,7 @@ import dataclasses
 from jaxtyping import Int
 from torch import Tensor
 
-from partedvae.training.config.flatten import flatten
+from partedvae.common.flatten import flatten
 from partedvae.training.config.train_config import Precision, TrainConfig
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.data.names import FOLDER

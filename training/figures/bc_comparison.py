@@ -6,7 +6,7 @@ from itertools import chain
 
 from matplotlib.figure import Figure
 
-from partedvae.training.config.flatten import flatten
+from partedvae.common.flatten import flatten
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.figures.context import FigureContext
 from partedvae.training.figures.factor_axes import (

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from partedvae.training.config.old_names import current_metrics
+from partedvae.common.runs.old_names import current_metrics
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.figures.context import FigureContext

@@ -27,10 +27,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from partedvae.common.atomic_write import appending, atomic_write, write_json
+from partedvae.common.runs.nearby import CONFIG_FILE, suggestion
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset
 from partedvae.training.model.partedvae import PartedVAE
-from partedvae.training.runs.nearby import CONFIG_FILE, suggestion
 
 
 class RunError(ValueError):

@@ -8,11 +8,11 @@ import pytest
 from click import Command
 from click.testing import CliRunner
 
+from partedvae.common.runs.nearby import runs_in
 from partedvae.training.cli.describe import describe
 from partedvae.training.cli.evaluate import evaluate
 from partedvae.training.cli.figures import figures
 from partedvae.training.runs.directory import RunDirectory, RunError
-from partedvae.training.runs.nearby import runs_in
 
 START = "is not a run directory: config.json is missing; "
 

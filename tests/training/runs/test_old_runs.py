@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from partedvae.common.fit import Fit
-from partedvae.training.config.flatten import flatten
+from partedvae.common.flatten import flatten
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.engine.loop import train_run
 from partedvae.training.figures.losses import read_metrics

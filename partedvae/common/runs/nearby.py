@@ -1,7 +1,8 @@
-"""Run directories near a path that is not one, for the suggestion of an error."""
+"""Run directories in a folder, and near a path that is not one, for the suggestion of an error."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from partedvae.common.suggest import nearest
@@ -10,6 +11,8 @@ CONFIG_FILE = "config.json"
 """The file by which a run directory is recognised."""
 DEFAULT_PARENT = Path("runs")
 """Folder of the runs of `partedvae train` without --output."""
+MAX_DEPTH = 6
+"""Levels of folders in which runs are looked for; `partedvae reproduce` makes three."""
 
 _SHOWN = 5
 
@@ -20,6 +23,23 @@ def runs_in(folder: Path) -> list[Path]:
         return sorted(entry for entry in folder.iterdir() if (entry / CONFIG_FILE).is_file())
     except OSError:
         return []
+
+
+def runs_under(folder: Path) -> list[Path]:
+    """Return the folder itself where it is a run directory, otherwise those in it and in its subfolders, in order.
+
+    Hidden folders are left out, and those more than `MAX_DEPTH` levels down.
+    """
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+    found = []
+    for path, folders, files in os.walk(folder):
+        place = Path(path)
+        if CONFIG_FILE in files:
+            found.append(place)
+        deepest = len(place.relative_to(folder).parts) == MAX_DEPTH
+        folders[:] = [] if CONFIG_FILE in files or deepest else [name for name in folders if not name.startswith(".")]
+    return sorted(found)
 
 
 def suggestion(path: Path) -> str:
