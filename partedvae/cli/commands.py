@@ -17,6 +17,7 @@ from partedvae.common import DEFAULT_ADDRESS
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.file_names import in_one_line, printable
+from partedvae.common.text_tables import table_lines
 from partedvae.errors import PartedVAEError
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def models(connection: Connection, as_json: bool) -> None:
             )
             for entry in entries
         ]
-        click.echo(_table(("MODEL", "VERSION", "STATE", "DATA SET", "LABELS", "FACTORS (CLASSES)", "GENERATION"), rows))
+        header = ("MODEL", "VERSION", "STATE", "DATA SET", "LABELS", "FACTORS (CLASSES)", "GENERATION")
+        click.echo("\n".join(table_lines([header, *rows])))
         for entry in entries:
             if entry["reason"]:
                 click.echo(f"\n{entry['name']} version {entry['version']} is broken: {entry['reason']}")
@@ -143,7 +145,7 @@ def classify(images: Sequence[str], connection: Connection, model_name: str, mod
         header.append("UNFAMILIAR")
         for entry, row in zip(entries, rows, strict=True):
             row.append(entry["unfamiliar"] or "")
-    click.echo(_table(header, rows))
+    click.echo("\n".join(table_lines([header, *rows])))
 
 
 @click.command()
@@ -219,10 +221,3 @@ def _draw(results: Sequence[Generated], labels: Sequence[str], output: Path) -> 
 
 def _class_and_prob(factor: Mapping[str, Any]) -> tuple[str, str]:
     return factor["class"], f"{factor['prob']:.4f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return rows with aligned columns."""
-    lines = [header, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

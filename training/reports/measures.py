@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from partedvae.common.text_tables import table_lines
 from partedvae.training.evaluation.measures import Measures
 from partedvae.training.evaluation.metrics.generation import Generation
 from partedvae.training.evaluation.metrics.probes import Separation
@@ -29,7 +30,7 @@ def measure_lines(measures: Measures) -> Iterator[str]:
             (f"{a.amount} of {a.factor} {a.label!r}", f"{a.u:.2f}", f"{a.z:.2f}", f"{a.rows:,}")
             for a in measures.amounts
         ]
-        yield from _table(("amount", "off u", "off z", "images"), rows)
+        yield from table_lines([("amount", "off u", "off z", "images"), *rows], right=True)
 
 
 def _generation_lines(generations: Sequence[Generation]) -> Iterator[str]:
@@ -48,7 +49,7 @@ def _generation_lines(generations: Sequence[Generation]) -> Iterator[str]:
         for g in generations
     ]
     titles = ("factor", "drawn", "worst class", "z exchanged", "z redrawn", "reconstructed", "diversity", "oracle")
-    yield from _table(titles, rows)
+    yield from table_lines([titles, *rows], right=True)
     for g in generations:
         if g.classes is not None:
             shares = [f"{label} {share:.0%}" for label, share in g.classes.items()]
@@ -67,7 +68,7 @@ def _separation_lines(separations: Sequence[Separation]) -> Iterator[str]:
             cells = (u.linear, u.mlp, z.linear, z.mlp, s.chance)
             rows.append((s.factor, name, *map(_percent, cells), f"{s.rows:,}"))
     titles = ("factor", "of", "u linear", "u network", "z linear", "z network", "chance", "images")
-    yield from _table(titles, rows)
+    yield from table_lines([titles, *rows], right=True)
     for s in separations:
         if s.folds:
             yield (
@@ -78,12 +79,3 @@ def _separation_lines(separations: Sequence[Separation]) -> Iterator[str]:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table; numbers, which are all columns but the first, are aligned on the right."""
-    lines = [titles, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
-    for line in lines:
-        first = line[0].ljust(widths[0])
-        yield "  ".join([first, *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
