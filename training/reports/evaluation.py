@@ -156,17 +156,19 @@ def evaluate_run(
 
 
 def record_measures(run: RunDirectory, report: Report) -> None:
-    """Write the measures and warnings of a report into the summary of its run, from which export takes them.
+    """Write the measures, scores and warnings of a report into the summary of its run.
+
+    `partedvae export` takes measures and warnings from there, and `partedvae compare` all.
 
     Args:
         run: the run; an unfinished one has no summary, and stays as it is.
         report: its report.
     """
     if run.summary_file.exists():
-        write_json(
-            run.summary_file,
-            {**run.load_summary(), "measures": report.measures.flat(), "warnings": report.warnings},
-        )
+        summary = {**run.load_summary(), "measures": report.measures.flat(), "warnings": report.warnings}
+        if report.scores:
+            summary["disentanglement"] = report.scores.summary()
+        write_json(run.summary_file, summary)
 
 
 def _scores(
