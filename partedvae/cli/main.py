@@ -20,7 +20,7 @@ PACKAGE = "partedvae"
 """A missing module of this package is a bug, never an extra that is not installed."""
 SECTIONS = {
     "Quick start": ("demo",),
-    "Training": ("data", "describe", "train", "evaluate", "figures", "reproduce"),
+    "Training": ("data", "describe", "train", "evaluate", "figures", "compare", "reproduce"),
     "Models": ("export", "serve", "health"),
     "Serving client": ("models", "classify", "generate", "traverse", "transfer"),
     "Batch extraction": ("extract",),

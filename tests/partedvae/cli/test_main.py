@@ -53,7 +53,7 @@ def test_help_lists_all_commands_under_headings() -> None:
     assert listing.exit_code == 0
     assert sections_of(listing.output) == {
         "Quick start": ["demo"],
-        "Training": ["data", "describe", "train", "evaluate", "figures", "reproduce"],
+        "Training": ["data", "describe", "train", "evaluate", "figures", "compare", "reproduce"],
         "Models": ["export", "serve", "health"],
         "Serving client": ["models", "classify", "generate", "traverse", "transfer"],
         "Batch extraction": ["extract"],
@@ -108,7 +108,7 @@ def test_the_error_for_a_command_unlike_any_lists_all() -> None:
     result = CliRunner().invoke(main, ["xyzzy"])
 
     assert result.exit_code == 2
-    assert "no command 'xyzzy'; the commands are classify, data, demo, describe," in result.output
+    assert "no command 'xyzzy'; the commands are classify, compare, data, demo, describe," in result.output
 
 
 @pytest.mark.slow
