@@ -23,7 +23,7 @@ SECTIONS = {
     "Training": ("data", "describe", "train", "evaluate", "figures", "compare", "reproduce"),
     "Models": ("export", "serve", "health"),
     "Serving client": ("models", "classify", "generate", "traverse", "transfer"),
-    "Batch extraction": ("extract",),
+    "Batch extraction": ("extract", "suggest"),
     "Web pages": ("explore",),
 }
 """Commands by their heading in `partedvae --help`; all others are under `OTHER`."""

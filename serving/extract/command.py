@@ -32,7 +32,7 @@ STRICT = 3
 )
 @connection_options(default_server=None)
 @model_options()
-@input_options
+@input_options()
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--device",

@@ -75,16 +75,25 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the input to a command, which gets them as `reading`."""
+def input_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the options of the input to a command, which gets them as `reading`.
 
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        values = {name: kwargs.pop(name) for name, _ in _OPTIONS}
-        values["data_dir"] = values.pop("data")
-        values["columns"] = tuple(name.strip() for name in values["columns"].split(",") if name.strip())
-        return command(*args, reading=InputOptions(**values), **kwargs)
+    Args:
+        names: of the parameters to add, such as `data`; none for all. Others have their defaults.
+    """
+    chosen = [(name, settings) for name, settings in _OPTIONS if not names or name in names]
 
-    for name, settings in reversed(_OPTIONS):
-        wrapper = click.option(f"--{name.replace('_', '-')}", cls=ExplicitOption, **settings)(wrapper)
-    return wrapper
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            values = {name: kwargs.pop(name) for name, _ in chosen}
+            values["data_dir"] = values.pop("data")
+            given = values.pop("columns", "")
+            columns = tuple(name.strip() for name in given.split(",") if name.strip())
+            return command(*args, reading=InputOptions(columns=columns, **values), **kwargs)
+
+        for name, settings in reversed(chosen):
+            wrapper = click.option(f"--{name.replace('_', '-')}", cls=ExplicitOption, **settings)(wrapper)
+        return wrapper
+
+    return add

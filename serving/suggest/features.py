@@ -1,0 +1,131 @@
+"""Features of all images of a source, from a file that `partedvae extract` has written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from partedvae.results import FloatArray
+from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.extract.layout import Include
+from partedvae.serving.extract.output.feature_files import read_footer, read_tables
+from partedvae.serving.extract.output.identity import PREFIX
+
+INCLUDE: tuple[Include, ...] = ("class", "probs", "u", "z", "error")
+"""Columns of a file that has all that is used here; one without z or probs is read too."""
+SUFFIXES = (".parquet", ".arrow")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageFeatures:
+    """Features of images, in the order of their source."""
+
+    keys: Sequence[str]
+    """Path or index of every image."""
+    latents: FloatArray
+    """u of all factors and z side by side [images, u_dim + z_dim]; NaN for images that could not be read."""
+    classes: dict[str, tuple[str, ...]]
+    """Names of the classes of every factor."""
+    probs: dict[str, FloatArray]
+    """Probabilities of the classes by factor [images, classes]; empty for a file without them."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.keys)
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """Whether each image could be read [images]."""
+        sums: FloatArray = self.latents.sum(axis=1)
+        return np.isfinite(sums)
+
+
+def read_features(path: Path) -> ImageFeatures:
+    """Read a file of features.
+
+    Args:
+        path: a .parquet or .arrow file of `partedvae extract`.
+
+    Raises:
+        InvalidInputError: it is not such a file, or has no u.
+        OSError: it cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InvalidInputError(f"{path} is not read; pass a file of 'partedvae extract' in {' or '.join(SUFFIXES)}")
+    with path.open("rb") as file:
+        footer = read_footer(suffix, file)
+        if footer is None or f"{PREFIX}factors" not in footer.metadata:
+            raise InvalidInputError(f"{path} is damaged, or was not written by 'partedvae extract'; {_REMEDY}")
+        file.seek(0)
+        factors = json.loads(footer.metadata[f"{PREFIX}factors"])
+        parts = [_read(path, table, factors) for table in read_tables(suffix, file) if len(table)]
+    if not parts:
+        raise InvalidInputError(f"{path} has no rows; extract features of some images")
+    return ImageFeatures(
+        keys=[key for part in parts for key in part.keys],
+        latents=np.concatenate([part.latents for part in parts]),
+        classes=parts[0].classes,
+        probs={name: np.concatenate([part.probs[name] for part in parts]) for name in parts[0].probs},
+    )
+
+
+_REMEDY = f"extract it again with --include {','.join(INCLUDE)}"
+
+
+def _read(path: Path, table: pa.Table, factors: Sequence[dict[str, object]]) -> ImageFeatures:
+    classes = {str(factor["name"]): tuple(map(str, _list(factor["classes"]))) for factor in factors}
+    key = next((name for name in ("path", "index") if name in table.column_names), None)
+    u = _vector(table, "u")
+    if u is None:
+        own = [_vector(table, f"{name}_u") for name in classes]
+        u = None if any(part is None for part in own) else np.concatenate([p for p in own if p is not None], axis=1)
+    if key is None or u is None:
+        raise InvalidInputError(f"{path} has no column of {'keys' if key is None else 'u'}; {_REMEDY}")
+    z = _vector(table, "z")
+    probs = {}
+    for name, labels in classes.items():
+        found = _vector(table, f"{name}_p")
+        columns = [f"{name}_p_{label}" for label in labels]
+        if found is None and set(columns) <= set(table.column_names):
+            found = _matrix(table, columns)
+        if found is not None:
+            probs[name] = found
+    return ImageFeatures(
+        keys=[str(value) for value in table[key].to_pylist()],
+        latents=u if z is None else np.concatenate([u, z], axis=1),
+        classes=classes,
+        probs=probs,
+    )
+
+
+def _list(value: object) -> Sequence[object]:
+    assert isinstance(value, list)
+    return value
+
+
+def _vector(table: pa.Table, name: str) -> FloatArray | None:
+    """Return a vector per row: a column of lists, or the columns NAME0, NAME1, …; None if there are none."""
+    names = table.column_names
+    if name in names and pa.types.is_fixed_size_list(table.schema.field(name).type):
+        column = table[name].combine_chunks()
+        matrix = np.full((len(column), column.type.list_size), np.nan, dtype=np.float32)
+        matrix[column.is_valid().to_numpy(zero_copy_only=False)] = (
+            column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        )
+        return matrix
+    columns: list[str] = []
+    while f"{name}{len(columns)}" in names:
+        columns.append(f"{name}{len(columns)}")
+    return _matrix(table, columns) if columns else None
+
+
+def _matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
+    """Return columns of numbers side by side, with NaN for null."""
+    return np.stack([table[name].to_numpy().astype(np.float32) for name in columns], axis=1)

@@ -1,0 +1,173 @@
+"""Strategies that rank unlabelled images by what a label of each would teach, given the features of all images.
+
+typical: TypiClust (Hacohen et al. 2022, https://arxiv.org/abs/2202.02794): typical images of clusters without a label.
+coverage: ProbCover (Yehuda et al. 2022, https://arxiv.org/abs/2205.11320): images near which most others are.
+margin: images between two classes, as the model sees them (Scheffer et al. 2001). With few labels, typical images teach
+more, and the images a model is least sure of teach less than random ones.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partedvae.results import FloatArray
+
+Indices = NDArray[np.int64]
+Strategy = Literal["auto", "typical", "coverage", "margin"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+NEIGHBOURS = 20
+"""Nearest neighbours whose mean distance makes an image typical, as in TypiClust."""
+MAX_CLUSTERS = 500
+"""Most clusters, as in TypiClust: with more, each has too few images to be typical of them."""
+FEWEST = 5
+"""Smaller clusters are outliers, and come last."""
+MAX_POINTS = 20_000
+"""Images whose neighbourhoods `coverage` compares, drawn at random from more; its time grows with the square."""
+MARGIN_FROM = 10
+"""Labels per class from which auto chooses margin."""
+PURITY = 0.95
+"""Share of neighbourhoods within one cluster, from which the radius of `coverage` follows, as in ProbCover."""
+
+
+def choose_strategy(strategy: Strategy, labelled: int, probs: FloatArray | None) -> Strategy:
+    """Return the strategy that auto stands for: margin with many labels per class, typical otherwise; or the strategy.
+
+    Args:
+        strategy: one of `STRATEGIES`.
+        labelled: number of labelled images.
+        probs: probabilities of the classes [images, classes]; None without a model that knows them.
+    """
+    if strategy != "auto":
+        return strategy
+    return "margin" if probs is not None and labelled >= MARGIN_FROM * probs.shape[1] else "typical"
+
+
+def rank(
+    features: FloatArray,
+    labelled: Indices,
+    count: int,
+    strategy: Strategy = "auto",
+    probs: FloatArray | None = None,
+    seed: int = 0,
+) -> Indices:
+    """Return the unlabelled images to label next, the most useful first.
+
+    Args:
+        features: features of all images [images, dims].
+        labelled: indices of those that have a label.
+        count: number of images; fewer are returned where fewer are unlabelled.
+        strategy: one of `STRATEGIES`.
+        probs: probabilities of the classes [images, classes], which margin needs.
+        seed: seed of the clusters, and of the sample of many images.
+
+    Raises:
+        ValueError: margin has no probabilities.
+    """
+    strategy = choose_strategy(strategy, len(labelled), probs)
+    free = np.setdiff1d(np.arange(len(features), dtype=np.int64), labelled)
+    count = min(count, len(free))
+    if count <= 0:
+        return np.empty(0, dtype=np.int64)
+    if strategy == "margin":
+        if probs is None:
+            raise ValueError("the strategy margin needs the probabilities of the classes")
+        top = np.partition(probs[free], -2, axis=1)
+        return free[np.argsort(top[:, -1] - top[:, -2], kind="stable")[:count]]
+    if strategy == "coverage":
+        return _coverage(features, labelled, free, count, seed)
+    return _typical(features, labelled, free, count, seed)
+
+
+def _typical(features: FloatArray, labelled: Indices, free: Indices, count: int, seed: int) -> Indices:
+    cluster_count = max(1, min(len(labelled) + count, MAX_CLUSTERS, len(features)))
+    clusters = _clusters(features, cluster_count, seed)
+    sizes = np.bincount(clusters, minlength=cluster_count)
+    covered = np.bincount(clusters[labelled], minlength=cluster_count)
+    is_free = np.zeros(len(features), dtype=np.bool_)
+    is_free[free] = True
+    waiting: dict[int, list[int]] = {}
+    chosen: list[int] = []
+    left = np.bincount(clusters[free], minlength=cluster_count)
+    while len(chosen) < count:
+        candidates = np.flatnonzero(left).tolist()
+        # Clusters with the fewest labels first, of these the largest; outliers last.
+        best = min(candidates, key=lambda c: (sizes[c] < FEWEST, covered[c], -sizes[c], c))
+        if best not in waiting:
+            members = np.flatnonzero(clusters == best)
+            order = members[np.argsort(-_typicality(features[members]), kind="stable")]
+            waiting[best] = [int(index) for index in order[::-1] if is_free[index]]
+        chosen.append(waiting[best].pop())
+        covered[best] += 1
+        left[best] -= 1
+    return np.array(chosen, dtype=np.int64)
+
+
+def _clusters(features: FloatArray, count: int, seed: int) -> NDArray[np.int32]:
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    method = KMeans if count <= 50 and len(features) <= 100_000 else MiniBatchKMeans
+    with np.errstate(all="ignore"):
+        labels: NDArray[np.int32] = method(count, random_state=seed, n_init=1).fit_predict(features)
+    return labels
+
+
+def _typicality(points: FloatArray) -> FloatArray:
+    """Return the inverse of the mean distance of each point to its nearest neighbours [points]."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(points) == 1:
+        return np.ones(1, dtype=np.float32)
+    neighbours = min(NEIGHBOURS, len(points) - 1)
+    distances, _ = NearestNeighbors(n_neighbors=neighbours + 1).fit(points).kneighbors(points)
+    typicality: FloatArray = (1 / (distances[:, 1:].mean(axis=1) + 1e-6)).astype(np.float32)
+    return typicality
+
+
+def _coverage(features: FloatArray, labelled: Indices, free: Indices, count: int, seed: int) -> Indices:
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(seed)
+    most = max(MAX_POINTS, 2 * count)
+    pool = free if len(free) <= most else np.sort(rng.choice(free, most, replace=False))
+    points = np.concatenate([labelled, pool])
+    radius = _radius(features[points], max(2, min(len(labelled) + count, len(points) - 1)), seed)
+    tree = NearestNeighbors(radius=radius).fit(features[points])
+    graph = tree.radius_neighbors_graph(features[points], mode="connectivity").tocsr()
+    first = len(labelled)
+    covered = np.zeros(len(points), dtype=np.bool_)
+    if first:
+        covered[graph[:first].indices] = True
+    available = np.ones(len(points), dtype=np.bool_)
+    available[:first] = False
+    # The graph is symmetric: what a row covers is what covers it.
+    degrees = np.asarray(graph[:, ~covered].sum(axis=1)).ravel()
+    chosen: list[int] = []
+    while len(chosen) < count:
+        best = int(np.argmax(np.where(available, degrees, -1)))
+        chosen.append(best)
+        available[best] = False
+        fresh = [int(k) for k in graph[best].indices if not covered[k]]
+        covered[fresh] = True
+        for k in fresh:
+            degrees[graph[k].indices] -= 1
+    return points[chosen]
+
+
+def _radius(points: FloatArray, clusters: int, seed: int) -> float:
+    """Return the largest radius within which most neighbourhoods belong to one cluster."""
+    from sklearn.neighbors import NearestNeighbors
+
+    sample = points
+    if len(points) > 5_000:
+        sample = points[np.random.default_rng(seed).choice(len(points), 5_000, replace=False)]
+    labels = _clusters(sample, min(clusters, 100, len(sample)), seed)
+    neighbours = min(100, len(sample) - 1)
+    distances, indices = NearestNeighbors(n_neighbors=neighbours + 1).fit(sample).kneighbors(sample)
+    same = labels[indices] == labels[:, None]
+    # Distance to the nearest point of another cluster: within it, the neighbourhood is pure.
+    nearest = np.where(same.all(axis=1), distances[:, -1], distances[np.arange(len(sample)), same.argmin(axis=1)])
+    return float(max(np.quantile(nearest, 1 - PURITY), 1e-6))

@@ -1,0 +1,68 @@
+"""The order in which the strategies suggest images, of points whose groups are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from partedvae.results import FloatArray
+from partedvae.serving.suggest.strategies import Strategy, choose_strategy, rank
+
+SIZES = (60, 50, 40, 30)
+GROUPS = np.repeat(np.arange(4), SIZES)
+NONE = np.empty(0, dtype=np.int64)
+
+
+def groups(spread: float = 0.1) -> FloatArray:
+    """Return points around the corners of a square, in groups of `SIZES` [180, 2]."""
+    corners = np.array([[0, 0], [0, 8], [8, 0], [8, 8]], dtype=np.float32)
+    noise = np.random.default_rng(0).normal(scale=spread, size=(len(GROUPS), 2))
+    return (corners[GROUPS] + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("strategy", ["typical", "coverage"])
+def test_the_first_images_are_of_different_groups_the_largest_first(strategy: Strategy) -> None:
+    chosen = rank(groups(), NONE, 4, strategy)
+    assert GROUPS[chosen].tolist() == [0, 1, 2, 3]
+    assert len(set(rank(groups(), NONE, 60, strategy).tolist())) == 60
+
+
+@pytest.mark.parametrize("strategy", ["typical", "coverage"])
+def test_groups_with_a_label_come_last(strategy: Strategy) -> None:
+    labelled = np.array([7], dtype=np.int64)
+    chosen = rank(groups(), labelled, 3, strategy)
+    assert GROUPS[chosen].tolist() == [1, 2, 3]
+    everything = rank(groups(), labelled, 500, strategy)
+    assert sorted(everything.tolist()) == sorted(set(range(len(GROUPS))) - {7})
+
+
+def test_a_typical_image_is_in_the_middle_of_its_group() -> None:
+    points = groups(spread=1.0)
+    chosen = rank(points, NONE, 4, "typical")
+    for index in chosen:
+        own = points[GROUPS[index] == GROUPS]
+        distances = np.linalg.norm(own - own.mean(axis=0), axis=1)
+        assert np.linalg.norm(points[index] - own.mean(axis=0)) < np.median(distances)
+
+
+def test_the_order_depends_on_the_seed_alone() -> None:
+    points = np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)
+    for strategy in ("typical", "coverage"):
+        assert rank(points, NONE, 20, strategy, seed=3).tolist() == rank(points, NONE, 20, strategy, seed=3).tolist()
+
+
+def test_margin_ranks_by_the_difference_of_the_two_largest_probabilities() -> None:
+    probs = np.array([[0.9, 0.1, 0], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3], [0.34, 0.33, 0.33]], dtype=np.float32)
+    features = np.zeros((4, 2), dtype=np.float32)
+    assert rank(features, NONE, 9, "margin", probs).tolist() == [3, 2, 1, 0]
+    assert rank(features, np.array([3]), 2, "margin", probs).tolist() == [2, 1]
+    with pytest.raises(ValueError, match="margin needs the probabilities"):
+        rank(features, NONE, 1, "margin")
+
+
+def test_auto_is_margin_from_ten_labels_per_class() -> None:
+    probs = np.full((8, 3), 1 / 3, dtype=np.float32)
+    assert choose_strategy("auto", 29, probs) == "typical"
+    assert choose_strategy("auto", 30, probs) == "margin"
+    assert choose_strategy("auto", 1000, None) == "typical"
+    assert choose_strategy("coverage", 1000, probs) == "coverage"
