@@ -25,7 +25,7 @@ from partedvae.serving.explore.frame import framed
 from partedvae.serving.explore.model import LOCAL_LIMITS
 from partedvae.serving.explore.page import Page
 from partedvae.serving.explore.pages import PAGES
-from partedvae.serving.explore.pictures import add_picture_routes
+from partedvae.serving.explore.pictures.routes import add_picture_routes
 
 STATIC = Path(__file__).parent / "static"
 GRACE_SECONDS = 1

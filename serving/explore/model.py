@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from numpy.typing import ArrayLike
+
 from partedvae.class_choices import ClassSpec
 from partedvae.errors import DeadlineError, PartedVAEError, UnavailableError
 from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal
+from partedvae.latents import LatentsOfU
 from partedvae.model_results import ModelDetails
 from partedvae.packing import RequestLimits
 from partedvae.requests import DEFAULT_INCLUDE, Along, FeatureName
@@ -46,6 +49,9 @@ class AsyncModel(Protocol):
 
     async def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return the reconstruction of each image."""
+
+    async def decode(self, u: LatentsOfU, z: ArrayLike) -> ImageArray:
+        """Return the image of each row of latents."""
 
     async def traverse(
         self,
@@ -103,6 +109,10 @@ class AsyncLocalModel:
     async def reconstruct(self, images: ImageInput) -> ImageArray:
         """Return the reconstruction of each image."""
         return await self._run(self._model.reconstruct, images)
+
+    async def decode(self, u: LatentsOfU, z: ArrayLike) -> ImageArray:
+        """Return the image of each row of latents."""
+        return await self._run(self._model.decode, u, z)
 
     async def traverse(self, images: ImageInput | None = None, **arguments: Any) -> Traversal:
         """Return images in which one latent dimension, or the class, changes along each row."""

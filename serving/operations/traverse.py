@@ -112,7 +112,7 @@ async def traverse(model: Model, base: Base, along: Along, max_images: int = DEF
         start = draw(manifest, count, class_indices_of(manifest, base.classes), base.seed)
     else:
         start = await posterior_means(model, base)
-    rows, u, z = _grid(manifest, start, along)
+    rows, u, z = traversal_latents(manifest, start, along)
     pixels = await model.decode(u.reshape(-1, u.shape[-1]), z.reshape(-1, z.shape[-1]))
     names = _factor(manifest, along.factor)[1].class_names if isinstance(along, AlongClasses) else ()
     return Traversal(
@@ -162,7 +162,9 @@ def _factor(manifest: Manifest, name: str) -> tuple[int, Factor]:
     return k, manifest.factors[k]
 
 
-def _grid(manifest: Manifest, start: Latents, along: Along) -> tuple[tuple[TraversalRow, ...], FloatArray, FloatArray]:
+def traversal_latents(
+    manifest: Manifest, start: Latents, along: Along
+) -> tuple[tuple[TraversalRow, ...], FloatArray, FloatArray]:
     """Return a description of each row, and u and z, [bases, rows per base, columns, dims]."""
     bases = range(len(start.z))
     if isinstance(along, AlongClasses):

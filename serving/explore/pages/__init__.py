@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from partedvae.serving.explore.page import Page
-from partedvae.serving.explore.pages import generate
+from partedvae.serving.explore.pages import generate, look, move
 
 PAGES: tuple[Page, ...] = (
+    Page(name="Look", path="/look", icon="visibility", build=look.build, needs=("model",)),
+    Page(name="Move", path="/move", icon="tune", build=move.build, needs=("model",)),
     Page(name="Generate", path="/generate", icon="auto_awesome", build=generate.build, needs=("model",)),
 )

@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from partedvae.serving.explore.context import Context
-from partedvae.serving.explore.pictures import fingerprint
+from partedvae.serving.explore.pictures.png import fingerprint
 from partedvae.serving.explore.widgets import address, card, class_options, image_size, pixels
 from partedvae.v1.manifest_pb2 import Factor
 

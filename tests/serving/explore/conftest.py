@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.familiar import MODEL
 from tests.serving.explore.explorer import DESKTOP, PHONE, Explorer, checked_page, running_browser, running_explorer
 
 
 @pytest.fixture(scope="session")
-def grey_explorer(tiny_models: Path) -> Iterator[Explorer]:
-    """Run `partedvae explore` on the model `tiny` (`tests.bundles.GREY`) in its process."""
-    with running_explorer("--model", tiny_models / "tiny") as explorer:
+def grey_explorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    """Run `partedvae explore` on the model `tiny`, `tests.familiar.MODEL`, in its process."""
+    folder = tmp_path_factory.mktemp("explored") / "tiny"
+    MODEL.write(folder)
+    with running_explorer("--model", folder) as explorer:
         yield explorer
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from partedvae.results import ImageArray
 from partedvae.serving.local import LocalModel, load
+from tests.bundles import GREY
 from tests.serving.explore.explorer import Explorer
 
 
@@ -84,3 +85,46 @@ def test_bad_addresses_are_named(grey_explorer: Explorer, parameters: str, messa
     assert response.status_code == 400
     assert message in response.text
     assert response.headers["content-type"].startswith("text/plain")
+
+
+def test_decoded_latents_are_those_of_the_model(grey_explorer: Explorer, model: LocalModel) -> None:
+    response = httpx.get(f"{grey_explorer.url}/decode.png?u=0.5,-1,2&z=0,0.25,-3,1e-1")
+
+    expected = model.decode([0.5, -1, 2], [0, 0.25, -3, 0.1])[0, ..., 0]
+    np.testing.assert_array_equal(read(response.content), expected)
+
+
+def test_strips_are_those_of_traverse(grey_explorer: Explorer, model: LocalModel) -> None:
+    """Rows of z around zero, of u around the mode of the class, and of the classes."""
+    base = model.features(GREY.random_images(1), include=["probs", "u_mean", "z_mean"])
+    assert base.z is not None
+    named = base.classes[0]
+    latents = "&".join(f"{name}={','.join(map(str, row))}" for name, row in (("u", base.u[0]), ("z", base.z[0])))
+    for along in ("z", "u", "classes"):
+        factor = "" if along == "z" else "digit"
+        parameters = f"{latents}&class={named}&along={along}&factor={factor}"
+        pixels = read(httpx.get(f"{grey_explorer.url}/strips.png?{parameters}").content)
+        expected = model.traverse(GREY.random_images(1), along=along).images[..., 0]
+        rows, columns, height, width = expected.shape
+        np.testing.assert_array_equal(pixels, expected.swapaxes(1, 2).reshape(rows * height, columns * width))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("decode.png?u=1,2&z=0,0,0,0", "u has 2 numbers; the model has 3 dimensions of u"),
+        ("decode.png?u=1,2,3&z=", "z has 0 numbers; the model has 4 dimensions of z"),
+        ("decode.png?u=1,2,x&z=0,0,0,0", "u='1,2,x' is not a list of numbers such as 0.5,-1,2"),
+        ("decode.png?u=1,2,nan&z=0,0,0,0", "u has numbers that are not finite"),
+        ("decode.png?u=1,2,1e39&z=0,0,0,0", "u has numbers that are not finite"),
+        ("decode.png?u=1,2,3&z=0,0,0,0&scale=33", "scale: Input should be less than or equal to 32"),
+        ("strips.png?u=1,2,3&z=0,0,0,0&along=y", "along='y' does not exist; choose one of z, u, classes"),
+        ("strips.png?u=1,2,3&z=0,0,0,0&along=u&factor=size", "size"),
+        ("strips.png?u=1,2,3&z=0,0,0,0&class=12", "the model has no class '12'"),
+    ],
+)
+def test_bad_latents_are_named(grey_explorer: Explorer, path: str, message: str) -> None:
+    response = httpx.get(f"{grey_explorer.url}/{path}")
+
+    assert response.status_code == 400
+    assert message in response.text
