@@ -56,7 +56,7 @@ def test_help_lists_all_commands_under_headings() -> None:
         "Training": ["data", "describe", "train", "evaluate", "figures", "compare", "reproduce"],
         "Models": ["export", "serve", "health"],
         "Serving client": ["models", "classify", "generate", "traverse", "transfer"],
-        "Batch extraction": ["extract"],
+        "Batch extraction": ["extract", "suggest"],
         "Web pages": ["explore"],
     }
     assert "..." not in listing.output.partition("Quick start")[2]
@@ -85,7 +85,8 @@ def test_help_lists_commands_of_other_packages(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "extract", "explore", "generate", "health", "train", "demo", "data", "figures", "reproduce"]
+    "command",
+    ["serve", "extract", "suggest", "explore", "generate", "health", "train", "demo", "data", "figures", "reproduce"],
 )
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     """The help of one command loads neither torch nor ONNX Runtime."""
