@@ -26,6 +26,7 @@ from partedvae.serving.explore.model import LOCAL_LIMITS
 from partedvae.serving.explore.page import Page
 from partedvae.serving.explore.pages import PAGES
 from partedvae.serving.explore.pictures.routes import add_picture_routes
+from partedvae.serving.explore.pictures.run_figures import add_run_figure_route
 
 STATIC = Path(__file__).parent / "static"
 GRACE_SECONDS = 1
@@ -60,6 +61,7 @@ def create_app(context: Context, rules: Rules, pages: Sequence[Page] = PAGES) ->
         return RedirectResponse((usable or pages)[0].path)
 
     add_picture_routes(app, context)
+    add_run_figure_route(app, context)
     app.mount("/static", StaticFiles(directory=STATIC))
     for page in pages:
         ui.page(page.path, title=f"{page.name} - PartedVAE", favicon=FAVICON)(_builder(page, pages, context))

@@ -14,6 +14,8 @@ Better = Literal["higher", "lower", "near 1", ""]
 class ScoreKind:
     """What all scores of a kind have in common."""
 
+    meaning: str = ""
+    """What is measured, in a few words; empty for a metric that is not in the tables below."""
     better: Better = ""
     """Which values are better; empty where none is, as of a property of the data or a weighted sum."""
     is_share: bool = True
@@ -43,51 +45,54 @@ class ScoreKind:
         return -value if self.better == "higher" else value
 
 
-_UNKNOWN = ScoreKind(is_share=False)
-_HIGHER_SHARE = ScoreKind(better="higher")
-_HIGHER = ScoreKind(better="higher", is_share=False)
-_LOWER_SHARE = ScoreKind(better="lower")
-_LOWER = ScoreKind(better="lower", is_share=False)
+def _share(meaning: str, better: Better = "higher") -> ScoreKind:
+    return ScoreKind(meaning=meaning, better=better)
+
+
+def _number(meaning: str, better: Better = "higher") -> ScoreKind:
+    return ScoreKind(meaning=meaning, better=better, is_share=False)
+
 
 RESULT_KINDS: dict[str, ScoreKind] = {
-    "accuracy": _HIGHER_SHARE,
-    "generation": _HIGHER_SHARE,
-    "generation_worst": _HIGHER_SHARE,
-    "exchange": _HIGHER_SHARE,
-    "redraw": _HIGHER_SHARE,
-    "reconstruction": _HIGHER_SHARE,  # The share of reconstructions that show their class.
-    "diversity": ScoreKind(better="near 1", is_share=False),  # The variance of real images is 1.
-    "probe_u_linear": _HIGHER_SHARE,
-    "probe_u_mlp": _HIGHER_SHARE,
-    "probe_u_samples_linear": _HIGHER_SHARE,
-    "probe_u_samples_mlp": _HIGHER_SHARE,
-    "probe_z_linear": _LOWER_SHARE,
-    "probe_z_mlp": _LOWER_SHARE,
-    "probe_z_samples_linear": _LOWER_SHARE,
-    "probe_z_samples_mlp": _LOWER_SHARE,
-    "amount_u": _HIGHER,
-    "amount_z": _LOWER,
-    "factor_vae": _HIGHER,
-    "factor_paper": _HIGHER,
-    "mig": _HIGHER,
-    "dci_disentanglement": _HIGHER,
-    "dci_completeness": _HIGHER,
-    "dci_informativeness": _HIGHER,
-    "sap": _HIGHER,
-    # Of the data, and not of the model.
-    "oracle_accuracy": ScoreKind(),
-    "probe_chance": ScoreKind(),
+    "accuracy": _share("test images whose class is predicted"),
+    "oracle_accuracy": _share("accuracy of the oracle itself on test images, a property of the data", ""),
+    "generation": _share("images drawn for a class that show it"),
+    "generation_worst": _share("the same, of the worst class"),
+    "exchange": _share("images decoded with the z of another that show their class"),
+    "redraw": _share("images decoded with a drawn z that show their class"),
+    "reconstruction": _share("reconstructions that show their class"),
+    "diversity": _number("variance of drawn images within a class, relative to test images", "near 1"),
+    "probe_u_linear": _share("class read off the means of u by a linear classifier"),
+    "probe_u_mlp": _share("class read off the means of u by a small network"),
+    "probe_z_linear": _share("class read off the means of z by a linear classifier", "lower"),
+    "probe_z_mlp": _share("class read off the means of z by a small network", "lower"),
+    "probe_u_samples_linear": _share("class read off samples of u by a linear classifier"),
+    "probe_u_samples_mlp": _share("class read off samples of u by a small network"),
+    "probe_z_samples_linear": _share("class read off samples of z by a linear classifier", "lower"),
+    "probe_z_samples_mlp": _share("class read off samples of z by a small network", "lower"),
+    "probe_chance": _share("accuracy of a guess, a property of the data", ""),
+    "amount_u": _number("R^2 of a true amount read off u"),
+    "amount_z": _number("R^2 of a true amount read off z", "lower"),
+    "factor_vae": _number("Factor score of Kim and Mnih"),
+    "factor_paper": _number("Factor score of the paper"),
+    "mig": _number("mutual information gap"),
+    "dci_disentanglement": _number("DCI: dimensions that contain a single factor"),
+    "dci_completeness": _number("DCI: factors that are contained in a single dimension"),
+    "dci_informativeness": _number("DCI: accuracy of the factors read off the latents"),
+    "sap": _number("separated attribute predictability"),
 }
 """Kinds of the scores of a result, by the part of their names before the first slash."""
 
 METRIC_KINDS: dict[str, ScoreKind] = {
-    "test/accuracy": _HIGHER_SHARE,
-    "test/information": _HIGHER,
-    "test/reconstruction": _LOWER,
-    "test/dead_units": _LOWER_SHARE,
+    "test/accuracy": _share("test images whose class is predicted"),
+    "test/information": _number("mutual information of image and class in nats"),
+    "test/reconstruction": _number("reconstruction error per test image", "lower"),
+    "test/dead_units": _share("units of h that are the same for every image", "lower"),
 }
 """Kinds of the metrics of an epoch, by their names without those of factors. Losses are left out: their weights differ
 between runs, and a lower one is not a better model."""
+
+_UNKNOWN = ScoreKind(is_share=False)
 
 
 def score_kind(name: str, differing: Collection[str] = ()) -> ScoreKind:

@@ -1,0 +1,1 @@
+"""The page Runs: what differs between runs, and which is better."""
