@@ -105,15 +105,17 @@ def _theme_button() -> None:
 def _banner(model: ModelAccess) -> None:
     """Show while the model does not answer, or has been replaced; a page without a model is loaded again with one."""
     shown = model.details
-    with ui.element("div").classes("pv-banner").props('role="alert"').bind_visibility_from(model, "away"):
+    with ui.element("div").classes("pv-banner").props('role="alert"') as away:
         ui.icon("cloud_off").props('aria-hidden="true"')
-        ui.label().bind_text_from(model, "problem", lambda problem: f"{problem}. Trying again." if problem else "")
+        problem = ui.label()
     with ui.element("div").classes("pv-banner pv-banner--info").props('role="status"') as replaced:
         replaced.visible = False
         ui.label("The server has another version of the model now.")
         ui.button("Reload", on_click=ui.navigate.reload).props("flat dense")
 
     def check() -> None:
+        away.visible = bool(model.problem)
+        problem.text = f"{model.problem}. Trying again." if model.problem else ""
         now = model.details
         if now is None:
             return
@@ -122,6 +124,7 @@ def _banner(model: ModelAccess) -> None:
         elif (now.name, now.version) != (shown.name, shown.version):
             replaced.visible = True
 
+    check()
     ui.timer(CHECK_SECONDS, check)
 
 

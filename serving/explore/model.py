@@ -163,11 +163,6 @@ class ModelAccess:
         """Limits of one request, which uploads keep to."""
         return (self.details and self.details.limits) or LOCAL_LIMITS
 
-    @property
-    def away(self) -> bool:
-        """Whether the model does not answer."""
-        return bool(self.problem)
-
     async def start(self) -> None:
         """Ask for the details once, and go on asking in the background."""
         await self._ask()

@@ -1,4 +1,5 @@
-// A drawing pad that also takes image files. One image is sent at a time; while one is on its way, only the newest waits.
+// A drawing pad that also takes image files; where several are wanted, only the latter. One is sent at a time; while one
+// is on its way, only the newest waits, or all where several are wanted.
 const LONG_SIDE = 400;
 const LIVE_MS = 120; // Time between two pictures of a drawing that goes on.
 
@@ -6,23 +7,27 @@ export default {
   template: `
     <div class="pv-pad" :class="{ 'pv-pad--over': over }"
          @dragover.prevent="over = true" @dragleave="over = false" @drop.prevent="drop">
-      <canvas ref="canvas" class="pv-pad__canvas" :width="canvasWidth" :height="canvasHeight"
+      <canvas v-if="!several" ref="canvas" class="pv-pad__canvas" :width="canvasWidth" :height="canvasHeight"
               role="img" aria-label="Drawing pad; drop, paste or choose an image instead"
               @pointerdown="start" @pointermove="move" @pointerup="stop" @pointercancel="stop"></canvas>
-      <div v-if="empty" class="pv-pad__hint">Draw here, or drop or paste an image</div>
+      <div v-if="!several && empty" class="pv-pad__hint">Draw here, or drop or paste an image</div>
       <div class="pv-pad__tools">
-        <q-btn flat dense round icon="upload_file" aria-label="Choose an image file" @click="$refs.file.click()">
+        <q-btn v-if="several" flat dense no-caps icon="upload_file" label="Add images" @click="$refs.file.click()"></q-btn>
+        <span v-if="several" class="pv-pad__or">or drop or paste them here</span>
+        <q-btn v-if="!several" flat dense round icon="upload_file" aria-label="Choose an image file" @click="$refs.file.click()">
           <q-tooltip>Choose an image file</q-tooltip></q-btn>
-        <input ref="file" type="file" accept="image/*,.heic" class="hidden" aria-label="Image file" tabindex="-1"
+        <input ref="file" type="file" :multiple="several" accept="image/*,.heic" class="hidden" aria-label="Image file" tabindex="-1"
                @change="choose">
-        <q-btn flat dense round icon="layers_clear" aria-label="Clear the drawing" @click="clear">
+        <q-btn v-if="!several" flat dense round icon="layers_clear" aria-label="Clear the drawing" @click="clear">
           <q-tooltip>Clear</q-tooltip></q-btn>
-        <input v-if="coloured" type="color" v-model="ink" class="pv-pad__ink" aria-label="Colour of strokes">
-        <label class="pv-pad__pen"><q-icon name="line_weight"></q-icon>
+        <input v-if="!several && coloured" type="color" v-model="ink" class="pv-pad__ink" aria-label="Colour of strokes">
+        <label v-if="!several" class="pv-pad__pen"><q-icon name="line_weight"></q-icon>
           <input type="range" min="3" max="16" step="0.5" v-model.number="pen" aria-label="Width of strokes"></label>
       </div>
     </div>`,
-  props: { url: String, width: Number, height: Number, background: Array, coloured: Boolean },
+  props: {
+    url: String, width: Number, height: Number, background: Array, coloured: Boolean, several: Boolean,
+  },
   data() {
     const light = this.background[0] * 0.299 + this.background[1] * 0.587 + this.background[2] * 0.114 > 127;
     return { over: false, empty: true, pen: 8, ink: light ? "#000000" : "#ffffff" };
@@ -32,13 +37,10 @@ export default {
     canvasHeight() { return Math.round((LONG_SIDE * this.height) / Math.max(this.width, this.height)); },
   },
   mounted() {
-    this.waiting = null;
+    this.waiting = [];
     this.sending = false;
-    this.erase();
-    this.onPaste = (event) => {
-      const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith("image/"));
-      if (file) this.take(file);
-    };
+    if (!this.several) this.erase();
+    this.onPaste = (event) => this.takeAll(event.clipboardData?.files ?? []);
     window.addEventListener("paste", this.onPaste);
   },
   unmounted() {
@@ -101,14 +103,18 @@ export default {
     },
     drop(event) {
       this.over = false;
-      if (event.dataTransfer.files.length) this.take(event.dataTransfer.files[0]);
+      this.takeAll(event.dataTransfer.files);
     },
     choose(event) {
-      if (event.target.files.length) this.take(event.target.files[0]);
+      this.takeAll(event.target.files);
       event.target.value = "";
+    },
+    takeAll(files) {
+      for (const file of this.several ? files : [...files].slice(0, 1)) this.take(file);
     },
     async take(file) {
       this.send(file, file.name);
+      if (this.several) return;
       const source = URL.createObjectURL(file);
       await this.paint(source);
       URL.revokeObjectURL(source);
@@ -130,12 +136,11 @@ export default {
       this.empty = false;
     },
     async send(blob, name) {
-      this.waiting = { blob, name };
+      this.waiting = [...(this.several ? this.waiting : []), { blob, name }];
       if (this.sending) return;
       this.sending = true;
-      while (this.waiting) {
-        const next = this.waiting;
-        this.waiting = null;
+      while (this.waiting.length) {
+        const next = this.waiting.shift();
         try {
           const address = `${this.url}?name=${encodeURIComponent(next.name)}`;
           const response = await fetch(address, { method: "POST", body: next.blob });

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from fastapi import Request
 from nicegui import app, ui
@@ -11,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.status import HTTP_413_CONTENT_TOO_LARGE
 
 from partedvae.serving.errors import ServingError
+from partedvae.serving.explore.pictures.png import attachment
 
 OnImage = Callable[[bytes, str], Awaitable[None]]
 
@@ -28,9 +28,10 @@ class ImageInput(ui.element, component="image_input.js"):
         *,
         width: int,
         height: int,
-        background: tuple[int, int, int],
-        coloured: bool,
         max_bytes: Callable[[], int],
+        background: tuple[int, int, int] = (0, 0, 0),
+        coloured: bool = False,
+        several: bool = False,
     ) -> None:
         """Add the element.
 
@@ -39,9 +40,10 @@ class ImageInput(ui.element, component="image_input.js"):
                 `ServingError`s are shown to the visitor.
             width: of the model's images.
             height: likewise.
-            background: colour on which strokes are drawn, those of the model's images.
-            coloured: whether the visitor can choose the colour of strokes.
             max_bytes: returns the largest size of a file.
+            background: colour on which strokes are drawn, that of the model's images.
+            coloured: whether the visitor can choose the colour of strokes.
+            several: take any number of files, one after the other, and no drawing.
         """
         super().__init__()
         self._on_image = on_image
@@ -52,6 +54,7 @@ class ImageInput(ui.element, component="image_input.js"):
         self._props["height"] = height
         self._props["background"] = list(background)
         self._props["coloured"] = coloured
+        self._props["several"] = several
         app.add_route(self._url, self._receive, methods=["POST"], include_in_schema=False)
         self.on("rejected", lambda event: ui.notify(event.args, type="negative", multi_line=True))
 
@@ -87,35 +90,41 @@ class VisitorPicture(ui.element):
         self.classes("pv-pixels")
         self.props["alt"] = description
         self.visible = False
-        self._content = b""
-        self._headers: dict[str, str] = {}
         self._shown = 0
-        self.url = f"/_nicegui/client/{self.client.id}/picture/{self.id}.png"
-        """Address of the picture."""
-        app.add_route(self.url, self._send, include_in_schema=False)
+        self._content = b""
+        self._offered = (b"", "")
+        self._url = f"/_nicegui/client/{self.client.id}/picture/{self.id}.png"
+        app.add_route(self._url, self._send, include_in_schema=False)
 
-    def show(self, content: bytes, size: tuple[int, int], **headers: str) -> str:
+    def show(self, content: bytes, size: tuple[int, int]) -> str:
         """Show a picture, and return its address, which differs from that of the picture before.
 
         Args:
             content: a PNG file.
             size: its width and height, before it is enlarged.
-            headers: further headers of the response.
         """
         self._content = content
-        self._headers = headers
         self._shown += 1
+        source = f"{self._url}?{self._shown}"
         self.props["width"], self.props["height"] = size
-        source = f"{self.url}?{self._shown}"
         self.props["src"] = source
         self.visible = True
         self.update()
         return source
 
-    async def _send(self, _: Request) -> Response:
-        headers: dict[str, Any] = {"cache-control": "no-store", **self._headers}
-        return Response(self._content, media_type="image/png", headers=headers)
+    def offer(self, content: bytes, name: str) -> str:
+        """Return the address of a PNG file, which browsers save under a name."""
+        self._offered = (content, name)
+        return f"{self._url}?download={self._shown}"
+
+    async def _send(self, request: Request) -> Response:
+        headers = {"cache-control": "no-store"}
+        content = self._content
+        if "download" in request.query_params:
+            content, name = self._offered
+            headers["content-disposition"] = attachment(name)
+        return Response(content, media_type="image/png", headers=headers)
 
     def _handle_delete(self) -> None:
-        app.remove_route(self.url)
+        app.remove_route(self._url)
         super()._handle_delete()

@@ -1,4 +1,4 @@
-"""The page Generate: new images of chosen classes."""
+"""The page Generate: new images of chosen classes, and the class of some images in the style of others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 from nicegui import ui
 
+from partedvae.model_results import ModelDetails
 from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.errors import errors_notified
+from partedvae.serving.explore.pages.transfer import Transfer
 from partedvae.serving.explore.pictures.png import fingerprint
 from partedvae.serving.explore.widgets import address, card, class_options, image_size, pixels
 from partedvae.v1.manifest_pb2 import Factor
@@ -19,11 +22,19 @@ COUNTS = (4, 8, 12, 16)
 SEEDS = 1_000_000
 
 
-def build(context: Context) -> None:
-    """Show a grid of images; its choices are in the address of the page."""
+async def build(context: Context) -> None:
+    """Add both parts."""
     assert context.model is not None
     details = context.model.details
     assert details is not None
+    _add_generated(details)
+    transfer = Transfer(context.model, details)
+    with errors_notified():
+        await transfer.start()
+
+
+def _add_generated(details: ModelDetails) -> None:
+    """Show a grid of images; its choices are in the address of the page."""
     factors = details.manifest.factors
     query = ui.context.client.request.query_params
     chosen: dict[str, str] = {

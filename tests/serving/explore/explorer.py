@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -15,8 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from partedvae.results import ImageArray
 from tests.processes import PATIENCE
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
@@ -28,6 +31,10 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+WAIT_MS = PATIENCE / 4 * 1000
+"""Time after which a page that does not show what is expected fails; Playwright's five seconds are short for a busy
+machine."""
+expect.set_options(timeout=WAIT_MS)
 ABORTED = "net::ERR_ABORTED"
 """A request that the browser itself gave up, because its picture or page was replaced."""
 
@@ -129,7 +136,7 @@ def checked_page(browser: Browser, viewport: ViewportSize, *allowed: str) -> Ite
     """
     phone = viewport == PHONE
     context = browser.new_context(viewport=viewport, has_touch=phone, is_mobile=phone)
-    context.set_default_timeout(PATIENCE / 4 * 1000)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     problems: list[str] = []
     urls: list[str] = []
@@ -162,3 +169,10 @@ def pixels_of(page: Page, selector: str) -> bytes:
         return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);
     }"""
     return bytes(page.locator(selector).first.evaluate(script))
+
+
+def png(image: ImageArray) -> bytes:
+    """Return an image [height, width, channels] as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
+    return file.getvalue()

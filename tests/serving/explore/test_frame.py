@@ -50,7 +50,7 @@ def test_a_server_that_goes_away_and_comes_back(tiny_models: Path, browser: Brow
         # The browser reports pictures that the server cannot draw.
         checked_page(browser, DESKTOP, "503") as page,
     ):
-        page.goto(explorer.url)
+        page.goto(f"{explorer.url}/generate")
         expect(page.get_by_role("alert")).to_contain_text(f"no server answers at {address}")
         expect(page.get_by_text("Waiting for the server")).to_be_visible()
         with running_server(tiny_models, *options):

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import base64
-import io
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from partedvae.results import ImageArray
 from tests.bundles import COLOURED
 from tests.familiar import IMAGES, INVERTED_SCORES, MODEL, SCORES
-from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, pixels_of
+from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, pixels_of, png
 
 INVERTED = 3
 """Position in IMAGES of an image that is like the training images when inverted."""
 CANVAS = "canvas.pv-pad__canvas"
 ORIGINAL, RECONSTRUCTION = ".pv-pair figure:nth-child(1) img", ".pv-pair figure:nth-child(2) img"
-
-
-def png(image: ImageArray) -> bytes:
-    """Return an image [height, width, channels] as PNG."""
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
-    return file.getvalue()
 
 
 def choose(page: Page, content: bytes, name: str = "image.png") -> None:
