@@ -121,6 +121,7 @@ def test_the_error_for_a_command_unlike_any_lists_all() -> None:
         ("onnxruntime", ["serve", "."], "partedvae[serve]"),
         ("pyarrow", ["extract", ".", "--output", "x.npz", "--model", "."], "partedvae[serve]"),
         ("nicegui", ["explore", "--label", "."], "partedvae[explore]"),
+        ("matplotlib", ["compare", ".", "--output", "x.png"], "partedvae[train]"),
         ("PIL", ["generate", "--output", "x.png"], "partedvae[images]"),
         ("pyarrow", ["demo"], "partedvae[train,serve]"),
         ("grpc_health", ["health"], "partedvae[serve]"),
