@@ -151,7 +151,7 @@ def _metrics(file: Path) -> list[dict[str, float]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         row = _object(file, line, f", line {number}")
-        if not {"epoch", "step"} <= set(row) or not _are_numbers(row):
+        if not isinstance(row.get("epoch"), int) or "step" not in row or not _are_numbers(row):
             raise StoredRunError(f"{file}, line {number}: it is not the metrics of an epoch; {_REMEDY}")
         rows.append(current_metrics(row))
     return rows

@@ -178,9 +178,9 @@ def _facts(entry: Entry) -> str:
     if run is None:
         return entry.problem
     config = run.config
-    parts = [config.get("dataset"), config.get("recipe"), config.get("method")]
-    parts += [f"{config[key]} {key}" if key == "labels" else f"{key} {config[key]}" for key in ("labels", "seed")]
+    forms = {"dataset": "{}", "recipe": "{}", "method": "{}", "labels": "{} labels", "seed": "seed {}"}
+    parts = [form.format(config[key]) for key, form in forms.items() if key in config]
     accuracies = {name: value for name, value in run.scores.items() if name.startswith("accuracy/")}
     parts += [f"{name.removeprefix('accuracy/')} {value:.2%}" for name, value in accuracies.items()]
     parts += [] if run.summary is not None else [run.state]
-    return " · ".join(str(part) for part in parts if part is not None)
+    return " · ".join(parts)

@@ -85,6 +85,7 @@ def test_what_is_no_run_has_the_error_of_the_other_commands(tmp_path: Path) -> N
         ("summary.json", '{"warnings": "none"}', "summary.json is not the summary of a run: warnings is 'none'"),
         ("provenance.json", "7", "provenance.json has no JSON object"),
         ("metrics.jsonl", '{"epoch": 1, "step": 1}\n{\n', "metrics.jsonl, line 2 cannot be read: "),
+        ("metrics.jsonl", '{"epoch": NaN, "step": 1}\n', "metrics.jsonl, line 1: it is not the metrics of an epoch"),
         ("metrics.jsonl", '{"epoch": 1}\n', "metrics.jsonl, line 1: it is not the metrics of an epoch"),
         ("metrics.jsonl", '{"epoch": 1, "step": 1, "loss": "3"}\n', "line 1: it is not the metrics of an epoch"),
     ],
