@@ -26,8 +26,8 @@ MODEL ?= $(if $(filter 1,$(words $(EXPORTED))),$(EXPORTED),$(MODELS)/$(DATASET))
 NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train export serve extract explore test test-fast test-serving test-tritonclient check protos check-protos \
-	client check-client check-deploy lock pin-images format bench bench-onnx bench-extract bench-peers attack fuzz soak clean
+.PHONY: help install demo train export serve extract explore screenshots test test-fast test-serving test-tritonclient check protos check-protos \
+	client check-client check-deploy lock pin-images format bench bench-onnx bench-extract bench-explore bench-peers attack fuzz soak clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -73,6 +73,9 @@ extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.pa
 
 explore: install ## Open web pages on a model, the demo's without MODEL: [MODEL=models/NAME | SERVER=HOST:PORT] [ARGS=...].
 	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(or $(wildcard $(MODEL)),demo/models/mnist)) $(ARGS)
+
+screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/NAME].
+	$(BIN)/python -m tests.serving.explore.screenshots $(or $(wildcard $(MODEL)),demo/models/mnist) --output docs/explore
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed.
 test: install .venv-tritonclient/installed test-serving ## Run all tests, those of serving and the client without torch.
@@ -159,6 +162,9 @@ bench-onnx: install ## Benchmark ONNX Runtime alone: batch size, threads, option
 
 bench-extract: install ## Benchmark batch extraction, its bounds and other ways to do it: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="--rounds 1"].
 	$(BIN)/python -m benchmarks.extract --output build/bench-extract.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
+
+bench-explore: install ## Measure the time from a slider to its picture in a browser: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS=...].
+	$(BIN)/python -m benchmarks.explore --output build/bench-explore.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
 bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3] [ARGS="--seconds 1"].
 	$(BIN)/python -m benchmarks.peers --output build/bench-peers.json --models $(BENCH_MODELS) --python $(PEERS_PYTHON) \

@@ -24,7 +24,7 @@ def run(module: str, *arguments: object) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", ["attack", "attack.fuzz", "extract", "peers", "serving", "serving.coalescing", "training"]
+    "module", ["attack", "attack.fuzz", "explore", "extract", "peers", "serving", "serving.coalescing", "training"]
 )
 def test_help(module: str) -> None:
     """Every benchmark is a module that describes its options."""

@@ -1,0 +1,92 @@
+"""Takes the screenshots of docs/EXPLORE.md.
+
+    python -m tests.serving.explore.screenshots demo/models/mnist --output docs/explore
+
+Each model gives NAME-look.png and so on; the first also gives them of a phone, dark.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from PIL import Image
+from playwright.sync_api import Browser, Page, ViewportSize
+
+from partedvae.common.atomic_write import atomic_write
+from partedvae.common.click_paths import LocalPath
+from tests.serving.explore.explorer import PHONE, running_browser, running_explorer
+
+WINDOW: ViewportSize = {"width": 1280, "height": 860}
+COLOURS = 128
+"""Colours of a file: few enough for files of some ten kilobytes, and enough for what a page has."""
+SEVEN = ((0.3, 0.24), (0.68, 0.24), (0.46, 0.78))
+"""A drawing, as corners relative to the pad."""
+
+
+def draw(page: Page) -> None:
+    """Draw a seven on the pad of Look."""
+    page.get_by_role("button", name="Clear the drawing").click()
+    box = page.locator("canvas.pv-pad__canvas").bounding_box()
+    assert box is not None
+    points = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in SEVEN]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for x, y in points[1:]:
+        page.mouse.move(x, y, steps=10)
+    page.mouse.up()
+
+
+def example(page: Page) -> None:
+    """Take the fourth example of Look."""
+    page.get_by_role("button", name="Example: ").nth(3).click()
+
+
+def nothing(page: Page) -> None:
+    """Leave the page as it opens."""
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, type=LocalPath(exists=True, file_okay=False, path_type=Path))
+@click.option("--output", required=True, type=LocalPath(path_type=Path), help="Folder of the pictures.")
+def main(models: tuple[Path, ...], output: Path) -> None:
+    """Take screenshots of the pages on MODELS; digits are drawn where a model has the classes 0 to 9."""
+    output.mkdir(parents=True, exist_ok=True)
+    with running_browser() as browser:
+        for position, model in enumerate(models):
+            with running_explorer("--model", model) as explorer:
+                look = draw if "mnist" in model.name and "fashion" not in model.name else example
+                pages: dict[str, Callable[[Page], None]] = {"look": look, "move": nothing, "generate": nothing}
+                for name, act in pages.items():
+                    with _opened(browser, f"{explorer.url}/{name}", WINDOW, "light") as page:
+                        _take(page, act, output / f"{model.name}-{name}.png")
+                    if position == 0:
+                        with _opened(browser, f"{explorer.url}/{name}", PHONE, "dark") as page:
+                            _take(page, act, output / f"{model.name}-{name}-phone.png")
+
+
+@contextmanager
+def _opened(browser: Browser, url: str, viewport: ViewportSize, scheme: str) -> Iterator[Page]:
+    context = browser.new_context(viewport=viewport, color_scheme="dark" if scheme == "dark" else "light")
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_load_state("networkidle")
+    yield page
+    context.close()
+
+
+def _take(page: Page, act: Callable[[Page], None], path: Path) -> None:
+    act(page)
+    page.wait_for_timeout(1000)  # Animations and pictures.
+    page.wait_for_load_state("networkidle")
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    with atomic_write(path) as temporary:
+        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
+    click.echo(path)
+
+
+if __name__ == "__main__":
+    main()
