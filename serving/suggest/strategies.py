@@ -1,6 +1,7 @@
 """Strategies that rank unlabelled images by what a label of each would teach, given the features of all images.
 
-typical: TypiClust (Hacohen et al. 2022, https://arxiv.org/abs/2202.02794): typical images of clusters without a label.
+typical: TypiClust (Hacohen et al. 2022, https://arxiv.org/abs/2202.02794): typical images of clusters without a label;
+    the clusters are those of a spectral embedding.
 coverage: ProbCover (Yehuda et al. 2022, https://arxiv.org/abs/2205.11320): images near which most others are.
 margin: images between two classes, as the model sees them (Scheffer et al. 2001). With few labels, typical images teach
 more, and the images a model is least sure of teach less than random ones.
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partedvae.results import FloatArray
+from partedvae.serving.suggest.spectral import spectral_embedding
 
 Indices = NDArray[np.int64]
 Strategy = Literal["auto", "typical", "coverage", "margin"]
@@ -26,7 +28,11 @@ MAX_CLUSTERS = 500
 FEWEST = 5
 """Smaller clusters are outliers, and come last."""
 MAX_POINTS = 20_000
-"""Images whose neighbourhoods `coverage` compares, drawn at random from more; its time grows with the square."""
+"""Images that typical and coverage compare, drawn at random from more; their time grows with the square."""
+FEWEST_EMBEDDED = 200
+"""Fewest images whose clusters are those of the spectral embedding."""
+MAX_DIMENSIONS = 32
+"""Most dimensions of the spectral embedding."""
 MARGIN_FROM = 10
 """Labels per class from which auto chooses margin."""
 PURITY = 0.95
@@ -83,35 +89,49 @@ def rank(
 
 
 def _typical(features: FloatArray, labelled: Indices, free: Indices, count: int, seed: int) -> Indices:
-    cluster_count = max(1, min(len(labelled) + count, MAX_CLUSTERS, len(features)))
-    clusters = _clusters(features, cluster_count, seed)
+    indices = _sampled(labelled, free, count, seed)
+    points = features[indices]
+    cluster_count = max(1, min(len(labelled) + count, MAX_CLUSTERS, len(points)))
+    clusters = _clusters(_embedded(points, cluster_count), cluster_count, seed)
     sizes = np.bincount(clusters, minlength=cluster_count)
-    covered = np.bincount(clusters[labelled], minlength=cluster_count)
-    is_free = np.zeros(len(features), dtype=np.bool_)
-    is_free[free] = True
+    covered = np.bincount(clusters[: len(labelled)], minlength=cluster_count)
+    left = sizes - covered
     waiting: dict[int, list[int]] = {}
     chosen: list[int] = []
-    left = np.bincount(clusters[free], minlength=cluster_count)
     while len(chosen) < count:
         candidates = np.flatnonzero(left).tolist()
         # Clusters with the fewest labels first, of these the largest; outliers last.
         best = min(candidates, key=lambda c: (sizes[c] < FEWEST, covered[c], -sizes[c], c))
         if best not in waiting:
             members = np.flatnonzero(clusters == best)
-            order = members[np.argsort(-_typicality(features[members]), kind="stable")]
-            waiting[best] = [int(index) for index in order[::-1] if is_free[index]]
+            order = members[np.argsort(-_typicality(points[members]), kind="stable")]
+            waiting[best] = [int(position) for position in order[::-1] if position >= len(labelled)]
         chosen.append(waiting[best].pop())
         covered[best] += 1
         left[best] -= 1
-    return np.array(chosen, dtype=np.int64)
+    return indices[chosen]
+
+
+def _sampled(labelled: Indices, free: Indices, count: int, seed: int) -> Indices:
+    """Return the labelled images, then the others, or a random sample of many."""
+    most = max(MAX_POINTS, 2 * count)
+    if len(free) > most:
+        free = np.sort(np.random.default_rng(seed).choice(free, most, replace=False))
+    return np.concatenate([labelled, free])
+
+
+def _embedded(points: FloatArray, clusters: int) -> FloatArray:
+    dimensions = min(clusters, MAX_DIMENSIONS)
+    # Of a few images, the graph is not more than the distances are.
+    return spectral_embedding(points, dimensions) if len(points) >= FEWEST_EMBEDDED else points
 
 
 def _clusters(features: FloatArray, count: int, seed: int) -> NDArray[np.int32]:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
-    method = KMeans if count <= 50 and len(features) <= 100_000 else MiniBatchKMeans
+    method = KMeans if count <= 50 else MiniBatchKMeans
     with np.errstate(all="ignore"):
-        labels: NDArray[np.int32] = method(count, random_state=seed, n_init=1).fit_predict(features)
+        labels: NDArray[np.int32] = method(count, random_state=seed, n_init=10).fit_predict(features)
     return labels
 
 
@@ -130,10 +150,7 @@ def _typicality(points: FloatArray) -> FloatArray:
 def _coverage(features: FloatArray, labelled: Indices, free: Indices, count: int, seed: int) -> Indices:
     from sklearn.neighbors import NearestNeighbors
 
-    rng = np.random.default_rng(seed)
-    most = max(MAX_POINTS, 2 * count)
-    pool = free if len(free) <= most else np.sort(rng.choice(free, most, replace=False))
-    points = np.concatenate([labelled, pool])
+    points = _sampled(labelled, free, count, seed)
     radius = _radius(features[points], max(2, min(len(labelled) + count, len(points) - 1)), seed)
     tree = NearestNeighbors(radius=radius).fit(features[points])
     graph = tree.radius_neighbors_graph(features[points], mode="connectivity").tocsr()

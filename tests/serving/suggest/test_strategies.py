@@ -36,6 +36,20 @@ def test_groups_with_a_label_come_last(strategy: Strategy) -> None:
     assert sorted(everything.tolist()) == sorted(set(range(len(GROUPS))) - {7})
 
 
+def test_groups_may_have_any_shape() -> None:
+    """Long groups side by side, which k-means would cut across."""
+    random = np.random.default_rng(2)
+    lines = np.repeat(np.arange(3), 200)
+    points = np.stack([random.uniform(0, 40, 600), 3 * lines + random.normal(scale=0.2, size=600)], axis=1)
+    chosen = rank(points.astype(np.float32), NONE, 3, "typical")
+    assert sorted(lines[chosen].tolist()) == [0, 1, 2]
+
+
+def test_equal_images_do_not_break_the_embedding() -> None:
+    points = np.concatenate([np.zeros((150, 3)), np.ones((150, 3))]).astype(np.float32)
+    assert sorted((rank(points, NONE, 2, "typical") >= 150).tolist()) == [False, True]
+
+
 def test_a_typical_image_is_in_the_middle_of_its_group() -> None:
     points = groups(spread=1.0)
     chosen = rank(points, NONE, 4, "typical")
