@@ -198,8 +198,8 @@ class TrainConfig:
     seed: int = 0
     """Random seed of weights, batches, noise and augmentation."""
     method: MethodName = "partedvae"
-    """Training method: PartedVAE, a baseline, "classifier", which minimises the cross-entropy of labels alone, or "contrastive",
-    whose z are features for `partedvae suggest`."""
+    """Training method: PartedVAE, a baseline, "classifier", which minimises the cross-entropy of labels alone, or
+    "contrastive", whose z are features for `partedvae suggest`."""
     labels: int
     """Number of labelled images; 0 trains without labels."""
     labelled: str = "first"
