@@ -71,8 +71,9 @@ extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.pa
 	$(if $(and $(INPUT),$(OUTPUT)),,$(error INPUT and OUTPUT are required: make extract INPUT=images/ OUTPUT=features.parquet))
 	$(PARTEDVAE) extract $(INPUT) --output $(OUTPUT) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) $(ARGS)
 
-explore: install ## Open web pages on a model, the demo's without MODEL: [MODEL=models/NAME | SERVER=HOST:PORT] [ARGS=...].
-	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(or $(wildcard $(MODEL)),demo/models/mnist)) $(ARGS)
+explore: install ## Open web pages on a model, the demo's without MODEL: [MODEL=models/NAME | SERVER=HOST:PORT] [FEATURES=file] [ARGS=...].
+	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(or $(wildcard $(MODEL)),demo/models/mnist)) \
+		$(addprefix --features ,$(or $(FEATURES),$(if $(SERVER)$(wildcard $(MODEL)),,$(wildcard demo/features.parquet)))) $(ARGS)
 
 screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/NAME].
 	$(BIN)/python -m tests.serving.explore.screenshots $(or $(wildcard $(MODEL)),demo/models/mnist) --output docs/explore

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MARKER = ".partedvae-demo"
 """A file in the output folder of a demo: only a folder with this file is replaced by the next demo."""
 TEST_IMAGES = Path("data/mnist/t10k-images-idx3-ubyte")
+INCLUDE = "class,u,z,negative_elbo,unfamiliar,error"
+"""Columns of the features: all that the map of `partedvae explore` shows."""
 READY = "serving on "
 """Start of the line in which the server prints its address."""
 GRACE_SECONDS = 30.0
@@ -62,7 +64,7 @@ def demo(output: Path) -> None:
     test_images = TEST_IMAGES if TEST_IMAGES.exists() else TEST_IMAGES.with_name(f"{TEST_IMAGES.name}.gz")
     with _server(models) as address:
         started = time.monotonic()
-        _step("extract", test_images, "--output", features, "--server", address)
+        _step("extract", test_images, "--output", features, "--server", address, "--include", INCLUDE)
         seconds = time.monotonic() - started
         grid = ("--each-class", "--count", 8, "--seed", 0, "--output", output / "generated.png")
         _step("generate", *grid, "--server", address)

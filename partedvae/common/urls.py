@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -20,3 +20,11 @@ def without_file_scheme(text: str) -> str:
     if is_url(text) and urlsplit(text).scheme == "file":
         return url2pathname(urlsplit(text).path)
     return text
+
+
+def without_credentials(text: str) -> str:
+    """Return a URL without user, password, query and fragment, which may be secrets; paths as they are."""
+    if not is_url(text):
+        return text
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

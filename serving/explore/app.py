@@ -25,6 +25,7 @@ from partedvae.serving.explore.frame import framed
 from partedvae.serving.explore.model import LOCAL_LIMITS
 from partedvae.serving.explore.page import Page
 from partedvae.serving.explore.pages import PAGES
+from partedvae.serving.explore.pages.map.routes import add_map_routes
 from partedvae.serving.explore.pictures.routes import add_picture_routes
 from partedvae.serving.explore.pictures.run_figures import add_run_figure_route
 
@@ -50,6 +51,8 @@ def create_app(context: Context, rules: Rules, pages: Sequence[Page] = PAGES) ->
         if context.model is not None:
             await context.model.start()
         yield
+        if context.features is not None:
+            await context.features.close()
         if context.model is not None:
             await context.model.stop()
 
@@ -62,6 +65,7 @@ def create_app(context: Context, rules: Rules, pages: Sequence[Page] = PAGES) ->
 
     add_picture_routes(app, context)
     add_run_figure_route(app, context)
+    add_map_routes(app, context)
     app.mount("/static", StaticFiles(directory=STATIC))
     for page in pages:
         ui.page(page.path, title=f"{page.name} - PartedVAE", favicon=FAVICON)(_builder(page, pages, context))

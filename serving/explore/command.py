@@ -30,9 +30,20 @@ DEFAULT = "127.0.0.1:8080"
 @model_options()
 @click.option(
     "--features",
-    type=LocalPath(exists=True, path_type=Path),
     metavar="FILE",
-    help="Feature file of 'partedvae extract', for the map.",
+    help="Features of 'partedvae extract', for the map: a file, or a folder of parts.",
+)
+@click.option(
+    "--images",
+    metavar="INPUT",
+    help="With --features: the images that they were extracted from.  [default: those of the file's footer]",
+)
+@click.option(
+    "--data",
+    type=LocalPath(file_okay=False, path_type=Path),
+    default="data",
+    show_default=True,
+    help="Folder of the data sets, if the images are those of one.",
 )
 @click.option(
     "--runs",
@@ -75,7 +86,9 @@ def explore(
     connection: Connection | None,
     model_name: str,
     model_version: int,
-    features: Path | None,
+    features: str | None,
+    images: str | None,
+    data: Path,
     runs: Path | None,
     label: Path | None,
     suggestions: Path | None,
@@ -96,16 +109,20 @@ def explore(
         raise click.UsageError("--model-name requires --server; --model is the folder of a model, with its name")
     if model is not None and not typed(ctx, "model_version"):
         model_version = 0  # The environment may have that of a server's model.
-    if not (model or connection or runs or label):
+    if not (model or connection or features or runs or label):
         raise click.UsageError(
-            "nothing to explore: pass --model MODELS_DIR/NAME, --server HOST:PORT, --runs FOLDER or --label FOLDER"
+            "nothing to explore: pass --model MODELS_DIR/NAME, --server HOST:PORT, --features FILE, --runs FOLDER or "
+            "--label FOLDER"
         )
     if suggestions is not None and label is None:
         raise click.UsageError("--suggestions requires --label FOLDER")
+    if images is not None and features is None:
+        raise click.UsageError("--images requires --features FILE, whose images they are")
 
     from partedvae.serving.explore.access import COOKIE, Rules
     from partedvae.serving.explore.app import create_app, serve
     from partedvae.serving.explore.context import Context
+    from partedvae.serving.explore.features.feature_map import FeatureMap
     from partedvae.serving.explore.listen import bound, hosts_of, link, new_token
     from partedvae.serving.image_files import silence_pillow
 
@@ -114,7 +131,7 @@ def explore(
         accepts, token = new_token(address, access_token_file)
         context = Context(
             model=_access(model, connection, model_name, model_version),
-            features=features,
+            features=None if features is None else FeatureMap(features, images or "", data),
             runs=runs,
             label=label,
             suggestions=suggestions,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from partedvae.serving.explore.features.feature_map import FeatureMap
 from partedvae.serving.explore.model import ModelAccess
 
 
@@ -14,8 +15,8 @@ class Context:
 
     model: ModelAccess | None = None
     """The model of --model or --server."""
-    features: Path | None = None
-    """Feature file of `partedvae extract`, or the folder of its parts."""
+    features: FeatureMap | None = None
+    """Features of the file that `partedvae extract` has written."""
     runs: Path | None = None
     """Folder of runs."""
     label: Path | None = None

@@ -83,6 +83,7 @@ def extract(
     from contextlib import ExitStack, closing
     from typing import cast
 
+    from partedvae.common.urls import without_credentials
     from partedvae.serving.extract.engine import Engine, LocalEngine
     from partedvae.serving.extract.extraction import Options
     from partedvae.serving.extract.extraction import extract as run
@@ -149,6 +150,7 @@ def extract(
                 vectors=written.vectors,
                 rows_per_part=written.rows_per_part,
                 path_style=reading.path_style,
+                given=without_credentials(source),
                 resume=written.resume,
                 retry_errors=written.retry_errors,
                 overwrite=written.overwrite,

@@ -58,6 +58,8 @@ class Options:
     """None for `default_rows_per_part`."""
     path_style: str = "relative"
     """How the source writes paths, for the record."""
+    given: str = ""
+    """INPUT of the command, without credentials, for the record."""
     resume: bool | None = None
     """See `inspect`."""
     retry_errors: bool = False
@@ -95,6 +97,7 @@ def plan_parts(source: Source, model: Model, output: Output, options: Options) -
         plan=plan,
         path_style=options.path_style,
         output_format=output.format,
+        given=options.given,
     )
     return PartFiles(destination=output.parts, plan=plan, layout=layout, identity=identity)
 

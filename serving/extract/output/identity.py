@@ -64,6 +64,7 @@ def identity_of(
     plan: Plan,
     path_style: str,
     output_format: str,
+    given: str = "",
 ) -> Identity:
     """Return what identifies an extraction.
 
@@ -77,6 +78,7 @@ def identity_of(
         plan: the parts.
         path_style: how paths are written.
         output_format: of the output, "parquet".
+        given: INPUT of the command, without credentials, for the record.
     """
     hashes = {file.name: file.sha256 for file in manifest.files}
     scored = bool(_SCORED & set(layout.include))
@@ -100,12 +102,13 @@ def identity_of(
         "path_style": path_style,
         "format": output_format,
         "factors": json.dumps(factors),
+        "input": given,
     }
     return Identity({PREFIX + key: value for key, value in texts.items()})
 
 
 _Texts = Mapping[str, str]
-_RECORDED = {"code_version", "factors"}
+_RECORDED = {"code_version", "factors", "input"}
 """Texts that are written and not compared."""
 _OF_BUNDLE = {"model", "version", "manifest_sha256", "encoder_sha256", "scorer_sha256"}
 

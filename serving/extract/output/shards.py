@@ -63,6 +63,27 @@ def default_rows_per_part(rows: int) -> int:
     return size
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartName:
+    """What the file name of a part says."""
+
+    number: int
+    parts: int
+    """Parts of the extraction."""
+
+
+def parse_part(name: str) -> PartName:
+    """Return what the file name of a part says.
+
+    Raises:
+        ValueError: it is not that of a part; see `is_part`.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not the name of a part")
+    return PartName(number=int(match[1]), parts=int(match[2]))
+
+
 def is_part(name: str) -> bool:
     """Return whether a file name is that of a part, of any extraction."""
     return _NAME.fullmatch(name) is not None

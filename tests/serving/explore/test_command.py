@@ -21,9 +21,9 @@ def error_of(*options: str | Path) -> tuple[int, str]:
 
 
 def test_something_to_explore_is_required() -> None:
-    code, output = error_of("--features", __file__)
+    code, output = error_of("--data", ".")
     assert code == 2
-    assert "nothing to explore: pass --model MODELS_DIR/NAME, --server HOST:PORT, --runs FOLDER or" in output
+    assert "--server HOST:PORT, --features FILE, --runs FOLDER or --label FOLDER" in " ".join(output.split())
 
 
 def test_options_that_exclude_each_other(tiny_models: Path) -> None:

@@ -1,0 +1,115 @@
+"""A map of points as an element of NiceGUI: it draws on a canvas in the browser, and its data come by plain routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nicegui import events
+from nicegui.element import Element
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a visitor has selected."""
+
+    points: Sequence[int]
+    """Some of the points, at most `Scatter.most`."""
+    count: int
+    """All of them."""
+    counts: dict[int, int]
+    """Points per colour, by its code."""
+
+
+class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatter"}):
+    """One map. Maps of the same group show the same selection."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        group: str,
+        label: str,
+        version: str,
+        selected: Sequence[int],
+        most: int,
+        on_selection: Callable[[Selection], Any],
+    ) -> None:
+        """Add a map without points.
+
+        Args:
+            name: of the map in its group.
+            group: of maps that are linked.
+            label: what a screen reader calls it.
+            version: of the data, in the addresses of points and their images.
+            selected: points that are selected at first.
+            most: points of a selection that are sent.
+            on_selection: called with what the visitor selects.
+        """
+        super().__init__()
+        self._props |= {
+            "name": name,
+            "group": group,
+            "label": label,
+            "version": version,
+            "selected": list(selected),
+            "most": most,
+            "positions": "",
+            "codes": "",
+            "colours": [],
+            "scale": False,
+            "hidden": [],
+            "lasso": False,
+        }
+
+        def selected_in_browser(event: events.GenericEventArguments) -> Any:
+            given = event.args
+            counts = {int(code): int(count) for code, count in given["counts"].items()}
+            return on_selection(
+                Selection(points=[int(p) for p in given["points"]], count=int(given["count"]), counts=counts)
+            )
+
+        self.on("selection", selected_in_browser)
+
+    def show(self, positions: str) -> None:
+        """Show other positions.
+
+        Args:
+            positions: their address.
+        """
+        self._props["positions"] = positions
+        self.update()
+
+    def colour(self, codes: str, colours: Sequence[str], *, scale: bool) -> None:
+        """Colour the points.
+
+        Args:
+            codes: address of a byte per point.
+            colours: of these codes, or of a scale.
+            scale: whether the codes are places in a scale.
+        """
+        self._props |= {"colours": list(colours), "scale": scale, "hidden": [], "codes": codes}
+        self.update()
+
+    def hide(self, codes: Sequence[int]) -> None:
+        """Hide the points of some colours."""
+        self._props["hidden"] = list(codes)
+        self.update()
+
+    def draw_lasso(self, lasso: bool) -> None:
+        """Choose whether dragging draws a lasso, or moves the map."""
+        self._props["lasso"] = lasso
+        self.update()
+
+    def select(self, points: Sequence[int]) -> None:
+        """Select points, in all maps of the group."""
+        self.run_method("select", list(points))
+
+    def zoom(self, factor: float) -> None:
+        """Zoom in or out around the centre."""
+        self.run_method("zoom", factor)
+
+    def reset(self) -> None:
+        """Show the whole map."""
+        self.run_method("reset")

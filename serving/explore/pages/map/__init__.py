@@ -1,0 +1,1 @@
+"""The page Map: the features of a file in two dimensions."""

@@ -1,0 +1,137 @@
+"""Images of points: those that the features were extracted from, or what the model draws; nothing else is read."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partedvae.results import FloatArray, ImageArray
+from partedvae.serving.explore.features.file import read_features
+from partedvae.serving.explore.features.images import PointImages
+from partedvae.serving.explore.features.table import FeatureTable
+from tests.bundles import GREY
+from tests.serving.extraction import extract, idx
+
+SPEC = GREY.manifest().image
+IMAGES = GREY.random_images(20)
+
+
+async def decode(u: FloatArray, z: FloatArray) -> ImageArray:
+    return GREY.decode(u, z)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Write the images into a folder."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, image in enumerate(IMAGES):
+        Image.fromarray(image[..., 0]).save(folder / f"{i:02}.png")
+    return folder
+
+
+def features(source: Path | str, model: Path, output: Path, *options: object) -> FeatureTable:
+    result = extract(source, output, "--model", model, "--include", "class,u,z", *options)
+    assert result.exit_code == 0, result.output
+    return read_features(str(output))
+
+
+def pixels(png: bytes) -> ImageArray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+@pytest.mark.parametrize("style", ["relative", "as-given", "absolute", "url"])
+async def test_images_of_a_folder(style: str, pictures: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """Its name is in the footer, and its list has the hash of the footer."""
+    options = ("--path-style", style)
+    images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet", *options))
+
+    for image, point in zip(await images.get([3, 17], SPEC, decode), (3, 17), strict=True):
+        assert (image.point, image.kind, image.reason) == (point, "image", "")
+        np.testing.assert_array_equal(pixels(image.png), IMAGES[point, ..., 0])
+
+
+async def test_images_of_an_array(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "images-idx3-ubyte").write_bytes(idx(IMAGES[..., 0]))
+    table = features(tmp_path / "images-idx3-ubyte", tiny_models / "tiny", tmp_path / "f.arrow")
+    (image,) = await PointImages(table).get([5], SPEC)
+    np.testing.assert_array_equal(pixels(image.png), IMAGES[5, ..., 0])
+
+
+async def test_images_of_a_data_set(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    (tmp_path / "data" / "mnist" / "t10k-images-idx3-ubyte").write_bytes(idx(IMAGES[..., 0]))
+    options = ("--data", tmp_path / "data")
+    table = features("mnist:test", tiny_models / "tiny", tmp_path / "f.npz", *options)
+    (image,) = await PointImages(table, data_dir=tmp_path / "data").get([19], SPEC)
+    np.testing.assert_array_equal(pixels(image.png), IMAGES[19, ..., 0])
+    (image,) = await PointImages(table, data_dir=tmp_path / "elsewhere").get([19], SPEC)
+    assert image.kind == "missing"
+    assert "the data set mnist is not in" in image.reason
+
+
+async def test_without_the_images_the_model_draws_them(pictures: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """From u and z, and says that it did; without a model they are missing."""
+    table = features(pictures, tiny_models / "tiny", tmp_path / "f.parquet")
+    pictures.rename(tmp_path / "moved")
+    drawn = await PointImages(table).get([2, 9], SPEC, decode)
+
+    assert table.u is not None
+    assert table.z is not None
+    expected = GREY.decode(table.u, table.z)
+    for image, point in zip(drawn, (2, 9), strict=True):
+        assert image.kind == "reconstruction"
+        assert image.reason.startswith(f"{pictures} does not exist")
+        assert image.reason.endswith("pass --images INPUT, the images of the features")
+        np.testing.assert_array_equal(pixels(image.png), expected[point, ..., 0])
+    (missing,) = await PointImages(table).get([2], SPEC)
+    assert (missing.kind, missing.png) == ("missing", b"")
+
+
+async def test_a_changed_folder_is_read_only_if_the_command_names_it(
+    pictures: Path, tiny_models: Path, tmp_path: Path
+) -> None:
+    """A footer of somebody else could name any folder. Images are found by their names."""
+    table = features(pictures, tiny_models / "tiny", tmp_path / "f.parquet")
+    (pictures / "00.png").unlink()
+    os.utime(pictures / "07.png", (1, 1))
+
+    (refused,) = await PointImages(table).get([7], SPEC)
+    assert refused.kind == "missing"
+    assert "have changed since their features were extracted; pass --images INPUT" in refused.reason
+    moved = pictures.rename(tmp_path / "moved")
+    gone, image = await PointImages(table, str(moved)).get([0, 7], SPEC)
+    assert (gone.kind, gone.reason) == ("missing", "00.png is not among the images any more")
+    np.testing.assert_array_equal(pixels(image.png), IMAGES[7, ..., 0])
+
+
+async def test_rows_of_another_folder_are_not_read(pictures: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """Only names in the list of the images are: a path that leads out of it is not one."""
+    (tmp_path / "secret.png").write_bytes((pictures / "00.png").read_bytes())
+    forged = tmp_path / "forged.csv"
+    forged.write_text("path,digit,digit_prob,u0,u1,u2\n../secret.png,1,1,0,0,0\n/etc/passwd,1,1,0,0,1\n")
+    images = await PointImages(read_features(str(forged)), str(pictures)).get([0, 1], SPEC)
+
+    assert [image.kind for image in images] == ["missing", "missing"]
+    assert images[0].reason == "../secret.png is not among the images any more"
+
+
+async def test_images_that_do_not_fit_are_not_shown(pictures: Path, tiny_models: Path, tmp_path: Path) -> None:
+    table = features(pictures, tiny_models / "tiny", tmp_path / "f.csv")
+    (image,) = await PointImages(table).get([0], SPEC)
+    assert image.reason == "the file does not say which images it was made of; pass --images INPUT"
+    (image,) = await PointImages(table, str(pictures)).get([0], SPEC)
+    assert image.kind == "image"
+    np.save(tmp_path / "few.npy", IMAGES[:5])
+    (image,) = await PointImages(table, str(tmp_path / "few.npy")).get([0], SPEC)
+    assert image.reason == "the features are of images with path, and these have index"
+    (tmp_path / "all.npy").write_bytes(b"")
+    np.save(tmp_path / "all.npy", IMAGES)
+    table = features(tmp_path / "all.npy", tiny_models / "tiny", tmp_path / "all.parquet")
+    (image,) = await PointImages(table, str(tmp_path / "few.npy")).get([0], SPEC)
+    assert image.reason == "there are 5 images, and the features are of 20"
