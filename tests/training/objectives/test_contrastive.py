@@ -44,10 +44,12 @@ def test_the_features_do_not_depend_on_the_reconstruction() -> None:
     _, terms = Contrastive(config, SINGLE_PROCESS).losses(model, torch.rand(8, 1, 16, 16), SCHEDULE)
     (terms["reconstruction"] + terms["kl_z"]).backward()
     assert all(parameter.grad is None for parameter in model.trunk.parameters())
-    means, logvars = model.z_head.weight.grad.chunk(2)
+    head = model.z_head.weight.grad
+    assert head is not None
+    means, logvars = head.chunk(2)
     assert not means.any()
     assert logvars.any()
-    assert all(parameter.grad.any() for parameter in model.decoder.parameters())
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.decoder.parameters())
 
 
 def test_the_recipe_has_no_classes_and_no_batch_larger_than_the_data_set() -> None:
