@@ -12,7 +12,7 @@ from torch import Tensor
 
 from partedvae import image_fit
 from partedvae.export.errors import ExportError
-from partedvae.export.familiarity import IMAGES, familiar_negative_elbo
+from partedvae.export.familiarity import IMAGES, familiar_scores
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from partedvae.export.int8_check import check_int8_encoder
 from partedvae.export.parity import BATCH_SIZES, check_parity
@@ -78,9 +78,10 @@ def export_run(
     for name, accuracy in evaluation.accuracies.items():
         manifest.scores[f"accuracy/{name}"] = accuracy
     manifest.scores["reconstruction"] = evaluation.reconstruction
-    limit = familiar_negative_elbo(model, config, images)
-    if limit is not None:
-        manifest.familiar_negative_elbo = limit
+    familiar = familiar_scores(model, config, images)
+    if familiar is not None:
+        manifest.familiar_negative_elbo = familiar.limit
+        manifest.negative_elbo_percentiles.extend(familiar.percentiles)
     summary = _summary_of(run, state["epoch"])
     manifest.measures.update(summary.get("measures", {}))
     manifest.warnings.extend(summary.get("warnings", collapse_warnings(evaluation, config.method)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,9 +23,22 @@ and test images of which few are known hardly are."""
 LEAST_SPREAD = 0.05
 """Least distance of quantile and median, relative to the median: scores of a few similar images hardly differ."""
 
+PERCENTILES = range(0, 101, 5)
+"""Percentiles of the scores that the manifest has."""
 
-def familiar_negative_elbo(model: PartedVAE, config: TrainConfig, images: Tensor) -> float | None:
-    """Return the largest negative ELBO, in nats, of an image like the training images.
+
+@dataclass(frozen=True, kw_only=True)
+class FamiliarScores:
+    """Negative ELBOs, in nats, of images like the training images."""
+
+    limit: float
+    """The largest."""
+    percentiles: list[float]
+    """Those of test images, `PERCENTILES`; none where a score is not finite."""
+
+
+def familiar_scores(model: PartedVAE, config: TrainConfig, images: Tensor) -> FamiliarScores | None:
+    """Return the range of the negative ELBO of images like the training images.
 
     Args:
         model: the exported model.
@@ -32,7 +46,7 @@ def familiar_negative_elbo(model: PartedVAE, config: TrainConfig, images: Tensor
         images: test images, uint8 [count, height, width, channels].
 
     Returns:
-        The limit; None for a model whose scores are not finite.
+        The range; None for a model whose scores are not finite.
     """
     graph = ScorerGraph(model, config).eval()
     with torch.no_grad():
@@ -40,4 +54,7 @@ def familiar_negative_elbo(model: PartedVAE, config: TrainConfig, images: Tensor
     median = scores.median().item()
     spread = max(scores.quantile(QUANTILE).item() - median, LEAST_SPREAD * abs(median))
     limit = median + MARGIN * spread
-    return limit if math.isfinite(limit) else None
+    if not math.isfinite(limit):
+        return None
+    shares = torch.tensor(PERCENTILES, dtype=torch.float64) / 100
+    return FamiliarScores(limit=limit, percentiles=scores.quantile(shares).tolist() if scores.isfinite().all() else [])

@@ -68,6 +68,8 @@ class TinyModel:
     """Warnings of the manifest."""
     familiar_negative_elbo: float | None = None
     """Largest score of a familiar image, in the manifest."""
+    negative_elbo_percentiles: tuple[float, ...] = ()
+    """Percentiles of the scores of test images, in the manifest."""
     weights: dict[str, FloatArray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +108,7 @@ class TinyModel:
             measures=self.measures,
             warnings=self.warnings,
             familiar_negative_elbo=self.familiar_negative_elbo,
+            negative_elbo_percentiles=self.negative_elbo_percentiles,
             int8_encoder=Int8Encoder(images=100, agreements={"digit": 1.0}, tolerance=0.1) if self.has_int8 else None,
             opset=OPSET,
         )
@@ -294,5 +297,7 @@ COLOURED = TinyModel(
     measures={"generation/shape": 0.375, "generation/colour": 1.0, "probe_z_mlp/shape": 0.5},
     warnings=("images drawn for a class do not show it",),
     familiar_negative_elbo=1e6,
+    negative_elbo_percentiles=tuple(float(score) for score in range(60, 165, 5)),
 )
-"""Two factors; RGB 10x12 images; measured, with a warning; all images are familiar."""
+"""Two factors; RGB 10x12 images; measured, with a warning; all images are familiar, and those of
+tests are said to have scores from 60 to 160."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpartedvae/v1/manifest.proto\x12\x0cpartedvae.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x05\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12+\n\x07\x63reated\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05image\x18\x03 \x01(\x0b\x32\x17.partedvae.v1.ImageSpec\x12%\n\x07\x66\x61\x63tors\x18\x04 \x03(\x0b\x32\x14.partedvae.v1.Factor\x12\r\n\x05z_dim\x18\x05 \x01(\r\x12.\n\x08training\x18\x06 \x01(\x0b\x32\x1c.partedvae.v1.TrainingRecord\x12\x32\n\x06scores\x18\x07 \x03(\x0b\x32\".partedvae.v1.Manifest.ScoresEntry\x12\r\n\x05opset\x18\x08 \x01(\r\x12&\n\x05\x66iles\x18\t \x03(\x0b\x32\x17.partedvae.v1.GraphFile\x12\x1d\n\x15parity_max_difference\x18\n \x01(\x01\x12\x36\n\x08measures\x18\x0b \x03(\x0b\x32$.partedvae.v1.Manifest.MeasuresEntry\x12\x10\n\x08warnings\x18\x0c \x03(\t\x12#\n\x16\x66\x61miliar_negative_elbo\x18\r \x01(\x01H\x00\x88\x01\x01\x12/\n\x0cint8_encoder\x18\x0e \x01(\x0b\x32\x19.partedvae.v1.Int8Encoder\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x19\n\x17_familiar_negative_elbo\"\xbe\x03\n\x0bInt8Encoder\x12\x1a\n\x12\x63\x61libration_images\x18\x01 \x01(\r\x12\x0e\n\x06images\x18\x02 \x01(\r\x12=\n\naccuracies\x18\x03 \x03(\x0b\x32).partedvae.v1.Int8Encoder.AccuraciesEntry\x12=\n\nagreements\x18\x04 \x03(\x0b\x32).partedvae.v1.Int8Encoder.AgreementsEntry\x12P\n\x14relative_differences\x18\x05 \x03(\x0b\x32\x32.partedvae.v1.Int8Encoder.RelativeDifferencesEntry\x12\x11\n\ttolerance\x18\x06 \x01(\x01\x1a\x31\n\x0f\x41\x63\x63uraciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x31\n\x0f\x41greementsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a:\n\x18RelativeDifferencesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\\\n\tImageSpec\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x1e\n\x03\x66it\x18\x04 \x01(\x0e\x32\x11.partedvae.v1.Fit\"{\n\x06\x46\x61\x63tor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_names\x18\x02 \x03(\t\x12\x13\n\x0bprior_probs\x18\x03 \x03(\x02\x12\r\n\x05u_dim\x18\x04 \x01(\r\x12\x13\n\x0bprior_means\x18\x05 \x03(\x02\x12\x15\n\rprior_logvars\x18\x06 \x03(\x02\"\xa6\x01\n\x0eTrainingRecord\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x13\n\x0blabels_used\x18\x04 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\r\x12\x19\n\x11partedvae_version\x18\x06 \x01(\t\x12\x15\n\rtorch_version\x18\x07 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\t\"=\n\tGraphFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04*F\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46IT_STRETCH\x10\x01\x12\x0b\n\x07\x46IT_PAD\x10\x02\x12\x0c\n\x08\x46IT_CROP\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpartedvae/v1/manifest.proto\x12\x0cpartedvae.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x05\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12+\n\x07\x63reated\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05image\x18\x03 \x01(\x0b\x32\x17.partedvae.v1.ImageSpec\x12%\n\x07\x66\x61\x63tors\x18\x04 \x03(\x0b\x32\x14.partedvae.v1.Factor\x12\r\n\x05z_dim\x18\x05 \x01(\r\x12.\n\x08training\x18\x06 \x01(\x0b\x32\x1c.partedvae.v1.TrainingRecord\x12\x32\n\x06scores\x18\x07 \x03(\x0b\x32\".partedvae.v1.Manifest.ScoresEntry\x12\r\n\x05opset\x18\x08 \x01(\r\x12&\n\x05\x66iles\x18\t \x03(\x0b\x32\x17.partedvae.v1.GraphFile\x12\x1d\n\x15parity_max_difference\x18\n \x01(\x01\x12\x36\n\x08measures\x18\x0b \x03(\x0b\x32$.partedvae.v1.Manifest.MeasuresEntry\x12\x10\n\x08warnings\x18\x0c \x03(\t\x12#\n\x16\x66\x61miliar_negative_elbo\x18\r \x01(\x01H\x00\x88\x01\x01\x12/\n\x0cint8_encoder\x18\x0e \x01(\x0b\x32\x19.partedvae.v1.Int8Encoder\x12!\n\x19negative_elbo_percentiles\x18\x0f \x03(\x01\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x19\n\x17_familiar_negative_elbo\"\xbe\x03\n\x0bInt8Encoder\x12\x1a\n\x12\x63\x61libration_images\x18\x01 \x01(\r\x12\x0e\n\x06images\x18\x02 \x01(\r\x12=\n\naccuracies\x18\x03 \x03(\x0b\x32).partedvae.v1.Int8Encoder.AccuraciesEntry\x12=\n\nagreements\x18\x04 \x03(\x0b\x32).partedvae.v1.Int8Encoder.AgreementsEntry\x12P\n\x14relative_differences\x18\x05 \x03(\x0b\x32\x32.partedvae.v1.Int8Encoder.RelativeDifferencesEntry\x12\x11\n\ttolerance\x18\x06 \x01(\x01\x1a\x31\n\x0f\x41\x63\x63uraciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x31\n\x0f\x41greementsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a:\n\x18RelativeDifferencesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\\\n\tImageSpec\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12\x1e\n\x03\x66it\x18\x04 \x01(\x0e\x32\x11.partedvae.v1.Fit\"{\n\x06\x46\x61\x63tor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_names\x18\x02 \x03(\t\x12\x13\n\x0bprior_probs\x18\x03 \x03(\x02\x12\r\n\x05u_dim\x18\x04 \x01(\r\x12\x13\n\x0bprior_means\x18\x05 \x03(\x02\x12\x15\n\rprior_logvars\x18\x06 \x03(\x02\"\xa6\x01\n\x0eTrainingRecord\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x13\n\x0blabels_used\x18\x04 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\r\x12\x19\n\x11partedvae_version\x18\x06 \x01(\t\x12\x15\n\rtorch_version\x18\x07 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\t\"=\n\tGraphFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04*F\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46IT_STRETCH\x10\x01\x12\x0b\n\x07\x46IT_PAD\x10\x02\x12\x0c\n\x08\x46IT_CROP\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,28 +42,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INT8ENCODER_AGREEMENTSENTRY']._serialized_options = b'8\001'
   _globals['_INT8ENCODER_RELATIVEDIFFERENCESENTRY']._loaded_options = None
   _globals['_INT8ENCODER_RELATIVEDIFFERENCESENTRY']._serialized_options = b'8\001'
-  _globals['_FIT']._serialized_start=1623
-  _globals['_FIT']._serialized_end=1693
+  _globals['_FIT']._serialized_start=1658
+  _globals['_FIT']._serialized_end=1728
   _globals['_MANIFEST']._serialized_start=79
-  _globals['_MANIFEST']._serialized_end=721
-  _globals['_MANIFEST_SCORESENTRY']._serialized_start=600
-  _globals['_MANIFEST_SCORESENTRY']._serialized_end=645
-  _globals['_MANIFEST_MEASURESENTRY']._serialized_start=647
-  _globals['_MANIFEST_MEASURESENTRY']._serialized_end=694
-  _globals['_INT8ENCODER']._serialized_start=724
-  _globals['_INT8ENCODER']._serialized_end=1170
-  _globals['_INT8ENCODER_ACCURACIESENTRY']._serialized_start=1010
-  _globals['_INT8ENCODER_ACCURACIESENTRY']._serialized_end=1059
-  _globals['_INT8ENCODER_AGREEMENTSENTRY']._serialized_start=1061
-  _globals['_INT8ENCODER_AGREEMENTSENTRY']._serialized_end=1110
-  _globals['_INT8ENCODER_RELATIVEDIFFERENCESENTRY']._serialized_start=1112
-  _globals['_INT8ENCODER_RELATIVEDIFFERENCESENTRY']._serialized_end=1170
-  _globals['_IMAGESPEC']._serialized_start=1172
-  _globals['_IMAGESPEC']._serialized_end=1264
-  _globals['_FACTOR']._serialized_start=1266
-  _globals['_FACTOR']._serialized_end=1389
-  _globals['_TRAININGRECORD']._serialized_start=1392
-  _globals['_TRAININGRECORD']._serialized_end=1558
-  _globals['_GRAPHFILE']._serialized_start=1560
-  _globals['_GRAPHFILE']._serialized_end=1621
+  _globals['_MANIFEST']._serialized_end=756
+  _globals['_MANIFEST_SCORESENTRY']._serialized_start=635
+  _globals['_MANIFEST_SCORESENTRY']._serialized_end=680
+  _globals['_MANIFEST_MEASURESENTRY']._serialized_start=682
+  _globals['_MANIFEST_MEASURESENTRY']._serialized_end=729
+  _globals['_INT8ENCODER']._serialized_start=759
+  _globals['_INT8ENCODER']._serialized_end=1205
+  _globals['_INT8ENCODER_ACCURACIESENTRY']._serialized_start=1045
+  _globals['_INT8ENCODER_ACCURACIESENTRY']._serialized_end=1094
+  _globals['_INT8ENCODER_AGREEMENTSENTRY']._serialized_start=1096
+  _globals['_INT8ENCODER_AGREEMENTSENTRY']._serialized_end=1145
+  _globals['_INT8ENCODER_RELATIVEDIFFERENCESENTRY']._serialized_start=1147
+  _globals['_INT8ENCODER_RELATIVEDIFFERENCESENTRY']._serialized_end=1205
+  _globals['_IMAGESPEC']._serialized_start=1207
+  _globals['_IMAGESPEC']._serialized_end=1299
+  _globals['_FACTOR']._serialized_start=1301
+  _globals['_FACTOR']._serialized_end=1424
+  _globals['_TRAININGRECORD']._serialized_start=1427
+  _globals['_TRAININGRECORD']._serialized_end=1593
+  _globals['_GRAPHFILE']._serialized_start=1595
+  _globals['_GRAPHFILE']._serialized_end=1656
 # @@protoc_insertion_point(module_scope)

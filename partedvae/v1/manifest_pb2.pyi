@@ -108,6 +108,7 @@ class Manifest(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     FAMILIAR_NEGATIVE_ELBO_FIELD_NUMBER: _builtins.int
     INT8_ENCODER_FIELD_NUMBER: _builtins.int
+    NEGATIVE_ELBO_PERCENTILES_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """Version of the bundle format. Servers refuse unknown versions. It is 2 where image.fit is FIT_PAD or FIT_CROP, which
     servers before 0.3.0 would ignore, and 1 otherwise.
@@ -176,6 +177,10 @@ class Manifest(_message.Message):
     def int8_encoder(self) -> Global___Int8Encoder:
         """The encoder of 8-bit integers; absent in bundles that were exported without --precision int8."""
 
+    @_builtins.property
+    def negative_elbo_percentiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Negative ELBO of test images, in nats: the 0th, 5th, 10th, … 100th percentile. Absent in bundles of exports before 0.3.0."""
+
     def __init__(
         self,
         *,
@@ -193,10 +198,11 @@ class Manifest(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         familiar_negative_elbo: _builtins.float | None = ...,
         int8_encoder: Global___Int8Encoder | None = ...,
+        negative_elbo_percentiles: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "familiar_negative_elbo", b"familiar_negative_elbo", "image", b"image", "int8_encoder", b"int8_encoder", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "factors", b"factors", "familiar_negative_elbo", b"familiar_negative_elbo", "files", b"files", "format_version", b"format_version", "image", b"image", "int8_encoder", b"int8_encoder", "measures", b"measures", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "warnings", b"warnings", "z_dim", b"z_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo", "created", b"created", "factors", b"factors", "familiar_negative_elbo", b"familiar_negative_elbo", "files", b"files", "format_version", b"format_version", "image", b"image", "int8_encoder", b"int8_encoder", "measures", b"measures", "negative_elbo_percentiles", b"negative_elbo_percentiles", "opset", b"opset", "parity_max_difference", b"parity_max_difference", "scores", b"scores", "training", b"training", "warnings", b"warnings", "z_dim", b"z_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__familiar_negative_elbo: _TypeAlias = _typing.Literal["familiar_negative_elbo"]  # noqa: Y015
     _WhichOneofArgType__familiar_negative_elbo: _TypeAlias = _typing.Literal["_familiar_negative_elbo", b"_familiar_negative_elbo"]  # noqa: Y015

@@ -19,7 +19,7 @@ import partedvae.export.exporter
 from partedvae.export.cli import export as export_command
 from partedvae.export.errors import ExportError
 from partedvae.export.exporter import export_run
-from partedvae.export.familiarity import familiar_negative_elbo
+from partedvae.export.familiarity import familiar_scores
 from partedvae.export.graphs import ScorerGraph, write_decoder, write_encoder, write_scorer
 from partedvae.export.parity import BATCH_SIZES, check_parity
 from partedvae.serving.bundle import (
@@ -84,6 +84,8 @@ def test_the_manifest_has_the_range_of_the_negative_elbo(bundle: Bundle, mnist: 
 
     assert limit == pytest.approx(2 * np.quantile(scores, 0.999) - np.median(scores), rel=0.01)
     assert (scores <= limit).mean() > 0.999
+    percentiles = np.percentile(scores, np.arange(0, 101, 5))
+    np.testing.assert_allclose(bundle.manifest.negative_elbo_percentiles, percentiles, rtol=1e-3)
 
 
 def test_similar_scores_have_a_least_spread(small_run: Path) -> None:
@@ -94,7 +96,9 @@ def test_similar_scores_have_a_least_spread(small_run: Path) -> None:
     with torch.no_grad():
         score = ScorerGraph(model, config).eval()(image)[-1].item()
 
-    assert familiar_negative_elbo(model, config, image.repeat(9, 1, 1, 1)) == pytest.approx(1.1 * score, rel=1e-5)
+    found = familiar_scores(model, config, image.repeat(9, 1, 1, 1))
+    assert found is not None
+    assert found.limit == pytest.approx(1.1 * score, rel=1e-5)
 
 
 @pytest.mark.parametrize(

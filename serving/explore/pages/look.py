@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ EXAMPLES = 12
 """Images that are offered: one per class of the first factor, and again in other styles."""
 Z_REACH = 3.5
 """Ends of the axes of z, in standard deviations of the prior."""
+USUAL = (0.05, 0.5, 0.95)
+"""Shares of test images below the ends and the middle of the dark part of the scale of the negative ELBO."""
 U_REACH = 2.0
 """Ends of the axes of u, beyond the outermost mode."""
 
@@ -224,11 +227,30 @@ class _Look:
         assert features.negative_elbo is not None
         value = float(features.negative_elbo[0])
         limit = self._manifest.familiar_negative_elbo if self._details.has_familiarity else None
-        self._gauge.show(value, limit=limit)
-        known = (
-            f"images like the training images have at most {limit:.0f}" if limit is not None else "lower is likelier"
-        )
-        self._gauge_text.text = f"{value:.1f}; {known}"
+        percentiles = list(self._manifest.negative_elbo_percentiles)
+        usual = [percentiles[round(share * (len(percentiles) - 1))] for share in USUAL] if percentiles else []
+        self._gauge.show(value, limit=limit, usual=usual)
+        parts = [f"{value:.1f}"]
+        if percentiles:
+            parts.append(_rank(value, percentiles))
+        if limit is not None:
+            parts.append(f"images like the training images have at most {limit:.0f}")
+        self._gauge_text.text = "; ".join(parts)
+
+
+def _rank(value: float, percentiles: Sequence[float]) -> str:
+    """Return where a score lies among those of test images.
+
+    Args:
+        value: the score.
+        percentiles: of the scores of test images, from the smallest to the largest at equal steps.
+    """
+    if value > percentiles[-1]:
+        return "higher than of every test image"
+    if value < percentiles[0]:
+        return "lower than of every test image"
+    share = float(np.interp(value, percentiles, np.linspace(0, 100, len(percentiles))))
+    return f"higher than of {share:.0f} % of the test images"
 
 
 def _bars(factor: Factor, c: int, means: np.ndarray, deviations: np.ndarray) -> list[LatentBar]:
