@@ -246,11 +246,11 @@ def _rank(value: float, percentiles: Sequence[float]) -> str:
         percentiles: of the scores of test images, from the smallest to the largest at equal steps.
     """
     if value > percentiles[-1]:
-        return "higher than of every test image"
+        return "higher than for every test image"
     if value < percentiles[0]:
-        return "lower than of every test image"
+        return "lower than for every test image"
     share = float(np.interp(value, percentiles, np.linspace(0, 100, len(percentiles))))
-    return f"higher than of {share:.0f} % of the test images"
+    return f"higher than for {share:.0f} % of the test images"
 
 
 def _bars(factor: Factor, c: int, means: np.ndarray, deviations: np.ndarray) -> list[LatentBar]:

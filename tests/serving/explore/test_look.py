@@ -172,6 +172,6 @@ def test_several_factors_in_colour(coloured_explorer: Explorer, page: Page) -> N
         expect(bars.locator(".pv-bars__row--best .pv-bars__name")).to_have_text(best)
     score = float(COLOURED.score(image[np.newaxis])["negative_elbo"][0])
     assert 60 < score < 160
-    expect(page.get_by_text(f"{score:.1f}; higher than of {score - 60:.0f} % of the test images;")).to_be_visible()
+    expect(page.get_by_text(f"{score:.1f}; higher than for {score - 60:.0f} % of the test images;")).to_be_visible()
     expect(page.get_by_role("list", name="u of shape").locator(".pv-latents__row")).to_have_count(2)
     expect(page.get_by_label("Colour of strokes")).to_be_visible()
