@@ -70,6 +70,12 @@ class Connection:
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
+    def words(self) -> list[str]:
+        """Return the options of a command that connects in the same way."""
+        given = [f"--server={self.server}", f"--timeout={self.timeout}", *(["--tls"] if self.tls else [])]
+        files = (("token-file", self.token_file), ("tls-ca", self.tls_ca), ("tls-cert", self.tls_cert))
+        return [*given, *(f"--{name}={path}" for name, path in (*files, ("tls-key", self.tls_key)) if path is not None)]
+
     def channel(self) -> grpc.Channel:
         """Return a bare channel, without the token, for services other than PartedVAE's.
 

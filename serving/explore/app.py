@@ -22,6 +22,7 @@ from partedvae.familiarity import UnfamiliarImageWarning
 from partedvae.serving.explore.access import AccessMiddleware, Rules
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.frame import framed
+from partedvae.serving.explore.labelling.pictures import add_image_route
 from partedvae.serving.explore.model import LOCAL_LIMITS
 from partedvae.serving.explore.page import Page
 from partedvae.serving.explore.pages import PAGES
@@ -55,6 +56,8 @@ def create_app(context: Context, rules: Rules, pages: Sequence[Page] = PAGES) ->
             await context.features.close()
         if context.model is not None:
             await context.model.stop()
+        if context.labelling is not None:
+            await context.labelling.stop()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -66,6 +69,8 @@ def create_app(context: Context, rules: Rules, pages: Sequence[Page] = PAGES) ->
     add_picture_routes(app, context)
     add_run_figure_route(app, context)
     add_map_routes(app, context)
+    if context.labelling is not None:
+        add_image_route(app, context.labelling)
     app.mount("/static", StaticFiles(directory=STATIC))
     for page in pages:
         ui.page(page.path, title=f"{page.name} - PartedVAE", favicon=FAVICON)(_builder(page, pages, context))

@@ -10,6 +10,7 @@ import click
 from partedvae.cli.connection import Connection, connection_options, model_options, typed
 from partedvae.common.click_errors import click_errors
 from partedvae.common.click_paths import LocalPath
+from partedvae.common.data_error import DataError
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
 
@@ -78,7 +79,7 @@ DEFAULT = "127.0.0.1:8080"
     help="Tokens of visitors, one per line. Without it, other addresses than loopback get one that is printed.",
 )
 @click.pass_context
-@click_errors(ServingError, PartedVAEError, OSError)
+@click_errors(ServingError, PartedVAEError, DataError, OSError)
 def explore(
     ctx: click.Context,
     /,
@@ -123,10 +124,14 @@ def explore(
     from partedvae.serving.explore.app import create_app, serve
     from partedvae.serving.explore.context import Context
     from partedvae.serving.explore.features.feature_map import FeatureMap
+    from partedvae.serving.explore.labelling.workspace import Workspace
     from partedvae.serving.explore.listen import bound, hosts_of, link, new_token
     from partedvae.serving.image_files import silence_pillow
 
     silence_pillow()
+    workspace = None
+    if label is not None:
+        workspace = Workspace(label, suggestions, _model_words(model, connection, model_name, model_version))
     with bound(address) as (listener, host, port):
         accepts, token = new_token(address, access_token_file)
         context = Context(
@@ -134,7 +139,7 @@ def explore(
             features=None if features is None else FeatureMap(features, images or "", data),
             runs=runs,
             label=label,
-            suggestions=suggestions,
+            labelling=workspace,
         )
         rules = Rules(hosts=hosts_of(host, accepts), accepts=accepts, cookie=f"{COOKIE}_{port}")
         shown = link(host, port, token)
@@ -145,6 +150,16 @@ def explore(
                 click.launch(shown)
 
         serve(create_app(context, rules), listener, on_ready)
+
+
+def _model_words(model: Path | None, connection: Connection | None, name: str, version: int) -> list[str]:
+    """Return the options of another command for the same model."""
+    words: list[str] = []
+    if model is not None:
+        words = ["--model", str(model)]
+    elif connection is not None:
+        words = [*connection.words(), *(["--model-name", name] if name else [])]
+    return [*words, "--model-version", str(version)] if words and version else words
 
 
 def _access(model: Path | None, connection: Connection | None, name: str, version: int) -> ModelAccess | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partedvae.serving.explore.features.feature_map import FeatureMap
+from partedvae.serving.explore.labelling.workspace import Workspace
 from partedvae.serving.explore.model import ModelAccess
 
 
@@ -21,5 +22,5 @@ class Context:
     """Folder of runs."""
     label: Path | None = None
     """Folder of images to label."""
-    suggestions: Path | None = None
-    """File with the images to label first."""
+    labelling: Workspace | None = None
+    """That folder, its labels, and what runs on it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from partedvae.serving.explore.page import Page
-from partedvae.serving.explore.pages import generate, look, move
+from partedvae.serving.explore.pages import generate, label, look, move
 from partedvae.serving.explore.pages.map import page as map_page
 from partedvae.serving.explore.pages.runs import page as runs
 
@@ -13,4 +13,5 @@ PAGES: tuple[Page, ...] = (
     Page(name="Generate", path="/generate", icon="auto_awesome", build=generate.build, needs=("model",)),
     Page(name="Map", path="/map", icon="scatter_plot", build=map_page.build, needs=("features",)),
     Page(name="Runs", path=runs.PATH, icon="stacked_line_chart", build=runs.build, needs=("runs",)),
+    Page(name="Label", path="/label", icon="label", build=label.build, needs=("label",)),
 )

@@ -1,0 +1,185 @@
+"""The folder whose images are labelled: their labels and their order, and which visitor has which image."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from partedvae.common.data_error import DataError
+from partedvae.common.file_names import in_one_line, printable, spellings
+from partedvae.common.image_folder import find_images
+from partedvae.common.label_table import in_order
+from partedvae.common.labels_file import LabelsFile
+from partedvae.common.text_files import TextError, read_names
+from partedvae.serving.explore.labelling.process import CommandProcess
+
+RANKED = 40
+"""Images that are ranked at a time."""
+RANK_AFTER = 20
+"""Labels after which images are ranked again."""
+
+
+class Workspace:
+    """What all visitors of the page share. Used from the event loop alone.
+
+    Attributes:
+        folder: the folder.
+        names: its images; pages name them by their position.
+        labels: the labels as they were read or written last.
+        ranker: the command `suggest`.
+        trainer: the command `train`.
+        ranked: number of images in the order that a ranking has put first; 0 for none.
+        problem: why the images could not be ranked; empty where they could.
+    """
+
+    def __init__(self, folder: Path, suggestions: Path | None = None, options: Sequence[str] = ()) -> None:
+        """List the images.
+
+        Args:
+            folder: the folder.
+            suggestions: list of the images to label first; None to rank them.
+            options: options of `partedvae suggest` that name the model.
+
+        Raises:
+            DataError: the folder has no images, or its labels.csv or the list is invalid.
+            OSError: one of them cannot be read.
+        """
+        self.folder = folder
+        self.names = find_images(folder).names
+        if not self.names:
+            raise DataError(f"{folder} contains no images; pass a folder of images as --label")
+        self._file = LabelsFile(folder, self.names)
+        self.labels = self._file.read()
+        self.ranker, self.trainer = CommandProcess(), CommandProcess()
+        self.problem = ""
+        self._options = list(options)
+        self._rest = list(self.names)
+        random.Random(0).shuffle(self._rest)
+        self._order: list[str] = []
+        self._reserved: dict[str, str] = {}
+        self._classes: dict[str, list[str]] = {}
+        self._since_ranked = 0
+        self._given = suggestions is not None
+        self._task: asyncio.Task[None] | None = None
+        if suggestions is not None:
+            self._order = _listed(suggestions, self.names)
+
+    @property
+    def path(self) -> Path:
+        """The table of the labels."""
+        return self._file.path
+
+    @property
+    def ranked(self) -> int:
+        """Number of images that are ranked and have no label."""
+        return sum(name not in self.labels.values for name in self._order)
+
+    def classes(self, factor: str, others: Iterable[str] = ()) -> list[str]:
+        """Return the classes of a factor; later ones are added at the end, so that keys stay.
+
+        Args:
+            factor: the factor.
+            others: classes that images may have, beside those that some have.
+        """
+        known = self._classes.setdefault(factor, [])
+        found = in_order({*others, *self.labels.classes(factor)})
+        known += [name for name in found if name not in known]
+        return known
+
+    def add_class(self, factor: str, name: str) -> None:
+        """Add a class, which no image has yet."""
+        known = self.classes(factor)
+        if name not in known:
+            known.append(name)
+
+    def claim(self, visitor: str, factors: Sequence[str], skipped: Collection[str], first: str = "") -> str | None:
+        """Return the next image of a visitor, which no other visitor gets meanwhile; None if there is none.
+
+        Args:
+            visitor: the visitor, whose earlier image is released.
+            factors: the factors that it is to have.
+            skipped: images that the visitor does not want.
+            first: the image to take, if it is given.
+        """
+        self.release(visitor)
+        candidates = [first] if first else [*self._order, *self._rest]
+        for name in candidates:
+            known = self.labels.values.get(name, {})
+            if first or not (
+                name in skipped
+                or name in self._reserved
+                or name in self.labels.tests
+                or all(factor in known for factor in factors)
+            ):
+                self._reserved[name] = visitor
+                return name
+        return None
+
+    def release(self, visitor: str) -> None:
+        """Let others have the image of a visitor."""
+        self._reserved = {name: other for name, other in self._reserved.items() if other != visitor}
+
+    async def refresh(self) -> None:
+        """Read the labels again, which other programs may have changed.
+
+        Raises:
+            DataError: the table is invalid.
+        """
+        self.labels = await asyncio.to_thread(self._file.read)
+
+    async def write(self, name: str, factor: str, value: str) -> None:
+        """Write the class of an image; empty clears it. Ranks again after some labels.
+
+        Raises:
+            DataError: the table or the class is invalid.
+            OSError: it cannot be written.
+        """
+        self.labels = await asyncio.to_thread(self._file.write, name, factor, value)
+        self._since_ranked += 1
+        if self._since_ranked >= RANK_AFTER:
+            self.rank()
+
+    def rank(self) -> None:
+        """Rank images in the background, unless a list was given, or a ranking runs."""
+        if self._given or self.ranker.running or (self._task is not None and not self._task.done()):
+            return
+        self._since_ranked = 0
+        self._task = asyncio.create_task(self._rank())
+
+    async def stop(self) -> None:
+        """End the commands."""
+        await asyncio.gather(self.ranker.stop(), self.trainer.stop())
+
+    async def _rank(self) -> None:
+        words = ["suggest", str(self.folder), "--count", str(RANKED), "--json", *self._options]
+        output = await self.ranker.run(words, apart=True)
+        if self.ranker.code:
+            errors = [line for line in self.ranker.lines if line.startswith("Error: ")]
+            self.problem = (errors or list(self.ranker.lines) or ["it ended without a message"])[-1]
+            return
+        by_text = {printable(name): name for name in self.names}
+        chosen = [by_text[text] for text in json.loads(output)["images"] if text in by_text]
+        self._order, self.problem = chosen, ""
+
+
+def _listed(path: Path, names: Sequence[str]) -> list[str]:
+    """Return the images of a list.
+
+    Raises:
+        DataError: it is not a list, or has another image.
+    """
+    known = frozenset(names)
+    try:
+        lines = read_names(path)
+    except TextError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    found: dict[str, None] = {}
+    for number, line in lines:
+        name = next((each for each in spellings(line) if each in known), None)
+        if name is None:
+            raise DataError(f"{path}, line {number}: {in_one_line(line.strip())!r} is not an image of the folder")
+        found[name] = None
+    return list(found)

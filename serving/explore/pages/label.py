@@ -1,0 +1,314 @@
+"""The page Label: one image at a time, one key per class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nicegui import background_tasks, ui
+
+from partedvae.common.click_errors import message_of
+from partedvae.common.data_error import DataError
+from partedvae.common.file_names import in_one_line
+from partedvae.errors import PartedVAEError
+from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.elements.training import TrainingCard
+from partedvae.serving.explore.labelling.keys import SKIP, UNDO, keys_of
+from partedvae.serving.explore.labelling.workspace import Workspace
+from partedvae.serving.explore.model import ModelAccess
+from partedvae.serving.explore.widgets import address, card
+
+ALL = "all factors"
+DEFAULT_FACTOR = "class"
+"""Name of the factor where neither labels.csv nor a model has one."""
+REFRESH_SECONDS = 1.0
+"""Time between two looks at what others do."""
+
+
+async def build(context: Context) -> None:
+    """Show the next image, and a button for each class."""
+    workspace = context.labelling
+    assert workspace is not None
+    ui.add_head_html('<link rel="stylesheet" href="/static/label.css">')
+    ui.add_head_html('<script defer src="/static/label.js"></script>')
+    with _errors_notified():
+        await workspace.refresh()
+    workspace.rank()
+    page = _LabelPage(workspace, context.model)
+    ui.on("pv-label", page.on_action)
+    ui.context.client.on_disconnect(page.leave)
+    ui.timer(REFRESH_SECONDS, page.refresh)
+    page.next()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A label that was written, to be undone."""
+
+    name: str
+    factor: str
+    value: str
+    before: str
+
+
+class _LabelPage:
+    """The elements and the state of one visitor."""
+
+    def __init__(self, workspace: Workspace, model: ModelAccess | None) -> None:
+        """Add the elements, without an image."""
+        self._workspace = workspace
+        self._model = model
+        self._visitor = ui.context.client.id
+        self._own_factors: list[str] = []
+        self._chosen = ALL
+        self._name: str | None = None
+        self._skipped: set[str] = set()
+        self._steps: list[_Step] = []
+        self._busy = False
+        self._drawn: tuple[object, ...] | None = None
+        with ui.element("div").classes("pv-label"):
+            with card("Image"):
+                self._image = ui.element("img").classes("pv-label__image")
+                self._file = ui.label().classes("pv-label__file")
+                self._done = ui.label().classes("pv-label__done")
+                self._note = ui.label().classes("pv-label__note").props("role=status")
+            with ui.element("div").classes("pv-label__side"):
+                with card("Classes"):
+                    self._head = ui.element("div").classes("pv-controls")
+                    self._question = ui.label().classes("pv-label__question").props("aria-live=polite")
+                    self._guess = ui.label().classes("pv-label__guess")
+                    self._buttons = (
+                        ui.element("div").classes("pv-label__classes").props("role=group aria-label=Classes")
+                    )
+                    self._adder = ui.element("div").classes("pv-controls")
+                    with ui.element("div").classes("pv-controls"):
+                        self._undo = _key_button("undo", "Undo", UNDO, "U")
+                        self._skip = _key_button("skip", "Skip", SKIP, "Space")
+                    self._progress = ui.linear_progress(0, show_value=False).props('aria-label="Labelled images"')
+                    self._counts = ui.label().classes("pv-label__counts")
+                self._training = TrainingCard(workspace)
+        self._add_head()
+        self._add_adder()
+
+    @property
+    def _factors(self) -> list[str]:
+        """The factors that images have: those of labels.csv, or of the model, or the visitor's."""
+        known = list(self._workspace.labels.factors) or list(self._model_classes())
+        return [*known, *(name for name in self._own_factors if name not in known)] or [DEFAULT_FACTOR]
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The factors that are labelled here."""
+        return self._factors if self._chosen == ALL else [self._chosen]
+
+    @property
+    def _factor(self) -> str:
+        """The factor that is asked for: the first one that the image lacks."""
+        known = self._workspace.labels.values.get(self._name or "", {})
+        return next((factor for factor in self._wanted if factor not in known), self._wanted[0])
+
+    def _model_classes(self) -> dict[str, list[str]]:
+        """Return the classes that a model has learned, by factor; those of a model without labels are clusters."""
+        details = self._model.details if self._model is not None else None
+        if details is None or not details.manifest.training.labels_used:
+            return {}
+        return {factor.name: list(factor.class_names) for factor in details.manifest.factors}
+
+    def _add_head(self) -> None:
+        """Add the picker of the factor, where there are several."""
+        self._head.clear()
+        factors = self._factors
+        with self._head:
+            if len(factors) > 1:
+                ui.select([ALL, *factors], value=self._chosen, label="label", on_change=self._on_factor).props(
+                    "dense outlined options-dense"
+                )
+        self._head.visible = len(factors) > 1
+
+    def _add_adder(self) -> None:
+        """Add the fields for a new class, and for the factor where there is none yet."""
+        with self._adder:
+            self._factor_field = ui.input("factor", value=DEFAULT_FACTOR).props("dense outlined")
+            self._class_field = ui.input("new class").props("dense outlined").on("keydown.enter", self._on_add)
+            ui.button("Add", icon="add", on_click=self._on_add).props("outline no-caps")
+
+    def next(self, first: str = "") -> None:
+        """Show an image: that of a name, or the next one."""
+        self._name = self._workspace.claim(self._visitor, self._wanted, self._skipped, first)
+        self._show_image()
+        self.refresh()
+        self._guess_later()
+
+    def _show_image(self) -> None:
+        name = self._name
+        self._image.visible, self._file.visible, self._done.visible = name is not None, name is not None, name is None
+        if name is None:
+            skipped = f"; {len(self._skipped)} were skipped" if self._skipped else ""
+            self._done.text = f"No image is left to label{skipped}."
+            return
+        number = self._workspace.names.index(name)
+        self._image.props["src"] = address("/label/image.png", n=number)
+        self._image.props["alt"] = f"Image {in_one_line(name)}"
+        self._image.props["data-number"] = str(number)
+        self._image.update()
+        self._file.text = in_one_line(name)
+
+    def refresh(self) -> None:
+        """Show what has changed, also by others."""
+        workspace = self._workspace
+        factor = self._factor
+        classes = workspace.classes(factor, self._model_classes().get(factor, ()))
+        counts = workspace.labels.counts(factor)
+        labelled = len(workspace.labels.labelled(factor))
+        total = len(workspace.names)
+        status, factors, steps = self._status(), tuple(self._factors), len(self._steps)
+        now = (factors, self._name, factor, tuple(classes), tuple(counts.items()), status, steps)
+        if now == self._drawn:
+            return
+        if self._drawn is None or self._drawn[0] != factors:
+            self._add_head()
+        self._drawn = now
+        self._question.text = f"{factor}?" if classes else "Add the first classes."
+        keys = keys_of(classes)
+        self._buttons.clear()
+        with self._buttons:
+            for name in classes:
+                key = keys.get(name, "")
+                button = _key_button("class", name, key, key.upper(), count=counts[name])
+                if self._name is None:
+                    button.props("disabled")
+        self._undo.props(remove="disabled") if self._steps else self._undo.props("disabled")
+        self._skip.props(remove="disabled") if self._name is not None else self._skip.props("disabled")
+        self._progress.value = labelled / total
+        self._counts.text = f"{labelled:,} of {total:,} images have a label of {factor}"
+        self._note.text = status
+        self._factor_field.visible = not workspace.labels.factors and not self._model_classes()
+        self._adder.visible = factor not in self._model_classes()
+        self._training.refresh()
+
+    def _status(self) -> str:
+        """Return how the images are ordered."""
+        workspace = self._workspace
+        if workspace.ranker.running:
+            latest = workspace.ranker.lines[-1] if workspace.ranker.lines else "starting"
+            before = "Ranking again" if workspace.ranked else "Images are in random order until they are ranked"
+            return f"{before}: {latest}"
+        if workspace.problem:
+            return f"Images are in random order, as they could not be ranked: {workspace.problem}"
+        if workspace.ranked:
+            return f"{workspace.ranked:,} suggested images are left, the most useful first."
+        return "Images are in random order."
+
+    def _guess_later(self) -> None:
+        """Show the guess when it is there; keys do not wait for it."""
+        self._guess.text = ""
+        background_tasks.create(self._show_guess(), name="guess")
+
+    async def _show_guess(self) -> None:
+        """Show what the model takes the image for."""
+        name, factor, classes = self._name, self._factor, self._model_classes()
+        if name is None or self._model is None or factor not in classes or self._model.problem:
+            return
+        path = self._workspace.folder / name
+        try:
+            found = await self._model.checked(self._model.call.classify([path], check_familiarity=False))
+            result = found[factor]
+        except (PartedVAEError, OSError, LookupError):
+            return  # The banner says that the server is away; an image that cannot be read has no guess.
+        if name == self._name and factor == self._factor and result.probs is not None:
+            best = int(np.argmax(result.probs[0]))
+            self._guess.text = f"The model: {classes[factor][best]} ({result.probs[0, best]:.0%})"
+
+    async def on_action(self, event: Any) -> None:
+        """Do what a key or button says, for the image that was on the screen."""
+        action, value, shown = (event.args.get(name) for name in ("action", "value", "shown"))
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            with _errors_notified():
+                if action == "undo":
+                    await self._on_undo()
+                elif self._name is None or shown not in (self._workspace.names.index(self._name), -1):
+                    return
+                elif action == "skip":
+                    self._skipped.add(self._name)
+                    self.next()
+                elif action == "class" and shown != -1 and value in self._workspace.classes(self._factor):
+                    await self._on_class(self._name, str(value))
+        finally:
+            self._busy = False
+
+    async def _on_class(self, name: str, value: str) -> None:
+        factor = self._factor
+        before = self._workspace.labels.class_of(name, factor)
+        await self._workspace.write(name, factor, value)
+        self._steps.append(_Step(name, factor, value, before))
+        known = self._workspace.labels.values.get(name, {})
+        if all(each in known for each in self._wanted):
+            self.next()
+        else:
+            self.refresh()
+            self._guess_later()
+
+    async def _on_undo(self) -> None:
+        if not self._steps:
+            return
+        step = self._steps[-1]
+        await self._workspace.refresh()
+        now = self._workspace.labels.class_of(step.name, step.factor)
+        if now == step.value:
+            await self._workspace.write(step.name, step.factor, step.before)
+        else:
+            ui.notify(f"{in_one_line(step.name)} is {now or 'not labelled'} now, by somebody else", type="warning")
+        self._steps.pop()
+        self._skipped.discard(step.name)
+        self.next(step.name)
+
+    async def _on_factor(self, event: Any) -> None:
+        self._chosen = event.value
+        ui.run_javascript("document.activeElement.blur()")  # Keys are the picker's while it has the focus.
+        self.next()
+
+    def _on_add(self) -> None:
+        name, factor = self._class_field.value.strip(), self._factor
+        if self._factor_field.visible:
+            factor = self._factor_field.value.strip() or DEFAULT_FACTOR
+            self._own_factors = [factor]
+        if name:
+            self._workspace.add_class(factor, name)
+            self._class_field.value = ""
+            self.refresh()
+
+    def leave(self) -> None:
+        """Let others have the image."""
+        self._workspace.release(self._visitor)
+
+
+def _key_button(action: str, text: str, key: str, shown_key: str, count: int | None = None) -> ui.element:
+    """Add a button of which label.js sends the clicks, and the presses of its key."""
+    button = ui.element("button").props("type=button").classes(f"pv-key pv-key--{action}")
+    button.props["data-action"] = action
+    button.props["data-value"] = text
+    if key:
+        button.props["data-key"] = key
+        button.props["aria-keyshortcuts"] = shown_key
+    with button:
+        if shown_key:
+            ui.label(shown_key).classes("pv-key__key").props("aria-hidden=true")
+        ui.label(text).classes("pv-key__text")
+        if count is not None:
+            ui.label(f"{count:,}").classes("pv-key__count").props(f'aria-label="{count} images"')
+    return button
+
+
+@contextmanager
+def _errors_notified() -> Iterator[None]:
+    """Show errors of the table and of the disk; the label was not written then."""
+    try:
+        yield
+    except (DataError, OSError) as error:
+        ui.notify(message_of(error), type="negative", multi_line=True, close_button="Dismiss")

@@ -1,0 +1,34 @@
+// Keys and buttons of the page Label. Each event says which image was on the screen, so that a key that was pressed
+// before the next image had come does not label it.
+(() => {
+  const shown = () => {
+    const image = document.querySelector(".pv-label__image");
+    return image && image.complete && image.naturalWidth ? Number(image.dataset.number) : -1;
+  };
+  // Small images show their pixels, and photos are smooth.
+  const sized = (image) => image.classList.toggle("pv-label__image--small", image.naturalWidth <= 128);
+  document.addEventListener("load", (event) => event.target.matches?.(".pv-label__image") && sized(event.target), true);
+  document.querySelectorAll(".pv-label__image").forEach(sized);
+  const send = (button) => {
+    if (!button.disabled) {
+      emitEvent("pv-label", { action: button.dataset.action, value: button.dataset.value || "", shown: shown() });
+    }
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") document.activeElement.blur();
+    if (event.target.closest("input, textarea, select, .q-field, .q-menu, .q-dialog")) return;
+    if ([" ", "Enter"].includes(event.key) && event.target.closest("button, a")) return;
+    const key = event.key === "Backspace" ? "u" : event.key;
+    const buttons = [...document.querySelectorAll("[data-action][data-key]")];
+    const button =
+      buttons.find((each) => each.dataset.key === key) || buttons.find((each) => each.dataset.key === key.toLowerCase());
+    if (!button) return;
+    event.preventDefault();
+    send(button);
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-action]");
+    if (button) send(button);
+  });
+})();
