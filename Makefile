@@ -75,8 +75,9 @@ explore: install ## Open web pages on a model, the demo's without MODEL: [MODEL=
 	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(or $(wildcard $(MODEL)),demo/models/mnist)) \
 		$(addprefix --features ,$(or $(FEATURES),$(if $(SERVER)$(wildcard $(MODEL)),,$(wildcard demo/features.parquet)))) $(ARGS)
 
-screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/NAME].
-	$(BIN)/python -m tests.serving.explore.screenshots $(or $(wildcard $(MODEL)),demo/models/mnist) --output docs/explore
+screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/NAME] [FEATURES=file].
+	$(BIN)/python -m tests.serving.explore.screenshots $(or $(wildcard $(MODEL)),demo/models/mnist) --output docs/explore \
+		$(addprefix --features ,$(or $(FEATURES),$(wildcard demo/features.parquet)))
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed.
 test: install .venv-tritonclient/installed test-serving ## Run all tests, those of serving and the client without torch.

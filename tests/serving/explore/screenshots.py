@@ -1,13 +1,15 @@
 """Takes the screenshots of docs/EXPLORE.md.
 
-    python -m tests.serving.explore.screenshots demo/models/mnist --output docs/explore
+    python -m tests.serving.explore.screenshots demo/models/mnist --output docs/explore --features demo/features.parquet
 
-Each model gives NAME-look.png and so on; the first also gives them of a phone, dark.
+Each model gives NAME-look.png and so on; the first also gives them of a phone, dark. With features of the first model,
+there is NAME-map.png, too.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +23,11 @@ from partedvae.common.click_paths import LocalPath
 from tests.serving.explore.explorer import PHONE, running_browser, running_explorer
 
 WINDOW: ViewportSize = {"width": 1280, "height": 860}
+TALL: ViewportSize = {"width": 1280, "height": 1240}
 COLOURS = 128
 """Colours of a file: few enough for files of some ten kilobytes, and enough for what a page has."""
+LASSO = 60
+"""Radius of a lasso in pixels."""
 SEVEN = ((0.3, 0.24), (0.68, 0.24), (0.46, 0.78))
 """A drawing, as corners relative to the pad."""
 
@@ -45,6 +50,25 @@ def example(page: Page) -> None:
     page.get_by_role("button", name="Example: ").nth(3).click()
 
 
+def lasso(page: Page) -> None:
+    """Draw a lasso in the map of u, around some point."""
+    canvas = page.locator("canvas.pv-map__canvas").first
+    page.wait_for_function("document.querySelectorAll('canvas[data-drawn]').length === 2")
+    x, y = canvas.evaluate("canvas => canvas.pointMap.pixelOf(canvas.pointMap.points.order[5])")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.keyboard.down("Shift")
+    for step in range(25):
+        angle = 2 * math.pi * step / 24
+        page.mouse.move(box["x"] + x + LASSO * math.cos(angle), box["y"] + y + LASSO * math.sin(angle))
+        if step == 0:
+            page.mouse.down()
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    page.locator(".pv-tile").first.wait_for()
+    page.mouse.move(0, 0)
+
+
 def nothing(page: Page) -> None:
     """Leave the page as it opens."""
 
@@ -52,16 +76,20 @@ def nothing(page: Page) -> None:
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=LocalPath(exists=True, file_okay=False, path_type=Path))
 @click.option("--output", required=True, type=LocalPath(path_type=Path), help="Folder of the pictures.")
-def main(models: tuple[Path, ...], output: Path) -> None:
+@click.option("--features", help="Features of the first model, for the map.")
+def main(models: tuple[Path, ...], output: Path, features: str | None) -> None:
     """Take screenshots of the pages on MODELS; digits are drawn where a model has the classes 0 to 9."""
     output.mkdir(parents=True, exist_ok=True)
     with running_browser() as browser:
         for position, model in enumerate(models):
-            with running_explorer("--model", model) as explorer:
+            shown = ("--features", features) if features is not None and position == 0 else ()
+            with running_explorer("--model", model, *shown) as explorer:
                 look = draw if "mnist" in model.name and "fashion" not in model.name else example
                 pages: dict[str, Callable[[Page], None]] = {"look": look, "move": nothing, "generate": nothing}
+                if shown:
+                    pages["map"] = lasso
                 for name, act in pages.items():
-                    with _opened(browser, f"{explorer.url}/{name}", WINDOW, "light") as page:
+                    with _opened(browser, f"{explorer.url}/{name}", TALL if name == "map" else WINDOW, "light") as page:
                         _take(page, act, output / f"{model.name}-{name}.png")
                     if position == 0:
                         with _opened(browser, f"{explorer.url}/{name}", PHONE, "dark") as page:
@@ -82,9 +110,11 @@ def _take(page: Page, act: Callable[[Page], None], path: Path) -> None:
     act(page)
     page.wait_for_timeout(1000)  # Animations and pictures.
     page.wait_for_load_state("networkidle")
+    # A map has so many shades that the median cut would merge the colours of its legend.
+    method = Image.Quantize.MAXCOVERAGE if act is lasso else Image.Quantize.MEDIANCUT
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     with atomic_write(path) as temporary:
-        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
+        picture.quantize(COLOURS, method, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
     click.echo(path)
 
 

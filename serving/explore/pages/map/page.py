@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from nicegui import background_tasks, ui
@@ -65,7 +66,8 @@ class _MapPage:
     def _described(self) -> str:
         table = self._shown.table
         model = table.footer("model")
-        return f"{len(table):,} images of {table.source}" + (f", model {model}" if model else "")
+        name = PurePosixPath(table.source).name
+        return f"{len(table):,} images of {name}" + (f", model {model}" if model else "")
 
     def _controls(self) -> None:
         choices = self._choices

@@ -26,6 +26,7 @@ class Waiting:
         self._projections = projections
         self._draw = draw
         self._asked: dict[str, Projection] = {}
+        self._calls = 0
 
     def build(self, on_cancel: Callable[[], None]) -> None:
         """Add the progress, which is hidden while nothing is computed.
@@ -42,18 +43,27 @@ class Waiting:
 
     async def ask(self, keys: Mapping[str, MapKey]) -> None:
         """Wait for projections, by the name of their map, and no longer for others."""
-        before = self._asked
-        self._asked = {side: await self._projections.ask(key) for side, key in keys.items()}
-        for projection in before.values():
-            self._projections.release(projection)
+        self._calls += 1
+        call = self._calls
+        asked = {side: await self._projections.ask(key) for side, key in keys.items()}
+        if call != self._calls:  # The visitor has asked for others meanwhile, or has left.
+            self._release(asked)
+            return
+        # After the new ones, since a computation that both have goes on.
+        before, self._asked = self._asked, asked
+        self._release(before)
         self._check()
         self._timer.active = bool(self._asked)
 
     def stop(self) -> None:
         """Wait no longer."""
-        for projection in self._asked.values():
-            self._projections.release(projection)
+        self._calls += 1
+        self._release(self._asked)
         self._asked = {}
+
+    def _release(self, asked: Mapping[str, Projection]) -> None:
+        for projection in asked.values():
+            self._projections.release(projection)
 
     def _cancel(self, on_cancel: Callable[[], None]) -> None:
         self.stop()
