@@ -16,10 +16,13 @@ from partedvae.common.labels_file import LabelsFile
 from partedvae.common.text_files import TextError, read_names
 from partedvae.serving.explore.labelling.process import CommandProcess
 
-RANKED = 40
-"""Images that are ranked at a time."""
-RANK_AFTER = 20
-"""Labels after which images are ranked again."""
+FEWEST_RANKED = 8
+"""Labels after which images are ranked again, at least. Few: each of the images that are ranked together is of a group
+of its own, and the first of many would be of the largest groups, which may be of one class."""
+RANKED_SHARE = 0.25
+"""The same as a share of the labels, which bounds the number of rankings."""
+SPARE = 4
+"""Images to go on with while they are ranked again."""
 
 
 class Workspace:
@@ -76,6 +79,10 @@ class Workspace:
     def ranked(self) -> int:
         """Number of images that are ranked and have no label."""
         return sum(name not in self.labels.values for name in self._order)
+
+    @property
+    def _batch(self) -> int:
+        return max(FEWEST_RANKED, int(RANKED_SHARE * len(self.labels.values)))
 
     def classes(self, factor: str, others: Iterable[str] = ()) -> list[str]:
         """Return the classes of a factor; later ones are added at the end, so that keys stay.
@@ -139,7 +146,7 @@ class Workspace:
         """
         self.labels = await asyncio.to_thread(self._file.write, name, factor, value)
         self._since_ranked += 1
-        if self._since_ranked >= RANK_AFTER:
+        if self._since_ranked >= self._batch:
             self.rank()
 
     def rank(self) -> None:
@@ -154,7 +161,7 @@ class Workspace:
         await asyncio.gather(self.ranker.stop(), self.trainer.stop())
 
     async def _rank(self) -> None:
-        words = ["suggest", str(self.folder), "--count", str(RANKED), "--json", *self._options]
+        words = ["suggest", str(self.folder), "--count", str(self._batch + SPARE), "--json", *self._options]
         output = await self.ranker.run(words, apart=True)
         if self.ranker.code:
             errors = [line for line in self.ranker.lines if line.startswith("Error: ")]

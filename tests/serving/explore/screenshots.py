@@ -3,23 +3,26 @@
     python -m tests.serving.explore.screenshots demo/models/mnist --output docs/explore --features demo/features.parquet
 
 Each model gives NAME-look.png and so on; the first also gives them of a phone, dark. With features of the first model,
-there is NAME-map.png, too.
+there is NAME-map.png, too. Images to label are some that the first model draws.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from PIL import Image
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from partedvae.common.atomic_write import atomic_write
 from partedvae.common.click_paths import LocalPath
+from partedvae.common.image_decoding import from_pixels
+from partedvae.serving import load
 from tests.serving.explore.explorer import PHONE, running_browser, running_explorer
 
 WINDOW: ViewportSize = {"width": 1280, "height": 860}
@@ -28,6 +31,8 @@ COLOURS = 128
 """Colours of a file: few enough for files of some ten kilobytes, and enough for what a page has."""
 LASSO = 60
 """Radius of a lasso in pixels."""
+DRAWN, LABELLED = 80, 6
+"""Images to label, and those that are labelled."""
 SEVEN = ((0.3, 0.24), (0.68, 0.24), (0.46, 0.78))
 """A drawing, as corners relative to the pad."""
 
@@ -94,6 +99,35 @@ def main(models: tuple[Path, ...], output: Path, features: str | None) -> None:
                     if position == 0:
                         with _opened(browser, f"{explorer.url}/{name}", PHONE, "dark") as page:
                             _take(page, act, output / f"{model.name}-{name}-phone.png")
+            if position == 0:
+                _take_label(browser, model, output)
+
+
+def _take_label(browser: Browser, model: Path, output: Path) -> None:
+    """Label some images that the model draws, and take screenshots of the page."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "images"
+        folder.mkdir()
+        drawn = load(model).generate(DRAWN, seed=0)
+        classes = next(iter(drawn.classes.values()))
+        names = {f"{number:03}.png": classes[number] for number in range(DRAWN)}
+        for name, pixels in zip(names, drawn.images, strict=True):
+            from_pixels(pixels).save(folder / name)
+
+        def label(page: Page) -> None:
+            expect(page.locator(".pv-label__note").first).to_contain_text("images are left", timeout=60_000)
+            for _ in range(LABELLED):
+                name = page.locator(".pv-label__file").inner_text()
+                page.locator(f'.pv-key--class[data-value="{names[name]}"]').click()
+                expect(page.locator(".pv-label__file")).not_to_have_text(name)
+                page.wait_for_timeout(500)
+            page.mouse.move(0, 0)
+
+        options = ("--label", folder, "--model", model.resolve())
+        with running_explorer(*options, folder=Path(temporary)) as explorer:
+            for viewport, scheme, ending in ((WINDOW, "light", ""), (PHONE, "dark", "-phone")):
+                with _opened(browser, f"{explorer.url}/label", viewport, scheme) as page:
+                    _take(page, label, output / f"{model.name}-label{ending}.png")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from partedvae.serving.explore.labelling.keys import keys_of
 from tests.bundles import GREY
+from tests.processes import ServerProcess
 from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, running_explorer
 
 NAMES = [f"imgs/{number:02}.png" for number in range(14)]
@@ -52,9 +53,9 @@ def modelled(photos: Path, order: Path, tiny_models: Path, tmp_path: Path) -> It
 
 
 @pytest.fixture
-def ranking(photos: Path, tiny_models: Path, tmp_path: Path) -> Iterator[Explorer]:
-    """Label the folder in the order of the model's features."""
-    with running_explorer("--label", photos, "--model", tiny_models / "tiny", folder=tmp_path) as explorer:
+def ranking(photos: Path, server: ServerProcess, tmp_path: Path) -> Iterator[Explorer]:
+    """Label the folder in the order of the features of a server's model."""
+    with running_explorer("--label", photos, "--server", server.address, folder=tmp_path) as explorer:
         yield explorer
 
 
