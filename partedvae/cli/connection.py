@@ -189,7 +189,7 @@ def connection_options(
             except click.ClickException as error:
                 if isinstance(error, click.UsageError):
                     raise  # Of the command itself.
-                raise click.ClickException(_with_options(error.message)) from error.__cause__
+                raise click.ClickException(with_options(error.message)) from error.__cause__
 
         for option in reversed((server_option, timeout_option, *others)):
             option(with_connection)
@@ -198,7 +198,7 @@ def connection_options(
     return add
 
 
-def _with_options(message: str) -> str:
+def with_options(message: str) -> str:
     """Return an error of the client with the options of commands in place of its arguments."""
     for argument, option in _AS_OPTIONS:
         message = re.sub(argument, option, message)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from nicegui import ui
 
+from partedvae.cli.connection import with_options
 from partedvae.common.click_errors import message_of
 from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import ServingError
@@ -18,4 +19,4 @@ def errors_notified() -> Iterator[None]:
     try:
         yield
     except (PartedVAEError, ServingError, OSError) as error:
-        ui.notify(message_of(error), type="negative", multi_line=True, close_button="Dismiss")
+        ui.notify(with_options(message_of(error)), type="negative", multi_line=True, close_button="Dismiss")

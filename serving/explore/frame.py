@@ -6,8 +6,13 @@ import inspect
 from collections.abc import Sequence
 
 from nicegui import ui
+from nicegui.client import ClientConnectionTimeout
 
+from partedvae.cli.connection import with_options
+from partedvae.common.click_errors import message_of
+from partedvae.errors import DeadlineError, PartedVAEError, UnavailableError
 from partedvae.model_results import ModelDetails
+from partedvae.serving.errors import ServingError
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.model import ModelAccess
 from partedvae.serving.explore.page import Page
@@ -44,9 +49,21 @@ async def framed(page: Page, pages: Sequence[Page], context: Context) -> None:
         elif "model" in page.needs and context.model is not None and context.model.details is None:
             _message("cloud_off", "Waiting for the server", "The page opens when the server answers.")
         else:
-            built = page.build(context)
-            if inspect.isawaitable(built):
-                await built
+            await _build(page, context)
+
+
+async def _build(page: Page, context: Context) -> None:
+    """Add what the page shows, or why it cannot."""
+    try:
+        built = page.build(context)
+        if inspect.isawaitable(built):
+            await built
+    except ClientConnectionTimeout:
+        pass  # Nobody sees the page.
+    except (PartedVAEError, ServingError) as error:
+        _message("error_outline", f"{page.name} cannot be shown", with_options(message_of(error)))
+        if isinstance(error, UnavailableError | DeadlineError) and context.model is not None:
+            _reload_when_answering(context.model)
 
 
 def _navigation(current: Page, pages: Sequence[Page], context: Context, classes: str) -> None:
@@ -126,6 +143,17 @@ def _banner(model: ModelAccess) -> None:
 
     check()
     ui.timer(CHECK_SECONDS, check)
+
+
+def _reload_when_answering(model: ModelAccess) -> None:
+    """Load the page again when the model answers."""
+
+    def check() -> None:
+        if not model.problem:
+            timer.deactivate()
+            ui.navigate.reload()
+
+    timer = ui.timer(CHECK_SECONDS, check)
 
 
 def _message(icon: str, title: str, text: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from numpy.typing import ArrayLike
 
 from partedvae.class_choices import ClassSpec
+from partedvae.cli.connection import with_options
+from partedvae.common.click_errors import message_of
 from partedvae.errors import DeadlineError, PartedVAEError, UnavailableError
 from partedvae.image_items import ImageInput
 from partedvae.image_results import Generated, Transferred, Traversal
@@ -179,7 +181,7 @@ class ModelAccess:
         try:
             result = await call
         except (UnavailableError, DeadlineError) as error:
-            self.problem = str(error)
+            self.problem = with_options(str(error))
             raise
         self.problem = ""
         return result
@@ -196,6 +198,6 @@ class ModelAccess:
         except TimeoutError:
             self.problem = f"the server at {self.where} does not answer"
         except (PartedVAEError, OSError) as error:
-            self.problem = str(error)
+            self.problem = with_options(message_of(error))
         else:
             self.problem = ""

@@ -10,6 +10,20 @@ from nicegui import ui
 
 from partedvae.v1.manifest_pb2 import Factor, Manifest
 
+SHOWN_SECONDS = 30.0
+"""Time for a browser to show a page."""
+
+
+async def page_shown() -> None:
+    """Wait until the browser shows the page as it is so far. To be awaited by pages before they wait for a model.
+
+    NiceGUI answers with an error where a page takes three seconds before.
+
+    Raises:
+        ClientConnectionTimeout: it is not shown, since a program and no browser has asked for it.
+    """
+    await ui.context.client.connected(timeout=SHOWN_SECONDS)
+
 
 @contextmanager
 def card(title: str, hint: str = "") -> Iterator[ui.element]:

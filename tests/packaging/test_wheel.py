@@ -68,6 +68,7 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
         "partedvae/common/__init__.py",
         "partedvae/export/__init__.py",
         "partedvae/serving/__init__.py",
+        "partedvae/serving/explore/elements/mover.js",
         "partedvae/serving/explore/static/explore.css",
         "partedvae/training/__init__.py",
         "partedvae/v1/service_pb2.pyi",

@@ -37,6 +37,7 @@ export default {
     canvasHeight() { return Math.round((LONG_SIDE * this.height) / Math.max(this.width, this.height)); },
   },
   mounted() {
+    this.touched = false;
     this.waiting = [];
     this.sending = false;
     if (!this.several) this.erase();
@@ -55,6 +56,7 @@ export default {
       context.fillRect(0, 0, this.canvasWidth, this.canvasHeight);
     },
     clear() {
+      this.touched = true;
       this.erase();
       this.empty = true;
     },
@@ -66,6 +68,7 @@ export default {
     start(event) {
       if (event.button !== 0) return;
       event.preventDefault();
+      this.touched = true;
       this.$refs.canvas.setPointerCapture(event.pointerId);
       this.empty = false;
       this.last = this.position(event);
@@ -113,13 +116,15 @@ export default {
       for (const file of this.several ? files : [...files].slice(0, 1)) this.take(file);
     },
     async take(file) {
+      this.touched = true;
       this.send(file, file.name);
       if (this.several) return;
       const source = URL.createObjectURL(file);
       await this.paint(source);
       URL.revokeObjectURL(source);
     },
-    async paint(source) {
+    // `onlyFirst`: not where the visitor has drawn, or given an image, already.
+    async paint(source, onlyFirst = false) {
       const image = new Image();
       image.src = source;
       try {
@@ -127,6 +132,7 @@ export default {
       } catch {
         return; // A format that the server reads and this browser does not show.
       }
+      if (onlyFirst && this.touched) return;
       const scale = Math.min(this.canvasWidth / image.naturalWidth, this.canvasHeight / image.naturalHeight);
       const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
       this.erase();

@@ -58,9 +58,14 @@ class ImageInput(ui.element, component="image_input.js"):
         app.add_route(self._url, self._receive, methods=["POST"], include_in_schema=False)
         self.on("rejected", lambda event: ui.notify(event.args, type="negative", multi_line=True))
 
-    def paint(self, source: str) -> None:
-        """Show a picture in the pad, on which the visitor can go on drawing."""
-        self.run_method("paint", source)
+    def paint(self, source: str, *, only_first: bool = False) -> None:
+        """Show a picture in the pad, on which the visitor can go on drawing.
+
+        Args:
+            source: its address.
+            only_first: not if the visitor has drawn, or given an image, already.
+        """
+        self.run_method("paint", source, only_first)
 
     async def _receive(self, request: Request) -> Response:
         content = bytearray()

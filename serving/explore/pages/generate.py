@@ -13,7 +13,7 @@ from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.errors import errors_notified
 from partedvae.serving.explore.pages.transfer import Transfer
 from partedvae.serving.explore.pictures.png import fingerprint
-from partedvae.serving.explore.widgets import address, card, class_options, image_size, pixels
+from partedvae.serving.explore.widgets import address, card, class_options, image_size, page_shown, pixels
 from partedvae.v1.manifest_pb2 import Factor
 
 ANY, EACH = "", "*"
@@ -29,6 +29,7 @@ async def build(context: Context) -> None:
     assert details is not None
     _add_generated(details)
     transfer = Transfer(context.model, details)
+    await page_shown()
     with errors_notified():
         await transfer.start()
 

@@ -21,7 +21,7 @@ from partedvae.serving.explore.model import ModelAccess
 from partedvae.serving.explore.pictures.latents import to_text
 from partedvae.serving.explore.pictures.png import fingerprint
 from partedvae.serving.explore.uploads import background, decode_upload, to_png
-from partedvae.serving.explore.widgets import address, card, image_size, pixels
+from partedvae.serving.explore.widgets import address, card, image_size, page_shown, pixels
 from partedvae.serving.operations.latents import prior_modes
 from partedvae.v1.manifest_pb2 import Factor
 
@@ -41,10 +41,12 @@ async def build(context: Context) -> None:
     assert model is not None
     details = model.details
     assert details is not None
+    await page_shown()
     drawn = await model.checked(model.call.generate(EXAMPLES, seed=0))
     looked = _Look(model, details, background(drawn.images))
     with errors_notified():
-        await looked.example(details.manifest.factors[0].class_names[0] if details.manifest.factors else "", 0)
+        first = details.manifest.factors[0].class_names[0] if details.manifest.factors else ""
+        await looked.example(first, 0, only_first=True)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class _Look:
         self._details = details
         self._manifest = details.manifest
         self._seen: _Seen | None = None
+        self._one_at_a_time = asyncio.Lock()
         with ui.element("div").classes("pv-look"):
             with card("Image"):
                 width, height = image_size(self._manifest)
@@ -151,11 +154,12 @@ class _Look:
             with card(f"u of {factor.name}", "what the class says; the band is the prior of the most probable class"):
                 self._u[factor.name] = LatentBars(f"u of {factor.name}", *map(float, ends))
 
-    async def example(self, name: str, seed: int) -> None:
-        """Show an image that the model draws."""
+    async def example(self, name: str, seed: int, *, only_first: bool = False) -> None:
+        """Show an image that the model draws; with `only_first`, only if the visitor has given none."""
         classes = {self._manifest.factors[0].name: name} if name else None
         made = await self._model.checked(self._model.call.generate(1, classes=classes, seed=seed))
-        self._input.paint(await self._show(made.images[0]))
+        if not (only_first and self._seen):
+            self._input.paint(await self._show(made.images[0]), only_first=only_first)
 
     async def _on_example(self, name: str, seed: int) -> None:
         with errors_notified():
@@ -174,6 +178,10 @@ class _Look:
 
     async def _show(self, image: ImageArray) -> str:
         """Show an image, uint8 [height, width, channels], and what the model makes of it; return its address."""
+        async with self._one_at_a_time:  # So that the newest is shown last.
+            return await self._show_now(image)
+
+    async def _show_now(self, image: ImageArray) -> str:
         include: list[FeatureName] = ["probs", "u_mean", "u_logvar", "z_mean", "z_logvar"]
         include += ["negative_elbo"] if self._details.has_scores else []
         include += ["unfamiliar"] if self._details.has_familiarity else []

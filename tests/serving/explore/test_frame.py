@@ -57,6 +57,9 @@ def test_a_server_that_goes_away_and_comes_back(tiny_models: Path, browser: Brow
             expect(page.locator(".pv-grid__row")).to_have_count(10)
             expect(page.get_by_role("alert")).to_be_hidden()
         expect(page.get_by_role("alert")).to_be_visible()
+        page.goto(f"{explorer.url}/look")
+        expect(page.get_by_text("Look cannot be shown")).to_be_visible()
         with running_server(tiny_models, *options):
             expect(page.get_by_role("alert")).to_be_hidden()
+            expect(page.locator(".pv-bars__row--best")).to_be_visible()
         page.goto("about:blank")
