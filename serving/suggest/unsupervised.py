@@ -1,4 +1,4 @@
-"""A model for features where there is none: a contrastive run of the same images, trained and exported once."""
+"""A model for features where there is none: an unsupervised run of the same images, trained and exported once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def unsupervised_model(
     else:
         say(f"training without labels on {dataset}; the run is kept in {run}, the model in {model}, for the next time")
         resumed = (run / CONFIG).is_file()
-        start = [dataset, "--method", "contrastive", *(["--epochs", epochs] if epochs else []), "--output", run]
+        start = [dataset, "--labels", "0", *(["--epochs", epochs] if epochs else []), "--output", run]
         options = ["--resume", run] if resumed else start
         _run(["train", *options, "--no-measure", "--data", data_dir], say)
     _run(["export", run, model, "--data", data_dir], say)

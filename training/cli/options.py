@@ -62,8 +62,7 @@ method_option = click.option(
     "--method",
     default="partedvae",
     show_default=True,
-    help="partedvae, a baseline (vae, beta-vae, beta-tcvae, factor-vae), classifier (labels alone), or contrastive "
-    "(features for suggest).",
+    help="partedvae, a baseline (vae, beta-vae, beta-tcvae, factor-vae), or classifier (labels alone).",
 )
 fit_option = click.option(
     "--fit",

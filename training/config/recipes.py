@@ -27,11 +27,6 @@ LARGE_EPOCH = 20_000
 BASELINE_WEIGHTS: dict[MethodName, float] = {"vae": 1.0, "beta-vae": 2.0, "beta-tcvae": 5.0, "factor-vae": 35.0}
 """beta of beta-VAE and beta-TCVAE, and gamma of FactorVAE, from Table 1."""
 
-CONTRASTIVE_DIMENSIONS = 64
-"""Dimensions of z of the method contrastive: fewer do not leave room to spread the images."""
-CONTRASTIVE_IMAGES = 256_000
-"""Images, each copied twice, after which its features hardly become better."""
-
 BETTER_USE_OF_LABELS = SupervisionConfig(
     warm_start_steps=300, every=4, augment=True, consistency_weight=100.0, ema_decay=0.999
 )
@@ -197,7 +192,7 @@ def recipe(
     Args:
         info: description of the data set.
         name: name of the recipe, "default" or "paper".
-        method: PartedVAE, a baseline of Table 1 on the same networks, the classifier on labels alone, or contrastive.
+        method: PartedVAE, a baseline of Table 1 on the same networks, or the classifier on labels alone.
         labels: number of labelled images; None uses that of the recipe.
 
     Raises:
@@ -205,8 +200,6 @@ def recipe(
     """
     recipes = lookup("recipes for data set", info.name.partition(":")[0], RECIPES)
     config = lookup(f"recipe for {info.name!r}", name, recipes)(info)
-    if method == "contrastive":
-        return _contrastive(config, info)
     if method in BASELINE_WEIGHTS:
         # z alone, with as many dimensions as u and z together (caption of Table 1), and no labels.
         model = dataclasses.replace(config.model, z_dim=config.model.z_dim + config.model.u_dim, factors=())
@@ -230,21 +223,3 @@ def recipe(
         rate = recipes["paper"](info).optimiser.learning_rate
         config = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, learning_rate=rate))
     return config
-
-
-def _contrastive(config: TrainConfig, info: DatasetInfo) -> TrainConfig:
-    """Return the recipe of contrastive learning, which needs larger batches than the ELBO: the others are negatives."""
-    epochs = 4
-    return dataclasses.replace(
-        config,
-        method="contrastive",
-        model=dataclasses.replace(config.model, z_dim=CONTRASTIVE_DIMENSIONS, factors=()),
-        labels=0,
-        epochs=epochs,
-        epoch_images=CONTRASTIVE_IMAGES // epochs,
-        batch_size=min(256, info.train_images),
-        schedule=_short_run(0.85),
-        optimiser=paper_recipes.equal_rates(1e-3),
-        supervision=SupervisionConfig(),
-        baseline=BaselineConfig(weight=0.2),
-    )

@@ -13,7 +13,7 @@ from partedvae.training.config.validation import require, require_choice
 from partedvae.training.data.labelled import check_way
 from partedvae.training.data.names import check_fit
 
-MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae", "contrastive"]
+MethodName = Literal["partedvae", "classifier", "vae", "beta-vae", "beta-tcvae", "factor-vae"]
 METHODS = get_args(MethodName)
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 NEED_FACTORS = ("partedvae", "classifier")
@@ -175,10 +175,10 @@ class SupervisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """Settings of the methods without classes: the baselines of Table 1, and contrastive learning."""
+    """Settings of the baselines of Table 1."""
 
     weight: float = 1.0
-    """beta of beta-VAE and beta-TCVAE, gamma of FactorVAE, temperature of contrastive learning."""
+    """beta of beta-VAE and beta-TCVAE, gamma of FactorVAE."""
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -198,8 +198,7 @@ class TrainConfig:
     seed: int = 0
     """Random seed of weights, batches, noise and augmentation."""
     method: MethodName = "partedvae"
-    """Training method: PartedVAE, a baseline, "classifier", which minimises the cross-entropy of labels alone, or
-    "contrastive", whose z are features for `partedvae suggest`."""
+    """Training method: PartedVAE, a baseline, or "classifier", which minimises the cross-entropy of labels alone."""
     labels: int
     """Number of labelled images; 0 trains without labels."""
     labelled: str = "first"
@@ -247,8 +246,6 @@ class TrainConfig:
             raise ValueError(f"method {self.method!r} does not use labels; omit --labels, or pass 0")
         if self.method == "classifier" and not self.labels:
             raise ValueError("method 'classifier' is trained on labels alone; pass --labels")
-        if self.method == "contrastive":
-            require(self.baseline.weight > 0, "baseline.weight", self.baseline.weight, "above 0: it is a temperature")
         if self.method == "classifier" and self.supervision.every > 1:
             raise ValueError(
                 f"supervision.every is {self.supervision.every}; method 'classifier' has supervised steps alone, so "

@@ -9,7 +9,6 @@ from torch import Tensor
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.objectives.baselines import BetaTCVAE, BetaVAE
-from partedvae.training.objectives.contrastive import Contrastive
 from partedvae.training.objectives.factor_vae import FactorVAE
 from partedvae.training.objectives.method import Method
 from partedvae.training.objectives.partedvae import PartedVAEMethod
@@ -40,7 +39,5 @@ def make_method(
             return BetaTCVAE(config, context, train_images)
         case "factor-vae":
             return FactorVAE(config, context, device)
-        case "contrastive":
-            return Contrastive(config, context)
         case "classifier":
             return None

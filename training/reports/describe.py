@@ -145,8 +145,7 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
         return
     yield "reconstruction error", objective.reconstruction.upper()
     if config.method != "partedvae":
-        weight = {"factor-vae": "gamma", "contrastive": "temperature"}.get(config.method, "beta")
-        yield weight, f"{config.baseline.weight:g}"
+        yield ("gamma" if config.method == "factor-vae" else "beta"), f"{config.baseline.weight:g}"
         return
     final = schedule_at(steps, steps, schedule, objective)
     unit = "steps" if schedule.unit == "steps" else "of the run"
