@@ -252,9 +252,10 @@ def test_tsne_is_computed_in_the_background(explorer: Explorer, desktop_page: Pa
 
 
 def test_a_computation_can_be_cancelled(explorer: Explorer, desktop_page: Page) -> None:
+    """The map shows PCA before and after, also where the address asks for t-SNE."""
     page = desktop_page
-    open_map(page, explorer, "?u=u:shape")
-    choose(page, "projection", "t-SNE")
+    open_map(page, explorer, "?u=u:shape&method=tsne")
+    expect(page.get_by_label("Map of u", exact=True)).to_contain_text("% of the variance")
     page.get_by_role("button", name="Cancel").click()
 
     expect(page.locator(".pv-progress")).to_be_hidden()

@@ -121,7 +121,16 @@ class _MapPage:
             points = self._choices.selected
             summary = summary_of(len(points), len(points), {}, self._colouring)
             background_tasks.create(self._images.show(points, summary))
+        if self._choices.method != "pca":
+            await self._show_at_once()
         await self._project()
+
+    async def _show_at_once(self) -> None:
+        """Show the points by PCA until the method of the address is computed, which may take minutes."""
+        for side in self._maps:
+            projection = await self._shown.projections.ask(self._shown.projections.key(self._space(side), "pca", 0))
+            self._draw(side, projection)
+            self._shown.projections.release(projection)
 
     async def _project(self) -> None:
         """Show the projections that are chosen, when they are computed."""
