@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import FilePayload, expect
 
 from partedvae import Client
 from partedvae.training.data.dataset import ImageDataset
 from tests.e2e.commands import partedvae
 from tests.processes import ServerProcess, running_server
+from tests.serving.explore.explorer import DESKTOP, checked_page, png, running_browser, running_explorer
 
 pytestmark = pytest.mark.e2e
 
@@ -109,3 +111,29 @@ def test_reconstructions_are_closer_to_their_image_than_to_another(folder: Path,
     own = np.abs(reconstructed - images).mean()
     other = np.abs(reconstructed - np.roll(images, 1, axis=0)).mean()
     assert own < other
+
+
+def test_a_drawn_digit_has_its_class_on_the_web_page(folder: Path, server: ServerProcess) -> None:
+    """A one, drawn with the mouse, and a test image that is chosen as a file, through the server."""
+    image = np.load(folder / "images.npy")[0]
+    with Client(server.address) as client:
+        expected = client.classify(image).classes[0]
+    with (
+        running_browser() as browser,
+        running_explorer("--server", server.address) as explorer,
+        checked_page(browser, DESKTOP) as page,
+    ):
+        page.goto(f"{explorer.url}/look")
+        best = page.locator(".pv-bars__row--best .pv-bars__name")
+        payload: FilePayload = {"name": "test.png", "mimeType": "image/png", "buffer": png(image[..., np.newaxis])}
+        page.locator("input[type=file]").set_input_files(payload)
+        expect(best).to_have_text(str(expected))
+
+        page.get_by_role("button", name="Clear the drawing").click()
+        box = page.locator("canvas.pv-pad__canvas").bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] * 0.52, box["y"] + box["height"] * 0.22)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.48, box["y"] + box["height"] * 0.78, steps=10)
+        page.mouse.up()
+        expect(best).to_have_text("1")
