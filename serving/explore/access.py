@@ -102,6 +102,8 @@ class AccessMiddleware:
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             return PlainTextResponse(f"requests of pages of {origin!r} are refused", 403)
+        if _is_from_another_site(headers):
+            return PlainTextResponse("requests of pages of other sites are refused; open this URL in a tab", 403)
         if (answer := self._check_token(scope, headers)) is not None:
             return answer
         return self._check_size(scope, headers)
@@ -123,7 +125,8 @@ class AccessMiddleware:
                 self._rules.cookie,
                 quote(given, safe=""),
                 httponly=True,
-                samesite="strict",
+                # Not strict: browsers leave such a cookie out of the redirect when the link is on another site's page.
+                samesite="lax",
                 secure=scope["scheme"] == "https",
             )
             return moved
@@ -140,6 +143,17 @@ class AccessMiddleware:
         if not size.isdecimal() or int(size) > limit:
             return PlainTextResponse(f"{size} bytes are more than the limit of {limit:,}; send a smaller image", 413)
         return None
+
+
+def _is_from_another_site(headers: Headers) -> bool:
+    """Return whether a page of another site, or of another port of this host, loads something here.
+
+    Browsers send no Origin with GET requests for images, scripts and frames. A link that a visitor follows is no such
+    request.
+    """
+    if headers.get("sec-fetch-site") not in ("cross-site", "same-site"):
+        return False
+    return (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) != ("navigate", "document")
 
 
 def _accepted_token(headers: Headers, cookie: str, accepts: Callable[[str], bool]) -> bool:

@@ -66,13 +66,13 @@ def test_a_wrong_token_is_refused(guarded: Explorer) -> None:
 
 
 def test_the_printed_link_leaves_a_cookie_and_no_token_in_the_address(guarded: Explorer) -> None:
-    """Scripts cannot read the cookie, and no other site sends it."""
+    """Scripts cannot read the cookie, and other sites send it only when a link to the pages is followed."""
     with httpx.Client() as client:
         response = client.get(f"{guarded.url}/generate?token={token_of(guarded)}&seed=3")
         assert response.status_code == 303
         assert response.headers["location"] == "/generate?seed=3"
         assert "HttpOnly" in response.headers["set-cookie"]
-        assert "SameSite=strict" in response.headers["set-cookie"]
+        assert "SameSite=lax" in response.headers["set-cookie"]
         assert client.get(f"{guarded.url}/generate").status_code == 200
         cookie = f"partedvae_explore_{urlsplit(guarded.url).port}={token_of(guarded)}"
     assert websocket_status(guarded.url, Cookie=cookie) == 101
@@ -114,6 +114,21 @@ def test_pages_of_other_origins_are_refused(grey_explorer: Explorer) -> None:
     assert websocket_status(grey_explorer.url, Origin="null") == 403
     response = httpx.get(grey_explorer.url + PATHS[-1], headers={"Origin": "http://example.org"})
     assert (response.status_code, "access-control-allow-origin" in response.headers) == (403, False)
+
+
+def test_other_sites_load_nothing(grey_explorer: Explorer) -> None:
+    """Neither pictures nor frames, for which browsers send no Origin; a link that is followed opens a page."""
+
+    def status(site: str, mode: str, dest: str) -> int:
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+        return httpx.get(f"{grey_explorer.url}/generate.png", headers=headers).status_code
+
+    for site in ("cross-site", "same-site"):
+        assert status(site, "no-cors", "image") == 403
+        assert status(site, "navigate", "iframe") == 403
+        assert status(site, "navigate", "document") == 200
+    assert status("same-origin", "no-cors", "image") == 200
+    assert status("none", "navigate", "document") == 200
 
 
 def test_large_requests_are_refused(grey_explorer: Explorer) -> None:
