@@ -59,6 +59,22 @@ def class_rows(specs: Sequence[ClassSpec]) -> Sequence[ClassSpec]:
     return specs
 
 
+def classes_by_factor(texts: Sequence[str], manifest: Manifest) -> dict[str, list[str]]:
+    """Return the classes of each factor, in their order.
+
+    Args:
+        texts: classes as "NAME" or "factor=NAME".
+        manifest: the model's.
+
+    Raises:
+        InvalidRequestError: no factor has such a class, or several factors have it.
+    """
+    choices: dict[str, list[str]] = {}
+    for factor, name in (_factor_and_class(text, manifest) for text in texts):
+        choices.setdefault(factor, []).append(name)
+    return choices
+
+
 def class_combinations(texts: Sequence[str], manifest: Manifest) -> list[Mapping[str, str]]:
     """Return {factor: class} for each combination of classes: those of one factor alternate, factors are combined.
 
@@ -76,9 +92,7 @@ def class_combinations(texts: Sequence[str], manifest: Manifest) -> list[Mapping
     """
     if not texts:
         return []
-    choices: dict[str, list[str]] = {}
-    for factor, name in (_factor_and_class(text, manifest) for text in texts):
-        choices.setdefault(factor, []).append(name)
+    choices = classes_by_factor(texts, manifest)
     return [dict(zip(choices, names, strict=True)) for names in itertools.product(*choices.values())]
 
 

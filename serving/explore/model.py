@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -26,6 +27,7 @@ from partedvae.serving.local import LocalModel
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_logger = logging.getLogger(__name__)
 MIB = 2**20
 LOCAL_LIMITS = RequestLimits(max_message_bytes=64 * MIB)
 """Limits of uploads where the model is in this process: those that `partedvae serve` has by default."""
@@ -167,7 +169,7 @@ class ModelAccess:
 
     async def start(self) -> None:
         """Ask for the details once, and go on asking in the background."""
-        await self._ask()
+        await self.ask()
         self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -189,9 +191,15 @@ class ModelAccess:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(RETRY_SECONDS if self.problem else WATCH_SECONDS)
-            await self._ask()
+            try:
+                await self.ask()
+            except Exception as error:
+                # Of a cause that nobody foresaw: the pages would never learn that the model answers again.
+                _logger.exception("asking %s for its model failed; asking again", self.where)
+                self.problem = f"{self.where} could not be asked: {message_of(error)}"
 
-    async def _ask(self) -> None:
+    async def ask(self) -> ModelDetails | None:
+        """Ask for the details that the model has now; None, with the reason in `problem`, if it does not answer."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 self.details = await self.call.model_info()
@@ -201,3 +209,5 @@ class ModelAccess:
             self.problem = with_options(message_of(error))
         else:
             self.problem = ""
+            return self.details
+        return None

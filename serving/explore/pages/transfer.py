@@ -109,16 +109,22 @@ class Transfer:
         call = self._model.call.transfer(u_images=images, z_images=images, factors=factors)
         cells = (await self._model.checked(call)).images
         count, (width, height) = len(images), image_size(self._details.manifest)
+        top, left, grid, whole = await asyncio.to_thread(_pictures, images, cells)
         self._grid.style(
             f"grid-template-columns: minmax(0, 1fr) minmax(0, {count}fr); max-width: {CELL * (count + 1)}px"
         )
-        self._top.show(png_bytes(tiled(images, count)), (width * count, height))
-        self._left.show(png_bytes(tiled(images, 1)), (width, height * count))
-        flat = cells.reshape(-1, *images.shape[1:])
-        self._cells.show(png_bytes(tiled(flat, count)), (width * count, height * count))
-        whole = await asyncio.to_thread(_figure, images, cells)
+        self._top.show(top, (width * count, height))
+        self._left.show(left, (width, height * count))
+        self._cells.show(grid, (width * count, height * count))
         self._download.props["href"] = self._cells.offer(whole, f"{self._details.name}-transfer")
         self._download.update()
+
+
+def _pictures(images: ImageArray, cells: ImageArray) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return PNG files of the images as a row and as a column, of the grid, and of the whole."""
+    count, flat = len(images), cells.reshape(-1, *images.shape[1:])
+    row, column, grid = tiled(images, count), tiled(images, 1), tiled(flat, count)
+    return png_bytes(row), png_bytes(column), png_bytes(grid), _figure(images, cells)
 
 
 def _figure(images: ImageArray, cells: ImageArray) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from fastapi import Request
 from PIL import Image
@@ -26,6 +28,10 @@ from partedvae.serving.explore.model import ModelAccess
 YEAR = 365 * 24 * 3600
 MAX_SCALE = 32
 """Largest enlargement of a picture that is downloaded."""
+MAX_PIXELS = 16 * 2**20
+"""Pixels of the largest picture that is enlarged."""
+Draw: TypeAlias = Callable[[], Image.Image]
+"""Draws a picture of what the model has returned; called in a thread."""
 _STATUS: tuple[tuple[type[PartedVAEError], int], ...] = (
     (InvalidRequestError, 400),
     (NotFoundError, 404),
@@ -63,26 +69,50 @@ def tiled(images: ImageArray, columns: int) -> Image.Image:
 
 
 def enlarged(image: Image.Image, scale: int) -> Image.Image:
-    """Return a picture whose pixels are squares of `scale` pixels."""
-    return image if scale == 1 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    """Return a picture whose pixels are squares of `scale` pixels.
+
+    Raises:
+        InvalidRequestError: it would have more than `MAX_PIXELS`.
+    """
+    if scale == 1:
+        return image
+    width, height = image.width * scale, image.height * scale
+    if width * height > MAX_PIXELS:
+        raise InvalidRequestError(
+            f"scale={scale} makes {width:,} x {height:,} pixels, which are more than {MAX_PIXELS:,}; lower it"
+        )
+    return image.resize((width, height), Image.Resampling.NEAREST)
 
 
-async def respond(request: Request, model: ModelAccess, make: Callable[[], Awaitable[Image.Image]]) -> Response:
+async def respond(request: Request, model: ModelAccess, make: Callable[[], Awaitable[Draw]]) -> Response:
     """Return a picture, or the error of making it.
 
-    Browsers keep it if the address has the fingerprint of the model (`m`). `download` is the name of a file.
+    Browsers keep it if the URL has the fingerprint of the model (`m`), and the server has not replaced the model
+    meanwhile. `download` is the name of a file.
     """
     try:
-        made = await make()
-        known = fingerprint(known_details(model))
+        draw = await make()
+        content = await asyncio.to_thread(lambda: png_bytes(draw()))
     except PartedVAEError as error:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
         return PlainTextResponse(str(error), status, {"cache-control": "no-store"})
-    keeps = request.query_params.get("m") == known
+    keeps = await _is_of_model(request.query_params.get("m"), model)
     headers = {"cache-control": f"private, max-age={YEAR}, immutable" if keeps else "no-store"}
     if name := request.query_params.get("download"):
         headers["content-disposition"] = attachment(name)
-    return Response(png_bytes(made), media_type="image/png", headers=headers)
+    return Response(content, media_type="image/png", headers=headers)
+
+
+async def _is_of_model(expected: str | None, model: ModelAccess) -> bool:
+    """Return whether a picture that was just made is of the model with a fingerprint.
+
+    The server is asked again: that it has replaced the model is known some seconds later only, and pictures of the new
+    model would be kept as those of the old one.
+    """
+    if expected != fingerprint(known_details(model)):
+        return False
+    now = await model.ask()
+    return now is not None and fingerprint(now) == expected
 
 
 def attachment(name: str) -> str:

@@ -5,23 +5,23 @@ A picture is a function of its address: the same address gives the same picture 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from PIL import Image
 from starlette.responses import PlainTextResponse, Response
 
-from partedvae.class_choices import class_by_factor, class_combinations, class_label
+from partedvae.class_choices import class_by_factor, class_combinations, class_label, classes_by_factor
 from partedvae.common.image_decoding import from_pixels
 from partedvae.errors import InvalidRequestError
 from partedvae.grid import Row, labelled_grid
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.model import ModelAccess
 from partedvae.serving.explore.pictures.latents import from_text, strip_rows, u_dim
-from partedvae.serving.explore.pictures.png import MAX_SCALE, enlarged, known_details, respond, tiled
+from partedvae.serving.explore.pictures.png import MAX_SCALE, Draw, enlarged, known_details, respond, tiled
 from partedvae.v1.manifest_pb2 import Manifest
 
 MAX_COUNT = 100
@@ -51,11 +51,11 @@ def _add_latent_routes(app: FastAPI, model: ModelAccess) -> None:
     async def decode(request: Request, u: str = "", z: str = "", scale: Scale = 1) -> Response:
         """Return the image of u and z: numbers with commas, u of all factors in the model's order."""
 
-        async def make() -> Image.Image:
+        async def make() -> Draw:
             manifest = known_details(model).manifest
             latents = from_text("u", u, u_dim(manifest)), from_text("z", z, manifest.z_dim)
             images = await model.checked(model.call.decode(*latents))
-            return enlarged(from_pixels(images[0]), scale)
+            return lambda: enlarged(from_pixels(images[0]), scale)
 
         return await respond(request, model, make)
 
@@ -71,13 +71,13 @@ def _add_latent_routes(app: FastAPI, model: ModelAccess) -> None:
     ) -> Response:
         """Return one row of images per dimension of z or of a factor's u, or one row of its classes."""
 
-        async def make() -> Image.Image:
+        async def make() -> Draw:
             manifest = known_details(model).manifest
             latents = from_text("u", u, u_dim(manifest)), from_text("z", z, manifest.z_dim)
             modes = class_by_factor(classes, manifest)
             columns, *rows = strip_rows(manifest, *latents, modes, along=along, factor=factor)
             images = await model.checked(model.call.decode(*rows))
-            return enlarged(tiled(images, columns), scale)
+            return lambda: enlarged(tiled(images, columns), scale)
 
         return await respond(request, model, make)
 
@@ -99,19 +99,23 @@ def _add_generate_route(app: FastAPI, model: ModelAccess) -> None:
         the factor `each` are rows too. `labelled` adds the classes to the picture.
         """
 
-        async def make() -> Image.Image:
+        async def make() -> Draw:
             details = known_details(model)
             wanted = [*classes, *(f"{each}={name}" for name in _class_names(each, details.manifest))]
+            wanted = list(dict.fromkeys(wanted))
+            # Before they are combined: of several factors, they may be millions.
+            total = math.prod(map(len, classes_by_factor(wanted, details.manifest).values()))
+            if count * total > MAX_IMAGES:
+                raise InvalidRequestError(f"{count} x {total:,} images are more than {MAX_IMAGES:,}; request fewer")
             rows = class_combinations(wanted, details.manifest) or [{}]
-            if count * len(rows) > MAX_IMAGES:
-                raise InvalidRequestError(f"{count} x {len(rows)} images are more than {MAX_IMAGES}; request fewer")
             made = [await model.checked(model.call.generate(count, classes=row, seed=seed)) for row in rows]
             images = [result.images for result in made]
             if not labelled:
-                return tiled(np.concatenate(images), count if len(rows) > 1 else columns)
+                return lambda: tiled(np.concatenate(images), count if len(rows) > 1 else columns)
             labels = [class_label(row, details.manifest) for row in rows]
             title = f"{details.name} version {details.version}, seed {seed}"
-            return labelled_grid([Row(images=i, label=text) for i, text in zip(images, labels, strict=True)], title)
+            drawn = [Row(images=i, label=text) for i, text in zip(images, labels, strict=True)]
+            return lambda: labelled_grid(drawn, title)
 
         return await respond(request, model, make)
 

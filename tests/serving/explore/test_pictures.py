@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
+from partedvae.errors import InvalidRequestError
+from partedvae.model_results import ModelDetails
 from partedvae.results import ImageArray
+from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.model import AsyncLocalModel, ModelAccess
+from partedvae.serving.explore.pictures.png import enlarged, fingerprint
+from partedvae.serving.explore.pictures.routes import add_picture_routes
 from partedvae.serving.local import LocalModel, load
-from tests.bundles import GREY
+from tests.bundles import GREY, TinyFactor, TinyModel
 from tests.serving.explore.explorer import Explorer
 
 
@@ -19,6 +29,26 @@ from tests.serving.explore.explorer import Explorer
 def model(tiny_models: object) -> LocalModel:
     """Load the model of `grey_explorer`."""
     return load(f"{tiny_models}/tiny")
+
+
+class OtherModel(AsyncLocalModel):
+    """A server that has replaced its model after the first question for it."""
+
+    def __init__(self, model: LocalModel) -> None:
+        super().__init__(model)
+        self.asked = 0
+
+    async def model_info(self) -> ModelDetails:
+        self.asked += 1
+        return dataclasses.replace(await super().model_info(), version=min(self.asked, 2))
+
+
+async def get(access: ModelAccess, path: str) -> httpx.Response:
+    """Return the answer of the routes alone, in this process."""
+    app = FastAPI()
+    add_picture_routes(app, Context(model=access))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pictures") as client:
+        return await client.get(path)
 
 
 def read(content: bytes) -> ImageArray:
@@ -60,6 +90,46 @@ def test_browsers_keep_pictures_of_the_same_model_only(grey_explorer: Explorer) 
     assert caching(f"m={fingerprint}") == "private, max-age=31536000, immutable"
     assert caching("m=0123456789ab") == "no-store"
     assert caching("seed=1") == "no-store"
+
+
+async def test_pictures_of_a_replaced_model_are_not_kept(model: LocalModel) -> None:
+    """Before the pages know that it was replaced: their URLs have the fingerprint of the model before."""
+    access = ModelAccess(OtherModel(model), "model")
+    before = await access.ask()
+    assert before is not None
+
+    response = await get(access, f"/generate.png?m={fingerprint(before)}")
+
+    assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+
+
+async def test_combinations_are_counted_before_they_are_made(tmp_path: Path) -> None:
+    """Of 16 factors with 4 classes each."""
+    factors = tuple(TinyFactor(name=f"f{k}", class_names=tuple("abcd"), u_dim=1) for k in range(16))
+    TinyModel(factors=factors).write(tmp_path / "many")
+    access = ModelAccess(AsyncLocalModel(load(tmp_path / "many")), "many")
+    await access.ask()
+
+    response = await get(access, "/generate.png?" + "&".join(f"class={f.name}={c}" for f in factors for c in "abcd"))
+
+    assert response.status_code == 400
+    assert response.text == "1 x 4,294,967,296 images are more than 2,500; request fewer"
+
+
+def test_classes_that_are_named_twice_are_one_row(grey_explorer: Explorer) -> None:
+    response = httpx.get(f"{grey_explorer.url}/generate.png?class=7&class=7&each=digit&class=digit%3D7&count=2")
+
+    # One each for "7" and for the ten classes of the factor.
+    assert read(response.content).shape == (11 * 8, 2 * 6)
+
+
+def test_large_enlargements_are_refused() -> None:
+    """Before they are made."""
+    picture = Image.new("L", (2000, 1500))
+
+    with pytest.raises(InvalidRequestError, match=re.escape("scale=32 makes 64,000 x 48,000 pixels, which are more")):
+        enlarged(picture, 32)
+    assert enlarged(picture, 2).size == (4000, 3000)
 
 
 def test_downloads_have_a_safe_name(grey_explorer: Explorer) -> None:
