@@ -28,7 +28,8 @@ async def page_shown() -> None:
 @contextmanager
 def card(title: str, hint: str = "") -> Iterator[ui.element]:
     """Add a section with a heading; the block adds its content."""
-    with ui.element("section").classes("pv-card").props(f'aria-label="{title}"') as section:
+    with ui.element("section").classes("pv-card") as section:
+        section.props["aria-label"] = title
         with ui.element("div").classes("pv-card__head"):
             ui.label(title).classes("pv-card__title").props('role="heading" aria-level="2"')
             if hint:

@@ -99,7 +99,8 @@ class _Look:
                     seed=seed,
                     m=fingerprint(self._details),
                 )
-                button = ui.element("button").props(f'type=button aria-label="Example: {name or i}"')
+                button = ui.element("button").props("type=button")
+                button.props["aria-label"] = f"Example: {name or i}"  # Not as a text of props, which is parsed.
                 button.classes("pv-examples__one").on("click", lambda _, n=name, s=seed: self._on_example(n, s))
                 with button:
                     pixels(source, "", width=width, height=height)

@@ -44,6 +44,7 @@ def show_legend(colouring: Colouring, on_hidden: Callable[[list[int]], None]) ->
 
 def _scale(colouring: Colouring) -> None:
     ui.label(f"{colouring.low:.3g}")
-    bar = ui.element("div").classes("pv-legend__scale").props(f'role="img" aria-label="{colouring.title}"')
+    bar = ui.element("div").classes("pv-legend__scale").props("role=img")
+    bar.props["aria-label"] = colouring.title
     bar.style(f"background: linear-gradient(to right, {', '.join(SCALE)})")
     ui.label(f"{colouring.high:.3g}")
