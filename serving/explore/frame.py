@@ -24,6 +24,10 @@ THEMES: dict[str, tuple[bool | None, str]] = {
     "dark": (True, "dark_mode"),
 }
 """For each choice, the value of `ui.dark_mode` and an icon."""
+LOAD_AGAIN = """for (const image of document.images) {
+    if (image.complete && !image.naturalWidth && image.getAttribute("src")) image.src = image.src;
+}"""
+"""Loads the pictures of a page that could not be loaded."""
 CHECK_SECONDS = 1.0
 """Time between two looks at whether the model answers, and is still the one that the page shows."""
 
@@ -121,7 +125,7 @@ def _theme_button() -> None:
 
 def _banner(model: ModelAccess) -> None:
     """Show while the model does not answer, or has been replaced; a page without a model is loaded again with one."""
-    shown = model.details
+    shown, failures = model.details, model.failures
     with ui.element("div").classes("pv-banner").props('role="alert"') as away:
         ui.icon("cloud_off").props('aria-hidden="true"')
         problem = ui.label()
@@ -131,8 +135,12 @@ def _banner(model: ModelAccess) -> None:
         ui.button("Reload", on_click=ui.navigate.reload).props("flat dense")
 
     def check() -> None:
+        nonlocal failures
         away.visible = bool(model.problem)
         problem.text = f"{model.problem}. Trying again." if model.problem else ""
+        if failures != model.failures and not model.problem:
+            failures = model.failures
+            ui.run_javascript(LOAD_AGAIN)
         now = model.details
         if now is None:
             return

@@ -147,6 +147,7 @@ class ModelAccess:
         where: the folder, or the address of the server.
         details: its manifest, limits and device; None until it has answered once.
         problem: why it does not answer; empty where it does.
+        failures: calls of pages that it has not answered so far.
     """
 
     def __init__(self, call: AsyncModel, where: str) -> None:
@@ -160,6 +161,7 @@ class ModelAccess:
         self.where = where
         self.details: ModelDetails | None = None
         self.problem = ""
+        self.failures = 0
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -184,6 +186,7 @@ class ModelAccess:
             result = await call
         except (UnavailableError, DeadlineError) as error:
             self.problem = with_options(str(error))
+            self.failures += 1
             raise
         self.problem = ""
         return result

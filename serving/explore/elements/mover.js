@@ -1,5 +1,6 @@
 // Sliders, and the image that they give. The address of the page has their state.
 const SETTLE_MS = 200; // After the last movement, until strips and the address of the page follow.
+const RETRY_MS = 2000; // After a picture that could not be drawn, such as while the server is away.
 const STEPS = 9; // Columns of a strip, from -2.5 to +2.5 standard deviations; as the server draws them.
 const STRIP_REACH = 2.5;
 
@@ -91,7 +92,10 @@ export default {
     this.settle();
     this.request();
   },
-  unmounted() { clearTimeout(this.timer); },
+  unmounted() {
+    clearTimeout(this.timer);
+    clearTimeout(this.retry);
+  },
   methods: {
     numbers(values) { return values.map((value) => +value.toFixed(3)).join(","); },
     classesOf() {
@@ -114,6 +118,7 @@ export default {
     // One picture at a time is asked for, and after it the newest.
     request() {
       if (this.busy) return;
+      clearTimeout(this.retry);
       const wanted = this.address("/decode.png");
       if (wanted === this.shown) return;
       this.busy = true;
@@ -131,6 +136,7 @@ export default {
       this.busy = false;
       this.shown = "";
       if (!this.problem) this.request();
+      else if (response?.status !== 400) this.retry = setTimeout(() => this.request(), RETRY_MS);
     },
     settle() {
       const query = new URLSearchParams({ u: this.numbers(this.u), z: this.numbers(this.z) });

@@ -6,8 +6,13 @@ import re
 import socket
 from pathlib import Path
 
+import numpy as np
+from nicegui import Client, ui
 from playwright.sync_api import Browser, Page, expect
 
+from partedvae.serving.explore.features.colours import Colouring
+from partedvae.serving.explore.pages.map.legend import show_legend
+from partedvae.serving.explore.widgets import card
 from tests.processes import running_server
 from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, running_explorer
 
@@ -33,6 +38,18 @@ def test_the_theme_is_remembered(grey_explorer: Explorer, desktop_page: Page) ->
     expect(page.locator("body")).to_have_class(re.compile("body--dark"))
 
 
+def test_names_are_texts_of_attributes() -> None:
+    """Those of somebody else's bundle or file add no attributes of their own."""
+    name = 'x" onclick="alert(1)'
+    with Client(ui.page("/names")) as client:
+        with card(name):
+            show_legend(Colouring(name="column", title=name, numbers=np.zeros(3, dtype=np.float32)), print)
+        attributes = [element.props for element in client.elements.values()]
+
+    assert [dict(props)["aria-label"] for props in attributes if "aria-label" in props] == [name, name]
+    assert not any("onclick" in props for props in attributes)
+
+
 def test_pages_that_lack_something_say_what(bare_explorer: Explorer, page: Page) -> None:
     page.goto(f"{bare_explorer.url}/generate")
 
@@ -50,16 +67,26 @@ def test_a_server_that_goes_away_and_comes_back(tiny_models: Path, browser: Brow
         # The browser reports pictures that the server cannot draw.
         checked_page(browser, DESKTOP, "503") as page,
     ):
+        banner = page.locator('.pv-banner[role="alert"]')  # Calls that fail as the server goes are notified too.
         page.goto(f"{explorer.url}/generate")
-        expect(page.get_by_role("alert")).to_contain_text(f"no server answers at {address}")
+        expect(banner).to_contain_text(f"no server answers at {address}")
         expect(page.get_by_text("Waiting for the server")).to_be_visible()
         with running_server(tiny_models, *options):
             expect(page.locator(".pv-grid__row")).to_have_count(10)
-            expect(page.get_by_role("alert")).to_be_hidden()
-        expect(page.get_by_role("alert")).to_be_visible()
+            expect(banner).to_be_hidden()
+        expect(banner).to_be_visible()
         page.goto(f"{explorer.url}/look")
         expect(page.get_by_text("Look cannot be shown")).to_be_visible()
+        mover = page.context.new_page()
+        mover.goto(f"{explorer.url}/move")
+        expect(mover.locator(".pv-mover").get_by_role("alert")).to_contain_text(f"no server answers at {address}")
         with running_server(tiny_models, *options):
-            expect(page.get_by_role("alert")).to_be_hidden()
+            expect(banner).to_be_hidden()
             expect(page.locator(".pv-bars__row--best")).to_be_visible()
+            # Those that could not be drawn before, and strips, which ask once.
+            for pictures in (".pv-mover__image", ".pv-strip img"):
+                mover.wait_for_function(
+                    "selector => [...document.querySelectorAll(selector)].every(image => image.naturalWidth)",
+                    arg=pictures,
+                )
         page.goto("about:blank")
