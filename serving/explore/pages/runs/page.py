@@ -11,7 +11,7 @@ from partedvae.common.runs.comparison import FEWEST_RUNS, Comparison, compare_ru
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.pages.runs import sections
 from partedvae.serving.explore.run_folder import Entry, list_runs
-from partedvae.serving.explore.widgets import address, card
+from partedvae.serving.explore.widgets import address, card, page_shown
 
 PATH = "/runs"
 MOST_CHOSEN = 20
@@ -25,7 +25,7 @@ async def build(context: Context) -> None:
     assert context.runs is not None
     ui.add_head_html('<link rel="stylesheet" href="/static/runs.css">')
     query = ui.context.client.request.query_params
-    # Reading takes time: of many runs, or from a network disk.
+    await page_shown()  # Reading takes time: of many runs, or from a network disk.
     entries = await asyncio.to_thread(list_runs, context.runs)
     chosen = list(dict.fromkeys(query.getlist("run")))
     shown = RunsPage(entries, chosen[:MOST_CHOSEN], query.get("figure", ""))
