@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,19 @@ class Selection:
     """Points per colour, by its code."""
 
 
+def selection_of(sent: Mapping[str, Any], *, total: int, most: int) -> Selection:
+    """Return the selection that a browser has sent, without points that do not exist.
+
+    Args:
+        sent: the arguments of the event.
+        total: all points.
+        most: points of a selection that are kept.
+    """
+    points = [point for point in map(int, sent["points"]) if 0 <= point < total]
+    counts = {int(code): int(count) for code, count in sent["counts"].items()}
+    return Selection(points=points[:most], count=int(sent["count"]), counts=counts)
+
+
 class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatter"}):
     """One map. Maps of the same group show the same selection."""
 
@@ -33,6 +46,7 @@ class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatte
         label: str,
         version: str,
         selected: Sequence[int],
+        total: int,
         most: int,
         on_selection: Callable[[Selection], Any],
     ) -> None:
@@ -44,6 +58,7 @@ class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatte
             label: what a screen reader calls it.
             version: of the data, in the addresses of points and their images.
             selected: points that are selected at first.
+            total: all points; others are not selected, whatever a browser sends.
             most: points of a selection that are sent.
             on_selection: called with what the visitor selects.
         """
@@ -64,11 +79,7 @@ class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatte
         }
 
         def selected_in_browser(event: events.GenericEventArguments) -> Any:
-            given = event.args
-            counts = {int(code): int(count) for code, count in given["counts"].items()}
-            return on_selection(
-                Selection(points=[int(p) for p in given["points"]], count=int(given["count"]), counts=counts)
-            )
+            return on_selection(selection_of(event.args, total=total, most=most))
 
         self.on("selection", selected_in_browser)
 

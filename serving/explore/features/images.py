@@ -87,20 +87,23 @@ class PointImages:
             spec: size of the model's images; None without a model.
             decode: draws images from u and z; None without a model.
         """
-        wanted = [point for point in points if point not in self._kept]
+        # Not looked up again at the end: other visitors' points may have taken their places by then.
+        found = {point: self._kept[point] for point in points if point in self._kept}
+        wanted = [point for point in dict.fromkeys(points) if point not in found]
         if wanted:
             read = await asyncio.to_thread(self._read, wanted, spec or WITHOUT_MODEL)
             lost = [image.point for image in read if image.kind == "missing"]
             drawn = await self._draw(lost, decode) if lost and decode is not None else {}
             for image in read:
                 png = drawn.get(image.point)
-                self._kept[image.point] = image if png is None else replace(image, kind="reconstruction", png=png)
-        found = [self._kept[point] for point in points]
-        for point in points:
-            self._kept.move_to_end(point)
+                found[image.point] = image if png is None else replace(image, kind="reconstruction", png=png)
+        for point, image in found.items():
+            if image.kind != "missing":  # The model may draw it later, when its server answers.
+                self._kept[point] = image
+                self._kept.move_to_end(point)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
-        return found
+        return [found[point] for point in points]
 
     def _read(self, points: Sequence[int], spec: ImageSpec) -> list[PointImage]:
         """Read the images of points; runs in a thread."""

@@ -10,9 +10,14 @@ import httpx
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fastapi import FastAPI
 from PIL import Image
 
 from partedvae.serving.explore.command import explore
+from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.elements.scatter import Selection, selection_of
+from partedvae.serving.explore.features.feature_map import FeatureMap
+from partedvae.serving.explore.pages.map.routes import add_map_routes
 from tests.bundles import GREY
 from tests.serving.explore.explorer import Explorer, running_explorer
 from tests.serving.extraction import extract
@@ -21,15 +26,21 @@ IMAGES = GREY.random_images(25)
 
 
 @pytest.fixture(scope="module")
-def explorer(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
-    """Run an explorer of features whose images are gone."""
+def features(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write features whose images are gone."""
     folder = tmp_path_factory.mktemp("features")
     np.save(folder / "images.npy", IMAGES)
     output = folder / "features.parquet"
     options = ("--model", tiny_models / "tiny", "--include", "class,u,z,negative_elbo")
     assert extract(folder / "images.npy", output, *options).exit_code == 0
     (folder / "images.npy").unlink()
-    with running_explorer("--model", tiny_models / "tiny", "--features", output) as running:
+    return output
+
+
+@pytest.fixture(scope="module")
+def explorer(tiny_models: Path, features: Path) -> Iterator[Explorer]:
+    """Run an explorer of these features with their model."""
+    with running_explorer("--model", tiny_models / "tiny", "--features", features) as running:
         httpx.get(f"{running.url}/map")
         yield running
 
@@ -75,6 +86,27 @@ def test_bad_addresses_are_named(explorer: Explorer, path: str, status: int, mes
     response = httpx.get(f"{explorer.url}/map/{path}")
     assert (response.status_code, response.headers["content-type"].partition(";")[0]) == (status, "text/plain")
     assert message in response.text
+
+
+async def test_browsers_do_not_keep_that_a_picture_is_missing(explorer: Explorer, features: Path) -> None:
+    """The model may draw it later; here there is none."""
+    kept = httpx.get(f"{explorer.url}/map/point?point=4").headers["cache-control"]
+    assert kept == "private, max-age=86400, immutable"
+    app = FastAPI()
+    add_map_routes(app, Context(features=FeatureMap(str(features))))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://map") as client:
+        answer = await client.get("/map/point?point=4")
+    assert answer.json()["picture"] == "missing"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_selections_are_checked() -> None:
+    """What a browser sends may be of another file, or of more points than are shown."""
+    sent = {"points": [3, -1, 25, 24, 7, 8], "count": 6, "counts": {"0": 4, "255": 2}}
+
+    selection = selection_of(sent, total=25, most=3)
+
+    assert selection == Selection(points=[3, 24, 7], count=6, counts={0: 4, 255: 2})
 
 
 def test_features_that_cannot_be_used_end_the_command(tmp_path: Path) -> None:

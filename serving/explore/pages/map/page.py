@@ -96,7 +96,8 @@ class _MapPage:
         return chosen.props("dense outlined options-dense")
 
     def _map(self, side: str) -> None:
-        with ui.element("section").classes("pv-card pv-map-card").props(f'aria-label="Map of {side}"'):
+        with ui.element("section").classes("pv-card pv-map-card") as section:
+            section.props["aria-label"] = f"Map of {side}"
             if reason := self._shown.missing(side):
                 ui.label(side).classes("pv-card__title")
                 ui.label(reason).classes("pv-map__none")
@@ -112,6 +113,7 @@ class _MapPage:
                 "Escape clears the selection.",
                 version=self._shown.version,
                 selected=self._choices.selected,
+                total=len(self._shown.table),
                 most=MOST_SHOWN,
                 on_selection=self._selected,
             )
@@ -247,6 +249,7 @@ class _MapPage:
 
 
 def _icon(icon: str, label: str, on_click: Any) -> ui.button:
-    with ui.button(icon=icon, on_click=on_click).props(f'outline dense aria-label="{label}" color=grey-7') as button:
+    with ui.button(icon=icon, on_click=on_click).props("outline dense color=grey-7") as button:
+        button.props["aria-label"] = label
         ui.tooltip(label)
     return button

@@ -79,9 +79,10 @@ def add_map_routes(app: FastAPI, context: Context) -> None:
             return refused
         try:
             (found,) = await shown.images([point], context.model)
-            kind, kept = found.kind, _KEPT
+            kind = found.kind
         except PartedVAEError:
-            kind, kept = "missing", _NOT_KEPT
+            kind = "missing"
+        kept = _NOT_KEPT if kind == "missing" else _KEPT  # The model may draw it later, when its server answers.
         return JSONResponse({"lines": shown.describe(point), "picture": kind}, headers=kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from partedvae.results import FloatArray, ImageArray
+from partedvae.serving.explore.features import images as module
 from partedvae.serving.explore.features.file import read_features
 from partedvae.serving.explore.features.images import PointImages
 from partedvae.serving.explore.features.table import FeatureTable
@@ -135,3 +137,27 @@ async def test_images_that_do_not_fit_are_not_shown(pictures: Path, tiny_models:
     table = features(tmp_path / "all.npy", tiny_models / "tiny", tmp_path / "all.parquet")
     (image,) = await PointImages(table, str(tmp_path / "few.npy")).get([0], SPEC)
     assert image.reason == "there are 5 images, and the features are of 20"
+
+
+async def test_points_that_could_not_be_drawn_are_drawn_later(
+    pictures: Path, tiny_models: Path, tmp_path: Path
+) -> None:
+    """A server that has not answered yet draws nothing: without a size and a model."""
+    images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
+    pictures.rename(tmp_path / "moved")
+
+    assert [image.kind for image in await images.get([2, 2])] == ["missing", "missing"]
+    assert [image.kind for image in await images.get([2], SPEC, decode)] == ["reconstruction"]
+
+
+async def test_points_may_be_forgotten_while_others_are_read(
+    pictures: Path, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More points than are kept, by several visitors at once."""
+    monkeypatch.setattr(module, "MOST_KEPT", 2)
+    images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
+    await images.get([0, 1], SPEC)
+
+    answers = await asyncio.gather(images.get([0, 1, 2], SPEC), images.get([3, 4, 5], SPEC), images.get([1, 6], SPEC))
+
+    assert [[image.point for image in answer] for answer in answers] == [[0, 1, 2], [3, 4, 5], [1, 6]]
