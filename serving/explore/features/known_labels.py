@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,10 @@ LABEL = "label"
 """Name of the column."""
 _HEADER = bytes((0, 0, 8, 1))
 """Start of an IDX file of one byte per label; then their number as a big-endian uint32."""
+
+
+_MOST = 2**28
+"""Bytes of a file that are unpacked; a small file could hold any number."""
 
 
 def with_known_labels(table: FeatureTable, given: str, data_dir: Path) -> FeatureTable:
@@ -46,7 +52,7 @@ def _path_of(given: str, data_dir: Path) -> Path | None:
     if split in IDX_LABELS:
         return data_dir / name / IDX_LABELS[split]
     for split, images in IDX_IMAGES.items():
-        if Path(given).name == images:
+        if Path(given).name in (images, f"{images}.gz"):
             return Path(given).with_name(IDX_LABELS[split])
     return None
 
@@ -56,11 +62,16 @@ def _free_name(table: FeatureTable) -> str:
 
 
 def _read(path: Path) -> np.ndarray[tuple[int], np.dtype[np.uint8]] | None:
-    """Return the labels of an IDX file; None if there is none, or it is of another kind."""
+    """Return the labels of an IDX file, or of that file with .gz; None if there is none, or it is of another kind."""
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = path.read_bytes() if path.exists() else _unpacked(path.with_name(f"{path.name}.gz"))
+    except (OSError, EOFError, zlib.error):
         return None
     if not content.startswith(_HEADER) or len(content) < 8:
         return None
     return np.frombuffer(content, dtype=np.uint8, offset=8)
+
+
+def _unpacked(path: Path) -> bytes:
+    with gzip.open(path) as file:
+        return file.read(_MOST)
