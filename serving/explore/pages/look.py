@@ -36,7 +36,7 @@ U_REACH = 2.0
 
 
 async def build(context: Context) -> None:
-    """Show an input for images, and what the model makes of the image."""
+    """Show an input for images, and what the model infers from the image."""
     model = context.model
     assert model is not None
     details = model.details
@@ -178,7 +178,7 @@ class _Look:
             self._input.paint(await self._show(255 - self._seen.pixels))
 
     async def _show(self, image: ImageArray) -> str:
-        """Show an image, uint8 [height, width, channels], and what the model makes of it; return its address."""
+        """Show an image, uint8 [height, width, channels], and what the model infers from it; return its URL."""
         async with self._one_at_a_time:  # So that the newest is shown last.
             return await self._show_now(image)
 
