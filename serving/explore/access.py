@@ -98,7 +98,7 @@ class AccessMiddleware:
         host = headers.get("host", "")
         if self._rules.hosts and _name(host) not in self._rules.hosts:
             allowed = ", ".join(sorted(self._rules.hosts))
-            return PlainTextResponse(f"host {host!r} is not one of {allowed}; open the address that was printed", 403)
+            return PlainTextResponse(f"host {host!r} is not one of {allowed}; open the URL that was printed", 403)
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             return PlainTextResponse(f"requests of pages of {origin!r} are refused", 403)

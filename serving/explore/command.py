@@ -100,7 +100,7 @@ def explore(
     """Open web pages that show what a model has learned, until SIGTERM or Ctrl-C.
 
     They show a model (--model or --server), the features of a data set (--features), runs (--runs), and images to
-    label (--label). When the pages are ready, their address is printed.
+    label (--label). When the pages are ready, their URL is printed.
     """
     if model is not None and not typed(ctx, "server"):
         connection = None

@@ -1,4 +1,4 @@
-"""What a page is: its name and address, what it needs, and the function that builds it."""
+"""What a page is: its name and URL, what it needs, and the function that builds it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Page:
     name: str
     """Its name in the navigation."""
     path: str
-    """Its address, "/look"."""
+    """Its URL, "/look"."""
     icon: str
     """Name of a Material icon."""
     build: Callable[[Context], Awaitable[None] | None]

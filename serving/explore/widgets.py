@@ -48,7 +48,7 @@ def class_options(factor: Factor, others: Mapping[str, str]) -> dict[str, str]:
 
 
 def address(path: str, **parameters: object) -> str:
-    """Return an address with its parameters; those that are None, or empty, are left out."""
+    """Return a URL with its parameters; those that are None, or empty, are left out."""
     given = {name: value for name, value in parameters.items() if value is not None and value != ""}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
@@ -57,7 +57,7 @@ def pixels(source: str, description: str, *, width: int, height: int) -> ui.elem
     """Add a picture of small images, enlarged without smoothing.
 
     Args:
-        source: its address.
+        source: its URL.
         description: its alternative text.
         width: of the picture in pixels, before it is enlarged.
         height: likewise.

@@ -18,7 +18,7 @@ OnImage = Callable[[bytes, str], Awaitable[None]]
 class ImageInput(ui.element, component="image_input.js"):
     """A drawing pad that also takes image files, by dropping, pasting and choosing them.
 
-    The image is sent by a route of its own and not through the websocket. Its address has the secret number of the
+    The image is sent by a route of its own and not through the websocket. Its URL has the secret number of the
     visitor's connection, and is removed with the element.
     """
 
@@ -62,7 +62,7 @@ class ImageInput(ui.element, component="image_input.js"):
         """Show a picture in the pad, on which the visitor can go on drawing.
 
         Args:
-            source: its address.
+            source: its URL.
             only_first: not if the visitor has drawn, or given an image, already.
         """
         self.run_method("paint", source, only_first)
@@ -87,7 +87,7 @@ class ImageInput(ui.element, component="image_input.js"):
 
 
 class VisitorPicture(ui.element):
-    """An image that only this visitor can load: its address has the secret number of the visitor's connection."""
+    """An image that only this visitor can load: its URL has the secret number of the visitor's connection."""
 
     def __init__(self, description: str) -> None:
         """Add the element, without a picture."""
@@ -102,7 +102,7 @@ class VisitorPicture(ui.element):
         app.add_route(self._url, self._send, include_in_schema=False)
 
     def show(self, content: bytes, size: tuple[int, int]) -> str:
-        """Show a picture, and return its address, which differs from that of the picture before.
+        """Show a picture, and return its URL, which differs from that of the picture before.
 
         Args:
             content: a PNG file.
@@ -118,7 +118,7 @@ class VisitorPicture(ui.element):
         return source
 
     def offer(self, content: bytes, name: str) -> str:
-        """Return the address of a PNG file, which browsers save under a name."""
+        """Return the URL of a PNG file, which browsers save under a name."""
         self._offered = (content, name)
         return f"{self._url}?download={self._shown}"
 

@@ -1,5 +1,5 @@
-// Sliders, and the image that they give. The address of the page has their state.
-const SETTLE_MS = 200; // After the last movement, until strips and the address of the page follow.
+// Sliders, and the image that they give. The URL of the page has their state.
+const SETTLE_MS = 200; // After the last movement, until strips and the URL of the page follow.
 const RETRY_MS = 2000; // After a picture that could not be drawn, such as while the server is away.
 const STEPS = 9; // Columns of a strip, from -2.5 to +2.5 standard deviations; as the server draws them.
 const STRIP_REACH = 2.5;

@@ -56,7 +56,7 @@ class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatte
             name: of the map in its group.
             group: of maps that are linked.
             label: what a screen reader calls it.
-            version: of the data, in the addresses of points and their images.
+            version: of the data, in the URLs of points and their images.
             selected: points that are selected at first.
             total: all points; others are not selected, whatever a browser sends.
             most: points of a selection that are sent.
@@ -87,7 +87,7 @@ class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatte
         """Show other positions.
 
         Args:
-            positions: their address.
+            positions: their URL.
         """
         self._props["positions"] = positions
         self.update()
@@ -96,7 +96,7 @@ class Scatter(Element, component="scatter.js", esm={"partedvae-scatter": "scatte
         """Colour the points.
 
         Args:
-            codes: address of a byte per point.
+            codes: URL of a byte per point.
             colours: of these codes, or of a scale.
             scale: whether the codes are places in a scale.
         """

@@ -25,7 +25,7 @@ class FeatureMap:
         spaces: what can be projected, by name.
         colourings: what the points can be coloured by, by name.
         projections: positions of the points.
-        version: differs between processes, for the addresses of data that browsers keep.
+        version: differs between processes, for the URLs of data that browsers keep.
     """
 
     def __init__(self, given: str, images: str = "", data_dir: Path = Path("data")) -> None:

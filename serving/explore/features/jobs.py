@@ -48,7 +48,7 @@ class MapKey:
     """Most points that are projected; 0 for all."""
 
     def __str__(self) -> str:
-        """Return it as in addresses: "u.tsne.5000"."""
+        """Return it as in URLs: "u.tsne.5000"."""
         return f"{self.space}.{self.method}.{self.points}"
 
 

@@ -13,7 +13,7 @@ class Space:
     """Features that are projected together."""
 
     name: str
-    """"u", "u:<factor>" or "z", as in addresses."""
+    """"u", "u:<factor>" or "z", as in URLs."""
     title: str
     features: FloatArray
     """float32 [points, dimensions]."""

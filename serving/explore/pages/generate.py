@@ -35,7 +35,7 @@ async def build(context: Context) -> None:
 
 
 def _add_generated(details: ModelDetails) -> None:
-    """Show a grid of images; its choices are in the address of the page."""
+    """Show a grid of images; its choices are in the URL of the page."""
     factors = details.manifest.factors
     query = ui.context.client.request.query_params
     chosen: dict[str, str] = {

@@ -11,7 +11,7 @@ from partedvae.serving.explore.pictures.latents import from_text, u_dim
 
 
 def build(context: Context) -> None:
-    """Show the sliders where the address of the page says, or at the modes of the first classes."""
+    """Show the sliders where the URL of the page says, or at the modes of the first classes."""
     assert context.model is not None
     details = context.model.details
     assert details is not None
@@ -27,12 +27,12 @@ def build(context: Context) -> None:
 
 
 def _start(name: str, text: str | None, dims: int) -> list[float] | None:
-    """Return the numbers of an address; None, with a notification, where they do not fit the model."""
+    """Return the numbers of a URL; None, with a notification, where they do not fit the model."""
     if text is None:
         return None
     try:
         values: list[float] = from_text(name, text, dims)[0].tolist()
     except InvalidRequestError as error:
-        ui.notify(f"The address of the page was not used: {error}", type="warning")
+        ui.notify(f"The URL of the page was not used: {error}", type="warning")
         return None
     return values

@@ -1,4 +1,4 @@
-"""Latents in addresses: u and z as numbers with commas, and the rows of strips that start from them."""
+"""Latents in URLs: u and z as numbers with commas, and the rows of strips that start from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partedvae.v1.manifest_pb2 import Manifest
 
 
 def to_text(values: Iterable[float]) -> str:
-    """Return the numbers of one image for an address, with four digits each."""
+    """Return the numbers of one image for a URL, with four digits each."""
     return ",".join(f"{value:.4g}" for value in values)
 
 

@@ -42,7 +42,7 @@ _STATUS: tuple[tuple[type[PartedVAEError], int], ...] = (
 
 
 def fingerprint(details: ModelDetails) -> str:
-    """Return a short text that differs between models and versions, for the parameter `m` of addresses."""
+    """Return a short text that differs between models and versions, for the parameter `m` of URLs."""
     files = "".join(file.sha256 for file in details.manifest.files)
     return hashlib.sha256(f"{details.name} {details.version} {files}".encode()).hexdigest()[:12]
 

@@ -1,6 +1,6 @@
 """The routes: decoded latents, strips along each dimension, and generated images.
 
-A picture is a function of its address: the same address gives the same picture from the same model.
+A picture is a function of its URL: the same URL gives the same picture from the same model.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ IMAGE = ".pv-mover__image"
 
 
 def state(page: Page) -> tuple[FloatArray, FloatArray]:
-    """Return u and z of the address of the page, [1, dimensions]."""
+    """Return u and z of the URL of the page, [1, dimensions]."""
     query = parse_qs(urlsplit(page.url).query)
     u, z = (np.array([[float(value) for value in query[name][0].split(",")]], np.float32) for name in "uz")
     return u, z
@@ -39,7 +39,7 @@ def move(grey_explorer: Explorer, page: Page) -> Page:
 
 
 def test_the_image_follows_a_slider(move: Page) -> None:
-    """With the mouse and by keys; the address of the page follows, and gives the same image."""
+    """With the mouse and by keys; the URL of the page follows, and gives the same image."""
     before = shown(move)
     slider = move.get_by_label("z1")
     box = slider.bounding_box()

@@ -128,8 +128,8 @@ def test_damaged_and_unknown_runs_are_named(explorer: Explorer, desktop_page: Pa
     expect(desktop_page.get_by_role("checkbox", name="damaged")).to_be_disabled()
     expect(desktop_page.get_by_role("note")).to_contain_text(
         [
-            "'damaged' of the address is not a run of this folder that can be read.",
-            "'gone' of the address is not a run of this folder that can be read.",
+            "'damaged' of the URL is not a run of this folder that can be read.",
+            "'gone' of the URL is not a run of this folder that can be read.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What a visitor has chosen on the map, as it is in the address of the page."""
+"""What a visitor has chosen on the map, as it is in the URL of the page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MapChoices:
     """Points whose images are shown."""
 
     def address(self) -> str:
-        """Return the address of the page."""
+        """Return the URL of the page."""
         return address(
             "/map",
             colour=self.colour,
@@ -40,7 +40,7 @@ class MapChoices:
 
 
 def choices_of(query: Mapping[str, str], shown: FeatureMap) -> MapChoices:
-    """Return the choices of an address; what it does not say, or what is not available, is as usual."""
+    """Return the choices of a URL; what it does not say, or what is not available, is as usual."""
     choices = MapChoices(
         colour=_one_of(query.get("colour"), list(shown.colourings)),
         u=_one_of(query.get("u"), [name for name, space in shown.spaces.items() if space.side == "u"]),

@@ -27,7 +27,7 @@ EXPLANATION = "Click a point, or draw a lasso around some, to see their images."
 
 
 def build(context: Context) -> None:
-    """Show the maps; what is chosen is in the address of the page."""
+    """Show the maps; what is chosen is in the URL of the page."""
     assert context.features is not None
     ui.add_head_html('<link rel="stylesheet" href="/static/map.css">')
     _MapPage(context, context.features).build()
@@ -128,7 +128,7 @@ class _MapPage:
         await self._project()
 
     async def _show_at_once(self) -> None:
-        """Show the points by PCA until the method of the address is computed, which may take minutes."""
+        """Show the points by PCA until the method of the URL is computed, which may take minutes."""
         for side in self._maps:
             projection = await self._shown.projections.ask(self._shown.projections.key(self._space(side), "pca", 0))
             self._draw(side, projection)

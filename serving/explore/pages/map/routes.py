@@ -21,17 +21,17 @@ _NOT_KEPT = {"cache-control": "no-store"}
 
 
 def positions_address(shown: FeatureMap, key: MapKey) -> str:
-    """Return the address of the positions of a projection."""
+    """Return the URL of the positions of a projection."""
     return address("/map/positions", space=key.space, method=key.method, points=key.points, v=shown.version)
 
 
 def colours_address(shown: FeatureMap, name: str) -> str:
-    """Return the address of the colours of the points."""
+    """Return the URL of the colours of the points."""
     return address("/map/colours", by=name, v=shown.version)
 
 
 def image_address(shown: FeatureMap, point: int) -> str:
-    """Return the address of the picture of a point."""
+    """Return the URL of the picture of a point."""
     return address("/map/image", point=point, v=shown.version)
 
 

@@ -21,7 +21,7 @@ MOST_LISTED = 300
 
 
 async def build(context: Context) -> None:
-    """Show the runs; those that are chosen, and the figure, are in the address of the page."""
+    """Show the runs; those that are chosen, and the figure, are in the URL of the page."""
     assert context.runs is not None
     ui.add_head_html('<link rel="stylesheet" href="/static/runs.css">')
     query = ui.context.client.request.query_params
@@ -121,7 +121,7 @@ class RunsPage:
             for key in self._unknown:
                 with ui.element("div").classes("pv-note").props('role="note"'):
                     ui.icon("info").props('aria-hidden="true"')
-                    ui.label(f"{key!r} of the address is not a run of this folder that can be read.")
+                    ui.label(f"{key!r} of the URL is not a run of this folder that can be read.")
             if len(runs) < FEWEST_RUNS:
                 ui.label("Choose two runs or more to compare them.").classes("pv-hint")
                 return
@@ -163,7 +163,7 @@ class RunsPage:
             change(self._figure)
 
     def _remember(self) -> None:
-        """Put the choices into the address."""
+        """Put the choices into the URL."""
         ui.navigate.history.replace(address(PATH, run=self._chosen or None, figure=self._figure))
 
 
