@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -53,6 +54,14 @@ def cells(page: Page, table: str, row: str) -> Locator:
 def choose(page: Page, *runs: str) -> None:
     for run in runs:
         page.get_by_role("checkbox", name=run, exact=True).click()
+
+
+def test_the_page_is_sent_before_the_runs_are_read(explorer: Explorer) -> None:
+    """NiceGUI would answer with an error where reading takes more than three seconds."""
+    response = httpx.get(f"{explorer.url}/runs")
+
+    assert response.status_code == 200
+    assert "going-on" not in response.text
 
 
 def test_chosen_runs_are_compared(explorer: Explorer, page: Page) -> None:
