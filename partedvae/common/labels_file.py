@@ -96,13 +96,14 @@ class LabelsFile:
         """
         return self._parsed(self._content()).labels
 
-    def write(self, file: str, factor: str, value: str) -> Labels:
+    def write(self, file: str, factor: str, value: str, before: str | None = None) -> Labels:
         """Change the class of an image, and return all labels as they are then.
 
         Args:
             file: name of the image.
             factor: the column, which is added where there is none; so is the file.
             value: the class; empty for not known.
+            before: the class that is replaced; nothing is changed if the image has another one by now. None for any.
 
         Raises:
             DataError: the file, or a name, is invalid.
@@ -111,15 +112,16 @@ class LabelsFile:
         factor, value = normalised(factor), normalised(value)
         with self._lock, _taking_turns(self.path.parent):
             for _ in range(ATTEMPTS):
-                before = _state(self.path)
+                state = _state(self.path)
                 content = self._content()
                 parsed = self._parsed(content)
-                if parsed.labels.class_of(file, factor) == value:
+                now = parsed.labels.class_of(file, factor)
+                if now == value or (before is not None and now != before):
                     return parsed.labels
-                self._check(parsed, factor, value)
+                self.check(parsed.labels, factor, value)
                 changed = encode_like(_changed(parsed, file, factor, value), content)
                 result = self._parsed(changed).labels
-                if self._replace(changed, before):
+                if self._replace(changed, state):
                     return result
         raise DataError(f"{self.path} is changed by another program all the time; close it there, and try again")
 
@@ -146,15 +148,24 @@ class LabelsFile:
         )
         return _Parsed(records=records, table=table, cells=cells, labels=labels)
 
-    def _check(self, parsed: _Parsed, factor: str, value: str) -> None:
-        """Check names that training would refuse, or read in another way."""
+    def check(self, labels: Labels, factor: str, value: str) -> None:
+        """Check names that training would refuse, or read in another way.
+
+        Args:
+            labels: the labels of the folder.
+            factor: the column; other ones than those of the labels are checked too.
+            value: the class.
+
+        Raises:
+            DataError: one of them cannot be used.
+        """
         check_text(value, "the class")
-        if factor not in parsed.labels.factors:
+        if factor not in labels.factors:
             check_text(factor, "the factor")
             if not factor or factor.lower() in (FILE_COLUMN, SPLIT_COLUMN) or factor in OWN or OWN_Z.fullmatch(factor):
                 raise DataError(f"a factor cannot be called {factor!r}; choose another name")
         if value.lower() in MARKERS:
-            named = read_named_classes(self._folder, {*parsed.labels.factors, factor})
+            named = read_named_classes(self._folder, {*labels.factors, factor})
             if (factor, value.lower()) not in named:
                 raise DataError(
                     f"{value!r} counts as not known in {self.path.name}; choose another name for the class, or name it "

@@ -8,13 +8,17 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 LINES = 400
 """Lines that are kept."""
 LINE_BYTES = 1 << 20
 """Longest line."""
-GRACE_SECONDS = 20.0
-"""Time to end, such as for a training run to save its checkpoint."""
+GRACE_SECONDS = 75.0
+"""Time to end, such as for a training run to save its checkpoint; longer than `partedvae suggest` gives to the training
+that it has started."""
+NOT_STARTED = 127
+"""Exit code of a command that could not be started, as shells have it."""
 
 
 class CommandProcess:
@@ -33,7 +37,7 @@ class CommandProcess:
         return self._starting or (self._process is not None and self._process.returncode is None)
 
     async def run(self, words: Sequence[str], *, apart: bool = False) -> str:
-        """Run a command to its end; afterwards `code` is its exit code.
+        """Run a command to its end; afterwards `code` is its exit code, and `lines` say why it could not be started.
 
         Args:
             words: its arguments.
@@ -53,6 +57,10 @@ class CommandProcess:
                 start_new_session=True,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
+        except OSError as error:
+            self.lines.append(f"Error: {sys.executable} cannot be started: {error}")
+            self.code = NOT_STARTED
+            return ""
         finally:
             self._starting = False
         process = self._process
@@ -67,19 +75,33 @@ class CommandProcess:
         return output.decode("utf-8", "replace")
 
     async def stop(self) -> None:
-        """Interrupt the command, as Ctrl-C does, and wait for its end."""
+        """Terminate the command and wait for its end; one that takes too long is killed with what it has started."""
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.send_signal(signal.SIGINT)
+        # Not to its whole group: `suggest` terminates its training itself, and a second signal would not let that
+        # save its checkpoint. Not SIGINT, which a command that is still being imported does not handle.
+        with suppress(ProcessLookupError):
+            process.terminate()
         try:
             async with asyncio.timeout(GRACE_SECONDS):
                 await process.wait()
         except TimeoutError:
-            process.kill()
+            with suppress(ProcessLookupError):
+                if sys.platform == "win32":
+                    process.kill()
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)  # The leader of the session that it was started in.
+            await process.wait()
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
-        while line := await stream.readline():
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:
+                continue  # A line longer than LINE_BYTES, which is dropped.
+            if not line:
+                return
             text = line.decode("utf-8", "replace").rstrip()
             if text:
                 self.lines.append(text)

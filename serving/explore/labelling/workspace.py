@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import secrets
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from partedvae.common.file_names import in_one_line, printable, spellings
 from partedvae.common.image_folder import find_images
 from partedvae.common.label_table import in_order
 from partedvae.common.labels_file import LabelsFile
+from partedvae.common.tables import normalised
 from partedvae.common.text_files import TextError, read_names
 from partedvae.serving.explore.labelling.process import CommandProcess
 
@@ -21,6 +23,8 @@ FEWEST_RANKED = 8
 of its own, and the first of many would be of the largest groups, which may be of one class."""
 RANKED_SHARE = 0.25
 """The same as a share of the labels, which bounds the number of rankings."""
+SHOWN = 60
+"""Characters of an unexpected output that are shown."""
 SPARE = 4
 """Images to go on with while they are ranked again."""
 
@@ -36,6 +40,7 @@ class Workspace:
         trainer: the command `train`.
         ranked: number of images in the order that a ranking has put first; 0 for none.
         problem: why the images could not be ranked; empty where they could.
+        version: differs between folders and processes, so that a browser does not show a stored image of another one.
     """
 
     def __init__(self, folder: Path, suggestions: Path | None = None, options: Sequence[str] = ()) -> None:
@@ -55,9 +60,12 @@ class Workspace:
         if not self.names:
             raise DataError(f"{folder} contains no images; pass a folder of images as --label")
         self._file = LabelsFile(folder, self.names)
+        # A read that began before a write, and ends after it, would bring the earlier labels back.
+        self._lock = asyncio.Lock()
         self.labels = self._file.read()
         self.ranker, self.trainer = CommandProcess(), CommandProcess()
         self.problem = ""
+        self.version = secrets.token_hex(8)
         self._options = list(options)
         self._rest = list(self.names)
         random.Random(0).shuffle(self._rest)
@@ -74,6 +82,11 @@ class Workspace:
     def path(self) -> Path:
         """The table of the labels."""
         return self._file.path
+
+    @property
+    def unlabelled(self) -> int:
+        """Number of images that have no label, and are not for testing."""
+        return sum(name not in self.labels.values and name not in self.labels.tests for name in self.names)
 
     @property
     def ranked(self) -> int:
@@ -96,11 +109,22 @@ class Workspace:
         known += [name for name in found if name not in known]
         return known
 
-    def add_class(self, factor: str, name: str) -> None:
-        """Add a class, which no image has yet."""
+    async def add_class(self, factor: str, name: str) -> str:
+        """Add a class that no image has yet, and return its factor as labels.csv writes it.
+
+        Args:
+            factor: the factor, which may be a new one.
+            name: the class.
+
+        Raises:
+            DataError: training would refuse one of these names.
+        """
+        factor, name = normalised(factor), normalised(name)
+        await asyncio.to_thread(self._file.check, self.labels, factor, name)
         known = self.classes(factor)
         if name not in known:
             known.append(name)
+        return factor
 
     def claim(self, visitor: str, factors: Sequence[str], skipped: Collection[str], first: str = "") -> str | None:
         """Return the next image of a visitor, which no other visitor gets meanwhile; None if there is none.
@@ -109,7 +133,7 @@ class Workspace:
             visitor: the visitor, whose earlier image is released.
             factors: the factors that it is to have.
             skipped: images that the visitor does not want.
-            first: the image to take, if it is given.
+            first: the image to take, if it is given; another visitor may have it too.
         """
         self.release(visitor)
         candidates = [first] if first else [*self._order, *self._rest]
@@ -121,7 +145,7 @@ class Workspace:
                 or name in self.labels.tests
                 or all(factor in known for factor in factors)
             ):
-                self._reserved[name] = visitor
+                self._reserved.setdefault(name, visitor)
                 return name
         return None
 
@@ -135,23 +159,40 @@ class Workspace:
         Raises:
             DataError: the table is invalid.
         """
-        self.labels = await asyncio.to_thread(self._file.read)
+        async with self._lock:
+            self.labels = await asyncio.to_thread(self._file.read)
 
-    async def write(self, name: str, factor: str, value: str) -> None:
-        """Write the class of an image; empty clears it. Ranks again after some labels.
+    async def write(self, name: str, factor: str, value: str, before: str) -> bool:
+        """Write the class of an image, unless it was changed meanwhile. Ranks again after some labels.
+
+        Args:
+            name: the image.
+            factor: the factor.
+            value: the class; empty clears it.
+            before: the class that is replaced; empty for none.
+
+        Returns:
+            Whether the image has the class now.
 
         Raises:
             DataError: the table or the class is invalid.
             OSError: it cannot be written.
         """
-        self.labels = await asyncio.to_thread(self._file.write, name, factor, value)
+        async with self._lock:
+            self.labels = await asyncio.to_thread(self._file.write, name, factor, value, before)
+        if self.labels.class_of(name, factor) != normalised(value):
+            return False
         self._since_ranked += 1
         if self._since_ranked >= self._batch:
             self.rank()
+        return True
 
     def rank(self) -> None:
-        """Rank images in the background, unless a list was given, or a ranking runs."""
+        """Rank images in the background, unless a list was given, a ranking runs, or no image is left."""
         if self._given or self.ranker.running or (self._task is not None and not self._task.done()):
+            return
+        if not self.unlabelled:
+            self._order, self.problem = [], ""
             return
         self._since_ranked = 0
         self._task = asyncio.create_task(self._rank())
@@ -165,10 +206,16 @@ class Workspace:
         output = await self.ranker.run(words, apart=True)
         if self.ranker.code:
             errors = [line for line in self.ranker.lines if line.startswith("Error: ")]
-            self.problem = (errors or list(self.ranker.lines) or ["it ended without a message"])[-1]
+            last = (errors or list(self.ranker.lines) or ["it ended without a message"])[-1]
+            # The last images may have been labelled since the ranking began.
+            self.problem = last if self.unlabelled else ""
             return
         by_text = {printable(name): name for name in self.names}
-        chosen = [by_text[text] for text in json.loads(output)["images"] if text in by_text]
+        try:
+            chosen = [by_text[text] for text in json.loads(output)["images"] if text in by_text]
+        except (ValueError, LookupError, TypeError):
+            self.problem = f"'partedvae suggest' printed {output.strip()[:SHOWN]!r} instead of a list of images"
+            return
         self._order, self.problem = chosen, ""
 
 

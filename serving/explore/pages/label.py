@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from nicegui import background_tasks, ui
 
-from partedvae.common.click_errors import message_of
-from partedvae.common.data_error import DataError
 from partedvae.common.file_names import in_one_line
 from partedvae.errors import PartedVAEError
 from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.elements.key_button import key_button
 from partedvae.serving.explore.elements.training import TrainingCard
+from partedvae.serving.explore.errors import errors_notified
 from partedvae.serving.explore.labelling.keys import SKIP, UNDO, keys_of
 from partedvae.serving.explore.labelling.workspace import Workspace
 from partedvae.serving.explore.model import ModelAccess
-from partedvae.serving.explore.widgets import address, card
+from partedvae.serving.explore.widgets import address, card, page_shown
 
 ALL = "all factors"
 DEFAULT_FACTOR = "class"
@@ -34,24 +32,28 @@ async def build(context: Context) -> None:
     assert workspace is not None
     ui.add_head_html('<link rel="stylesheet" href="/static/label.css">')
     ui.add_head_html('<script defer src="/static/label.js"></script>')
-    with _errors_notified():
+    await page_shown()  # The table may be large, or on a slow disk.
+    with errors_notified():
         await workspace.refresh()
     workspace.rank()
     page = _LabelPage(workspace, context.model)
     ui.on("pv-label", page.on_action)
-    ui.context.client.on_disconnect(page.leave)
+    # Not on_disconnect, which is called for each short interruption of the connection too.
+    ui.context.client.on_delete(page.leave)
     ui.timer(REFRESH_SECONDS, page.refresh)
     page.next()
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A label that was written, to be undone."""
+    """A label that was written, or an image that was skipped, to be undone."""
 
     name: str
-    factor: str
-    value: str
-    before: str
+    factor: str = ""
+    """Empty for an image that was skipped."""
+    value: str = ""
+    before: str = ""
+    """The class that was replaced; empty for none."""
 
 
 class _LabelPage:
@@ -61,10 +63,12 @@ class _LabelPage:
         """Add the elements, without an image."""
         self._workspace = workspace
         self._model = model
-        self._visitor = ui.context.client.id
+        self._client = ui.context.client
+        self._visitor = self._client.id
         self._own_factors: list[str] = []
         self._chosen = ALL
         self._name: str | None = None
+        self._before: dict[str, str] = {}
         self._skipped: set[str] = set()
         self._steps: list[_Step] = []
         self._busy = False
@@ -85,8 +89,8 @@ class _LabelPage:
                     )
                     self._adder = ui.element("div").classes("pv-controls")
                     with ui.element("div").classes("pv-controls"):
-                        self._undo = _key_button("undo", "Undo", UNDO, "U")
-                        self._skip = _key_button("skip", "Skip", SKIP, "Space")
+                        self._undo = key_button("undo", "Undo", UNDO, "U")
+                        self._skip = key_button("skip", "Skip", SKIP, "Space")
                     self._progress = ui.linear_progress(0, show_value=False).props('aria-label="Labelled images"')
                     self._counts = ui.label().classes("pv-label__counts")
                 self._training = TrainingCard(workspace)
@@ -137,7 +141,10 @@ class _LabelPage:
 
     def next(self, first: str = "") -> None:
         """Show an image: that of a name, or the next one."""
+        if self._client.is_deleted:
+            return  # The tab was closed while a label was written; nobody would release the image.
         self._name = self._workspace.claim(self._visitor, self._wanted, self._skipped, first)
+        self._before = dict(self._workspace.labels.values.get(self._name or "", {}))
         self._show_image()
         self.refresh()
         self._guess_later()
@@ -150,7 +157,7 @@ class _LabelPage:
             self._done.text = f"No image is left to label{skipped}."
             return
         number = self._workspace.names.index(name)
-        self._image.props["src"] = address("/label/image.png", n=number)
+        self._image.props["src"] = address("/label/image.png", v=self._workspace.version, n=number)
         self._image.props["alt"] = f"Image {in_one_line(name)}"
         self._image.props["data-number"] = str(number)
         self._image.update()
@@ -177,7 +184,7 @@ class _LabelPage:
         with self._buttons:
             for name in classes:
                 key = keys.get(name, "")
-                button = _key_button("class", name, key, key.upper(), count=counts[name])
+                button = key_button("class", name, key, key.upper(), factor=factor, count=counts[name])
                 if self._name is None:
                     button.props("disabled")
         self._undo.props(remove="disabled") if self._steps else self._undo.props("disabled")
@@ -192,6 +199,8 @@ class _LabelPage:
     def _status(self) -> str:
         """Return how the images are ordered."""
         workspace = self._workspace
+        if not workspace.unlabelled:
+            return ""
         if workspace.ranker.running:
             latest = workspace.ranker.lines[-1] if workspace.ranker.lines else "starting"
             before = "Ranking again" if workspace.ranked else "Images are in random order until they are ranked"
@@ -208,7 +217,7 @@ class _LabelPage:
         background_tasks.create(self._show_guess(), name="guess")
 
     async def _show_guess(self) -> None:
-        """Show what the model takes the image for."""
+        """Show the class that the model predicts for the image."""
         name, factor, classes = self._name, self._factor, self._model_classes()
         if name is None or self._model is None or factor not in classes or self._model.problem:
             return
@@ -223,34 +232,39 @@ class _LabelPage:
             self._guess.text = f"The model: {classes[factor][best]} ({result.probs[0, best]:.0%})"
 
     async def on_action(self, event: Any) -> None:
-        """Do what a key or button says, for the image that was on the screen."""
-        action, value, shown = (event.args.get(name) for name in ("action", "value", "shown"))
+        """Do what a key or button says, for the image and the factor that were on the screen."""
+        action, factor, value, shown = (event.args.get(name) for name in ("action", "factor", "value", "shown"))
         if self._busy:
             return
         self._busy = True
         try:
-            with _errors_notified():
+            with errors_notified():
                 if action == "undo":
                     await self._on_undo()
                 elif self._name is None or shown not in (self._workspace.names.index(self._name), -1):
                     return
                 elif action == "skip":
                     self._skipped.add(self._name)
+                    self._steps.append(_Step(self._name))
                     self.next()
-                elif action == "class" and shown != -1 and value in self._workspace.classes(self._factor):
-                    await self._on_class(self._name, str(value))
+                elif shown == -1 or factor != self._factor or value not in self._workspace.classes(factor):
+                    return
+                elif action == "class":
+                    await self._on_class(self._name, factor, value)
         finally:
             self._busy = False
 
-    async def _on_class(self, name: str, value: str) -> None:
-        factor = self._factor
-        before = self._workspace.labels.class_of(name, factor)
-        await self._workspace.write(name, factor, value)
-        self._steps.append(_Step(name, factor, value, before))
+    async def _on_class(self, name: str, factor: str, value: str) -> None:
+        before = self._before.get(factor, "")
+        if await self._workspace.write(name, factor, value, before):
+            self._steps.append(_Step(name, factor, value, before))
+        elif not self._client.is_deleted:
+            self._notify_changed(name, factor)
         known = self._workspace.labels.values.get(name, {})
         if all(each in known for each in self._wanted):
             self.next()
-        else:
+        elif not self._client.is_deleted:
+            self._before = dict(known)
             self.refresh()
             self._guess_later()
 
@@ -258,57 +272,35 @@ class _LabelPage:
         if not self._steps:
             return
         step = self._steps[-1]
-        await self._workspace.refresh()
-        now = self._workspace.labels.class_of(step.name, step.factor)
-        if now == step.value:
-            await self._workspace.write(step.name, step.factor, step.before)
-        else:
-            ui.notify(f"{in_one_line(step.name)} is {now or 'not labelled'} now, by somebody else", type="warning")
+        if step.factor and not await self._workspace.write(step.name, step.factor, step.before, step.value):
+            self._notify_changed(step.name, step.factor)
         self._steps.pop()
         self._skipped.discard(step.name)
         self.next(step.name)
+
+    def _notify_changed(self, name: str, factor: str) -> None:
+        now = self._workspace.labels.class_of(name, factor) or "not labelled"
+        ui.notify(f"{in_one_line(name)} is {now} now: another visitor or program has changed it", type="warning")
 
     async def _on_factor(self, event: Any) -> None:
         self._chosen = event.value
         ui.run_javascript("document.activeElement.blur()")  # Keys are the picker's while it has the focus.
         self.next()
 
-    def _on_add(self) -> None:
+    async def _on_add(self) -> None:
         name, factor = self._class_field.value.strip(), self._factor
-        if self._factor_field.visible:
+        is_new = self._factor_field.visible
+        if is_new:
             factor = self._factor_field.value.strip() or DEFAULT_FACTOR
-            self._own_factors = [factor]
-        if name:
-            self._workspace.add_class(factor, name)
+        if not name:
+            return
+        with errors_notified():
+            factor = await self._workspace.add_class(factor, name)
+            if is_new:
+                self._own_factors = [factor]
             self._class_field.value = ""
             self.refresh()
 
     def leave(self) -> None:
         """Let others have the image."""
         self._workspace.release(self._visitor)
-
-
-def _key_button(action: str, text: str, key: str, shown_key: str, count: int | None = None) -> ui.element:
-    """Add a button of which label.js sends the clicks, and the presses of its key."""
-    button = ui.element("button").props("type=button").classes(f"pv-key pv-key--{action}")
-    button.props["data-action"] = action
-    button.props["data-value"] = text
-    if key:
-        button.props["data-key"] = key
-        button.props["aria-keyshortcuts"] = shown_key
-    with button:
-        if shown_key:
-            ui.label(shown_key).classes("pv-key__key").props("aria-hidden=true")
-        ui.label(text).classes("pv-key__text")
-        if count is not None:
-            ui.label(f"{count:,}").classes("pv-key__count").props(f'aria-label="{count} images"')
-    return button
-
-
-@contextmanager
-def _errors_notified() -> Iterator[None]:
-    """Show errors of the table and of the disk; the label was not written then."""
-    try:
-        yield
-    except (DataError, OSError) as error:
-        ui.notify(message_of(error), type="negative", multi_line=True, close_button="Dismiss")

@@ -1,5 +1,5 @@
-// Keys and buttons of the page Label. Each event says which image was on the screen, so that a key that was pressed
-// before the next image had come does not label it.
+// Keys and buttons of the page Label. Each event has the image and the factor that were on the screen, so that a key
+// that was pressed before the next one had come does not label it.
 (() => {
   const shown = () => {
     const image = document.querySelector(".pv-label__image");
@@ -11,7 +11,8 @@
   document.querySelectorAll(".pv-label__image").forEach(sized);
   const send = (button) => {
     if (!button.disabled) {
-      emitEvent("pv-label", { action: button.dataset.action, value: button.dataset.value || "", shown: shown() });
+      const { action, factor = "", value = "" } = button.dataset;
+      emitEvent("pv-label", { action, factor, value, shown: shown() });
     }
   };
   document.addEventListener("keydown", (event) => {
