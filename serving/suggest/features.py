@@ -16,6 +16,7 @@ from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.layout import Include
 from partedvae.serving.extract.output.feature_files import read_footer, read_tables
 from partedvae.serving.extract.output.identity import PREFIX
+from partedvae.serving.extract.output.vectors import matrix_of, vector_columns
 
 INCLUDE: tuple[Include, ...] = ("class", "probs", "u", "z", "error")
 """Columns of a file that has all that is used here; one without z or probs is read too."""
@@ -82,24 +83,22 @@ _REMEDY = f"extract it again with --include {','.join(INCLUDE)}"
 def _read(path: Path, table: pa.Table, factors: Sequence[dict[str, object]]) -> ImageFeatures:
     classes = {str(factor["name"]): tuple(map(str, _list(factor["classes"]))) for factor in factors}
     key = next((name for name in ("path", "index") if name in table.column_names), None)
-    u = _vector(table, "u")
-    if u is None:
-        own = [_vector(table, f"{name}_u") for name in classes]
-        u = None if any(part is None for part in own) else np.concatenate([p for p in own if p is not None], axis=1)
-    if key is None or u is None:
+    names = table.column_names
+    of_factors = [vector_columns(f"{name}_u", names) for name in classes]
+    of_all = vector_columns("u", names)
+    u = of_all or tuple(name for columns in of_factors for name in columns)
+    z = vector_columns("z", names)
+    # A model without factors has no u, and z alone.
+    if key is None or not (of_all or all(of_factors)) or not (u or z):
         raise InvalidInputError(f"{path} has no column of {'keys' if key is None else 'u'}; {_REMEDY}")
-    z = _vector(table, "z")
     probs = {}
     for name, labels in classes.items():
-        found = _vector(table, f"{name}_p")
-        columns = [f"{name}_p_{label}" for label in labels]
-        if found is None and set(columns) <= set(table.column_names):
-            found = _matrix(table, columns)
-        if found is not None:
-            probs[name] = found
+        columns = vector_columns(f"{name}_p", names) or tuple(f"{name}_p_{label}" for label in labels)
+        if set(columns) <= set(names):
+            probs[name] = matrix_of(table, columns)
     return ImageFeatures(
         keys=[str(value) for value in table[key].to_pylist()],
-        latents=u if z is None else np.concatenate([u, z], axis=1),
+        latents=matrix_of(table, [*u, *z]),
         classes=classes,
         probs=probs,
     )
@@ -108,24 +107,3 @@ def _read(path: Path, table: pa.Table, factors: Sequence[dict[str, object]]) -> 
 def _list(value: object) -> Sequence[object]:
     assert isinstance(value, list)
     return value
-
-
-def _vector(table: pa.Table, name: str) -> FloatArray | None:
-    """Return a vector per row: a column of lists, or the columns NAME0, NAME1, …; None if there are none."""
-    names = table.column_names
-    if name in names and pa.types.is_fixed_size_list(table.schema.field(name).type):
-        column = table[name].combine_chunks()
-        matrix = np.full((len(column), column.type.list_size), np.nan, dtype=np.float32)
-        matrix[column.is_valid().to_numpy(zero_copy_only=False)] = (
-            column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-        )
-        return matrix
-    columns: list[str] = []
-    while f"{name}{len(columns)}" in names:
-        columns.append(f"{name}{len(columns)}")
-    return _matrix(table, columns) if columns else None
-
-
-def _matrix(table: pa.Table, columns: Sequence[str]) -> FloatArray:
-    """Return columns of numbers side by side, with NaN for null."""
-    return np.stack([table[name].to_numpy().astype(np.float32) for name in columns], axis=1)

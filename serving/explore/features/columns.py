@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from partedvae.serving.extract.layout import SCORES
 from partedvae.serving.extract.output.identity import PREFIX
+from partedvae.serving.extract.output.vectors import vector_columns
 
 KEYS = ("path", "index")
 UNFAMILIAR, ERROR = "unfamiliar", "error"
@@ -92,8 +93,8 @@ def find_columns(names: Sequence[str], metadata: Mapping[str, str]) -> FeatureCo
     present = set(names)
     given = json.loads(metadata.get(f"{PREFIX}factors", "[]"))
     factors = [_of_footer(each, names) for each in given] or [_of_names(name, names) for name in _factors(names)]
-    u = _numbered("u", names) or tuple(name for f in factors for name in f.u)
-    z = _numbered("z", names)
+    u = vector_columns("u", names) or tuple(name for f in factors for name in f.u)
+    z = vector_columns("z", names)
     scores = tuple(name for name in SCORES if name in present)
     key = next((name for name in KEYS if name in present), None)
     recognised = {key, *u, *z, *scores, UNFAMILIAR, ERROR, "metadata"}
@@ -136,7 +137,7 @@ def _of_names(
         best=name if has_best else None,
         prob=f"{name}_prob" if has_best else None,
         probs=probs if probs and all(each in names for each in probs) else (),
-        u=_numbered(f"{name}_u", names),
+        u=vector_columns(f"{name}_u", names),
         u_dim=u_dim,
     )
 
@@ -150,11 +151,3 @@ def _factors(names: Sequence[str]) -> list[str]:
         elif match := re.fullmatch(r"(.+)_(?:u|u0|p)", name):
             found.append(match[1])
     return list(dict.fromkeys(found))
-
-
-def _numbered(start: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of a vector: that of lists, or `<start>0`, `<start>1` … in the order of their numbers."""
-    if start in names:
-        return (start,)
-    found = {int(match[1]): name for name in names if (match := re.fullmatch(rf"{re.escape(start)}(\d+)", name))}
-    return tuple(found[number] for number in range(len(found)) if number in found)

@@ -79,7 +79,7 @@ def choose(total: int, most: int) -> Rows:
 
 
 def _files_of(output: Output) -> tuple[list[str], list[str]]:
-    """Return the paths of the files of an output in the order of their rows, and what is to be said of them."""
+    """Return the paths of the files of an output in the order of their rows, and remarks for the page."""
     if output.name is not None:
         if output.name not in output.folder.names():
             raise InvalidInputError(f"{output.text} does not exist; write it with 'partedvae extract'")

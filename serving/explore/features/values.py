@@ -12,6 +12,7 @@ from partedvae.results import FloatArray
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.explore.features.columns import UNFAMILIAR, FactorColumns, FeatureColumns
 from partedvae.serving.explore.features.table import MISSING, Categories, FactorFeatures, FeatureTable, Rows
+from partedvae.serving.extract.output.vectors import matrix_of, numbers_of
 
 MOST_VALUES = 64
 """Different values of a column that is a legend."""
@@ -34,13 +35,14 @@ def features_of_table(
         rows: row of the input of each.
         columns: what the columns are.
         metadata: texts of the file's footer.
-        notes: what is to be said of them.
+        notes: remarks on the file that the page shows.
 
     Raises:
         InvalidInputError: no row has features.
     """
-    u = _matrix(table, columns.u) if columns.u else None
-    z = _matrix(table, columns.z) if columns.z else None
+    u, z = _vectors(table, columns.u), _vectors(table, columns.z)
+    if u is None and z is None:
+        raise InvalidInputError(f"{source} has neither u nor z: its model has no dimensions of either")
     readable = np.ones(len(table), dtype=np.bool_)
     for matrix in (u, z):
         if matrix is not None:
@@ -54,7 +56,7 @@ def features_of_table(
         table, rows = table.take(kept), rows[readable]
         u, z = (None if matrix is None else matrix[readable] for matrix in (u, z))
     categories = {name: found for name in columns.passed_on if (found := _few_values(table[name])) is not None}
-    scores = {name: _numbers(table, name) for name in columns.scores}
+    scores = {name: numbers_of(table, name) for name in columns.scores}
     for name in columns.passed_on:
         if name not in categories and (numbers := _as_numbers(table[name])) is not None:
             scores[name] = numbers
@@ -91,10 +93,10 @@ def _factors(table: pa.Table, columns: FeatureColumns, u_dim: int) -> list[Facto
 def _classes(table: pa.Table, f: FactorColumns) -> tuple[Categories | None, FloatArray | None]:
     """Return the most probable class of a factor and its probability, as far as the file has them."""
     if f.best is not None and f.prob is not None:
-        return categories_of(_texts(table[f.best]), f.classes), _numbers(table, f.prob)
+        return categories_of(_texts(table[f.best]), f.classes), numbers_of(table, f.prob)
     if not f.probs:
         return None, None
-    probs = _matrix(table, f.probs)
+    probs = matrix_of(table, f.probs)
     names = f.classes if len(f.classes) == probs.shape[1] else tuple(map(str, range(probs.shape[1])))
     return Categories(values=names, codes=probs.argmax(axis=1).astype(np.int32)), probs.max(axis=1)
 
@@ -137,29 +139,13 @@ def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(pc.cast(column, pa.string()), "")
 
 
-def _numbers(table: pa.Table, name: str) -> FloatArray:
-    return np.asarray(pc.cast(table[name], pa.float32()).to_numpy(), dtype=np.float32)
+def _vectors(table: pa.Table, names: Sequence[str]) -> FloatArray | None:
+    """Return vectors as a matrix; None where there are none, or they have no dimensions."""
+    matrix = matrix_of(table, names)
+    return matrix if matrix.shape[1] else None
 
 
 def _width(table: pa.Table, names: Sequence[str]) -> int:
     """Return the dimensions of a vector."""
     kind = table.schema.field(names[0]).type
     return int(kind.list_size) if pa.types.is_fixed_size_list(kind) else len(names)
-
-
-def _matrix(table: pa.Table, names: Sequence[str]) -> FloatArray:
-    """Return columns of lists of a fixed size and of numbers as one matrix, with NaN for null."""
-    parts: list[FloatArray] = []
-    for name in names:
-        column = table[name].combine_chunks()
-        if pa.types.is_fixed_size_list(column.type):
-            size = column.type.list_size
-            # `flatten` leaves out the lists that are null.
-            matrix = np.full((len(column), size), np.nan, dtype=np.float32)
-            matrix[column.is_valid().to_numpy(zero_copy_only=False)] = (
-                column.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
-            )
-            parts.append(matrix)
-        else:
-            parts.append(_numbers(table, name)[:, np.newaxis])
-    return np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)

@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.explore.features.file import choose, read_features
 from partedvae.serving.explore.features.table import FeatureTable
+from partedvae.serving.suggest.features import read_features as read_features_to_rank
 from tests.bundles import COLOURED
 from tests.serving.extraction import extract
 
@@ -176,3 +178,20 @@ def test_images_of_a_folder_have_paths(tmp_path: Path, tiny_models: Path) -> Non
     Image.new("L", (6, 8)).save(tmp_path / "images" / "a.png")
     table = written(tmp_path / "images", tiny_models / "tiny", f"{tmp_path}/f.npz", "--include", "z,u")
     assert (table.key, table.key_of(0), table.footer("input")) == ("path", "a.png", f"{tmp_path}/images")
+
+
+def test_features_of_a_model_without_factors_are_z(tmp_path: Path) -> None:
+    """Its u has no dimensions, as one column or as none; the map and the ranking of images read both."""
+    footer = {"partedvae.factors": "[]", "partedvae.counts": '{"images": 2}'}
+    names = pa.array(["a.png", "b.png"])
+    u = pa.array([[], []], pa.list_(pa.float32(), 0))
+    z = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.float32()), 2)
+    for columns in ({"path": names, "u": u, "z": z}, {"path": names, "z": z}):
+        path = tmp_path / f"{len(columns)}.arrow"
+        table = pa.table(columns).replace_schema_metadata(footer)
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+        shown, ranked = read_features(str(path)), read_features_to_rank(path)
+        assert shown.z is not None
+        assert shown.z.tolist() == ranked.latents.tolist() == [[1, 2], [3, 4]]
+        assert (shown.u, shown.factors, ranked.classes) == (None, [], {})
