@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partedvae.common.data_error import DataError
-from partedvae.common.file_names import in_one_line, spellings
+from partedvae.common.file_names import in_one_line
 from partedvae.common.labels_file import LabelsFile
-from partedvae.common.text_files import TextError, read_names
+from partedvae.common.listed_names import read_listed
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.listed import ListedSource, names_of
 from partedvae.serving.extract.sources.source import Source
@@ -78,26 +78,11 @@ def read_known(names: Sequence[str], folder: Path | None, given: Path | None, fa
     if given is not None and not given.is_file():
         raise DataError(f"{given} does not exist; pass a table like labels.csv, or a text file of names")
     if given is not None and given.suffix.lower() == LIST:
-        return Known(labelled=_listed(given, names), origin=str(given))
+        return Known(labelled=frozenset(read_listed(given, names, "input")), origin=str(given))
     table = LabelsFile(folder or Path(given or "").parent, names, given)
     labels = table.read()
     origin = str(table.path) if table.path.exists() else ""
     return Known(labelled=labels.labelled(factor), tests=labels.tests, factors=labels.factors, origin=origin)
-
-
-def _listed(path: Path, names: Sequence[str]) -> frozenset[str]:
-    known, found = set(names), set()
-    try:
-        lines = read_names(path)
-    except (OSError, TextError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    for number, line in lines:
-        text = line.strip()
-        name = next((each for each in (*spellings(line), text) if each in known), None)
-        if name is None:
-            raise DataError(f"{path}, line {number}: {in_one_line(text)!r} is not an image of the input; correct it")
-        found.add(name)
-    return frozenset(found)
 
 
 def as_line(name: str) -> str:

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from partedvae.common.data_error import DataError
-from partedvae.common.file_names import in_one_line, printable, spellings
+from partedvae.common.file_names import printable
 from partedvae.common.image_folder import find_images
 from partedvae.common.label_table import in_order
 from partedvae.common.labels_file import LabelsFile
+from partedvae.common.listed_names import read_listed
 from partedvae.common.tables import normalised
-from partedvae.common.text_files import TextError, read_names
 from partedvae.serving.explore.labelling.process import CommandProcess
 
 FEWEST_RANKED = 8
@@ -76,7 +76,7 @@ class Workspace:
         self._given = suggestions is not None
         self._task: asyncio.Task[None] | None = None
         if suggestions is not None:
-            self._order = _listed(suggestions, self.names)
+            self._order = read_listed(suggestions, self.names, "folder")
 
     @property
     def path(self) -> Path:
@@ -217,23 +217,3 @@ class Workspace:
             self.problem = f"'partedvae suggest' printed {output.strip()[:SHOWN]!r} instead of a list of images"
             return
         self._order, self.problem = chosen, ""
-
-
-def _listed(path: Path, names: Sequence[str]) -> list[str]:
-    """Return the images of a list.
-
-    Raises:
-        DataError: it is not a list, or has another image.
-    """
-    known = frozenset(names)
-    try:
-        lines = read_names(path)
-    except TextError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    found: dict[str, None] = {}
-    for number, line in lines:
-        name = next((each for each in spellings(line) if each in known), None)
-        if name is None:
-            raise DataError(f"{path}, line {number}: {in_one_line(line.strip())!r} is not an image of the folder")
-        found[name] = None
-    return list(found)

@@ -59,6 +59,16 @@ async def test_a_class_that_another_program_has_changed_is_not_overwritten(photo
     assert (photos / "labels.csv").read_text() == "file,kind\n0.png,c\n"
 
 
+def test_a_list_with_another_image_is_refused(photos: Path, tmp_path: Path) -> None:
+    given = tmp_path / "list.txt"
+    given.write_text("./1.png\n1.png\n7.png\n")
+    with pytest.raises(DataError, match=r"list.txt, line 3: '7.png' is not an image of the folder; correct it"):
+        Workspace(photos, given)
+    given.write_text("./1.png\n1.png\n0.png\n")
+    workspace = Workspace(photos, given)
+    assert [workspace.claim(visitor, ["kind"], ()) for visitor in "ab"] == ["1.png", "0.png"]
+
+
 async def test_a_slow_read_does_not_bring_earlier_labels_back(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(photos)
     file, done, go_on = workspace._file, threading.Event(), threading.Event()
