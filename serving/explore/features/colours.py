@@ -106,22 +106,31 @@ def _of_numbers(name: str, title: str, numbers: FloatArray) -> Colouring:
 
 def _errors(table: FeatureTable, factor: FactorFeatures) -> Colouring | None:
     """Compare the class of a factor with the column of the input that has its true one; None if there is no such."""
-    if factor.classes is None:
+    predicted, name = factor.classes, _truth(table, factor)
+    if predicted is None or name is None:
         return None
-    predicted = factor.classes
-    for name, true in table.categories.items():
-        if name == UNFAMILIAR or not set(true.values) <= set(predicted.values):
-            continue
-        place = np.array([predicted.values.index(value) for value in true.values])
-        known = true.codes != MISSING
-        wrong = np.full(len(table), MISSING, dtype=np.int32)
-        wrong[known] = place[true.codes[known]] != predicted.codes[known]
-        categories = Categories(values=(CORRECT, WRONG), codes=wrong)
-        share = f"{int((wrong == 1).sum()):,} of {int(known.sum()):,}"
-        return Colouring(
-            name=f"error:{factor.name}",
-            title=f"Errors of {factor.name} ({share} differ from {name})",
-            categories=categories,
-            colours=("#8a94a6", "#e5484d"),
-        )
-    return None
+    true = table.categories[name]
+    place = np.array([predicted.values.index(value) for value in true.values])
+    known = true.codes != MISSING
+    wrong = np.full(len(table), MISSING, dtype=np.int32)
+    wrong[known] = place[true.codes[known]] != predicted.codes[known]
+    share = f"{int((wrong == 1).sum()):,} of {int(known.sum()):,}"
+    return Colouring(
+        name=f"error:{factor.name}",
+        title=f"Errors of {factor.name} ({share} differ from {name})",
+        categories=Categories(values=(CORRECT, WRONG), codes=wrong),
+        colours=("#8a94a6", "#e5484d"),
+    )
+
+
+def _truth(table: FeatureTable, factor: FactorFeatures) -> str | None:
+    """Return the column of the input that has the true classes of a factor; None if there is no such.
+
+    All its values are classes of the factor. Of several, it is the one of the factor's name, or with the name in its
+    own. Another one is taken only where it cannot be that of another factor, which may have the same classes.
+    """
+    classes = set(factor.classes.values if factor.classes is not None else ())
+    names = [name for name, found in table.categories.items() if name != UNFAMILIAR and classes >= set(found.values)]
+    exact = [name for name in names if name.lower() == factor.name.lower()]
+    similar = [name for name in names if factor.name.lower() in name.lower()]
+    return next(iter([*exact, *similar, *(names if len(table.factors) == 1 else [])]), None)

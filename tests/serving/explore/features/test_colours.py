@@ -40,6 +40,15 @@ def test_classes_confidence_scores_and_errors(tmp_path: Path) -> None:
     assert colourings["score:negative_elbo"].codes.tolist() == [0, 127, 254, 255]
 
 
+def test_errors_are_those_of_the_column_with_the_name_of_the_factor(tmp_path: Path) -> None:
+    """Several factors may have the same classes."""
+    rows = ["a,yes,0.9,no,0.9,no,yes,1", "b,no,0.9,yes,0.9,no,no,2", "c,no,0.9,yes,0.9,yes,yes,3"]
+    text = "path,beard,beard_prob,hat,hat_prob,true_hat,other,z0\n" + "\n".join(rows)
+    colourings = written(tmp_path / "f.csv", text).colourings
+    assert "error:beard" not in colourings
+    assert colourings["error:hat"].title == "Errors of hat (1 of 3 differ from true_hat)"
+
+
 def test_outliers_do_not_use_up_the_scale(tmp_path: Path) -> None:
     numbers = "\n".join(f"{i}.png,{i},1" for i in range(1000))
     text = f"path,negative_elbo,z0\n{numbers}\nx.png,1e9,1"
