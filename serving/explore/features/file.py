@@ -1,7 +1,8 @@
 """Reads the features that `partedvae extract` has written: one file, or a folder of parts.
 
 Only the columns that a map needs are read, and of more than `MOST_POINTS` rows one of each of as many stretches is
-kept, so that memory does not depend on the length of the file.
+kept, so that memory does not depend on the length of the file; but the arrays of an .npz are read as a whole. Of a
+folder, one part at a time is open.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.explore.features.columns import find_columns
 from partedvae.serving.explore.features.readers import checked, open_reader
@@ -19,6 +21,7 @@ from partedvae.serving.explore.features.values import features_of_table
 from partedvae.serving.extract.output.identity import PREFIX
 from partedvae.serving.extract.output.output import Output, parse_output
 from partedvae.serving.extract.output.shards import is_part, parse_part
+from partedvae.serving.extract.sources.local_files import open_file
 
 MOST_POINTS = 200_000
 """Points of a map."""
@@ -37,15 +40,18 @@ def read_features(given: str, most: int = MOST_POINTS) -> FeatureTable:
     """
     output = parse_output(given)
     paths, notes = _files_of(output)
-    readers = [open_reader(path) for path in paths]
-    columns = find_columns(readers[0].names, readers[0].metadata)
+    # Downloads are kept, which are temporary files.
+    copies = [open_file(path) if is_url(path) else None for path in paths]
+    with open_reader(paths[0], copies[0]) as reader:
+        metadata = reader.metadata
+        columns = find_columns(reader.names, metadata)
     if not columns.u and not columns.z:
         raise InvalidInputError(
             f"{given} has columns of neither u nor z; run 'partedvae extract' again with --include class,u,z"
         )
     counts = []
-    for path, reader in zip(paths, readers, strict=True):
-        with checked(path):
+    for path, copy in zip(paths, copies, strict=True):
+        with open_reader(path, copy) as reader:
             counts.append(reader.count())
     total = sum(counts)
     if not total:
@@ -55,9 +61,9 @@ def read_features(given: str, most: int = MOST_POINTS) -> FeatureTable:
         notes.append(f"{len(chosen):,} of {total:,} rows are shown, chosen evenly")
     tables, rows = [], []
     first = 0
-    for path, reader, start in zip(paths, readers, _starts(output, paths, readers[0].metadata, counts), strict=True):
+    for path, copy, start in zip(paths, copies, _starts(output, paths, metadata, counts), strict=True):
         offset = start - first
-        with checked(path):
+        with open_reader(path, copy) as reader:
             for table in reader.tables(columns):
                 low, high = np.searchsorted(chosen, (first, first + len(table)))
                 if low < high:
@@ -66,7 +72,7 @@ def read_features(given: str, most: int = MOST_POINTS) -> FeatureTable:
                 first += len(table)
     with checked(given):
         joined = pa.concat_tables(tables)
-        return features_of_table(given, joined, np.concatenate(rows), columns, readers[0].metadata, notes)
+        return features_of_table(given, joined, np.concatenate(rows), columns, metadata, notes)
 
 
 def choose(total: int, most: int) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -33,21 +33,26 @@ class Reader(Protocol):
     def tables(self, columns: FeatureColumns) -> Iterator[pa.Table]:
         """Yield some columns of consecutive rows, of all rows in total."""
 
+    def close(self) -> None:
+        """Close the file."""
 
-def open_reader(given: str) -> Reader:
-    """Open a file by its ending.
+
+@contextmanager
+def open_reader(given: str, copy: LocalFile | None = None) -> Iterator[Reader]:
+    """Open a file by its ending, and close it after the block.
 
     Args:
         given: path or URL of a .parquet, .arrow, .csv or .npz.
+        copy: the file itself, if it has been opened before; it stays open.
 
     Raises:
-        InvalidInputError: it is damaged, or not what its ending says.
+        InvalidInputError: it is damaged, or not what its ending says; also for errors of the block.
         OSError: it cannot be read.
     """
     suffix = PurePosixPath(given).suffix.lower()
-    file = open_file(given)
-    with checked(given):
-        return _READERS[suffix](file)
+    file = open_file(given) if copy is None else copy
+    with checked(given), closing(_READERS[suffix](file)) as reader:
+        yield reader
 
 
 @contextmanager
@@ -66,7 +71,8 @@ def checked(given: str) -> Iterator[None]:
 
 class _ParquetReader:
     def __init__(self, file: LocalFile) -> None:
-        self._file = pq.ParquetFile(file.open(), buffer_size=1 << 20)
+        self._stream = file.open()
+        self._file = pq.ParquetFile(self._stream, buffer_size=1 << 20)
         self.names: Sequence[str] = self._file.schema_arrow.names
         self.metadata: Mapping[str, str] = _footer(".parquet", file)
 
@@ -77,10 +83,14 @@ class _ParquetReader:
         for batch in self._file.iter_batches(ROW_GROUP, columns=columns.names):
             yield pa.Table.from_batches([batch])
 
+    def close(self) -> None:
+        self._stream.close()
+
 
 class _ArrowReader:
     def __init__(self, file: LocalFile) -> None:
-        self._reader = pa.ipc.open_file(file.open())
+        self._stream = file.open()
+        self._reader = pa.ipc.open_file(self._stream)
         self.names: Sequence[str] = self._reader.schema.names
         self.metadata: Mapping[str, str] = _footer(".arrow", file)
 
@@ -90,6 +100,9 @@ class _ArrowReader:
     def tables(self, columns: FeatureColumns) -> Iterator[pa.Table]:
         for k in range(self._reader.num_record_batches):
             yield pa.Table.from_batches([self._reader.get_batch(k)]).select(columns.names)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class _CsvReader:
@@ -115,6 +128,9 @@ class _CsvReader:
         for batch in self._open(convert):
             yield pa.Table.from_batches([batch])
 
+    def close(self) -> None:
+        """Do nothing: each pass opens the file anew."""
+
 
 class _NpzReader:
     def __init__(self, file: LocalFile) -> None:
@@ -131,6 +147,9 @@ class _NpzReader:
 
     def tables(self, columns: FeatureColumns) -> Iterator[pa.Table]:
         yield pa.table({name: _column(self._arrays[name]) for name in columns.names})
+
+    def close(self) -> None:
+        self._arrays.close()
 
 
 def _column(values: np.ndarray[Any, Any]) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -123,6 +124,20 @@ def test_an_extraction_that_is_not_complete(array: Path, two_models: Path, tmp_p
 
     assert table.rows.tolist() == [*range(16), *range(32, 40)]
     assert table.notes == ["1 of 3 parts are missing: the extraction is not complete"]
+
+
+def test_a_folder_may_have_more_parts_than_files_can_be_open(array: Path, two_models: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    result = extract(array, f"{tmp_path}/parts/", "--model", two_models / "shapes", "--rows-per-part", 1)
+    assert result.exit_code == 0, result.output
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path(os.devnull).open() as file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 20, before[1]))
+        try:
+            table = read_features(f"{tmp_path}/parts")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert table.rows.tolist() == list(range(40))
 
 
 def test_of_too_many_rows_some_are_chosen(array: Path, two_models: Path, tmp_path: Path) -> None:
