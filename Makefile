@@ -12,9 +12,9 @@ MODELS ?= models
 ADDRESS ?= 127.0.0.1:50051
 # Processes that run the tests, each file in one of them; 0 runs all in one.
 TEST_PROCESSES ?= 2
-PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile
+PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "$(or $(1),not exhaustive)"
 # Two processes of several threads each take longer than with one thread each.
-test test-fast test-serving: export OMP_NUM_THREADS = 1
+test test-fast test-serving test-exhaustive: export OMP_NUM_THREADS = 1
 BENCH_MODELS ?= demo/models
 BENCH_DOCUMENT = $(if $(DOCS),--document docs/BENCHMARKS.md)
 # pytriton needs a Python with a shared libpython, which the system's has.
@@ -26,7 +26,7 @@ MODEL ?= $(if $(filter 1,$(words $(EXPORTED))),$(EXPORTED),$(MODELS)/$(DATASET))
 NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train export serve extract explore screenshots test test-fast test-serving test-tritonclient check protos check-protos \
+.PHONY: help install demo train export serve extract explore screenshots test test-fast test-serving test-exhaustive test-tritonclient check protos check-protos \
 	client check-client check-deploy lock pin-images format bench bench-onnx bench-extract bench-explore bench-peers attack fuzz soak clean
 
 help: ## List the targets.
@@ -80,14 +80,17 @@ screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/N
 		$(addprefix --features ,$(or $(FEATURES),$(wildcard demo/features.parquet)))
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed.
-test: install .venv-tritonclient/installed test-serving ## Run all tests, those of serving and the client without torch.
-	$(BIN)/python $(PYTEST) --ignore=tests/serving --ignore=tests/partedvae
+test: install .venv-tritonclient/installed test-serving ## Run the tests, those of serving and the client without torch.
+	$(BIN)/python $(call PYTEST) --ignore=tests/serving --ignore=tests/partedvae
 
 test-fast: install ## Run the tests that are neither slow nor end to end, in less than a minute.
-	$(BIN)/python $(PYTEST) -m "not slow and not e2e"
+	$(BIN)/python $(call PYTEST,not slow and not e2e and not exhaustive)
 
 test-serving: .venv-serving/installed ## Run the tests of serving and the client without torch.
-	.venv-serving/bin/python $(PYTEST) tests/serving tests/partedvae
+	.venv-serving/bin/python $(call PYTEST) tests/serving tests/partedvae
+
+test-exhaustive: .venv-serving/installed ## Run the tests that make test leaves out, of many similar cases.
+	.venv-serving/bin/python $(call PYTEST,exhaustive) tests/serving
 
 test-tritonclient: install .venv-tritonclient/installed ## Test a server with tritonclient, in a process of its own.
 	$(BIN)/python -m pytest tests/serving/grpc/oip/test_tritonclient.py

@@ -57,7 +57,7 @@ def refused(reason, use=call):
     else:
         raise AssertionError("no error")
 
-def fork(target):
+def fork(target, crashes=()):
     children = [multiprocessing.get_context("fork").Process(target=target) for _ in range(4)]
     for child in children:
         child.start()
@@ -66,7 +66,7 @@ def fork(target):
     codes = [child.exitcode for child in children]
     for child in children:
         child.kill()
-    assert codes == [0] * 4, (target, codes)
+    assert 0 in codes and set(codes) <= {0, *crashes}, (target, codes)
 
 def busy(work):
     started = threading.Event()
@@ -107,7 +107,8 @@ elif scenario == "busy with joined calls":
 elif scenario == "within a stream":
     chunks = client.stream_features(images for _ in range(500))
     next(chunks)
-    fork(lambda: refused("a stream was open"))
+    # gRPC says "Other threads are currently calling into gRPC", and may crash the child by itself.
+    fork(lambda: refused("a stream was open"), crashes=[-11])
     list(chunks)
     fork(call)
 elif scenario == "after asyncio":
@@ -123,7 +124,7 @@ elif scenario == "within asyncio":
 elif scenario == "with a half-read stream":
     chunks = client.stream_features(images for _ in range(500))
     next(chunks)
-    fork(lambda: refused("a stream was open", lambda: next(chunks)))
+    fork(lambda: refused("a stream was open", lambda: next(chunks)), crashes=[-11])
     list(chunks)
 elif scenario == "after a call, within asyncio":
     call()

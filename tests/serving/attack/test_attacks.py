@@ -48,7 +48,9 @@ NATIVE = (
     "rapid-reset",
 )
 """Attacks that the native front stands as well; docs/SERVING.md states those that it does not."""
-WITH_FRONTS = [("grpcio", name) for name in BY_OPTIONS] + [("native", name) for name in BY_OPTIONS if name in NATIVE]
+WITH_FRONTS = [("grpcio", name) for name in BY_OPTIONS] + [
+    pytest.param("native", name, marks=pytest.mark.exhaustive) for name in BY_OPTIONS if name in NATIVE
+]
 
 
 @pytest.mark.slow
