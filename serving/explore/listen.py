@@ -53,7 +53,7 @@ def hosts_of(host: str, accepts: Callable[[str], bool] | None) -> frozenset[str]
 
 
 def link(host: str, port: int, token: str) -> str:
-    """Return the address to open; for all addresses of the machine, that with its name."""
+    """Return the URL to open; where all addresses of the machine are listened on, the one with its host name."""
     if host in ("0.0.0.0", "[::]"):
         host = socket.gethostname()
     return f"http://{host}:{port}/" + (f"?token={quote(token)}" if token else "")

@@ -32,7 +32,7 @@ class Colouring:
     """One way to colour the points."""
 
     name: str
-    """As in addresses: "class:digit"."""
+    """As in URLs: "class:digit"."""
     title: str
     categories: Categories | None = None
     """The values, if there are few."""

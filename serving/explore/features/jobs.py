@@ -1,4 +1,4 @@
-"""The projections of one file: PCA at once, others in the background, shared by all visitors.
+"""The projections of one file: PCA immediately, others in the background, shared by all visitors.
 
 Two visitors who ask for the same map get one computation. It is ended when nobody waits for it any more.
 """

@@ -1,4 +1,4 @@
-"""The true labels of the images of a feature file, where they lie beside them: they show which classes are wrong."""
+"""The true labels of the images of a feature file, read from their folder, so that the map shows wrong predictions."""
 
 from __future__ import annotations
 

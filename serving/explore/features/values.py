@@ -91,7 +91,7 @@ def _factors(table: pa.Table, columns: FeatureColumns, u_dim: int) -> list[Facto
 
 
 def _classes(table: pa.Table, f: FactorColumns) -> tuple[Categories | None, FloatArray | None]:
-    """Return the most probable class of a factor and its probability, as far as the file has them."""
+    """Return the most probable class of a factor and its probability; None for what the file lacks."""
     if f.best is not None and f.prob is not None:
         return categories_of(_texts(table[f.best]), f.classes), numbers_of(table, f.prob)
     if not f.probs:

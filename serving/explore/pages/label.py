@@ -23,7 +23,7 @@ ALL = "all factors"
 DEFAULT_FACTOR = "class"
 """Name of the factor where neither labels.csv nor a model has one."""
 REFRESH_SECONDS = 1.0
-"""Time between two looks at what others do."""
+"""Interval at which changes of other visitors and programs are shown."""
 
 
 async def build(context: Context) -> None:
