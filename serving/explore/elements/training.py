@@ -15,6 +15,10 @@ SHOWN = 14
 """Lines of output that are shown."""
 
 
+INTERRUPTED = (130, 143)
+"""Exit codes of a training that SIGINT or SIGTERM ended, which prints how to resume it."""
+
+
 class TrainingCard:
     """The elements of one visitor; the training itself is shared."""
 
@@ -62,7 +66,9 @@ def _state(running: bool, code: int | None, installed: bool) -> str:
         return "Training. It ends with these pages, and saves its state."
     if code is None:
         return ""
-    return "Finished." if code == 0 else f"Ended with exit code {code}; see below."
+    if code == 0:
+        return "Finished."
+    return "Stopped; see below." if code in INTERRUPTED else f"Ended with exit code {code}; see below."
 
 
 def _new_run(folder: Path, labels: int) -> Path:
