@@ -89,8 +89,9 @@ test-fast: install ## Run the tests that are neither slow nor end to end, in les
 test-serving: .venv-serving/installed ## Run the tests of serving and the client without torch.
 	.venv-serving/bin/python $(call PYTEST) tests/serving tests/partedvae
 
-test-exhaustive: .venv-serving/installed ## Run the tests that make test leaves out, of many similar cases.
+test-exhaustive: install .venv-serving/installed ## Run the tests that make test leaves out, of many similar cases.
 	.venv-serving/bin/python $(call PYTEST,exhaustive) tests/serving
+	$(BIN)/python $(call PYTEST,exhaustive) --ignore=tests/serving --ignore=tests/partedvae
 
 test-tritonclient: install .venv-tritonclient/installed ## Test a server with tritonclient, in a process of its own.
 	$(BIN)/python -m pytest tests/serving/grpc/oip/test_tritonclient.py

@@ -364,7 +364,7 @@ def test_a_data_set_with_changed_classes_is_rejected(
 ) -> None:
     digit = dataclasses.replace(INFO.factors[0], classes=("ten", *INFO.factors[0].classes[1:]))
     changed = dataclasses.replace(mnist, info=dataclasses.replace(INFO, factors=(digit,)))
-    monkeypatch.setattr("partedvae.training.runs.data.load_dataset", lambda name, data_dir, fit: changed)
+    monkeypatch.setattr("partedvae.training.runs.data.load_dataset", lambda *arguments: changed)
     result = CliRunner().invoke(export_command, [str(small_run), str(tmp_path / "mnist"), "--data", str(data_dir)])
     assert result.exit_code == 1
     assert (

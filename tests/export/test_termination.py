@@ -25,7 +25,7 @@ main(prog_name="partedvae")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.exhaustive)])
 def test_a_terminated_export_leaves_nothing(
     small_run: Path, data_dir: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

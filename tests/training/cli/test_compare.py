@@ -18,7 +18,7 @@ from partedvae.common.fit import DEFAULT_FIT, Fit
 from partedvae.common.flatten import flatten
 from partedvae.common.runs.comparison import compare_runs, read_runs
 from partedvae.common.runs.stored_run import read_run
-from partedvae.training.data.dataset import ImageDataset, Truth
+from partedvae.training.data.dataset import ImageDataset, LabelUse, Truth
 from partedvae.training.engine.loop import train_run
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.runs.directory import RunDirectory
@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of two runs of toys with known truth: `few` of one epoch, and `more` of two, evaluated."""
     folder = tmp_path_factory.mktemp("runs")
 
-    def load(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT) -> ImageDataset:
+    def load(name: str, data_dir: Path, fit: Fit = DEFAULT_FIT, labels: LabelUse = "required") -> ImageDataset:
         dataset = toy_dataset()
         truth = Truth(images=dataset.train.images, names=("corner", "shade"), values=dataset.train.labels)
         return dataclasses.replace(dataset, truth=truth)

@@ -15,7 +15,7 @@ import torch
 
 from partedvae.common.atomic_write import atomic_write
 from partedvae.common.fit import Fit
-from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.data.dataset import ImageDataset, LabelUse
 from partedvae.training.engine.loop import train_run
 from partedvae.training.runs.directory import RunDirectory
 from tests.training.toys import tiny_config, toy_dataset
@@ -24,7 +24,7 @@ SECONDS_TO_DRAW = 1.0
 """Longer than any delay between the processes."""
 
 
-def load(name: str, folder: Path, fit: Fit) -> ImageDataset:
+def load(name: str, folder: Path, fit: Fit, labels: LabelUse) -> ImageDataset:
     """Replace the registry's `load_dataset`: draw missing data slowly, and log it."""
     drawn = folder / "drawn"
     if not drawn.exists():

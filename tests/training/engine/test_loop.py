@@ -150,7 +150,13 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(number, marks=pytest.mark.exhaustive) for number in (signal.SIGINT, signal.SIGHUP)),
+    ],
+)
 def test_a_run_whose_epochs_have_one_step_stops_after_it(
     tmp_path: Path, pictures: Path, number: signal.Signals
 ) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from partedvae.common.fit import Fit
 from partedvae.common.flatten import flatten
-from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.data.dataset import ImageDataset, LabelUse
 from partedvae.training.engine.loop import train_run
 from partedvae.training.figures.losses import read_metrics
 from partedvae.training.figures.registry import FIGURES, draw_run
@@ -45,7 +45,7 @@ def stopped(finished: RunDirectory) -> RunDirectory:
 def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load the toy data set under every name."""
 
-    def load(name: str, data_dir: Path, fit: Fit) -> ImageDataset:
+    def load(name: str, data_dir: Path, fit: Fit, labels: LabelUse = "required") -> ImageDataset:
         assert fit == "stretch"
         return toy_dataset()
 
