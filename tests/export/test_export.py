@@ -249,7 +249,9 @@ def test_rgb_images_and_several_factors_export_with_parity(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("dataset", "size", "factors"), [("faces", (64, 64, 3), 7), ("celeba", (218, 178, 3), 8)], ids=["faces", "celeba"]
+    ("dataset", "size", "factors"),
+    [("faces", (64, 64, 3), 7), pytest.param("celeba", (218, 178, 3), 8, marks=pytest.mark.exhaustive)],
+    ids=["faces", "celeba"],
 )
 def test_the_recipes_of_faces_export_with_parity(
     tmp_path: Path, dataset: str, size: tuple[int, int, int], factors: int

@@ -48,8 +48,13 @@ NATIVE = (
     "rapid-reset",
 )
 """Attacks that the native front stands as well; docs/SERVING.md states those that it does not."""
-WITH_FRONTS = [("grpcio", name) for name in BY_OPTIONS] + [
-    pytest.param("native", name, marks=pytest.mark.exhaustive) for name in BY_OPTIONS if name in NATIVE
+ALWAYS = ("unread-replies", "unfinished-requests", "pixel-bombs", "idle-streams", "huge-shape", "rapid-reset")
+"""Attacks of different kinds, which `make test` runs; it leaves the others to `make test-exhaustive`."""
+WITH_FRONTS = [
+    pytest.param(front, name, marks=() if front == "grpcio" and name in ALWAYS else pytest.mark.exhaustive)
+    for front, names in (("grpcio", EXPECTED), ("native", NATIVE))
+    for name in BY_OPTIONS
+    if name in names
 ]
 
 
