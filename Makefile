@@ -83,7 +83,7 @@ screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/N
 test: install .venv-tritonclient/installed test-serving ## Run the tests, those of serving and the client without torch.
 	$(BIN)/python $(call PYTEST) --ignore=tests/serving --ignore=tests/partedvae
 
-test-fast: install ## Run the tests that are neither slow nor end to end, in less than a minute.
+test-fast: install ## Run the tests that are neither slow nor end to end.
 	$(BIN)/python $(call PYTEST,not slow and not e2e and not exhaustive)
 
 test-serving: .venv-serving/installed ## Run the tests of serving and the client without torch.

@@ -283,7 +283,7 @@ def _connection_of(context: Context) -> str:
     """Return a name of the client's connection.
 
     The calls of all clients of the native front arrive by one connection, without their addresses: each call counts as
-    a client of its own, so that one client does not take the turns of all others.
+    a client of its own, so that one client does not take the places of all others.
     """
     peer: str = context.peer()
     return f"{_SHARED}{next(_numbers)}" if peer.startswith(_SHARED) else peer

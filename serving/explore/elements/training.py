@@ -13,8 +13,6 @@ from partedvae.serving.explore.widgets import card
 
 SHOWN = 14
 """Lines of output that are shown."""
-
-
 INTERRUPTED = (130, 143)
 """Exit codes of a training that SIGINT or SIGTERM ended, which prints how to resume it."""
 

@@ -51,7 +51,7 @@ def draw(page: Page) -> None:
 
 
 def example(page: Page) -> None:
-    """Take the fourth example of Look."""
+    """Choose the fourth example of the page Look."""
     page.get_by_role("button", name="Example: ").nth(3).click()
 
 
