@@ -13,6 +13,8 @@ import pytest
 from partedvae.serving.explore.listen import new_token
 from tests.serving.explore.explorer import Explorer, running_explorer
 
+pytestmark = pytest.mark.slow
+
 PATHS = ("/", "/generate", "/generate.png", "/static/explore.css", "/_nicegui_ws/socket.io/?EIO=4&transport=polling")
 
 

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from partedvae.serving.explore.command import explore
 from tests.serving.explore.explorer import running_explorer
 
+pytestmark = pytest.mark.slow
+
 
 def error_of(*options: str | Path) -> tuple[int, str]:
     """Run the command, which must fail, and return its exit code and output."""

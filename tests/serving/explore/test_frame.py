@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import numpy as np
+import pytest
 from nicegui import Client, ui
 from playwright.sync_api import Browser, Page, expect
 
@@ -15,6 +16,8 @@ from partedvae.serving.explore.pages.map.legend import show_legend
 from partedvae.serving.explore.widgets import card
 from tests.processes import running_server
 from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, running_explorer
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_start_leads_to_a_page_with_the_model(grey_explorer: Explorer, page: Page) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import httpx
 import numpy as np
+import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
 from partedvae.results import FloatArray
 from tests.bundles import GREY
 from tests.serving.explore.explorer import Explorer, pixels_of, png
 from tests.serving.explore.test_pictures import read
+
+pytestmark = pytest.mark.slow
 
 GRID = ".pv-transfer img:nth-child(4)"
 

@@ -16,6 +16,8 @@ from tests.bundles import GREY
 from tests.processes import ServerProcess
 from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, running_explorer
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"imgs/{number:02}.png" for number in range(14)]
 ORDER = [NAMES[number] for number in (5, 3, 8, 1, 13, 0, 2, 4, 6, 7, 9, 10, 11, 12)]
 

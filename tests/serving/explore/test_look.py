@@ -13,6 +13,8 @@ from tests.bundles import COLOURED
 from tests.familiar import IMAGES, INVERTED_SCORES, MODEL, SCORES
 from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, pixels_of, png
 
+pytestmark = pytest.mark.slow
+
 INVERTED = 3
 """Position in IMAGES of an image that is like the training images when inverted."""
 CANVAS = "canvas.pv-pad__canvas"

@@ -17,6 +17,8 @@ from tests.processes import PATIENCE
 from tests.serving.explore.explorer import DESKTOP, PHONE, Explorer, checked_page, pixels_of, running_explorer
 from tests.serving.extraction import extract
 
+pytestmark = pytest.mark.slow
+
 COUNT = 120
 IMAGES = COLOURED.random_images(COUNT)
 

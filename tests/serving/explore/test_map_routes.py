@@ -22,6 +22,8 @@ from tests.bundles import GREY
 from tests.serving.explore.explorer import Explorer, running_explorer
 from tests.serving.extraction import extract
 
+pytestmark = pytest.mark.slow
+
 IMAGES = GREY.random_images(25)
 
 

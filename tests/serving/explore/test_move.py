@@ -14,6 +14,8 @@ from tests.bundles import COLOURED, GREY
 from tests.serving.explore.explorer import Explorer, pixels_of
 from tests.serving.explore.test_pictures import read
 
+pytestmark = pytest.mark.slow
+
 IMAGE = ".pv-mover__image"
 
 

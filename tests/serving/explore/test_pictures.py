@@ -24,6 +24,8 @@ from partedvae.serving.local import LocalModel, load
 from tests.bundles import GREY, TinyFactor, TinyModel
 from tests.serving.explore.explorer import Explorer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tiny_models: object) -> LocalModel:

@@ -12,6 +12,8 @@ from partedvae.serving.explore.run_folder import list_runs
 from tests.run_files import write_run_files
 from tests.serving.explore.explorer import Explorer, running_explorer
 
+pytestmark = pytest.mark.slow
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.run_files import write_run_files
 from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, pixels_of, running_explorer
 
+pytestmark = pytest.mark.slow
+
 MARKUP = "<img src=x onerror=document.title='injected'>"
 """A name of a run that would be an image if it were not shown as text."""
 BOTH = "run=few&run=sweep%2Fmore"
