@@ -96,20 +96,18 @@ class Coalescer:
         """Wait for the result of one message, for at most the time that this caller has left."""
         waiter = _Waiter()
         pending.begin(waiter, self._sender.metadata(), timeout)
-        try:
-            with forks.gate:
-                is_first = self._add(pending)
-            if is_first and not waiter.wait(self._policy.max_wait):
-                with forks.gate:
+        with forks.gate:
+            try:
+                if self._add(pending) and not waiter.wait(self._policy.max_wait):
                     self._flush(pending)
-            if not waiter.wait(pending.deadline - time.monotonic()):
-                raise deadline_error(self._sender.address)
-            if waiter.error is not None:
-                raise waiter.error
-            result: Result = waiter.result
-            return result
-        finally:
-            self._leave(pending, waiter)
+                if not waiter.wait(pending.deadline - time.monotonic()):
+                    raise deadline_error(self._sender.address)
+                if waiter.error is not None:
+                    raise waiter.error
+                result: Result = waiter.result
+                return result
+            finally:
+                self._leave(pending, waiter)
 
     def _add(self, pending: PendingCall[Any]) -> bool:
         """Let a call wait for others, and send what waits no longer; return whether it is the first that waits."""
@@ -239,7 +237,5 @@ class Coalescer:
             pending.waiter = None
         if rpc is not None:
             rpc.cancel()
-        if messages:
-            with forks.gate:
-                for message in messages:
-                    self._send(queue, message)
+        for message in messages:
+            self._send(queue, message)

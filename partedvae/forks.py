@@ -3,10 +3,13 @@
 gRPC stops its threads before a fork and starts them again in the parent; the channels of the parent are closed in the
 child, where clients open their own (`Transport`, `AsyncTransport`). This has two conditions: `ENABLE` is set before
 gRPC is imported, and no thread is inside gRPC at the moment of the fork. `partedvae/__init__.py` sees to the first,
-`gate` to the second. Where they do not hold, as with a connected `AsyncClient`, whose thread of gRPC never leaves it,
-calls in the child would wait for ever, so that `check` refuses them. gRPC ends the child itself if both kinds of
-channels exist. After the last channel of a process was closed, gRPC shuts down in a thread of its own, and a fork waits
-for that too.
+`gate` to the second: a fork waits for the calls of other threads. It does so before gRPC stops the threads that wait
+for responses. One that was stopped goes on after the fork without looking for the next one, which may come at once, and
+while that thread holds a lock, for which the child would wait for ever.
+
+Where the conditions do not hold, as with a connected `AsyncClient`, whose thread of gRPC never leaves it, calls in the
+child would wait for ever, so that `check` refuses them. gRPC ends the child itself if both kinds of channels exist.
+After the last channel of a process was closed, gRPC shuts down in a thread of its own, and a fork waits for that too.
 """
 
 from __future__ import annotations
@@ -16,11 +19,12 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 from weakref import WeakSet
 
 from partedvae.errors import UnavailableError
@@ -29,6 +33,8 @@ ENABLE = "GRPC_ENABLE_FORK_SUPPORT"
 """Environment variable that gRPC reads when it is imported."""
 WAIT_SECONDS = 5.0
 """Longest delay of a fork by calls of other threads, as in gRPC."""
+RESUME_SECONDS = 0.1
+"""Shortest time between two forks of which the first did not wait for all calls: gRPC's threads run again."""
 SHUTDOWN_SECONDS = 0.5
 """Longest delay of the first fork after a channel was closed; gRPC needs some milliseconds, unless others are open."""
 THREADS = Path("/proc/self/task")
@@ -56,6 +62,9 @@ class ForkGate:
         self.reason: str | None = None
         """Why gRPC does not work in this process since a fork; None where it does."""
         self._supported = True
+        self._precedes_grpc = False
+        self._resumed = 0.0
+        """The time from which gRPC's threads have run again after a fork that did not wait for them."""
         self._connected = False
         self._connections: WeakSet[Forkable] = WeakSet()
         self._reset()
@@ -70,6 +79,18 @@ class ForkGate:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before, after_in_parent=self._release, after_in_child=self._after_in_child)
 
+    def precede_grpc(self) -> None:
+        """Let forks wait for calls before gRPC stops its threads, which calls need to end; for synchronous channels.
+
+        Must be called after a channel was created: of the functions to be called before a fork, the last one that was
+        registered is called first, and gRPC registers its own with its first channel.
+        """
+        with self._changed:
+            if self._precedes_grpc or not hasattr(os, "register_at_fork"):
+                return
+            self._precedes_grpc = True
+            os.register_at_fork(before=self._stop_calls)
+
     def watch(self, connection: Forkable) -> None:
         """Ask a connection before each fork whether it uses gRPC, as long as it exists."""
         self._connections.add(connection)
@@ -79,17 +100,17 @@ class ForkGate:
         self._closing = True
 
     @contextmanager
-    def stream(self) -> Iterator[None]:
-        """Record a stream, for which a fork does not wait."""
+    def unfinished(self, kind: Literal["calls", "stream"]) -> Iterator[None]:
+        """Record calls or a stream that may remain while no thread waits for a response: no fork waits for them."""
         process = os.getpid()
         with self:
-            self._streams += 1
+            self._unfinished[kind] += 1
         try:
             yield
         finally:
             if process == os.getpid():
                 with self._changed:
-                    self._streams -= 1
+                    self._unfinished[kind] -= 1
 
     def __enter__(self) -> None:
         with self._changed:
@@ -108,19 +129,32 @@ class ForkGate:
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._active = 0
-        self._streams = 0
+        self._unfinished = Counter[str]()
         self._closing = False
         self._forking = False
+        self._forking_thread: int | None = None
+        """Holds the lock from before a fork until after it."""
         self.used = False
         """Whether this process called gRPC through the gate."""
 
-    def _before(self) -> None:
+    def _stop_calls(self) -> None:
         """Wait until no call is active, and let none begin until after the fork."""
+        if self._forking_thread == threading.get_ident():
+            return
         self._changed.acquire()
-        self._forking = True
-        end = time.monotonic() + WAIT_SECONDS
-        while self._active and self._changed.wait(end - time.monotonic()):
-            pass
+        try:
+            time.sleep(max(self._resumed - time.monotonic(), 0))
+            end = time.monotonic() + WAIT_SECONDS
+            waits = True
+            while waits:
+                self._forking = True  # After each wait, in which another thread may have forked.
+                waits = bool(self._active) and self._changed.wait(end - time.monotonic())
+        finally:
+            self._forking_thread = threading.get_ident()
+
+    def _before(self) -> None:
+        """Stop calls, and find out what remains in use."""
+        self._stop_calls()
         in_use = [connection.before_fork() for connection in list(self._connections)]
         self._connected = any(in_use)
         if self._closing and not self._connected:
@@ -136,14 +170,17 @@ class ForkGate:
             )
 
     def _release(self) -> None:
+        if self._active or self._unfinished.total():
+            self._resumed = time.monotonic() + RESUME_SECONDS
         self._forking = False
         self._changed.notify_all()
+        self._forking_thread = None
         self._changed.release()
 
     def _after_in_child(self) -> None:
         if self._active:
             self.reason = "while another thread waited for a response"
-        elif self._streams:
+        elif self._unfinished["stream"]:
             self.reason = "while a stream was open"
         elif self._connected:
             self.reason = "while an AsyncClient was connected"

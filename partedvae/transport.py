@@ -76,6 +76,7 @@ class Transport(Connection):
             turn = next(self._turns) % self._settings.connections
             if turn >= len(self._channels):
                 channel = self._open_channel()
+                forks.gate.precede_grpc()
                 self._channels.append((channel, PartedVAEServiceStub(channel)))
                 return self._channels[-1][1]
             return self._channels[turn][1]
@@ -97,14 +98,15 @@ class Transport(Connection):
         Images of one small message share it with those of other calls, where the client joins calls.
         """
         parts = chunks(images, packing)
+        first = list(itertools.islice(parts, 2))
         if self._policy is not None:
-            first = list(itertools.islice(parts, 2))
             pending = pending_call(call, first, packing)
             coalescer = self._shared_coalescer()
             if coalescer is not None and pending is not None:
                 return [coalescer.call(pending)]
-            parts = itertools.chain(first, parts)
-        requests = ((call.request(chunk.images), chunk.locate) for chunk in parts)
+        if len(first) == 1:
+            return [call.read(self.call(call.method, call.request(first[0].images), first[0].locate))]
+        requests = ((call.request(chunk.images), chunk.locate) for chunk in itertools.chain(first, parts))
         return [call.read(response) for response in self.map_requests(call.method, requests)]
 
     def map_requests(
@@ -119,20 +121,21 @@ class Transport(Connection):
         metadata = self.metadata()
         pending: deque[tuple[grpc.Future[Response], Callable[[], Response]]] = deque()
         call: grpc.Future[Response]
-        try:
-            for request, locate in requests:
-                backoff = Backoff(self.timeout)
-                with forks.gate:
-                    call = self.send(method, request, self.timeout, metadata)
-                again = partial(self._attempt, method, request, backoff)
-                pending.append((call, partial(self._answer, call.result, again, backoff, locate)))
-                if len(pending) == IN_FLIGHT:
+        with forks.gate.unfinished("calls"):
+            try:
+                for request, locate in requests:
+                    backoff = Backoff(self.timeout)
+                    with forks.gate:
+                        call = self.send(method, request, self.timeout, metadata)
+                    again = partial(self._attempt, method, request, backoff)
+                    pending.append((call, partial(self._answer, call.result, again, backoff, locate)))
+                    if len(pending) == IN_FLIGHT:
+                        yield pending.popleft()[1]()
+                while pending:
                     yield pending.popleft()[1]()
-            while pending:
-                yield pending.popleft()[1]()
-        finally:
-            for call, _ in pending:
-                call.cancel()
+            finally:
+                for call, _ in pending:
+                    call.cancel()
 
     def send(
         self, method: Method[Request, Response], request: Request, timeout: float | None, metadata: Metadata
@@ -152,7 +155,7 @@ class Transport(Connection):
 
         The stream is opened again when it is interrupted.
         """
-        with forks.gate.stream():
+        with forks.gate.unfinished("stream"):
             while not stream.is_complete:
                 try:
                     yield from self._stream_once(stream)
