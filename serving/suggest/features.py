@@ -30,7 +30,8 @@ class ImageFeatures:
     keys: Sequence[str]
     """Path or index of every image."""
     latents: FloatArray
-    """u of all factors and z side by side [images, u_dim + z_dim]; NaN for images that could not be read."""
+    """Of which near ones are of alike images: u of all factors and z side by side [images, u_dim + z_dim], or the
+    directions of u [images, u_dim]; NaN for images that could not be read."""
     classes: dict[str, tuple[str, ...]]
     """Names of the classes of every factor."""
     probs: dict[str, FloatArray]
@@ -47,11 +48,12 @@ class ImageFeatures:
         return np.isfinite(sums)
 
 
-def read_features(path: Path) -> ImageFeatures:
+def read_features(path: Path, *, directions: bool = False) -> ImageFeatures:
     """Read a file of features.
 
     Args:
         path: a .parquet or .arrow file of `partedvae extract`.
+        directions: whether the directions of u alone tell images apart, as in a model of the recipe `features`.
 
     Raises:
         InvalidInputError: it is not such a file, or has no u.
@@ -66,7 +68,7 @@ def read_features(path: Path) -> ImageFeatures:
             raise InvalidInputError(f"{path} is damaged, or was not written by 'partedvae extract'; {_REMEDY}")
         file.seek(0)
         factors = json.loads(footer.metadata[f"{PREFIX}factors"])
-        parts = [_read(path, table, factors) for table in read_tables(suffix, file) if len(table)]
+        parts = [_read(path, table, factors, directions) for table in read_tables(suffix, file) if len(table)]
     if not parts:
         raise InvalidInputError(f"{path} has no rows; extract features of some images")
     return ImageFeatures(
@@ -80,7 +82,7 @@ def read_features(path: Path) -> ImageFeatures:
 _REMEDY = f"extract it again with --include {','.join(INCLUDE)}"
 
 
-def _read(path: Path, table: pa.Table, factors: Sequence[dict[str, object]]) -> ImageFeatures:
+def _read(path: Path, table: pa.Table, factors: Sequence[dict[str, object]], directions: bool) -> ImageFeatures:
     classes = {str(factor["name"]): tuple(map(str, _list(factor["classes"]))) for factor in factors}
     key = next((name for name in ("path", "index") if name in table.column_names), None)
     names = table.column_names
@@ -98,10 +100,16 @@ def _read(path: Path, table: pa.Table, factors: Sequence[dict[str, object]]) -> 
             probs[name] = matrix_of(table, columns)
     return ImageFeatures(
         keys=[str(value) for value in table[key].to_pylist()],
-        latents=matrix_of(table, [*u, *z]),
+        latents=_directions(matrix_of(table, u)) if directions and u else matrix_of(table, [*u, *z]),
         classes=classes,
         probs=probs,
     )
+
+
+def _directions(u: FloatArray) -> FloatArray:
+    lengths = np.linalg.norm(u, axis=1, keepdims=True)
+    directions: FloatArray = u / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return directions
 
 
 def _list(value: object) -> Sequence[object]:

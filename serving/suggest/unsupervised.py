@@ -1,4 +1,4 @@
-"""A model for features where there is none: an unsupervised run of the same images, trained and exported once."""
+"""A model for features where there is none: a run of the same images without labels, trained and exported once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from partedvae.serving.bundle_files import versions_of
 from partedvae.serving.errors import ServingError
+from partedvae.serving.suggest.extraction import FEATURES_RECIPE
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 """Files of a run: the first one that it writes, and the last."""
@@ -55,7 +56,8 @@ def unsupervised_model(
     else:
         say(f"training without labels on {dataset}; the run is kept in {run}, the model in {model}, for the next time")
         resumed = (run / CONFIG).is_file()
-        start = [dataset, "--labels", "0", *(["--epochs", epochs] if epochs else []), "--output", run]
+        start: list[object] = [dataset, "--recipe", FEATURES_RECIPE, "--labels", "0", "--output", run]
+        start += ["--epochs", epochs] if epochs else []
         options = ["--resume", run] if resumed else start
         _run(["train", *options, "--no-measure", "--data", data_dir], say)
     _run(["export", run, model, "--data", data_dir], say)

@@ -32,7 +32,8 @@ def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Pat
     assert (first["strategy"], first["ranked"], first["labelled"]) == ("typical", IMAGES, 0)
     assert chosen.read_text().split() == first["images"]
     config = json.loads((kept / "run/config.json").read_text())
-    assert (config["dataset"], config["labels"], config["epochs"]) == (f"folder:{folder}", 0, 1)
+    assert (config["dataset"], config["recipe"], config["epochs"]) == (f"folder:{folder}", "features", 1)
+    assert (config["labels"], config["objective"]["gamma_contrast"]) == (0, 100)
     assert (
         json.loads((kept / "models/unsupervised/1/manifest.json").read_text())["training"]["dataset"] == "folder:photos"
     )

@@ -56,7 +56,10 @@ threads_option = click.option(
     help="Threads of PyTorch.  [default: OMP_NUM_THREADS, or the processors that other programs leave idle]",
 )
 recipe_option = click.option(
-    "--recipe", default="default", show_default=True, help="Named configuration: default or paper."
+    "--recipe",
+    default="default",
+    show_default=True,
+    help="Named configuration: default, paper, or features, which needs no labels (see 'partedvae suggest').",
 )
 method_option = click.option(
     "--method",

@@ -33,8 +33,8 @@ from partedvae.training.data.names import FOLDER
 @click.option("--labels", type=int, help="Number of labelled images; 0 trains without labels.  [default: the recipe's]")
 @click.option(
     "--labelled",
-    help="Which images are labelled: first, stratified, balanced, or file:PATH, a text file with one training image "
-    "per line: its index, counted from 0, or its file name as in labels.csv.  [default: the recipe's]",
+    help="Which images are labelled: first, random, stratified, balanced, or file:PATH, a text file with one training "
+    "image per line: its index, counted from 0, or its file name as in labels.csv.  [default: the recipe's]",
 )
 @click.option(
     "--priors",

@@ -1,4 +1,4 @@
-"""Recipes: named configurations of a data set. `paper` is the column of Table 6; `default` has our best results."""
+"""Recipes, named configurations of a data set: `paper` is Table 6, `default` our best, `features` for `suggest`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ SMALL_EPOCH = 6400
 
 LARGE_EPOCH = 20_000
 """Images per epoch of CelebA in `default`; eight passes over all images would take a night on two cores."""
+
+FEATURES = 32
+"""Dimensions of u in `features`, at least."""
 
 BASELINE_WEIGHTS: dict[MethodName, float] = {"vae": 1.0, "beta-vae": 2.0, "beta-tcvae": 5.0, "factor-vae": 35.0}
 """beta of beta-VAE and beta-TCVAE, and gamma of FactorVAE, from Table 1."""
@@ -172,6 +175,26 @@ def _folder(info: DatasetInfo) -> TrainConfig:
     )
 
 
+def _features(base: TrainConfig) -> TrainConfig:
+    """Return the recipe of features without labels, for `partedvae suggest`.
+
+    u has what an image and its augmented copy have in common and other images do not, for which it needs more
+    dimensions than for classes. The larger the batch, the more other images it is compared with.
+    """
+    dimensions = -(-FEATURES // len(base.model.factors))
+    factors = tuple(dataclasses.replace(factor, u_dim=dimensions) for factor in base.model.factors)
+    return dataclasses.replace(
+        base,
+        recipe="features",
+        labels=0,
+        batch_size=max(base.batch_size, 256),
+        model=dataclasses.replace(base.model, factors=factors),
+        objective=dataclasses.replace(base.objective, gamma_contrast=100.0),
+        optimiser=paper_recipes.equal_rates(1e-3),
+        supervision=SupervisionConfig(),
+    )
+
+
 RECIPES: dict[str, dict[str, Callable[[DatasetInfo], TrainConfig]]] = {
     "mnist": {"default": _digits_default, "paper": paper_recipes.digits},
     "fashion-mnist": {"default": _digits_default, "paper": paper_recipes.digits},
@@ -181,7 +204,7 @@ RECIPES: dict[str, dict[str, Callable[[DatasetInfo], TrainConfig]]] = {
     "celeba": {"default": _faces_default, "paper": paper_recipes.faces},
     "folder": {"default": _folder},
 }
-"""Recipes by data set and name."""
+"""Recipes by data set and name, without `features`, which is based on `default`."""
 
 
 def recipe(
@@ -191,7 +214,7 @@ def recipe(
 
     Args:
         info: description of the data set.
-        name: name of the recipe, "default" or "paper".
+        name: name of the recipe: default, paper or features.
         method: PartedVAE, a baseline of Table 1 on the same networks, or the classifier on labels alone.
         labels: number of labelled images; None uses that of the recipe.
 
@@ -199,7 +222,8 @@ def recipe(
         ValueError: the recipe is unknown; the message has the nearest name.
     """
     recipes = lookup("recipes for data set", info.name.partition(":")[0], RECIPES)
-    config = lookup(f"recipe for {info.name!r}", name, recipes)(info)
+    make = lookup(f"recipe for {info.name!r}", name, {**recipes, "features": recipes["default"]})
+    config = _features(make(info)) if name == "features" else make(info)
     if method in BASELINE_WEIGHTS:
         # z alone, with as many dimensions as u and z together (caption of Table 1), and no labels.
         model = dataclasses.replace(config.model, z_dim=config.model.z_dim + config.model.u_dim, factors=())
@@ -218,7 +242,7 @@ def recipe(
         # Classes without labels are clusters, which the images of an exchanged u cannot be held against.
         objective = dataclasses.replace(config.objective, gamma_exchange=0.0, gamma_cycle=0.0, gamma_adversary=0.0)
         config = dataclasses.replace(config, objective=objective)
-    if not config.labels and "paper" in recipes:
+    if not config.labels and name == "default" and "paper" in recipes:
         # Without a supervised step the higher rate is unstable: at 1e-3, the encoder of dSprites became constant.
         rate = recipes["paper"](info).optimiser.learning_rate
         config = dataclasses.replace(config, optimiser=dataclasses.replace(config.optimiser, learning_rate=rate))

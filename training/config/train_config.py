@@ -44,6 +44,9 @@ class ObjectiveConfig:
     gamma_adversary: float = 0.0
     """Weight of the information that an adversary finds in z about the classes (`objectives/adversary.py`); not in the
     paper."""
+    gamma_contrast: float = 0.0
+    """Weight of the contrast of u between images, of which an augmented copy has the same
+    (`objectives/regularisers.py`); not in the paper."""
     bc_threshold: float
     """delta: largest Bhattacharyya coefficient without a penalty."""
     capacity_z: float
@@ -202,8 +205,8 @@ class TrainConfig:
     labels: int
     """Number of labelled images; 0 trains without labels."""
     labelled: str = "first"
-    """Selection of the labelled images: first, stratified, balanced, or file:PATH with their indices or, for a folder,
-    file names."""
+    """Selection of the labelled images: first, random, stratified, balanced, or file:PATH with their indices or, for a
+    folder, file names."""
     priors: Literal["given", "uniform", "estimated"] = "given"
     """p(c_k): given by the data set (uniform if it has none), uniform, or estimated from the labels."""
     epochs: int

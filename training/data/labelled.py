@@ -15,7 +15,7 @@ from partedvae.common.text_files import TextError, read_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, Split, Truth, first_labelled, with_labels
 
 FILE_PREFIX = "file:"
-WAYS = ("first", "stratified", "balanced")
+WAYS = ("first", "random", "stratified", "balanced")
 """Names of the selections, besides `file:PATH`."""
 MANY_VALUES = 10
 """A true factor with more values than this is stratified by halves, as orientation, x and y are in the paper."""
@@ -42,6 +42,7 @@ def choose_labelled(train: Split, truth: Truth | None, count: int, how: str, see
         truth: the true factors of the training images, if known; further rows are ignored.
         count: number of images.
         how: `first`, the first images;
+            `random`, any images that have a label;
             `stratified`, random, with every combination of the true factors (of their halves for factors with many
             values), or of the labels if the true factors are unknown, in proportion to within one image;
             `balanced`, random, with equally many images of each class of the first factor;
@@ -59,6 +60,9 @@ def choose_labelled(train: Split, truth: Truth | None, count: int, how: str, see
     if how == "first":
         return first_labelled(train, count)
     generator = torch.Generator().manual_seed(seed)
+    if how == "random":
+        labelled = with_labels(train, count)
+        return labelled[torch.randperm(len(labelled), generator=generator)[:count]].sort().values
     return _balanced(train, count, generator) if how == "balanced" else _stratified(train, truth, count, generator)
 
 

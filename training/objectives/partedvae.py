@@ -17,7 +17,13 @@ from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.partedvae import PartedVAE, Posterior
 from partedvae.training.objectives.adversary import ClassAdversary
 from partedvae.training.objectives.method import MethodOutput
-from partedvae.training.objectives.regularisers import class_error, consistency_loss, cycle_error, exchange
+from partedvae.training.objectives.regularisers import (
+    class_error,
+    consistency_loss,
+    contrast_loss,
+    cycle_error,
+    exchange,
+)
 from partedvae.training.objectives.terms import elbo_terms, total_loss
 
 
@@ -35,6 +41,7 @@ class PartedVAEMethod:
         "exchange",
         "cycle",
         "adversary",
+        "contrast",
     )
 
     def __init__(
@@ -78,12 +85,14 @@ class PartedVAEMethod:
         consistency = self._consistency(model, pixels, posterior) if self.consistent else zero
         exchanged_error, cycle = self._exchange(model, posterior) if schedule.separation else (zero, zero)
         information = self._adversary(posterior) if self.adversary else zero
+        contrast = self._contrast(model, pixels, posterior, slope) if objective.gamma_contrast else zero
         loss = (
             elbo
             + self.supervision.consistency_weight * consistency
             + schedule.separation * objective.gamma_exchange * exchanged_error
             + schedule.separation * objective.gamma_cycle * cycle
             + schedule.separation * objective.gamma_adversary * information
+            + objective.gamma_contrast * contrast
         )
         reported = {
             "reconstruction": terms.reconstruction,
@@ -96,6 +105,7 @@ class PartedVAEMethod:
             "exchange": exchanged_error,
             "cycle": cycle,
             "adversary": information,
+            "contrast": contrast,
         }
         return MethodOutput(loss, reported)
 
@@ -126,6 +136,11 @@ class PartedVAEMethod:
         assert self.adversary is not None
         counted = zip(posterior.factors, self.labelled_factors, strict=True)
         return self.adversary.information(posterior.z, [q.probs for q, counts in counted if counts])
+
+    def _contrast(self, model: PartedVAE, pixels: Tensor, posterior: Posterior, slope: float) -> Tensor:
+        """Return the contrast of u between the images of this rank and an augmented copy of each."""
+        copies = model.encode(random_affine(pixels, self.context.noise), slope=slope)
+        return contrast_loss(posterior.u_mean, copies.u_mean)
 
     def _consistency(self, model: PartedVAE, pixels: Tensor, posterior: Posterior) -> Tensor:
         """Return the consistency loss of augmented copies; the teacher's logits are those of the ELBO step."""

@@ -1,8 +1,9 @@
-"""Terms that are not in the paper: consistency, which gains more from few labels, and those that separate u from z.
+"""Terms that are not in the paper: two for few labels and for none, and those that separate u from z.
 
-With several class variables, the paper's objective can encode a class in z, from which the decoder then reads it, and
-ignore its u: glasses are a few pixels. `class_error` trains the decoder to show the class of u for any z, and
-`cycle_error` the encoder to find the same z for any u; adversary.py has the third of these terms.
+`consistency_loss` gains more from few labels, and `contrast_loss` does without any. Of the others: with several class
+variables, the paper's objective can encode a class in z, from which the decoder then reads it, and ignore its u:
+glasses are a few pixels. `class_error` trains the decoder to show the class of u for any z, and `cycle_error` the
+encoder to find the same z for any u; adversary.py has the third of these terms.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from partedvae.training.model.partedvae import PartedVAE, Posterior
 
 EXCHANGED_SHARE = 0.5
 """Images decoded for `exchange`, as a share of the batch."""
+CONTRAST_TEMPERATURE = 0.2
+"""Temperature of the cosine similarities that `contrast_loss` compares."""
 
 
 class Exchanged(NamedTuple):
@@ -168,3 +171,23 @@ def consistency_loss(
         error = functional.cross_entropy(student, pseudo_labels, reduction="none")
         losses.append((error * (confidence > threshold)).mean())
     return torch.stack(losses).sum(dim=0)
+
+
+def contrast_loss(originals: Float[Tensor, "batch dim"], copies: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """Return how far the directions of features are from telling the augmented copy of each image from other images.
+
+    The normalised, temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, Eq. 1), in nats: of each image and
+    each copy among all others. Not in the paper; the recipe `features` uses it, because images of one class are near
+    each other in such features before any of them has a label, much more than in those of a VAE.
+
+    Args:
+        originals: features of the images.
+        copies: features of an augmented copy of each.
+    """
+    directions = functional.normalize(torch.cat([originals, copies]), dim=-1)
+    similarities = directions @ directions.T / CONTRAST_TEMPERATURE
+    similarities = similarities.masked_fill(
+        torch.eye(len(directions), dtype=torch.bool, device=copies.device), -torch.inf
+    )
+    partners = torch.arange(len(directions), device=copies.device).roll(len(originals))
+    return functional.cross_entropy(similarities, partners)

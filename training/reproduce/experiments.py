@@ -26,6 +26,8 @@ class Variant:
     """Number of labelled images."""
     settings: tuple[str, ...] = ()
     """Further settings, in the form of --set."""
+    is_suggested: bool = False
+    """Whether `partedvae suggest`, with the seed of the run, chooses the labelled images."""
     without_bc_of: str = ""
     """Name of an earlier variant: its figures are drawn again, beside those of this one without BC (Figures 8, 10)."""
 
@@ -87,6 +89,13 @@ def _with_labels_alone(name: str, dataset: str, labels: int, *settings: str) -> 
     """Return a variant of PartedVAE, and the same classifier trained on its labelled images alone."""
     ours = Variant(name=name, dataset=dataset, labels=labels, settings=settings)
     return ours, replace(ours, name=f"{name}, labels alone", method="classifier")
+
+
+def _selections(labels: int) -> tuple[Variant, Variant, Variant]:
+    """Return variants of MNIST that differ in which images are labelled."""
+    by_chance = Variant(name=f"{labels} labels, random", dataset="mnist", labels=labels, settings=("labelled=random",))
+    balanced = replace(by_chance, name=f"{labels} labels, balanced", settings=("labelled=balanced",))
+    return by_chance, balanced, replace(by_chance, name=f"{labels} labels, suggest", settings=(), is_suggested=True)
 
 
 def _ablation(name: str, *settings: str) -> Variant:
@@ -153,6 +162,14 @@ EXPERIMENTS = {
             *_with_labels_alone("MNIST, 10 labels", "mnist", 10, "labelled=balanced"),
             *_with_labels_alone("Fashion-MNIST, 256 labels", "fashion-mnist", 256),
         ),
+        measure=accuracies,
+    ),
+    "label-selection": Experiment(
+        title="Not in the paper: which images of MNIST to label",
+        note="`suggest`: the first images of `partedvae suggest mnist`, whose features are those of a run without "
+        "labels. `random`: any training images. `balanced`: random, with as many of each class, which nobody can "
+        "choose before there are labels.",
+        variants=tuple(variant for labels in (10, 20, 50, 100) for variant in _selections(labels)),
         measure=accuracies,
     ),
     "separation": Experiment(

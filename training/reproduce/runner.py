@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import click
 from partedvae.training.config.overrides import apply_overrides
 from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.labelled import FILE_PREFIX
 from partedvae.training.data.registry import entry
 from partedvae.training.engine.loop import train_run
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
@@ -67,7 +70,7 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     # Configurations and page first: an error in them should not appear after an hour of training.
     page = plan.results_file.with_suffix(".md").with_stem(plan.results_file.stem.upper())
     configs = [
-        (variant, seed, configure(variant, seed, plan.recipe, plan.data_dir))
+        (variant, seed, configure(variant, seed, plan.recipe, plan.data_dir, _list_of(variant, seed, plan)))
         for variant, seed in itertools.product(experiment.variants, plan.seeds)
     ]
     write_page(page, load_results(plan.results_file))
@@ -81,6 +84,8 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
             config, plan.runs_dir / name / plan.recipe, f"{variant.slug}-{seed}"
         )
         click.echo(f"{variant.name}, seed {seed}: {run.path}", err=True)
+        if variant.is_suggested:
+            _suggest(variant, seed, plan)
         _train(config, run, plan)
         result = _evaluate(name, experiment, variant, run, plan)
         if experiment.figures:
@@ -93,11 +98,36 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     return table(experiment, results_of_recipe) + separation_table(experiment, results_of_recipe)
 
 
-def configure(variant: Variant, seed: int, recipe_name: str, data_dir: Path) -> TrainConfig:
-    """Return the configuration of one run."""
+def configure(
+    variant: Variant, seed: int, recipe_name: str, data_dir: Path, labelled: Path | None = None
+) -> TrainConfig:
+    """Return the configuration of one run; `labelled` lists its labelled images, None for those of its settings."""
     info = entry(variant.dataset).describe(data_dir)
-    config = recipe(info, recipe_name, variant.method, variant.labels)
-    return apply_overrides(dataclasses.replace(config, seed=seed), variant.settings)
+    config = dataclasses.replace(recipe(info, recipe_name, variant.method, variant.labels), seed=seed)
+    if labelled is not None:
+        config = dataclasses.replace(config, labelled=f"{FILE_PREFIX}{labelled}")
+    return apply_overrides(config, variant.settings)
+
+
+def _list_of(variant: Variant, seed: int, plan: Plan) -> Path | None:
+    """Return the file of the images that `partedvae suggest` chooses for a run, None where it does not."""
+    return plan.runs_dir / "suggest" / f"{variant.slug}-{seed}.txt" if variant.is_suggested else None
+
+
+def _suggest(variant: Variant, seed: int, plan: Plan) -> None:
+    """Write the list of suggested images. It is a command, as training does not import what serves models.
+
+    Raises:
+        RunError: the command failed, and has said why.
+    """
+    output = _list_of(variant, seed, plan)
+    if output is None or output.is_file():
+        return
+    words = ["suggest", variant.dataset, "--count", variant.labels, "--seed", seed, "--output", output]
+    options = ["--cache", output.parent / variant.dataset, "--data", plan.data_dir]
+    command = [sys.executable, "-m", "partedvae", *map(str, (*words, *options))]
+    if code := subprocess.run(command, stdout=2, check=False).returncode:
+        raise RunError(f"'partedvae suggest' failed with exit code {code}; see above")
 
 
 def _finished_run(config: TrainConfig, runs_dir: Path) -> RunDirectory | None:

@@ -15,6 +15,7 @@ ADDED_CONFIG_KEYS: dict[str, Any] = {
     "model.leaky_slope": 0.0,
     "objective.gamma_cycle": 0.0,
     "objective.gamma_adversary": 0.0,
+    "objective.gamma_contrast": 0.0,
     "objective.capacity_penalty": "absolute",
     "objective.beta_z": 1.0,
     "objective.beta_z_closed": 10.0,

@@ -10,7 +10,8 @@ import pytest
 
 from partedvae.training.config.overrides import apply_overrides, settable_keys
 from partedvae.training.config.recipes import recipe
-from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.config.train_config import SupervisionConfig, TrainConfig
+from partedvae.training.data import celeba
 from partedvae.training.data.mnist import INFO
 from partedvae.training.data.registry import entry
 
@@ -98,7 +99,10 @@ def test_set_changes_one_field_of_each_type() -> None:
         ("schedule.attention_slope=-5", "schedule.attention_slope is -5.0; it must be above 0"),
         ("schedule.plateau_patience=-5", "schedule.plateau_patience is -5; it must be 0 or more"),
         ("schedule.supervised_cooldown=-5", "schedule.supervised_cooldown is -5; it must be 0 or more"),
-        ("labelled=foo", "no selection of labelled images is called 'foo' (there are: first, stratified, balanced"),
+        (
+            "labelled=foo",
+            "no selection of labelled images is called 'foo' (there are: first, random, stratified, balanced",
+        ),
         ("objective.gamma_bc=inf", "expected a number"),
     ],
 )
@@ -140,3 +144,15 @@ def test_paddings_are_pairs_separated_by_semicolons() -> None:
         apply_overrides(recipe(INFO, "default"), ["model.encoder_paddings=0,1,1"])
     with pytest.raises(ValueError, match="must be empty or have one entry per convolution"):
         apply_overrides(recipe(INFO, "default"), ["model.encoder_paddings=0,1"])
+
+
+def test_the_recipe_features_has_no_labels_and_at_least_32_dimensions_of_u() -> None:
+    default = recipe(INFO)
+    features = recipe(INFO, "features")
+    assert (features.recipe, features.labels, features.supervision) == ("features", 0, SupervisionConfig())
+    assert (features.model.u_dim, features.model.z_dim) == (32, default.model.z_dim)
+    assert (features.epochs, features.epoch_images) == (default.epochs, default.epoch_images)
+    assert (features.objective.gamma_contrast, features.objective.gamma_exchange) == (100, 0)
+    assert recipe(celeba.INFO, "features").model.u_dim >= 32
+    with pytest.raises(ValueError, match="there are: default, paper, features"):
+        recipe(INFO, "feature")

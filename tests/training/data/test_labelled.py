@@ -22,8 +22,19 @@ SIX = split_of([[0, 1], [-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
 
 def test_first_takes_the_first_images_with_any_label() -> None:
     assert choose_labelled(SIX, None, 4, "first", 0).tolist() == [0, 2, 3, 4]
-    for how in ("first", "stratified", "balanced"):
+    for how in ("first", "random", "stratified", "balanced"):
         assert choose_labelled(SIX, None, 0, how, 0).tolist() == []
+
+
+def test_random_takes_any_images_that_have_a_label() -> None:
+    train = split_of([[0]] * 50 + [[-1]] * 20 + [[1]] * 30)
+    chosen = [choose_labelled(train, None, 40, "random", seed) for seed in (0, 0, 1)]
+    assert torch.equal(chosen[0], chosen[1])
+    assert not torch.equal(chosen[0], chosen[2])
+    for indices in chosen:
+        assert len(indices.unique()) == 40
+        assert not ((indices >= 50) & (indices < 70)).any()
+    assert choose_labelled(train, None, 80, "random", 0).tolist() == [*range(50), *range(70, 100)]
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
 ) -> None:
     """For random weights; with capacities above every KL, |KL - C| is C - KL of the mean and of each image."""
     separation = ("gamma_exchange", "gamma_cycle", "gamma_adversary")
-    names = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", *separation, "consistency")
+    names = ("gamma_z", "gamma_u", "gamma_c", "gamma_h", "gamma_bc", *separation, "gamma_contrast", "consistency")
     weights = dict(
         zip(names, torch.rand(len(names), generator=torch.Generator().manual_seed(seed)).tolist(), strict=True)
     )
@@ -202,6 +202,7 @@ def test_the_loss_of_partedvae_is_the_weighted_sum_of_its_terms(
         + 0.5 * weights["gamma_exchange"] * value["exchange"]
         + 0.5 * weights["gamma_cycle"] * value["cycle"]
         + 0.5 * weights["gamma_adversary"] * value["adversary"]
+        + weights["gamma_contrast"] * value["contrast"]
         + consistency * value["consistency"]
     )
     assert loss.item() == pytest.approx(expected, rel=1e-5)

@@ -1,17 +1,23 @@
 """Exchanged images, and the parameters that get gradients from the class error and the cycle error."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from partedvae.training.config.schedules import schedule_at
+from partedvae.training.data.dataset import UNLABELLED
 from partedvae.training.data.visibility import FEWEST_LABELS, VisibilityTables, visibility_tables
-from partedvae.training.distributed import ShardedNoise
+from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise
 from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.objectives.partedvae import PartedVAEMethod
 from partedvae.training.objectives.regularisers import (
+    CONTRAST_TEMPERATURE,
     Exchanged,
     class_error,
+    contrast_loss,
     cycle_error,
     exchange,
 )
@@ -149,3 +155,42 @@ def test_the_cycle_error_is_finite_where_a_variance_is_zero() -> None:
     assert error.item() == pytest.approx(3 * (math.log(4) + 200 - math.log(2)))
     error.backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_the_contrast_is_a_transcription_of_chen_et_al_with_loops() -> None:
+    torch.manual_seed(0)
+    originals, copies = torch.randn(4, 3), torch.randn(4, 3)
+    both = [*originals, *copies]
+    similarity = [[torch.cosine_similarity(a, b, dim=0).item() / CONTRAST_TEMPERATURE for b in both] for a in both]
+    total = 0.0
+    for i in range(8):
+        others = sum(math.exp(similarity[i][k]) for k in range(8) if k != i)
+        total -= math.log(math.exp(similarity[i][(i + 4) % 8]) / others) / 8
+    assert contrast_loss(originals, copies).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_directions_that_only_a_copy_has_cost_little_and_the_length_of_features_nothing() -> None:
+    directions = torch.eye(4)
+    least = math.log(1 + 6 * math.exp(-1 / CONTRAST_TEMPERATURE))
+    assert contrast_loss(directions, directions).item() == pytest.approx(least, rel=1e-4)
+    assert contrast_loss(directions, 3 * directions).item() == pytest.approx(least, rel=1e-4)
+    assert contrast_loss(directions, directions.roll(1, 0)).item() > 1
+
+
+def test_the_contrast_of_a_run_trains_the_posterior_of_u() -> None:
+    torch.manual_seed(0)
+    config = tiny_config(labels=0)
+    objective = dataclasses.replace(config.objective, gamma_contrast=2.0)
+    pixels, unlabelled = torch.rand(8, 1, 16, 16), torch.full((1, 2), UNLABELLED)
+    losses = []
+    for with_contrast in (config, dataclasses.replace(config, objective=objective)):
+        torch.manual_seed(1)
+        model = PartedVAE(config.model)
+        method = PartedVAEMethod(with_contrast, SINGLE_PROCESS, torch.device("cpu"), unlabelled)
+        torch.manual_seed(2)
+        losses.append(method.losses(model, pixels, schedule_at(0, 10, config.schedule, objective)))
+    (without, terms_without), (total, terms) = losses
+    assert terms_without["contrast"] == 0
+    # Before training, the copy is one of 15 others.
+    assert 1 < terms["contrast"].item() < 2 * math.log(15)
+    assert total.item() == pytest.approx(without.item() + 2 * terms["contrast"].item(), rel=1e-4)
