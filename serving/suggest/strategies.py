@@ -31,6 +31,8 @@ MAX_POINTS = 20_000
 """Images that typical and coverage compare, drawn at random from more; their time grows with the square."""
 FEWEST_EMBEDDED = 200
 """Fewest images whose clusters are those of the spectral embedding."""
+FURTHER_DIMENSIONS = 6
+"""Dimensions of the spectral embedding beyond one per cluster: some of the first ones are of parts of a class."""
 MAX_DIMENSIONS = 32
 """Most dimensions of the spectral embedding."""
 MARGIN_FROM = 10
@@ -121,7 +123,7 @@ def _sampled(labelled: Indices, free: Indices, count: int, seed: int) -> Indices
 
 
 def _embedded(points: FloatArray, clusters: int) -> FloatArray:
-    dimensions = min(clusters, MAX_DIMENSIONS)
+    dimensions = min(clusters + FURTHER_DIMENSIONS, MAX_DIMENSIONS)
     # Of a few images, the graph is not more than the distances are.
     return spectral_embedding(points, dimensions) if len(points) >= FEWEST_EMBEDDED else points
 

@@ -33,7 +33,7 @@ def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Pat
     assert chosen.read_text().split() == first["images"]
     config = json.loads((kept / "run/config.json").read_text())
     assert (config["dataset"], config["recipe"], config["epochs"]) == (f"folder:{folder}", "features", 1)
-    assert (config["labels"], config["objective"]["gamma_contrast"]) == (0, 100)
+    assert (config["labels"], config["objective"]["gamma_contrast"]) == (0, 1000)
     assert (
         json.loads((kept / "models/unsupervised/1/manifest.json").read_text())["training"]["dataset"] == "folder:photos"
     )

@@ -189,7 +189,7 @@ def _features(base: TrainConfig) -> TrainConfig:
         labels=0,
         batch_size=max(base.batch_size, 256),
         model=dataclasses.replace(base.model, factors=factors),
-        objective=dataclasses.replace(base.objective, gamma_contrast=100.0),
+        objective=dataclasses.replace(base.objective, gamma_contrast=1000.0),
         optimiser=paper_recipes.equal_rates(1e-3),
         supervision=SupervisionConfig(),
     )

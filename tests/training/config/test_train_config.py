@@ -152,7 +152,7 @@ def test_the_recipe_features_has_no_labels_and_at_least_32_dimensions_of_u() -> 
     assert (features.recipe, features.labels, features.supervision) == ("features", 0, SupervisionConfig())
     assert (features.model.u_dim, features.model.z_dim) == (32, default.model.z_dim)
     assert (features.epochs, features.epoch_images) == (default.epochs, default.epoch_images)
-    assert (features.objective.gamma_contrast, features.objective.gamma_exchange) == (100, 0)
+    assert (features.objective.gamma_contrast, features.objective.gamma_exchange) == (1000, 0)
     assert recipe(celeba.INFO, "features").model.u_dim >= 32
     with pytest.raises(ValueError, match="there are: default, paper, features"):
         recipe(INFO, "feature")
