@@ -101,7 +101,7 @@ class ForkGate:
 
     @contextmanager
     def unfinished(self, kind: Literal["calls", "stream"]) -> Iterator[None]:
-        """Record calls or a stream that may remain while no thread waits for a response: no fork waits for them."""
+        """Record calls or a stream that no fork waits for, as they may remain while no thread waits for a response."""
         process = os.getpid()
         with self:
             self._unfinished[kind] += 1

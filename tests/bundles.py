@@ -70,6 +70,10 @@ class TinyModel:
     """Largest score of a familiar image, in the manifest."""
     negative_elbo_percentiles: tuple[float, ...] = ()
     """Percentiles of the scores of test images, in the manifest."""
+    recipe: str = "default"
+    """Recipe of training, in the manifest."""
+    labels_used: int = 256
+    """Labels of training, in the manifest."""
     weights: dict[str, FloatArray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +107,7 @@ class TinyModel:
             ),
             factors=[_factor(f) for f in self.factors],
             z_dim=self.z_dim,
-            training=TrainingRecord(dataset="tiny", recipe="default", seed=self.seed, labels_used=256),
+            training=TrainingRecord(dataset="tiny", recipe=self.recipe, seed=self.seed, labels_used=self.labels_used),
             scores={"accuracy": 0.5},
             measures=self.measures,
             warnings=self.warnings,

@@ -126,7 +126,7 @@ def suggest(
     from partedvae.serving.extract.extractors import RemoteExtractor
     from partedvae.serving.extract.sources.open import open_source
     from partedvae.serving.image_files import silence_pillow
-    from partedvae.serving.suggest.extraction import extract_features, has_directions, is_trained, local_extractor
+    from partedvae.serving.suggest.extraction import extract_features, local_extractor
     from partedvae.serving.suggest.features import read_features
     from partedvae.serving.suggest.pool import image_names, read_known
     from partedvae.serving.suggest.ranking import suggest as ranked
@@ -147,25 +147,19 @@ def suggest(
     images = open_source(source, reading)
     folder = Path(source) if Path(source).is_dir() else None
     kept = cache or Path("suggest") / _cache_name(source)
-    trained, directions = True, False
     if features is None:
         if connection is not None:
             extractor = RemoteExtractor(connection, model_name, model_version)
             with closing(extractor):
                 features = extract_features(images, extractor, kept, _say)
-                trained, directions = is_trained(extractor), has_directions(extractor)
         else:
             if model is None:
                 model = unsupervised_model(_dataset_of(source, folder), kept, reading.data_dir, epochs, _say)
-            loaded = local_extractor(model, model_version)
-            features = extract_features(images, loaded, kept, _say)
-            trained, directions = is_trained(loaded), has_directions(loaded)
-    found = read_features(features, directions=directions)
+            features = extract_features(images, local_extractor(model, model_version), kept, _say)
+    found = read_features(features)
     names = image_names(images, found.keys)
     known = read_known(names, folder, labels, factor)
-    suggestion = ranked(
-        names, found, known, count, strategy=cast("Strategy", strategy), factor=factor, trained=trained, seed=seed
-    )
+    suggestion = ranked(names, found, known, count, strategy=cast("Strategy", strategy), factor=factor, seed=seed)
     if output is not None:
         _write(output, suggestion.names, has_paths=images.key == "path")
     if as_json:

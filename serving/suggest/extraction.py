@@ -13,8 +13,6 @@ from partedvae.serving.extract.sources.source import Source
 from partedvae.serving.repository.loading import load_model
 from partedvae.serving.suggest.features import INCLUDE
 
-FEATURES_RECIPE = "features"
-"""Recipe of training whose models have features and no classes."""
 BATCH = 256
 """Images per batch."""
 
@@ -22,16 +20,6 @@ BATCH = 256
 def local_extractor(model: Path, version: int = 0) -> LocalExtractor:
     """Load the model of a folder; errors are those of `load_model`."""
     return LocalExtractor(load_model(model, version, device="auto", threads=1))
-
-
-def is_trained(extractor: Extractor) -> bool:
-    """Return whether a model was trained with labels; otherwise its classes are clusters."""
-    return extractor.manifest.training.labels_used > 0
-
-
-def has_directions(extractor: Extractor) -> bool:
-    """Return whether the directions of u, which contrast has trained, are the features of a model."""
-    return extractor.manifest.training.recipe == FEATURES_RECIPE
 
 
 def extract_features(source: Source, extractor: Extractor, folder: Path, say: Callable[[str], None]) -> Path:

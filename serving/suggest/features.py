@@ -20,6 +20,8 @@ from partedvae.serving.extract.output.vectors import matrix_of, vector_columns
 
 INCLUDE: tuple[Include, ...] = ("class", "probs", "u", "z", "error")
 """Columns of a file that has all that is used here; one without z or probs is read too."""
+FEATURES_RECIPE = "features"
+"""Recipe of training by which the directions of u tell images apart."""
 SUFFIXES = (".parquet", ".arrow")
 
 
@@ -36,6 +38,8 @@ class ImageFeatures:
     """Names of the classes of every factor."""
     probs: dict[str, FloatArray]
     """Probabilities of the classes by factor [images, classes]; empty for a file without them."""
+    trained: bool = True
+    """Whether the model was trained with labels, so that its probabilities mean something."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -48,12 +52,11 @@ class ImageFeatures:
         return np.isfinite(sums)
 
 
-def read_features(path: Path, *, directions: bool = False) -> ImageFeatures:
+def read_features(path: Path) -> ImageFeatures:
     """Read a file of features.
 
     Args:
         path: a .parquet or .arrow file of `partedvae extract`.
-        directions: whether the directions of u alone tell images apart, as in a model of the recipe `features`.
 
     Raises:
         InvalidInputError: it is not such a file, or has no u.
@@ -68,6 +71,7 @@ def read_features(path: Path, *, directions: bool = False) -> ImageFeatures:
             raise InvalidInputError(f"{path} is damaged, or was not written by 'partedvae extract'; {_REMEDY}")
         file.seek(0)
         factors = json.loads(footer.metadata[f"{PREFIX}factors"])
+        directions = footer.metadata.get(f"{PREFIX}recipe") == FEATURES_RECIPE
         parts = [_read(path, table, factors, directions) for table in read_tables(suffix, file) if len(table)]
     if not parts:
         raise InvalidInputError(f"{path} has no rows; extract features of some images")
@@ -76,6 +80,7 @@ def read_features(path: Path, *, directions: bool = False) -> ImageFeatures:
         latents=np.concatenate([part.latents for part in parts]),
         classes=parts[0].classes,
         probs={name: np.concatenate([part.probs[name] for part in parts]) for name in parts[0].probs},
+        trained=footer.metadata.get(f"{PREFIX}labels_used") != "0",
     )
 
 

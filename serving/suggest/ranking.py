@@ -43,7 +43,6 @@ def suggest(
     *,
     strategy: Strategy = "auto",
     factor: str | None = None,
-    trained: bool = True,
     seed: int = 0,
 ) -> Suggestion:
     """Rank the images without a label.
@@ -55,14 +54,13 @@ def suggest(
         count: number of images; fewer are returned where fewer have no label.
         strategy: how to rank.
         factor: the factor that is to be labelled; None for all.
-        trained: whether the model was trained with labels, so that its probabilities mean something.
         seed: seed of what the strategies draw.
 
     Raises:
         InvalidInputError: there is no such factor, or no image without a label, or the strategy lacks probabilities.
     """
     factors = dict.fromkeys((*known.factors, *features.classes))
-    if factor is not None and factors and factor not in factors and (known.factors or trained):
+    if factor is not None and factors and factor not in factors and (known.factors or features.trained):
         raise InvalidInputError(f"no factor is called {factor!r}{did_you_mean(factor, factors)}{_listed(factors)}")
     readable = features.readable
     listable = np.array([not ("\n" in name or "\r" in name) for name in names], dtype=np.bool_)
@@ -73,7 +71,7 @@ def suggest(
     labelled = np.flatnonzero([names[index] in known.labelled for index in pool])
     if len(labelled) == len(pool):
         raise InvalidInputError(f"all {len(pool):,} images have a label{f' of {factor}' if factor else ''} already")
-    probs = _probs(features, factor) if trained else None
+    probs = _probs(features, factor) if features.trained else None
     if strategy == "margin" and probs is None:
         raise InvalidInputError(
             "--strategy margin needs the probabilities of a model that was trained with labels: pass its folder as "

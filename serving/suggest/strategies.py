@@ -94,7 +94,7 @@ def _typical(features: FloatArray, labelled: Indices, free: Indices, count: int,
     indices = _sampled(labelled, free, count, seed)
     points = features[indices]
     cluster_count = max(1, min(len(labelled) + count, MAX_CLUSTERS, len(points)))
-    clusters = _clusters(_embedded(points, cluster_count), cluster_count, seed)
+    clusters = _clusters(embedded(points, cluster_count), cluster_count, seed)
     sizes = np.bincount(clusters, minlength=cluster_count)
     covered = np.bincount(clusters[: len(labelled)], minlength=cluster_count)
     left = sizes - covered
@@ -122,7 +122,13 @@ def _sampled(labelled: Indices, free: Indices, count: int, seed: int) -> Indices
     return np.concatenate([labelled, free])
 
 
-def _embedded(points: FloatArray, clusters: int) -> FloatArray:
+def embedded(points: FloatArray, clusters: int) -> FloatArray:
+    """Return features in which the clusters of many images are compact [images, dims].
+
+    Args:
+        points: features [images, dims].
+        clusters: number of clusters that are to be found.
+    """
     dimensions = min(clusters + FURTHER_DIMENSIONS, MAX_DIMENSIONS)
     # Of a few images, the graph is not more than the distances are.
     return spectral_embedding(points, dimensions) if len(points) >= FEWEST_EMBEDDED else points

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from partedvae.serving.bundle_files import versions_of
 from partedvae.serving.errors import ServingError
-from partedvae.serving.suggest.extraction import FEATURES_RECIPE
+from partedvae.serving.suggest.features import FEATURES_RECIPE
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 """Files of a run: the first one that it writes, and the last."""
-RUN, MODELS, NAME = "run", "models", "unsupervised"
+RUN, MODELS, NAME = "features", "models", "features"
 """Names in the folder: of the run, of the folder of models, and of the model."""
 GRACE_SECONDS = 60.0
 """Time for a command that is interrupted to save its checkpoint."""
@@ -56,7 +56,7 @@ def unsupervised_model(
     else:
         say(f"training without labels on {dataset}; the run is kept in {run}, the model in {model}, for the next time")
         resumed = (run / CONFIG).is_file()
-        start: list[object] = [dataset, "--recipe", FEATURES_RECIPE, "--labels", "0", "--output", run]
+        start: list[object] = [dataset, "--recipe", FEATURES_RECIPE, "--output", run]
         start += ["--epochs", epochs] if epochs else []
         options = ["--resume", run] if resumed else start
         _run(["train", *options, "--no-measure", "--data", data_dir], say)

@@ -31,12 +31,10 @@ def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Pat
     first = json.loads(partedvae("suggest", folder, "--count", COUNT, *options, "--output", chosen, "--json"))
     assert (first["strategy"], first["ranked"], first["labelled"]) == ("typical", IMAGES, 0)
     assert chosen.read_text().split() == first["images"]
-    config = json.loads((kept / "run/config.json").read_text())
+    config = json.loads((kept / "features/config.json").read_text())
     assert (config["dataset"], config["recipe"], config["epochs"]) == (f"folder:{folder}", "features", 1)
     assert (config["labels"], config["objective"]["gamma_contrast"]) == (0, 1000)
-    assert (
-        json.loads((kept / "models/unsupervised/1/manifest.json").read_text())["training"]["dataset"] == "folder:photos"
-    )
+    assert json.loads((kept / "models/features/1/manifest.json").read_text())["training"]["dataset"] == "folder:photos"
 
     labels = LabelsFile(folder, names)
     for name in first["images"]:
@@ -44,7 +42,7 @@ def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Pat
     again = json.loads(partedvae("suggest", folder, "--count", IMAGES, *options, "--json"))
     assert again["labelled"] == COUNT
     assert set(again["images"]) == set(names) - set(first["images"])
-    assert sorted(path.name for path in (kept / "models/unsupervised").iterdir()) == ["1"], "it is trained once"
+    assert sorted(path.name for path in (kept / "models/features").iterdir()) == ["1"], "it is trained once"
 
     output = partedvae(
         *("train", f"folder:{folder}", "--epochs", 1, "--set", "epoch_images=640", "--output", tmp_path / "run")

@@ -118,11 +118,11 @@ def configure(
 
     from partedvae.common.suggest import lookup
     from partedvae.training.config.overrides import apply_overrides
-    from partedvae.training.config.recipes import BASELINE_WEIGHTS, recipe
+    from partedvae.training.config.recipes import BASELINE_WEIGHTS, UNLABELLED_RECIPE, recipe
     from partedvae.training.config.train_config import METHODS, MethodName
     from partedvae.training.data.registry import entry
 
-    unlabelled = method in BASELINE_WEIGHTS or options.get("labels") == 0
+    unlabelled = method in BASELINE_WEIGHTS or recipe_name == UNLABELLED_RECIPE or options.get("labels") == 0
     described = entry(dataset, labels="optional" if unlabelled else "required")
     check_fit(dataset, options.get("fit"))
     info = described.describe(data_dir)

@@ -24,6 +24,8 @@ SMALL_EPOCH = 6400
 LARGE_EPOCH = 20_000
 """Images per epoch of CelebA in `default`; eight passes over all images would take a night on two cores."""
 
+UNLABELLED_RECIPE = "features"
+"""Recipe that has no labels."""
 FEATURES = 32
 """Dimensions of u in `features`, at least."""
 
@@ -185,12 +187,12 @@ def _features(base: TrainConfig) -> TrainConfig:
     factors = tuple(dataclasses.replace(factor, u_dim=dimensions) for factor in base.model.factors)
     return dataclasses.replace(
         base,
-        recipe="features",
+        recipe=UNLABELLED_RECIPE,
         labels=0,
-        batch_size=max(base.batch_size, 256),
+        batch_size=2 * base.batch_size,
         model=dataclasses.replace(base.model, factors=factors),
         objective=dataclasses.replace(base.objective, gamma_contrast=1000.0),
-        optimiser=paper_recipes.equal_rates(1e-3),
+        optimiser=dataclasses.replace(base.optimiser, learning_rate=1e-3),
         supervision=SupervisionConfig(),
     )
 
@@ -219,11 +221,15 @@ def recipe(
         labels: number of labelled images; None uses that of the recipe.
 
     Raises:
-        ValueError: the recipe is unknown; the message has the nearest name.
+        ValueError: the recipe is unknown, and the message has the nearest name; or it has no labels, or no such method.
     """
     recipes = lookup("recipes for data set", info.name.partition(":")[0], RECIPES)
-    make = lookup(f"recipe for {info.name!r}", name, {**recipes, "features": recipes["default"]})
-    config = _features(make(info)) if name == "features" else make(info)
+    make = lookup(f"recipe for {info.name!r}", name, {**recipes, UNLABELLED_RECIPE: recipes["default"]})
+    config = make(info)
+    if name == UNLABELLED_RECIPE:
+        if labels or method != "partedvae":
+            raise ValueError(f"the recipe {name!r} has no labels and no other method; omit --labels and --method")
+        config = _features(config)
     if method in BASELINE_WEIGHTS:
         # z alone, with as many dimensions as u and z together (caption of Table 1), and no labels.
         model = dataclasses.replace(config.model, z_dim=config.model.z_dim + config.model.u_dim, factors=())

@@ -139,7 +139,10 @@ class PartedVAEMethod:
 
     def _contrast(self, model: PartedVAE, pixels: Tensor, posterior: Posterior, slope: float) -> Tensor:
         """Return the contrast of u between the images of this rank and an augmented copy of each."""
-        copies = model.encode(random_affine(pixels, self.context.noise), slope=slope)
+        noise = self.context.noise
+        copies = model.encode(
+            random_affine(pixels, noise), slope=slope, temperature=self.objective.temperature, noise=noise
+        )
         return contrast_loss(posterior.u_mean, copies.u_mean)
 
     def _consistency(self, model: PartedVAE, pixels: Tensor, posterior: Posterior) -> Tensor:

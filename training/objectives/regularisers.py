@@ -185,9 +185,10 @@ def contrast_loss(originals: Float[Tensor, "batch dim"], copies: Float[Tensor, "
         copies: features of an augmented copy of each.
     """
     directions = functional.normalize(torch.cat([originals, copies]), dim=-1)
-    similarities = directions @ directions.T / CONTRAST_TEMPERATURE
-    similarities = similarities.masked_fill(
-        torch.eye(len(directions), dtype=torch.bool, device=copies.device), -torch.inf
-    )
+    itself = torch.eye(len(directions), dtype=torch.bool, device=copies.device)
+    # With mixed precision the cosines would be rounded to bfloat16.
+    with torch.autocast(copies.device.type, enabled=False):
+        similarities = directions @ directions.T / CONTRAST_TEMPERATURE
+    similarities = similarities.masked_fill(itself, -torch.inf)
     partners = torch.arange(len(directions), device=copies.device).roll(len(originals))
     return functional.cross_entropy(similarities, partners)

@@ -154,6 +154,8 @@ def _objective(config: TrainConfig, steps: int) -> Iterator[tuple[str, object]]:
     yield "gamma bc", f"{objective.gamma_bc:g}"
     separation = (objective.gamma_exchange, objective.gamma_cycle, objective.gamma_adversary)
     yield "gamma exchange, cycle, adversary", ", ".join(f"{weight:g}" for weight in separation)
+    if objective.gamma_contrast:
+        yield "gamma contrast", f"{objective.gamma_contrast:g}"
     if objective.beta_z != 1 or schedule.z_opening:
         yield "weight of the KL of z", f"{objective.beta_z:g}"
     if schedule.z_opening:

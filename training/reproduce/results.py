@@ -11,6 +11,7 @@ from typing import Any
 
 from partedvae.common.atomic_write import atomic_write, write_json
 from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.labelled import FILE_PREFIX
 from partedvae.training.reproduce.experiments import EXPERIMENTS, Experiment, Variant
 
 HEADER = """# Results
@@ -107,8 +108,19 @@ class Result:
 
 
 def is_same(config: TrainConfig, trained: TrainConfig) -> bool:
-    """Return whether a run was trained with a configuration; precision "auto" is whatever its machine had."""
-    return trained == (replace(config, precision=trained.precision) if config.precision == "auto" else config)
+    """Return whether a run was trained with a configuration.
+
+    Precision "auto" is whatever its machine had, and a list of labelled images may be in the runs of another folder.
+    """
+    if config.precision == "auto":
+        config = replace(config, precision=trained.precision)
+    return replace(config, labelled=_list_name(config)) == replace(trained, labelled=_list_name(trained))
+
+
+def _list_name(config: TrainConfig) -> str:
+    """Return the selection of labelled images; of a file, its name and that of its folder."""
+    path = config.labelled.removeprefix(FILE_PREFIX)
+    return config.labelled if path == config.labelled else f"{FILE_PREFIX}{'/'.join(Path(path).parts[-2:])}"
 
 
 def load_results(path: Path) -> list[Result]:

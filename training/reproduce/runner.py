@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
+import json
+import os
 import shlex
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.config.overrides import apply_overrides
-from partedvae.training.config.recipes import recipe
+from partedvae.training.config.recipes import UNLABELLED_RECIPE, recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.labelled import FILE_PREFIX
 from partedvae.training.data.registry import entry
@@ -84,7 +87,7 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
             config, plan.runs_dir / name / plan.recipe, f"{variant.slug}-{seed}"
         )
         click.echo(f"{variant.name}, seed {seed}: {run.path}", err=True)
-        if variant.is_suggested:
+        if variant.is_suggested and not run.summary_file.exists():
             _suggest(variant, seed, plan)
         _train(config, run, plan)
         result = _evaluate(name, experiment, variant, run, plan)
@@ -111,7 +114,12 @@ def configure(
 
 def _list_of(variant: Variant, seed: int, plan: Plan) -> Path | None:
     """Return the file of the images that `partedvae suggest` chooses for a run, None where it does not."""
-    return plan.runs_dir / "suggest" / f"{variant.slug}-{seed}.txt" if variant.is_suggested else None
+    if not variant.is_suggested:
+        return None
+    # Another recipe of the features makes other lists.
+    features = recipe(entry(variant.dataset).describe(plan.data_dir), UNLABELLED_RECIPE)
+    mark = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+    return plan.runs_dir / "suggest" / mark / f"{variant.slug}-{seed}.txt"
 
 
 def _suggest(variant: Variant, seed: int, plan: Plan) -> None:
@@ -126,7 +134,9 @@ def _suggest(variant: Variant, seed: int, plan: Plan) -> None:
     words = ["suggest", variant.dataset, "--count", variant.labels, "--seed", seed, "--output", output]
     options = ["--cache", output.parent / variant.dataset, "--data", plan.data_dir]
     command = [sys.executable, "-m", "partedvae", *map(str, (*words, *options))]
-    if code := subprocess.run(command, stdout=2, check=False).returncode:
+    # A server of the environment would rank the images by its model.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PARTEDVAE_")}
+    if code := subprocess.run(command, stdout=2, env=environment, check=False).returncode:
         raise RunError(f"'partedvae suggest' failed with exit code {code}; see above")
 
 

@@ -29,7 +29,7 @@ YEAR = 365 * 24 * 3600
 MAX_SCALE = 32
 """Largest enlargement of a picture that is downloaded."""
 MAX_PIXELS = 16 * 2**20
-"""Pixels of the largest picture that is enlarged."""
+"""Pixels of the largest picture that is enlarged, or made of several images."""
 Draw: TypeAlias = Callable[[], Image.Image]
 """Draws a picture of what the model has returned; called in a thread."""
 _STATUS: tuple[tuple[type[PartedVAEError], int], ...] = (

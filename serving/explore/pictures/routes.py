@@ -21,7 +21,7 @@ from partedvae.grid import Row, labelled_grid
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.model import ModelAccess
 from partedvae.serving.explore.pictures.latents import from_text, strip_rows, u_dim
-from partedvae.serving.explore.pictures.png import MAX_SCALE, Draw, enlarged, known_details, respond, tiled
+from partedvae.serving.explore.pictures.png import MAX_PIXELS, MAX_SCALE, Draw, enlarged, known_details, respond, tiled
 from partedvae.v1.manifest_pb2 import Manifest
 
 MAX_COUNT = 100
@@ -107,6 +107,12 @@ def _add_generate_route(app: FastAPI, model: ModelAccess) -> None:
             total = math.prod(map(len, classes_by_factor(wanted, details.manifest).values()))
             if count * total > MAX_IMAGES:
                 raise InvalidRequestError(f"{count} x {total:,} images are more than {MAX_IMAGES:,}; request fewer")
+            image = details.manifest.image
+            if count * total * image.width * image.height > MAX_PIXELS:
+                raise InvalidRequestError(
+                    f"{count} x {total:,} images of {image.width} x {image.height} pixels have more than "
+                    f"{MAX_PIXELS:,} pixels; request fewer"
+                )
             rows = class_combinations(wanted, details.manifest) or [{}]
             made = [await model.checked(model.call.generate(count, classes=row, seed=seed)) for row in rows]
             images = [result.images for result in made]

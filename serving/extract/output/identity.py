@@ -102,13 +102,15 @@ def identity_of(
         "path_style": path_style,
         "format": output_format,
         "factors": json.dumps(factors),
+        "recipe": manifest.training.recipe,
+        "labels_used": str(manifest.training.labels_used),
         "input": given,
     }
     return Identity({PREFIX + key: value for key, value in texts.items()})
 
 
 _Texts = Mapping[str, str]
-_RECORDED = {"code_version", "factors", "input"}
+_RECORDED = {"code_version", "factors", "recipe", "labels_used", "input"}
 """Texts that are written and not compared."""
 _OF_BUNDLE = {"model", "version", "manifest_sha256", "encoder_sha256", "scorer_sha256"}
 

@@ -18,6 +18,7 @@ from partedvae.model_results import ModelDetails
 from partedvae.results import ImageArray
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.model import AsyncLocalModel, ModelAccess
+from partedvae.serving.explore.pictures import routes
 from partedvae.serving.explore.pictures.png import enlarged, fingerprint
 from partedvae.serving.explore.pictures.routes import add_picture_routes
 from partedvae.serving.local import LocalModel, load
@@ -116,6 +117,19 @@ async def test_combinations_are_counted_before_they_are_made(tmp_path: Path) -> 
 
     assert response.status_code == 400
     assert response.text == "1 x 4,294,967,296 images are more than 2,500; request fewer"
+
+
+async def test_pictures_of_too_many_pixels_are_refused(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_PIXELS", 100)
+    access = ModelAccess(AsyncLocalModel(load(tiny_models / "tiny")), "tiny")
+    await access.ask()
+
+    response = await get(access, "/generate.png?class=7&count=2")
+    assert response.status_code == 200
+    response = await get(access, "/generate.png?class=7&count=3")
+
+    assert response.status_code == 400
+    assert response.text == "3 x 1 images of 6 x 8 pixels have more than 100 pixels; request fewer"
 
 
 def test_classes_that_are_named_twice_are_one_row(grey_explorer: Explorer) -> None:

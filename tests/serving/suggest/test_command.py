@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from partedvae.serving.suggest.command import suggest
+from partedvae.serving.suggest.features import read_features
 from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess
 from tests.serving.extraction import extract
@@ -245,8 +247,31 @@ def test_without_a_model_and_torch_the_error_says_what_to_install(photos: Path) 
 
 
 def test_a_run_of_another_data_set_is_not_used(photos: Path) -> None:
-    Path("kept/run").mkdir(parents=True)
-    Path("kept/run/config.json").write_text('{"dataset": "mnist"}')
+    Path("kept/features").mkdir(parents=True)
+    Path("kept/features/config.json").write_text('{"dataset": "mnist"}')
     result = run(f"folder:{photos}", "--cache", "kept")
     assert result.exit_code == 1
-    assert f"kept/run is a run of mnist, not of folder:{photos}; pass another folder as --cache" in result.stderr
+    assert f"kept/features is a run of mnist, not of folder:{photos}; pass another folder as --cache" in result.stderr
+
+
+def test_of_the_recipe_features_the_directions_of_u_are_compared(photos: Path, tiny: Path, tmp_path: Path) -> None:
+    """Also where the file of its features is given; its classes mean nothing."""
+    dataclasses.replace(GREY, recipe="features", labels_used=0).write(tmp_path / "models/features")
+    GREY.write(tmp_path / "models/classes")
+    found = {}
+    for name in ("features", "classes"):
+        first = ranking(photos, "--model", tmp_path / "models" / name, "--cache", f"kept-{name}")
+        assert ranking(photos, "--features", first["features"])["images"] == first["images"]
+        found[name] = read_features(Path(first["features"]))
+    directions, both = found["features"], found["classes"]
+    assert (directions.trained, both.trained) == (False, True)
+    assert both.latents.shape == (COUNT, GREY.u_dim + GREY.z_dim)
+    u = both.latents[:, : GREY.u_dim]
+    np.testing.assert_allclose(directions.latents, u / np.linalg.norm(u, axis=1, keepdims=True), rtol=1e-5)
+    result = run(photos, "--features", first_of("features"), "--strategy", "margin")
+    assert "--strategy margin needs the probabilities of a model that was trained with labels" in result.stderr
+
+
+def first_of(name: str) -> Path:
+    (path,) = Path(f"kept-{name}").glob("features-*.parquet")
+    return path

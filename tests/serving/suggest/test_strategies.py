@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from partedvae.results import FloatArray
-from partedvae.serving.suggest.strategies import Strategy, choose_strategy, rank
+from partedvae.serving.suggest.strategies import Strategy, choose_strategy, embedded, rank
 
 SIZES = (60, 50, 40, 30)
 GROUPS = np.repeat(np.arange(4), SIZES)
@@ -43,6 +43,13 @@ def test_groups_may_have_any_shape() -> None:
     points = np.stack([random.uniform(0, 40, 600), 3 * lines + random.normal(scale=0.2, size=600)], axis=1)
     chosen = rank(points.astype(np.float32), NONE, 3, "typical")
     assert sorted(lines[chosen].tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("groups_wanted", "dimensions"), [(4, 10), (10, 16), (26, 32), (100, 32)])
+def test_the_embedding_has_some_dimensions_more_than_groups(groups_wanted: int, dimensions: int) -> None:
+    """With one per group, images of two digits of MNIST were in one group: parts of a digit have dimensions, too."""
+    points = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    assert embedded(points, groups_wanted).shape == (300, dimensions)
 
 
 def test_equal_images_do_not_break_the_embedding() -> None:

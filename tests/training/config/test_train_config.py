@@ -156,3 +156,6 @@ def test_the_recipe_features_has_no_labels_and_at_least_32_dimensions_of_u() -> 
     assert recipe(celeba.INFO, "features").model.u_dim >= 32
     with pytest.raises(ValueError, match="there are: default, paper, features"):
         recipe(INFO, "feature")
+    for given in ({"labels": 10}, {"method": "vae"}):
+        with pytest.raises(ValueError, match="has no labels and no other method; omit --labels and --method"):
+            recipe(INFO, "features", **given)

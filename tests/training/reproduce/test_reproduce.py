@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from partedvae.training.cli.reproduce import reproduce
+from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.evaluation import oracle
 from partedvae.training.evaluation.metrics import probes
+from partedvae.training.reproduce import runner
 from partedvae.training.reproduce.experiments import (
     EXPERIMENTS,
     Experiment,
@@ -20,7 +23,15 @@ from partedvae.training.reproduce.experiments import (
     accuracies,
     experiment,
 )
-from partedvae.training.reproduce.results import Result, load_results, separation_table, store_result, table, write_page
+from partedvae.training.reproduce.results import (
+    Result,
+    is_same,
+    load_results,
+    separation_table,
+    store_result,
+    table,
+    write_page,
+)
 from partedvae.training.reproduce.runner import Plan, configure, run_experiment
 
 SMALL = ("train_images=640", "epochs=1", "supervision.warm_start_steps=0")
@@ -196,6 +207,51 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     assert weights == [("labels alone", 30.0), ("shared", 30.0), ("PartedVAE", 7.0)]
     runs = sorted(path.name for path in (tmp_path / "runs" / "mnist-classifier" / "default").iterdir())
     assert runs == ["labels-alone-0", "partedvae-0", "partedvae-0-2"]
+
+
+def test_suggested_images_are_those_of_the_command_suggest(
+    tmp_path: Path, mnist: ImageDataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def run(command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        assert "PARTEDVAE_SERVER" not in env
+        output = Path(command[command.index("--output") + 1])
+        output.parent.mkdir(parents=True)
+        output.write_text("5\n3\n8\n")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setenv("PARTEDVAE_SERVER", "elsewhere:50051")
+    monkeypatch.setattr(subprocess, "run", run)
+    trained: list[TrainConfig] = []
+    monkeypatch.setattr(runner, "train_run", lambda config, *_, **__: trained.append(config))
+    monkeypatch.setattr(
+        runner, "_evaluate", lambda *_: dataclasses.replace(result(4, 0.5), config=trained[0].to_dict())
+    )
+    variant = Variant(name="3 labels", dataset="mnist", labels=3, settings=SMALL, is_suggested=True)
+    described = Experiment(title="A small one", variants=(variant,), measure=accuracies)
+    plan = Plan(
+        recipe="default",
+        seeds=(4,),
+        data_dir=data_dir,
+        runs_dir=tmp_path / "runs",
+        results_file=tmp_path / "results.json",
+        device="cpu",
+    )
+    run_experiment("table2", described, plan)
+    assert commands[0][3:8] == ["suggest", "mnist", "--count", "3", "--seed"]
+    (listed,) = (tmp_path / "runs/suggest").glob("*/3-labels-4.txt")
+    assert trained[0].labelled == f"file:{listed}"
+    # A run of the same list in another folder is the same, and one of another list is not.
+    moved = dataclasses.replace(trained[0], labelled=f"file:elsewhere/{listed.parent.name}/3-labels-4.txt")
+    other = dataclasses.replace(trained[0], labelled="file:elsewhere/01234567/3-labels-4.txt")
+    assert (is_same(trained[0], moved), is_same(trained[0], other)) == (True, False)
+
+
+def test_the_help_names_every_experiment() -> None:
+    text = " ".join(CliRunner().invoke(reproduce, ["--help"]).output.split())
+    assert [name for name in EXPERIMENTS if name not in text] == []
 
 
 def test_the_figures_compare_faces_with_and_without_bc() -> None:
