@@ -79,9 +79,10 @@ screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/N
 	$(BIN)/python -m tests.serving.explore.screenshots $(or $(wildcard $(MODEL)),demo/models/mnist) --output docs/explore \
 		$(addprefix --features ,$(or $(FEATURES),$(wildcard demo/features.parquet)))
 
-# Each test runs once: those of serving and the client without torch, all others where everything is installed.
+# Each test runs once: those of serving and the client without torch, all others where everything is installed; `check`
+# runs those of the deployment.
 test: install .venv-tritonclient/installed test-serving ## Run the tests, those of serving and the client without torch.
-	$(BIN)/python $(call PYTEST) --ignore=tests/serving --ignore=tests/partedvae
+	$(BIN)/python $(call PYTEST) --ignore=tests/serving --ignore=tests/partedvae --ignore=tests/deploy
 
 test-fast: install ## Run the tests that are neither slow nor end to end.
 	$(BIN)/python $(call PYTEST,not slow and not e2e and not exhaustive)

@@ -190,7 +190,7 @@ main(prog_name="partedvae")
 """The `partedvae` command, which gets SIGTERM when it begins to evaluate, or to measure."""
 
 
-@pytest.mark.parametrize("function", ["evaluate", "measure"])
+@pytest.mark.parametrize("function", ["measure", pytest.param("evaluate", marks=pytest.mark.exhaustive)])
 def test_a_signal_interrupts_evaluation_which_is_repeated_when_the_run_is_resumed(
     whole_run: Path, tmp_path: Path, data_dir: Path, function: str
 ) -> None:

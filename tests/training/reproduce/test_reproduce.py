@@ -265,7 +265,7 @@ def test_the_figures_compare_faces_with_and_without_bc() -> None:
     assert variants.index(reference) < variants.index(other)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_run_without_bc_is_drawn_beside_the_other(
     tmp_path: Path, mnist: ImageDataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
