@@ -294,7 +294,8 @@ class TrainingLoop:
         logger.log(self.epochs_done, self.trainer.step, losses, evaluation)
         self.run.save_checkpoint(self._state())
         click.echo(self._epoch_line(losses, evaluation), err=True)
-        for warning in collapse_warnings(evaluation, self.config.method):
+        needs_classes = self.config.labels > 0 or not self.config.objective.gamma_contrast
+        for warning in collapse_warnings(evaluation, self.config.method, needs_classes=needs_classes):
             click.secho(f"warning: {warning}", fg="yellow", err=True)
 
     def _evaluate(self, test: Split) -> Evaluation:

@@ -23,7 +23,7 @@ FEWEST_FOR_UNITS = 50
 """Minimum number of images to call units dead; over a few images of few classes, many units are zero by chance."""
 
 
-def collapse_warnings(evaluation: Evaluation, method: MethodName) -> list[str]:
+def collapse_warnings(evaluation: Evaluation, method: MethodName, *, needs_classes: bool = True) -> list[str]:
     """Return one warning with a remedy for each latent that has collapsed, and for dead units of h.
 
     q(c) is judged by the mutual information I(x; c) and not by KL(q(c) || p(c)) alone, because I(x; c) is small in both
@@ -33,10 +33,11 @@ def collapse_warnings(evaluation: Evaluation, method: MethodName) -> list[str]:
     Args:
         evaluation: the evaluation of the model.
         method: how the model was trained.
+        needs_classes: whether q(c) is to tell images apart, which u does in the recipe `features`.
     """
     found = []
     collapsed = [f for f in evaluation.factors if not f.information >= COLLAPSED_SHARE * f.prior_entropy]
-    if collapsed:
+    if collapsed and needs_classes:
         found.append(
             f"q(c) has collapsed: {'; '.join(map(_describe, collapsed))}. Make sure that "
             "optimiser.supervised_learning_rate is not below optimiser.learning_rate, lower objective.gamma_h, use "

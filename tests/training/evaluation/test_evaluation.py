@@ -60,6 +60,7 @@ def collapsed_model(weight: float) -> PartedVAE:
 @pytest.mark.parametrize(("weight", "share"), [(50.0, "100%"), (0.0, "25%")])
 def test_both_kinds_of_collapse_are_detected_and_described(weight: float, share: str) -> None:
     evaluation = evaluate(collapsed_model(weight), toy_split(64, 2), tiny_config())
+    assert not any("q(c)" in text for text in collapse_warnings(evaluation, "partedvae", needs_classes=False))
     found = collapse_warnings(evaluation, "partedvae")
     assert found[0].startswith("q(c) has collapsed: ")
     assert f"I(x; c) of corner is 0.000 of 1.39 nats, q(c = 'top left') is {share}" in found[0]
