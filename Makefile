@@ -10,8 +10,8 @@ RECIPE ?= default
 SEED ?= 0
 MODELS ?= models
 ADDRESS ?= 127.0.0.1:50051
-# Processes that run the tests, each file in one of them; 0 runs all in one.
-TEST_PROCESSES ?= 2
+# Processes that run the tests, each file in one of them; 0 runs all in one. Many tests wait: one more than processors.
+TEST_PROCESSES ?= 3
 PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "$(or $(1),not exhaustive)"
 # Two processes of several threads each take longer than with one thread each.
 test test-fast test-serving test-exhaustive: export OMP_NUM_THREADS = 1
@@ -81,16 +81,16 @@ screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/N
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed; `check`
 # runs those of the deployment.
-test: install .venv-tritonclient/installed test-serving ## Run the tests, those of serving and the client without torch.
+test: install test-serving ## Run the tests, those of serving and the client without torch.
 	$(BIN)/python $(call PYTEST) --ignore=tests/serving --ignore=tests/partedvae --ignore=tests/deploy
 
 test-fast: install ## Run the tests that are neither slow nor end to end.
 	$(BIN)/python $(call PYTEST,not slow and not e2e and not exhaustive)
 
-test-serving: .venv-serving/installed ## Run the tests of serving and the client without torch.
+test-serving: .venv-serving/installed .venv-tritonclient/installed ## Run the tests of serving and the client without torch.
 	.venv-serving/bin/python $(call PYTEST) tests/serving tests/partedvae
 
-test-exhaustive: install .venv-serving/installed ## Run the tests that make test leaves out, of many similar cases.
+test-exhaustive: install .venv-serving/installed .venv-tritonclient/installed ## Run the tests that make test leaves out, of many similar cases.
 	.venv-serving/bin/python $(call PYTEST,exhaustive) tests/serving
 	$(BIN)/python $(call PYTEST,exhaustive) --ignore=tests/serving --ignore=tests/partedvae
 
