@@ -13,7 +13,7 @@ ADDRESS ?= 127.0.0.1:50051
 # Processes that run the tests, each file in one of them; 0 runs all in one. Many tests wait: one more than processors.
 TEST_PROCESSES ?= 3
 PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "$(or $(1),not exhaustive)"
-# Two processes of several threads each take longer than with one thread each.
+# Processes of several threads each take longer than with one thread each.
 test test-fast test-serving test-exhaustive: export OMP_NUM_THREADS = 1
 BENCH_MODELS ?= demo/models
 BENCH_DOCUMENT = $(if $(DOCS),--document docs/BENCHMARKS.md)
