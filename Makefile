@@ -75,9 +75,9 @@ explore: install ## Open web pages on a model, the demo's without MODEL: [MODEL=
 	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(or $(wildcard $(MODEL)),demo/models/mnist)) \
 		$(addprefix --features ,$(or $(FEATURES),$(if $(SERVER)$(wildcard $(MODEL)),,$(wildcard demo/features.parquet)))) $(ARGS)
 
-screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/NAME] [FEATURES=file].
+screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/NAME] [FEATURES=file] [RUNS=folder].
 	$(BIN)/python -m tests.serving.explore.screenshots $(or $(wildcard $(MODEL)),demo/models/mnist) --output docs/explore \
-		$(addprefix --features ,$(or $(FEATURES),$(wildcard demo/features.parquet)))
+		$(addprefix --features ,$(or $(FEATURES),$(wildcard demo/features.parquet))) $(addprefix --runs ,$(RUNS))
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed; `check`
 # runs those of the deployment.

@@ -3,7 +3,8 @@
     python -m tests.serving.explore.screenshots demo/models/mnist --output docs/explore --features demo/features.parquet
 
 Each model gives NAME-look.png and so on; the first also gives them of a phone, dark. With features of the first model,
-there is NAME-map.png, too. Images to label are some that the first model draws.
+there is NAME-map.png, too. Images to label are some that the first model draws. With a folder of runs, the first two
+are compared in runs.png.
 """
 
 from __future__ import annotations
@@ -74,15 +75,26 @@ def lasso(page: Page) -> None:
     page.mouse.move(0, 0)
 
 
+def choose_two(page: Page) -> None:
+    """Choose the first two runs, and wait for their comparison."""
+    for position in range(2):
+        page.locator(".pv-runs .q-checkbox").nth(position).click()
+    page.locator(".pv-comparison table").first.wait_for()
+    page.mouse.move(0, 0)
+
+
 def nothing(page: Page) -> None:
     """Leave the page as it opens."""
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, type=LocalPath(exists=True, file_okay=False, path_type=Path))
+@click.argument("models", nargs=-1, type=LocalPath(exists=True, file_okay=False, path_type=Path))
 @click.option("--output", required=True, type=LocalPath(path_type=Path), help="Folder of the pictures.")
 @click.option("--features", help="Features of the first model, for the map.")
-def main(models: tuple[Path, ...], output: Path, features: str | None) -> None:
+@click.option(
+    "--runs", type=LocalPath(exists=True, file_okay=False, path_type=Path), help="Folder of runs, two or more."
+)
+def main(models: tuple[Path, ...], output: Path, features: str | None, runs: Path | None) -> None:
     """Take screenshots of the pages on MODELS; digits are drawn where a model has the classes 0 to 9."""
     output.mkdir(parents=True, exist_ok=True)
     with running_browser() as browser:
@@ -101,6 +113,11 @@ def main(models: tuple[Path, ...], output: Path, features: str | None) -> None:
                             _take(page, act, output / f"{model.name}-{name}-phone.png")
             if position == 0:
                 _take_label(browser, model, output)
+        if runs is not None:
+            with running_explorer("--runs", runs) as explorer:
+                for viewport, scheme, ending in ((TALL, "light", ""), (PHONE, "dark", "-phone")):
+                    with _opened(browser, f"{explorer.url}/runs", viewport, scheme) as page:
+                        _take(page, choose_two, output / f"runs{ending}.png")
 
 
 def _take_label(browser: Browser, model: Path, output: Path) -> None:
