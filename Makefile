@@ -10,9 +10,10 @@ RECIPE ?= default
 SEED ?= 0
 MODELS ?= models
 ADDRESS ?= 127.0.0.1:50051
-# Processes that run the tests, each file in one of them; 0 runs all in one. Many tests wait: one more than processors.
-TEST_PROCESSES ?= 3
-PYTEST = -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "$(or $(1),not exhaustive)"
+# Processes that run the tests, each file in one of them; 0 runs all in one. Tests of serving wait much of their time.
+TEST_PROCESSES ?= 2
+SERVING_TEST_PROCESSES ?= 3
+PYTEST = -m pytest -n $(or $(2),$(TEST_PROCESSES)) --dist loadfile -m "$(or $(1),not exhaustive)"
 # Processes of several threads each take longer than with one thread each.
 test test-fast test-serving test-exhaustive: export OMP_NUM_THREADS = 1
 BENCH_MODELS ?= demo/models
@@ -88,7 +89,7 @@ test-fast: install ## Run the tests that are neither slow nor end to end.
 	$(BIN)/python $(call PYTEST,not slow and not e2e and not exhaustive)
 
 test-serving: .venv-serving/installed .venv-tritonclient/installed ## Run the tests of serving and the client without torch.
-	.venv-serving/bin/python $(call PYTEST) tests/serving tests/partedvae
+	.venv-serving/bin/python $(call PYTEST,,$(SERVING_TEST_PROCESSES)) tests/serving tests/partedvae
 
 test-exhaustive: install .venv-serving/installed .venv-tritonclient/installed ## Run the tests that make test leaves out, of many similar cases.
 	.venv-serving/bin/python $(call PYTEST,exhaustive) tests/serving

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SERVE = ("-m", "partedvae", "serve")
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Timeout in seconds of everything that tests wait for."""
 
 

@@ -110,7 +110,7 @@ def test_describe_shows_the_default_recipe_and_rejects_an_unknown_one() -> None:
     assert "consistency weight" in CliRunner().invoke(describe, ["mnist"]).output
     result = CliRunner().invoke(describe, ["mnist", "--recipe", "best"])
     assert result.exit_code == 1
-    assert "no recipe for 'mnist' is called 'best' (there are: default, paper)" in result.output
+    assert "no recipe for 'mnist' is called 'best' (there are: default, paper, features)" in result.output
     result = CliRunner().invoke(describe, ["mnist", "--set", "labelled=balance"])
     assert result.exit_code == 1
     assert "no selection of labelled images is called 'balance'; did you mean 'balanced'?" in result.output
