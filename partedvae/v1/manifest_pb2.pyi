@@ -423,7 +423,7 @@ class TrainingRecord(_message.Message):
     dataset: _builtins.str
     """Data set, "mnist"."""
     recipe: _builtins.str
-    """Recipe, "default" or "paper"."""
+    """Recipe, "default", "paper" or "features"."""
     seed: _builtins.int
     """Seed of the run."""
     labels_used: _builtins.int

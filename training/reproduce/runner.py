@@ -88,7 +88,7 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
         )
         click.echo(f"{variant.name}, seed {seed}: {run.path}", err=True)
         if variant.is_suggested and not run.summary_file.exists():
-            _suggest(variant, seed, plan)
+            _suggest(variant, config, plan)
         _train(config, run, plan)
         result = _evaluate(name, experiment, variant, run, plan)
         if experiment.figures:
@@ -122,16 +122,16 @@ def _list_of(variant: Variant, seed: int, plan: Plan) -> Path | None:
     return plan.runs_dir / "suggest" / mark / f"{variant.slug}-{seed}.txt"
 
 
-def _suggest(variant: Variant, seed: int, plan: Plan) -> None:
-    """Write the list of suggested images. It is a command, as training does not import what serves models.
+def _suggest(variant: Variant, config: TrainConfig, plan: Plan) -> None:
+    """Write the list of suggested images. A command does it, as training does not import what serves models.
 
     Raises:
         RunError: the command failed, and has said why.
     """
-    output = _list_of(variant, seed, plan)
-    if output is None or output.is_file():
+    output = Path(config.labelled.removeprefix(FILE_PREFIX))
+    if output.is_file():
         return
-    words = ["suggest", variant.dataset, "--count", variant.labels, "--seed", seed, "--output", output]
+    words = ["suggest", variant.dataset, "--count", config.labels, "--seed", config.seed, "--output", output]
     options = ["--cache", output.parent / variant.dataset, "--data", plan.data_dir]
     command = [sys.executable, "-m", "partedvae", *map(str, (*words, *options))]
     # A server of the environment would rank the images by its model.
