@@ -94,7 +94,9 @@ def _typical(features: FloatArray, labelled: Indices, free: Indices, count: int,
     indices = _sampled(labelled, free, count, seed)
     points = features[indices]
     cluster_count = max(1, min(len(labelled) + count, MAX_CLUSTERS, len(points)))
-    clusters = _clusters(embedded(points, cluster_count), cluster_count, seed)
+    embedding = embedded(points, cluster_count)
+    cluster_count = min(cluster_count, len(np.unique(embedding.round(4), axis=0)))
+    clusters = _clusters(embedding, cluster_count, seed)
     sizes = np.bincount(clusters, minlength=cluster_count)
     covered = np.bincount(clusters[: len(labelled)], minlength=cluster_count)
     left = sizes - covered
@@ -129,9 +131,13 @@ def embedded(points: FloatArray, clusters: int) -> FloatArray:
         points: features [images, dims].
         clusters: number of clusters that are to be found.
     """
-    dimensions = min(clusters + FURTHER_DIMENSIONS, MAX_DIMENSIONS)
+    # Equal images would be the neighbours of each other alone, and no path of the graph would lead from them to others.
+    different, positions = np.unique(points, axis=0, return_inverse=True)
     # Of a few images, the graph is not more than the distances are.
-    return spectral_embedding(points, dimensions) if len(points) >= FEWEST_EMBEDDED else points
+    if len(different) < FEWEST_EMBEDDED:
+        return points
+    dimensions = min(clusters + FURTHER_DIMENSIONS, MAX_DIMENSIONS)
+    return spectral_embedding(different, dimensions)[positions.reshape(-1)]
 
 
 def _clusters(features: FloatArray, count: int, seed: int) -> NDArray[np.int32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from partedvae.results import FloatArray
 from partedvae.serving.suggest.strategies import Strategy, choose_strategy, embedded, rank
@@ -52,9 +53,44 @@ def test_the_embedding_has_some_dimensions_more_than_groups(groups_wanted: int, 
     assert embedded(points, groups_wanted).shape == (300, dimensions)
 
 
-def test_equal_images_do_not_break_the_embedding() -> None:
+def corners_of_a_square(sizes: tuple[int, ...], spread: float) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return points around the corners of a square [images, 2], with their corners [images]."""
+    corners = np.repeat(np.arange(4), sizes)
+    points = np.array([[0, 0], [0, 8], [8, 0], [8, 8]])[corners]
+    noise = np.random.default_rng(5).normal(scale=spread, size=points.shape)
+    return (points + noise).astype(np.float32), corners
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 1.5])
+@pytest.mark.parametrize("sizes", [(120, 90, 300, 200), (700, 400, 650, 200)])
+def test_groups_without_a_path_between_them_are_found(sizes: tuple[int, ...], spread: float) -> None:
+    """Their graphs have one eigenvalue in common, of whose eigenvectors an iteration finds some."""
+    points, corners = corners_of_a_square(sizes, spread)
+    assert sorted(corners[rank(points, NONE, 4, "typical")].tolist()) == [0, 1, 2, 3]
+
+
+def test_images_that_are_there_many_times_are_compared_once() -> None:
+    """Equal images, the nearest neighbours of each other, are not a group of their own."""
+    points, corners = corners_of_a_square((80, 80, 80, 80), 0.3)
+    times = np.random.default_rng(6).integers(1, 40, size=320)
+    order = np.random.default_rng(7).permutation(times.sum())
+    points, corners = np.repeat(points, times, axis=0)[order], np.repeat(corners, times)[order]
+    assert sorted(corners[rank(points, NONE, 4, "typical")].tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_of_two_different_images_each_is_suggested(count: int) -> None:
     points = np.concatenate([np.zeros((150, 3)), np.ones((150, 3))]).astype(np.float32)
-    assert sorted((rank(points, NONE, 2, "typical") >= 150).tolist()) == [False, True]
+    assert sorted((rank(points, NONE, count, "typical")[:2] >= 150).tolist()) == [False, True]
+
+
+def test_of_more_groups_than_dimensions_the_largest_are_found() -> None:
+    """The smallest ones, for which no dimension is left, are one group, here the largest."""
+    sizes = (80, 60, *[20] * 40)
+    points = np.random.default_rng(8).normal(scale=0.01, size=(sum(sizes), 2)).astype(np.float32)
+    points[:, 0] += np.repeat(np.arange(len(sizes)), sizes)
+    chosen = rank(points, NONE, 4, "typical")
+    assert np.repeat(np.arange(len(sizes)), sizes)[chosen[1:3]].tolist() == [0, 1]
 
 
 def test_a_typical_image_is_in_the_middle_of_its_group() -> None:
