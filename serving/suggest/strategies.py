@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from partedvae.common.spectral import MOST_IMAGES, embedded
 from partedvae.results import FloatArray
-from partedvae.serving.suggest.spectral import spectral_embedding
 
 Indices = NDArray[np.int64]
 Strategy = Literal["auto", "typical", "coverage", "margin"]
@@ -27,14 +27,6 @@ MAX_CLUSTERS = 500
 """Most clusters, as in TypiClust: with more, each has too few images to be typical of them."""
 FEWEST = 5
 """Smaller clusters are outliers, and come last."""
-MAX_POINTS = 20_000
-"""Images that typical and coverage compare, drawn at random from more; their time grows with the square."""
-FEWEST_EMBEDDED = 200
-"""Fewest images whose clusters are those of the spectral embedding."""
-FURTHER_DIMENSIONS = 6
-"""Dimensions of the spectral embedding beyond one per cluster: some of the first ones are of parts of a class."""
-MAX_DIMENSIONS = 32
-"""Most dimensions of the spectral embedding."""
 MARGIN_FROM = 10
 """Labels per class from which auto chooses margin."""
 PURITY = 0.95
@@ -118,26 +110,10 @@ def _typical(features: FloatArray, labelled: Indices, free: Indices, count: int,
 
 def _sampled(labelled: Indices, free: Indices, count: int, seed: int) -> Indices:
     """Return the labelled images, then the others, or a random sample of many."""
-    most = max(MAX_POINTS, 2 * count)
+    most = max(MOST_IMAGES, 2 * count)
     if len(free) > most:
         free = np.sort(np.random.default_rng(seed).choice(free, most, replace=False))
     return np.concatenate([labelled, free])
-
-
-def embedded(points: FloatArray, clusters: int) -> FloatArray:
-    """Return features in which the clusters of many images are compact [images, dims].
-
-    Args:
-        points: features [images, dims].
-        clusters: number of clusters that are to be found.
-    """
-    # Equal images would be the neighbours of each other alone, and no path of the graph would lead from them to others.
-    different, positions = np.unique(points, axis=0, return_inverse=True)
-    # Of a few images, the graph is not more than the distances are.
-    if len(different) < FEWEST_EMBEDDED:
-        return points
-    dimensions = min(clusters + FURTHER_DIMENSIONS, MAX_DIMENSIONS)
-    return spectral_embedding(different, dimensions)[positions.reshape(-1)]
 
 
 def _clusters(features: FloatArray, count: int, seed: int) -> NDArray[np.int32]:

@@ -63,7 +63,7 @@ def reproduce(
     """Run an experiment and add its results to the results page.
 
     EXPERIMENT is table1, table2, mnist-classifier, bc-ablation or figures, which are those of the paper, or few-labels,
-    label-selection, separation or ablation.
+    label-selection, group-labels, separation or ablation.
 
     Finished runs are not repeated, and interrupted ones are resumed.
     """

@@ -37,6 +37,14 @@ from partedvae.training.data.names import FOLDER
     "image per line: its index, counted from 0, or its file name as in labels.csv.  [default: the recipe's]",
 )
 @click.option(
+    "--features",
+    "features_run",
+    type=LocalPath(path_type=Path, file_okay=False),
+    metavar="RUN_DIR",
+    help="For few labels: a run of the recipe features on the same images, such as the one that 'partedvae suggest' "
+    "has trained. Images that it groups with labelled ones get their labels.",
+)
+@click.option(
     "--priors",
     type=click.Choice(["given", "uniform", "estimated"]),
     help="Class prior p(c): given by the data set, uniform, or estimated from the labels.  [default: the recipe's]",
@@ -84,6 +92,7 @@ def train(
     method: str,
     labels: int | None,
     labelled: str | None,
+    features_run: Path | None,
     priors: str | None,
     seed: int,
     fit: str | None,
@@ -115,6 +124,7 @@ def train(
     options = {
         "labels": labels,
         "labelled": labelled,
+        "features_run": None if features_run is None else str(features_run),
         "priors": priors,
         "seed": seed,
         "fit": fit,

@@ -207,6 +207,8 @@ class TrainConfig:
     labelled: str = "first"
     """Selection of the labelled images: first, random, stratified, balanced, or file:PATH with their indices or, for a
     folder, file names."""
+    features_run: str = ""
+    """Directory of a run of features: other images get the labels of their groups (`engine/groups.py`); "" for none."""
     priors: Literal["given", "uniform", "estimated"] = "given"
     """p(c_k): given by the data set (uniform if it has none), uniform, or estimated from the labels."""
     epochs: int
@@ -254,6 +256,8 @@ class TrainConfig:
                 f"supervision.every is {self.supervision.every}; method 'classifier' has supervised steps alone, so "
                 "set it to 1"
             )
+        if self.features_run and not self.labels:
+            raise ValueError("groups of features get the labels of labelled images; pass --labels, or omit --features")
         if self.objective.capacity_penalty == "absolute":
             opening = self.schedule.z_opening
             require(opening == 0, "schedule.z_opening", opening, "0 with objective.capacity_penalty=absolute")

@@ -48,3 +48,16 @@ class Batches:
     def _draw_permutation(self, number: int) -> Tensor:
         generator = torch.Generator().manual_seed((self.seed * MIX + number) % 2**63)
         return torch.randperm(self.count, generator=generator)
+
+
+class JoinedBatches:
+    """Endless batches of items of two sets; the indices of the second set follow those of the first."""
+
+    def __init__(self, first: Batches, second: Batches) -> None:
+        """Join the batches of two sets."""
+        self.first = first
+        self.second = second
+
+    def __getitem__(self, step: int) -> Int[Tensor, " batch"]:
+        """Return the indices of the items of a step."""
+        return torch.cat([self.first[step], self.first.count + self.second[step]])

@@ -16,12 +16,13 @@ from torch import Tensor
 from partedvae.common.atomic_write import write_json
 from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import ImageDataset, Split
+from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Split
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.distributed import launch
 from partedvae.training.engine.device import choose_device, choose_precision, prepare
+from partedvae.training.engine.groups import GroupLabels, group_labels
 from partedvae.training.engine.metrics_logger import MetricsLogger
 from partedvae.training.engine.resume import require_resumable, resumed_precision
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
@@ -90,10 +91,11 @@ def train_run(
     choice = use_threads(threads, run.load_provenance() if resume else None)
     if context.is_main_process:
         click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
+    groups = _groups(config, train, labelled, say=context.is_main_process)
     prepare(config.seed)
-    trainer = Trainer(config, train, labelled, context)
+    trainer = Trainer(config, train, labelled, context, groups)
     if not resume and context.is_main_process:
-        run.start(config, dataset, labelled)
+        run.start(config, dataset, labelled, _counts(groups, config) if groups else {})
     elif context.is_main_process and run.load_config().dataset != config.dataset:
         run.save_config(config)  # the new place of a folder that has moved
     seconds, epochs = 0.0, 0
@@ -106,6 +108,25 @@ def train_run(
     loop = TrainingLoop(run, trainer, dataset, seconds, epochs)
     loop.train()
     return loop.finish(data_dir if measured else None) if context.is_main_process else {}
+
+
+def _groups(config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], *, say: bool) -> GroupLabels | None:
+    """Return the labels of groups, which are computed again where a run is resumed; None without a run of features."""
+    if not config.features_run:
+        return None
+    groups = group_labels(config, train, labelled)
+    if say:
+        for note in groups.notes:
+            click.secho(f"warning: {note}", fg="yellow", err=True)
+        labels = ", ".join(f"{name} of {count:,} images" for name, count in _counts(groups, config).items())
+        click.echo(f"labels of groups: {labels}", err=True)
+    return groups if len(groups.images) else None
+
+
+def _counts(groups: GroupLabels, config: TrainConfig) -> dict[str, int]:
+    """Return the number of labels of groups by factor."""
+    counts = (groups.labels != UNLABELLED).sum(dim=0).tolist()
+    return {factor.name: count for factor, count in zip(config.model.factors, counts, strict=True)}
 
 
 def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) -> TrainConfig:

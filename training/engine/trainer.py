@@ -15,9 +15,10 @@ from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.augment import random_affine
 from partedvae.training.data.dataset import Images, Split
-from partedvae.training.data.sampler import Batches
+from partedvae.training.data.sampler import Batches, JoinedBatches
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.engine.ema import ema_of
+from partedvae.training.engine.groups import GroupLabels
 from partedvae.training.model.networks import preprocess
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.registry import make_method
@@ -34,7 +35,12 @@ class Trainer:
     """Model, EMA, method, optimisers, learning-rate schedulers and step counter of a run."""
 
     def __init__(
-        self, config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], context: DistributedContext
+        self,
+        config: TrainConfig,
+        train: Split,
+        labelled: Int[Tensor, " labels"],
+        context: DistributedContext,
+        groups: GroupLabels | None = None,
     ) -> None:
         """Create the model and all other parts. PyTorch must have been seeded, with the same seed on all processes.
 
@@ -43,14 +49,19 @@ class Trainer:
             train: the training images; labels other than those of `labelled` are not read.
             labelled: indices of the images whose labels are used; they are in the unlabelled batches as well.
             context: the processes that train together.
+            groups: labels of groups, which half of every supervised batch has; None without.
         """
         self.config = config
         self.context = context
         self.device = context.device
         # Images in memory are copied to the device once; others are loaded per step.
         self.images = train.images.to(self.device) if isinstance(train.images, Tensor) else train.images
-        self.labelled_images = train.images[labelled].to(self.device)
-        self.labels = train.labels[labelled].to(self.device)
+        own = train.labels[labelled]
+        self.own_labels = len(own)
+        self.labelled_images = train.images[labelled if groups is None else torch.cat([labelled, groups.images])].to(
+            self.device
+        )
+        self.labels = (own if groups is None else torch.cat([own, groups.labels])).to(self.device)
         self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
         self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
         self.steps_per_epoch = Batches(config.epoch_images or len(train), config.batch_size, 0).per_pass
@@ -58,7 +69,7 @@ class Trainer:
         self.every = min(config.supervision.every, self.steps_per_epoch)
         # The stubs of PyTorch have this overload for tensors only.
         self.model = PartedVAE(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-        self.method = make_method(config, context, self.device, len(train), self.labels)
+        self.method = make_method(config, context, self.device, len(train), own.to(self.device))
         self.ema = ema_of(self.model, config.supervision.ema_decay) if config.supervision.ema_decay else None
         rates, patience = config.optimiser, config.schedule.plateau_patience
         self.optimiser = Adam(
@@ -96,7 +107,8 @@ class Trainer:
     def warm_start(self) -> None:
         """Run the supervised warm-up steps before the first training step."""
         if self.labelled_batches is not None:
-            batches = cast(Batches, self._labelled_batches(2 * self.config.seed + 2**32))
+            batches = self._labelled_batches(2 * self.config.seed + 2**32)
+            assert batches is not None
             for step in range(self.config.supervision.warm_start_steps):
                 self._supervised_step(batches[step])
         if self.ema is not None:
@@ -192,12 +204,16 @@ class Trainer:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _labelled_batches(self, seed: int) -> Batches | None:
+    def _labelled_batches(self, seed: int) -> Batches | JoinedBatches | None:
         """Return the labelled batches; None without labels or for a method without classes."""
-        if not (len(self.labels) and self.config.model.factors):
+        if not (self.own_labels and self.config.model.factors):
             return None
+        size, grouped = self.config.supervision.batch_size, len(self.labels) - self.own_labels
         # Full batches: an image of a small one would weigh more.
-        return Batches(len(self.labels), self.config.supervision.batch_size, seed, full=True)
+        if not grouped:
+            return Batches(self.own_labels, size, seed, full=True)
+        own = Batches(self.own_labels, max(1, size // 2), seed, full=True)
+        return JoinedBatches(own, Batches(grouped, max(1, size - own.batch_size), seed, full=True))
 
     def _supervised_steps_of_epoch(self) -> int:
         """Return the number of supervised steps in the epoch that ends at the current step."""

@@ -28,6 +28,8 @@ class Variant:
     """Further settings, in the form of --set."""
     is_suggested: bool = False
     """Whether `partedvae suggest`, with the seed of the run, chooses the labelled images."""
+    has_groups: bool = False
+    """Whether other images get the labels of their groups, by a run of the recipe `features`."""
     without_bc_of: str = ""
     """Name of an earlier variant: its figures are drawn again, beside those of this one without BC (Figures 8, 10)."""
 
@@ -96,6 +98,11 @@ def _selections(labels: int) -> tuple[Variant, Variant, Variant]:
     by_chance = Variant(name=f"{labels} labels, random", dataset="mnist", labels=labels, settings=("labelled=random",))
     balanced = replace(by_chance, name=f"{labels} labels, balanced", settings=("labelled=balanced",))
     return by_chance, balanced, replace(by_chance, name=f"{labels} labels, suggest", settings=(), is_suggested=True)
+
+
+def _with_groups(variant: Variant) -> Variant:
+    """Return a variant that also uses labels of groups, and needs fewer epochs."""
+    return replace(variant, settings=("epochs=2", *variant.settings), has_groups=True)
 
 
 def _ablation(name: str, *settings: str) -> Variant:
@@ -170,6 +177,13 @@ EXPERIMENTS = {
         "labels. `random`: any training images. `balanced`: random, with as many of each class, which nobody can "
         "choose before there are labels.",
         variants=tuple(variant for labels in (10, 20, 50, 100) for variant in _selections(labels)),
+        measure=accuracies,
+    ),
+    "group-labels": Experiment(
+        title="Not in the paper: labels of groups",
+        note="As above, with `--features` and two epochs instead of six: images that a run without labels groups with "
+        "labelled ones get their labels.",
+        variants=tuple(_with_groups(variant) for labels in (10, 20, 50, 100) for variant in _selections(labels)),
         measure=accuracies,
     ),
     "separation": Experiment(

@@ -110,17 +110,19 @@ class Result:
 def is_same(config: TrainConfig, trained: TrainConfig) -> bool:
     """Return whether a run was trained with a configuration.
 
-    Precision "auto" is whatever its machine had, and a list of labelled images may be in the runs of another folder.
+    Precision "auto" is whatever its machine had, and a list of labelled images and a run of features may be in another
+    folder of runs.
     """
     if config.precision == "auto":
         config = replace(config, precision=trained.precision)
-    return replace(config, labelled=_list_name(config)) == replace(trained, labelled=_list_name(trained))
+    return _without_folder(config) == _without_folder(trained)
 
 
-def _list_name(config: TrainConfig) -> str:
-    """Return the selection of labelled images; of a file, its name and that of its folder."""
+def _without_folder(config: TrainConfig) -> TrainConfig:
+    """Return a configuration with paths below `suggest` in the folder of runs."""
     path = config.labelled.removeprefix(FILE_PREFIX)
-    return config.labelled if path == config.labelled else f"{FILE_PREFIX}{'/'.join(Path(path).parts[-2:])}"
+    listed = config.labelled if path == config.labelled else f"{FILE_PREFIX}{'/'.join(Path(path).parts[-2:])}"
+    return replace(config, labelled=listed, features_run="/".join(Path(config.features_run).parts[-3:]))
 
 
 def load_results(path: Path) -> list[Result]:

@@ -73,7 +73,7 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     # Configurations and page first: an error in them should not appear after an hour of training.
     page = plan.results_file.with_suffix(".md").with_stem(plan.results_file.stem.upper())
     configs = [
-        (variant, seed, configure(variant, seed, plan.recipe, plan.data_dir, _list_of(variant, seed, plan)))
+        (variant, seed, _configure(variant, seed, plan))
         for variant, seed in itertools.product(experiment.variants, plan.seeds)
     ]
     write_page(page, load_results(plan.results_file))
@@ -87,8 +87,11 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
             config, plan.runs_dir / name / plan.recipe, f"{variant.slug}-{seed}"
         )
         click.echo(f"{variant.name}, seed {seed}: {run.path}", err=True)
-        if variant.is_suggested and not run.summary_file.exists():
-            _suggest(variant, config, plan)
+        if not run.summary_file.exists():
+            if variant.has_groups:
+                _train(_features_config(variant, plan), RunDirectory(Path(config.features_run)), plan)
+            if variant.is_suggested:
+                _suggest(variant, config, plan)
         _train(config, run, plan)
         result = _evaluate(name, experiment, variant, run, plan)
         if experiment.figures:
@@ -101,25 +104,30 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     return table(experiment, results_of_recipe) + separation_table(experiment, results_of_recipe)
 
 
-def configure(
-    variant: Variant, seed: int, recipe_name: str, data_dir: Path, labelled: Path | None = None
-) -> TrainConfig:
-    """Return the configuration of one run; `labelled` lists its labelled images, None for those of its settings."""
+def configure(variant: Variant, seed: int, recipe_name: str, data_dir: Path) -> TrainConfig:
+    """Return the configuration of one run, without the files of `partedvae suggest` that it uses."""
     info = entry(variant.dataset).describe(data_dir)
     config = dataclasses.replace(recipe(info, recipe_name, variant.method, variant.labels), seed=seed)
-    if labelled is not None:
-        config = dataclasses.replace(config, labelled=f"{FILE_PREFIX}{labelled}")
     return apply_overrides(config, variant.settings)
 
 
-def _list_of(variant: Variant, seed: int, plan: Plan) -> Path | None:
-    """Return the file of the images that `partedvae suggest` chooses for a run, None where it does not."""
-    if not variant.is_suggested:
-        return None
+def _configure(variant: Variant, seed: int, plan: Plan) -> TrainConfig:
+    """Return the configuration of one run, with the list of suggested images and the run of features."""
+    config = configure(variant, seed, plan.recipe, plan.data_dir)
     # Another recipe of the features makes other lists.
-    features = recipe(entry(variant.dataset).describe(plan.data_dir), UNLABELLED_RECIPE)
+    features = _features_config(variant, plan)
     mark = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-    return plan.runs_dir / "suggest" / mark / f"{variant.slug}-{seed}.txt"
+    folder = plan.runs_dir / "suggest" / mark
+    if variant.is_suggested:
+        config = dataclasses.replace(config, labelled=f"{FILE_PREFIX}{folder / variant.slug}-{seed}.txt")
+    if variant.has_groups:
+        # Where `partedvae suggest --cache` has it.
+        config = dataclasses.replace(config, features_run=str(folder / variant.dataset / "features"))
+    return config
+
+
+def _features_config(variant: Variant, plan: Plan) -> TrainConfig:
+    return recipe(entry(variant.dataset).describe(plan.data_dir), UNLABELLED_RECIPE)
 
 
 def _suggest(variant: Variant, config: TrainConfig, plan: Plan) -> None:

@@ -16,10 +16,12 @@ import pickle
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -72,16 +74,26 @@ class RunDirectory:
         if self.config_file.exists():
             raise RunError(f"{self.path} already contains a run; continue it with --resume, or choose another --output")
 
-    def start(self, config: TrainConfig, dataset: ImageDataset, labelled: Tensor) -> None:
+    def start(
+        self,
+        config: TrainConfig,
+        dataset: ImageDataset,
+        labelled: Tensor,
+        group_label_counts: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Create the directory and write configuration and provenance.
 
         Args:
             config: the configuration.
             dataset: the data set, whose checksums are recorded.
             labelled: indices of the labelled training images.
+            group_label_counts: number of labels of groups by factor, of a run that has them.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.provenance_file, _provenance(dataset, labelled))
+        provenance = _provenance(dataset, labelled)
+        if group_label_counts:
+            provenance["group_label_counts"] = dict(group_label_counts)
+        write_json(self.provenance_file, provenance)
         self.save_config(config)
 
     def save_config(self, config: TrainConfig) -> None:

@@ -11,6 +11,7 @@ REMOVED_CONFIG_KEYS = ("objective.gamma_leakage",)
 """Keys of config.json that are ignored: weights of terms that 0.2.0 and before had."""
 ADDED_CONFIG_KEYS: dict[str, Any] = {
     "fit": "stretch",
+    "features_run": "",
     "model.encoder_paddings": [],
     "model.leaky_slope": 0.0,
     "objective.gamma_cycle": 0.0,

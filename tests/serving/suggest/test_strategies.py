@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from partedvae.common.spectral import embedded
 from partedvae.results import FloatArray
-from partedvae.serving.suggest.strategies import Strategy, choose_strategy, embedded, rank
+from partedvae.serving.suggest.strategies import Strategy, choose_strategy, rank
 
 SIZES = (60, 50, 40, 30)
 GROUPS = np.repeat(np.arange(4), SIZES)

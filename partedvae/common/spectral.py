@@ -1,7 +1,7 @@
 """Spectral embedding: features in which clusters of any shape are compact (Ng, Jordan and Weiss 2002).
 
 Images of one class form a connected region of the features, seldom a ball: k-means on the features splits frequent
-shapes of one class and joins rare classes, which then get no label.
+shapes of one class and joins rare classes. `partedvae suggest` and `partedvae train --features` group images by it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from partedvae.results import FloatArray
-
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+FloatArray = NDArray[np.float32]
+
+MOST_IMAGES = 20_000
+"""Images that are embedded at once, drawn at random from more; the time grows with the square."""
+FEWEST_IMAGES = 200
+"""Of fewer images, the graph is not more than the distances are."""
+FURTHER_DIMENSIONS = 6
+"""Dimensions beyond one per cluster: some of the first ones are of parts of a class."""
+MOST_DIMENSIONS = 32
+"""Most dimensions."""
 NEIGHBOURS = 15
 """Nearest neighbours to which each image is connected."""
 SCALE_NEIGHBOUR = 7
@@ -26,6 +34,21 @@ FEWEST_SPARSE = 500
 """Fewest images of a connected component whose eigenvectors are computed by iteration."""
 DIFFUSION_TIME = 20
 """Power of the eigenvalues that the eigenvectors are multiplied by: those within a cluster have smaller eigenvalues."""
+
+
+def embedded(points: FloatArray, clusters: int) -> FloatArray:
+    """Return features in which the clusters of many images are compact [images, dims]; of a few, their own features.
+
+    Args:
+        points: features [images, dims].
+        clusters: number of clusters that are to be found.
+    """
+    # Equal images would be the neighbours of each other alone, and no path of the graph would lead from them to others.
+    different, positions = np.unique(points, axis=0, return_inverse=True)
+    if len(different) < FEWEST_IMAGES:
+        return points
+    dimensions = min(clusters + FURTHER_DIMENSIONS, MOST_DIMENSIONS)
+    return spectral_embedding(different, dimensions)[positions.reshape(-1)]
 
 
 def spectral_embedding(features: FloatArray, dimensions: int) -> FloatArray:
