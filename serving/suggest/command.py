@@ -131,7 +131,7 @@ def suggest(
     from partedvae.serving.suggest.pool import image_names, read_known
     from partedvae.serving.suggest.ranking import suggest as ranked
     from partedvae.serving.suggest.strategies import Strategy
-    from partedvae.serving.suggest.unsupervised import unsupervised_model
+    from partedvae.serving.suggest.unsupervised import features_run, unsupervised_model
 
     if (model or features) and not typed(ctx, "server"):
         connection = None
@@ -147,6 +147,7 @@ def suggest(
     images = open_source(source, reading)
     folder = Path(source) if Path(source).is_dir() else None
     kept = cache or Path("suggest") / _cache_name(source)
+    run = None
     if features is None:
         if connection is not None:
             extractor = RemoteExtractor(connection, model_name, model_version)
@@ -155,6 +156,7 @@ def suggest(
         else:
             if model is None:
                 model = unsupervised_model(_dataset_of(source, folder), kept, reading.data_dir, epochs, _say)
+                run = features_run(kept)
             features = extract_features(images, local_extractor(model, model_version), kept, _say)
     found = read_features(features)
     names = image_names(images, found.keys)
@@ -163,10 +165,10 @@ def suggest(
     if output is not None:
         _write(output, suggestion.names, has_paths=images.key == "path")
     if as_json:
-        _print_json(suggestion, features, model, known.origin, output)
+        _print_json(suggestion, features, model, run, known.origin, output)
     else:
         _print(suggestion, known.origin, output, count)
-        _print_next(source, folder, output, len(suggestion.names), known.origin)
+        _print_next(source, folder, output, len(suggestion.names), known.origin, run)
 
 
 def _say(line: str) -> None:
@@ -252,7 +254,9 @@ def _print(suggestion: Suggestion, origin: str, output: Path | None, count: int)
         _say(f"only {plural(len(suggestion.names), 'image')} without a label")
 
 
-def _print_json(suggestion: Suggestion, features: Path, model: Path | None, origin: str, output: Path | None) -> None:
+def _print_json(
+    suggestion: Suggestion, features: Path, model: Path | None, run: Path | None, origin: str, output: Path | None
+) -> None:
     from partedvae.common.file_names import printable
 
     click.echo(
@@ -267,6 +271,7 @@ def _print_json(suggestion: Suggestion, features: Path, model: Path | None, orig
                 "unreadable": suggestion.unreadable,
                 "features": str(features),
                 "model": None if model is None else str(model),
+                "features_run": None if run is None else str(run),
                 "output": None if output is None else str(output),
             },
             ensure_ascii=False,
@@ -274,7 +279,9 @@ def _print_json(suggestion: Suggestion, features: Path, model: Path | None, orig
     )
 
 
-def _print_next(source: str, folder: Path | None, output: Path | None, count: int, origin: str) -> None:
+def _print_next(
+    source: str, folder: Path | None, output: Path | None, count: int, origin: str, run: Path | None
+) -> None:
     """Print what to do with the list."""
     import shlex
 
@@ -283,4 +290,5 @@ def _print_next(source: str, folder: Path | None, output: Path | None, count: in
         _say(f"next: {shlex.join(['partedvae', *words])}")
     elif output is not None and source.endswith(":train") and not origin:
         words = ["train", source.removesuffix(":train"), "--labels", str(count), "--labelled", f"file:{output}"]
+        words += ["--features", str(run)] if run else []
         _say(f"next: {shlex.join(['partedvae', *words])}")

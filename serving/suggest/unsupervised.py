@@ -64,6 +64,12 @@ def unsupervised_model(
     return model
 
 
+def features_run(folder: Path) -> Path | None:
+    """Return the run that `unsupervised_model` has trained to its end in a folder, None where there is none."""
+    run = folder / RUN
+    return run if (run / SUMMARY).is_file() else None
+
+
 def _check_dataset(config: Path, dataset: str) -> None:
     if config.is_file():
         trained = json.loads(config.read_text(encoding="utf-8")).get("dataset")

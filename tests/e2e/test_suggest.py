@@ -30,6 +30,7 @@ def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Pat
     options = ["--cache", kept, "--epochs", 1]
     first = json.loads(partedvae("suggest", folder, "--count", COUNT, *options, "--output", chosen, "--json"))
     assert (first["strategy"], first["ranked"], first["labelled"]) == ("typical", IMAGES, 0)
+    assert first["features_run"] == str(kept / "features")
     assert chosen.read_text().split() == first["images"]
     config = json.loads((kept / "features/config.json").read_text())
     assert (config["dataset"], config["recipe"], config["epochs"]) == (f"folder:{folder}", "features", 1)
@@ -44,8 +45,8 @@ def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Pat
     assert set(again["images"]) == set(names) - set(first["images"])
     assert sorted(path.name for path in (kept / "models/features").iterdir()) == ["1"], "it is trained once"
 
-    output = partedvae(
-        *("train", f"folder:{folder}", "--epochs", 1, "--set", "epoch_images=640", "--output", tmp_path / "run")
-    )
+    options = ["--features", first["features_run"], "--epochs", 1, "--set", "epoch_images=640"]
+    output = partedvae("train", f"folder:{folder}", *options, "--output", tmp_path / "run")
     assert "labels" in output
     assert json.loads((tmp_path / "run/summary.json").read_text())["labels"] <= COUNT
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["group_label_counts"]["corner"] > COUNT

@@ -43,6 +43,8 @@ class TrainingCard:
         if not trainer.running:
             output = _new_run(self._workspace.folder, len(self._workspace.labels.values))
             self._words = ["train", f"folder:{self._workspace.folder}", "--output", str(output)]
+            run = self._workspace.features_run
+            self._words += ["--features", run] if run else []
         self._command.text = f"$ partedvae {shlex.join(self._words)}"
         self._start.visible, self._stop.visible = not trainer.running, trainer.running
         self._start.set_enabled(installed and bool(self._workspace.labels.values))

@@ -39,6 +39,7 @@ class Workspace:
         ranker: the command `suggest`.
         trainer: the command `train`.
         ranked: number of images in the order that a ranking has put first; 0 for none.
+        features_run: the run of features by which they are ranked; empty where there is none.
         problem: why the images could not be ranked; empty where they could.
         version: differs between folders and processes, so that a browser does not show a stored image of another one.
     """
@@ -64,6 +65,7 @@ class Workspace:
         self._lock = asyncio.Lock()
         self.labels = self._file.read()
         self.ranker, self.trainer = CommandProcess(), CommandProcess()
+        self.features_run = ""
         self.problem = ""
         self.version = secrets.token_hex(8)
         self._options = list(options)
@@ -212,7 +214,9 @@ class Workspace:
             return
         by_text = {printable(name): name for name in self.names}
         try:
-            chosen = [by_text[text] for text in json.loads(output)["images"] if text in by_text]
+            suggested = json.loads(output)
+            chosen = [by_text[text] for text in suggested["images"] if text in by_text]
+            self.features_run = suggested["features_run"] or ""
         except (ValueError, LookupError, TypeError):
             self.problem = f"'partedvae suggest' printed {output.strip()[:SHOWN]!r} instead of a list of images"
             return

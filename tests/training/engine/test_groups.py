@@ -1,0 +1,160 @@
+"""Labels of groups: which images get one, what is refused, and how a run is trained with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from partedvae.training.config.train_config import TrainConfig
+from partedvae.training.data.dataset import UNLABELLED, Split, first_labelled
+from partedvae.training.distributed import SINGLE_PROCESS
+from partedvae.training.engine.device import prepare
+from partedvae.training.engine.groups import GroupLabels, agreement, group_labels, named_groups
+from partedvae.training.engine.trainer import Trainer
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.directory import RunDirectory, RunError
+from tests.training.toys import TOY_MODEL, tiny_config, toy_dataset, toy_split
+
+CORNERS = np.array([[0, 0], [0, 8], [8, 0], [8, 8]])
+
+
+def points_of(classes: np.ndarray, spread: float = 1.0) -> np.ndarray:
+    """Return points around the corner of a square of each class [images, 2]."""
+    noise = np.random.default_rng(0).normal(scale=spread, size=(len(classes), 2))
+    points: np.ndarray = (CORNERS[classes] + noise).astype(np.float32)
+    return points
+
+
+def test_every_group_has_the_label_of_the_image_in_it() -> None:
+    classes = np.concatenate([[2, 0, 3, 1], np.random.default_rng(1).integers(0, 4, size=300)])
+    groups = named_groups(points_of(classes), np.array([2, 0, 3, 1]), 4, seed=0)
+    assert (groups == classes).mean() > 0.99
+
+
+def test_a_group_without_a_labelled_image_has_no_label() -> None:
+    classes = np.concatenate([[2, 0, 2], np.random.default_rng(1).integers(0, 4, size=300)])
+    groups = named_groups(points_of(classes), np.array([2, 0, UNLABELLED]), 4, seed=0)
+    assert sorted(np.unique(groups)) == [UNLABELLED, 0, 2]
+    assert (groups[np.isin(classes, (1, 3))] == UNLABELLED).mean() > 0.99
+    assert (groups == classes)[np.isin(classes, (0, 2))].mean() > 0.99
+
+
+def test_images_between_two_groups_have_no_label() -> None:
+    classes = np.concatenate([[0, 1, 2, 3], np.random.default_rng(1).integers(0, 4, size=400)])
+    points = points_of(classes, spread=2.5)
+    named = named_groups(points, np.arange(4), 4, seed=0, share=0.8) != UNLABELLED
+    assert 0.78 < named.mean() < 0.82
+    between = np.abs(points - 4).min(axis=1)
+    assert between[named].mean() > 3 * between[~named].mean()
+
+
+@pytest.mark.parametrize(("labels", "share"), [("of their groups", 1.0), ("by chance", 0.25)])
+def test_other_labels_tell_whether_groups_show_the_classes(labels: str, share: float) -> None:
+    random = np.random.default_rng(3)
+    groups = random.integers(0, 4, size=300)
+    given = groups[:60] if labels == "of their groups" else random.integers(0, 4, size=60)
+    agreeing, compared = agreement(points_of(groups, 0.3), given, 4, seed=0)
+    assert compared == 60
+    assert agreeing / compared == pytest.approx(share, abs=0.2)
+
+
+def test_a_label_whose_class_no_other_label_has_is_not_compared() -> None:
+    groups = np.random.default_rng(3).integers(0, 4, size=100)
+    assert agreement(points_of(groups), np.arange(4), 4, seed=0) == (0, 0)
+
+
+def features_run(path: Path, **changes: object) -> RunDirectory:
+    """Write a run of features, whose model tells the toys apart as well as an untrained one does."""
+    config = dataclasses.replace(
+        tiny_config(labels=0, recipe="features"),
+        objective=dataclasses.replace(tiny_config().objective, gamma_contrast=1000.0),
+    )
+    config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]  # fields by name
+    run = RunDirectory(path)
+    run.start(config, toy_dataset(), torch.empty(0, dtype=torch.int64))
+    prepare(0)
+    run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
+    run.summary_file.write_text(json.dumps({}))
+    return run
+
+
+def config_of(run: RunDirectory, labels: int = 40) -> TrainConfig:
+    return tiny_config(features_run=str(run.path), labels=labels)
+
+
+def test_images_without_a_label_get_that_of_their_group(tmp_path: Path) -> None:
+    """Positions are told apart by an untrained network, too: an image and its noise."""
+    config = config_of(features_run(tmp_path / "features"), labels=4)
+    train = toy_split(320, 1)
+    labelled = torch.stack([torch.nonzero(train.labels[:, 0] == corner)[0, 0] for corner in range(4)])
+    # What is known of the shade is not what groups show.
+    labels = torch.full_like(train.labels, UNLABELLED)
+    labels[labelled, 0] = train.labels[labelled, 0]
+    groups = group_labels(config, Split(images=train.images, labels=labels), labelled)
+    assert set(groups.images.tolist()).isdisjoint(labelled.tolist())
+    assert 0.7 * 320 < len(groups.images) < 0.85 * 320
+    assert (groups.labels[:, 1] == UNLABELLED).all()
+    assert (groups.labels[:, 0] == train.labels[groups.images, 0]).float().mean() > 0.5
+    again = group_labels(config, Split(images=train.images, labels=labels), labelled)
+    assert torch.equal(groups.labels, again.labels), "a resumed run has the same"
+
+
+def test_a_factor_that_groups_do_not_show_gets_no_label_and_is_named(tmp_path: Path) -> None:
+    run = features_run(tmp_path / "features", dataset="others")
+    train = toy_split(320, 1)
+    train.labels[:, 1] = torch.randint(2, (320,), generator=torch.Generator().manual_seed(4))
+    groups = group_labels(config_of(run), train, torch.arange(60))
+    assert (groups.labels[:, 1] == UNLABELLED).all()
+    told = "\n".join(groups.notes)
+    assert f"{run.path} was trained on others, not on toys; groups may mean less" in told
+    assert "of 60 labels of shade, too few to label other images by them" in told
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("missing", "is not a run directory: config.json is missing"),
+        ("not features", "is a run of the recipe features, whose u does not tell images apart before"),
+        ("unfinished", "has not ended; continue it with 'partedvae train --resume"),
+        ("size", "are 32x32x1, those of toys 16x16x1"),
+    ],
+)
+def test_another_run_is_refused(tmp_path: Path, fault: str, message: str) -> None:
+    changes: dict[str, object] = {}
+    if fault == "not features":
+        changes = {"objective": tiny_config().objective}
+    if fault == "size":
+        changes = {"model": dataclasses.replace(TOY_MODEL, image_size=(32, 32, 1))}
+    run = features_run(tmp_path / "features", **changes)
+    if fault == "unfinished":
+        run.summary_file.unlink()
+    if fault == "missing":
+        run = RunDirectory(tmp_path / "nothing")
+    with pytest.raises(RunError, match=message):
+        group_labels(config_of(run), toy_split(64, 1), torch.arange(8))
+
+
+def test_groups_need_labels() -> None:
+    with pytest.raises(ValueError, match="get the labels of labelled images; pass --labels, or omit --features"):
+        tiny_config(labels=0, features_run="runs/features")
+
+
+@pytest.mark.parametrize("own", [3, 40])
+def test_half_of_a_supervised_batch_are_own_labels(own: int) -> None:
+    """Or all of them, where there are fewer."""
+    train = toy_dataset().train
+    images = torch.arange(100, 200)
+    groups = GroupLabels(images, torch.stack([torch.full((100,), UNLABELLED), train.labels[images, 1]], dim=1))
+    trainer = Trainer(tiny_config(), train, first_labelled(train, own), SINGLE_PROCESS, groups)
+    assert trainer.labelled_batches is not None
+    batch = trainer.labelled_batches[5]
+    assert [len(batch), int((batch < own).sum())] == [16, min(own, 8)]
+    assert torch.equal(trainer.labels[own:], groups.labels)
+    assert torch.equal(trainer.labelled_images[own:], train.images[images])
+    losses = trainer.train_step()
+    assert torch.isfinite(losses["supervised"])
