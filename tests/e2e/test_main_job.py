@@ -18,11 +18,10 @@ from tests.serving.explore.explorer import DESKTOP, checked_page, png, running_b
 
 pytestmark = pytest.mark.e2e
 
+SMALL_NETWORKS = ("--set", "model.encoder_channels=16,16,32", "--set", "model.decoder_channels=32,16,16")
+"""A quarter of the computation of the recipe's."""
 TEST_IMAGES = 2000
 """How many of the 10,000 test images are sent to the server."""
-
-
-pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, data_d
     """Return a folder with a trained run, its evaluation and its bundle."""
     path = tmp_path_factory.mktemp("main-job")
     run = path / "run"
-    partedvae("train", "mnist", "--epochs", 5, "--set", "train_images=6400", "--output", run, "--data", data_dir)
+    settings = ("--epochs", 3, "--set", "train_images=6400", "--set", "batch_size=64", *SMALL_NETWORKS)
+    partedvae("train", "mnist", *settings, "--output", run, "--data", data_dir)
     report = partedvae("evaluate", run, "--json", "--predictions", path / "predictions.npz", "--data", data_dir)
     (path / "report.json").write_text(report)
     partedvae("export", run, path / "models" / "mnist", "--data", data_dir)
