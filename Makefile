@@ -92,7 +92,7 @@ test-serving: .venv-serving/installed .venv-tritonclient/installed ## Run the te
 	.venv-serving/bin/python $(call PYTEST,,$(SERVING_TEST_PROCESSES)) tests/serving tests/partedvae
 
 test-exhaustive: install .venv-serving/installed .venv-tritonclient/installed ## Run the tests that make test leaves out, of many similar cases.
-	.venv-serving/bin/python $(call PYTEST,exhaustive) tests/serving
+	.venv-serving/bin/python $(call PYTEST,exhaustive) tests/serving tests/partedvae
 	$(BIN)/python $(call PYTEST,exhaustive) --ignore=tests/serving --ignore=tests/partedvae
 
 test-tritonclient: install .venv-tritonclient/installed ## Test a server with tritonclient, in a process of its own.

@@ -160,7 +160,11 @@ INCLUDE = ["probs", "u_mean", "u_logvar", "z_mean", "z_logvar", "reconstruction_
 
 
 @pytest.mark.parametrize("coalesce", [True, WINDOW], ids=["at-once", "window"])
-@pytest.mark.parametrize("include", [["probs", "u_mean"], ["z_mean"], INCLUDE], ids=len)
+@pytest.mark.parametrize(
+    "include",
+    [*(pytest.param(few, marks=pytest.mark.exhaustive) for few in (["probs", "u_mean"], ["z_mean"])), INCLUDE],
+    ids=len,
+)
 def test_every_caller_gets_its_own_features(
     together: Together, server: ServerProcess, coalesce: Any, include: list[str]
 ) -> None:
@@ -386,7 +390,10 @@ def test_a_response_without_a_row_per_image_is_not_divided(together: Together) -
     assert sorted(request.images.packed.shape[0] for request in requests) == [1, 1, 1, 3]
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE])
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.RESOURCE_EXHAUSTED, pytest.param(grpc.StatusCode.UNAVAILABLE, marks=pytest.mark.exhaustive)],
+)
 def test_refused_messages_are_sent_again(together: Together, code: grpc.StatusCode) -> None:
     """After the server's time, which no caller has to know."""
     with echoing(*[(code, "busy", 50)] * 2) as (server, _):

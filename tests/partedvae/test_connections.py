@@ -111,8 +111,15 @@ def test_a_server_that_is_not_healthy_gets_no_calls(call: Call) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [0, 3])
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("asynchronous", "sent"),
+    [
+        pytest.param(False, 0, id="sync-0"),
+        pytest.param(False, 3, id="sync-3", marks=pytest.mark.exhaustive),
+        pytest.param(True, 0, id="async-0", marks=pytest.mark.exhaustive),
+        pytest.param(True, 3, id="async-3"),
+    ],
+)
 def test_a_stream_whose_server_is_lost_before_its_first_answer(
     tiny_models: Path, asynchronous: bool, sent: int
 ) -> None:

@@ -183,8 +183,14 @@ def test_credentials_of_grpc_cannot_be_pickled() -> None:
 @pytest.mark.parametrize(
     "scenario",
     [
-        *("idle", "busy with calls", "busy with joined calls", "within a stream", "with a half-read stream"),
-        *("after closing", "after asyncio", "within asyncio", "after a call, within asyncio"),
+        *("busy with calls", "within a stream", "after closing", "within asyncio"),
+        *(
+            pytest.param(scenario, marks=pytest.mark.exhaustive)
+            for scenario in (
+                *("idle", "busy with joined calls", "with a half-read stream"),
+                *("after asyncio", "after a call, within asyncio"),
+            )
+        ),
     ],
 )
 def test_forks(server: ServerProcess, tmp_path: Path, scenario: str) -> None:

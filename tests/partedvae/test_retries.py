@@ -17,7 +17,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has 
 
 from partedvae import AsyncClient, Client, DeadlineError, OverloadedError, UnavailableError
 from partedvae.cli.main import main
-from tests.partedvae.conftest import Call
+from tests.partedvae.conftest import Call, asynchronous, synchronous
 from tests.partedvae.fake_server import Refusal, fake_server
 
 FULL = "100 images wait already"
@@ -43,7 +43,16 @@ def error_info(reason: str, domain: str = "partedvae.v1") -> bytes:
     return status
 
 
-@pytest.mark.parametrize("method", ["models", "features"])
+@pytest.mark.parametrize(
+    ("call", "method"),
+    [
+        pytest.param(synchronous, "models", id="sync-models"),
+        pytest.param(asynchronous, "features", id="async-features"),
+        pytest.param(synchronous, "features", id="sync-features", marks=pytest.mark.exhaustive),
+        pytest.param(asynchronous, "models", id="async-models", marks=pytest.mark.exhaustive),
+    ],
+    indirect=["call"],
+)
 def test_calls_are_retried(call: Call, method: str) -> None:
     """Failures are retried within the timeout, also of a chunk that is larger than gRPC's default retry buffer."""
     args = (np.zeros((1, 1500, 2000), np.uint8),) if method == "features" else ()
@@ -78,7 +87,7 @@ def test_a_stream_waits_for_the_servers_time(code: grpc.StatusCode) -> None:
     assert third - second >= 0.2
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", [CODES[0], *(pytest.param(code, marks=pytest.mark.exhaustive) for code in CODES[1:])])
 async def test_an_asynchronous_stream_waits_for_the_servers_time(code: grpc.StatusCode) -> None:
     """A status that comes while a message is sent may be lost by grpc.aio; a client waits less than 0.5 s then."""
     with fake_server(*[(code, "busy", 500)] * 4, streams=True) as server:

@@ -72,7 +72,7 @@ def test_photographs_are_upright(orientation: int) -> None:
     assert np.abs(upright.astype(int) - plain).max() <= 1
 
 
-@pytest.mark.parametrize("call", [synchronous, asynchronous])
+@pytest.mark.parametrize("call", [synchronous, pytest.param(asynchronous, marks=pytest.mark.exhaustive)])
 def test_clients_and_server(call: Call, shapes_server: ServerProcess, folder: Path) -> None:
     """Small files are decoded by the server, large ones by the client."""
     paths = sorted(folder.iterdir())

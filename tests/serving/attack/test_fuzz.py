@@ -16,6 +16,7 @@ REQUESTS = 3000
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mutated_requests_get_a_status(tiny_target_models: Path, tmp_path: Path) -> None:
     """Requests to all RPCs, mutated by their descriptors, are answered, and not with INTERNAL or UNKNOWN."""
     answered: list[int] = []

@@ -42,9 +42,12 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture(params=["desktop", "phone"])
+@pytest.fixture(params=["desktop", pytest.param("phone", marks=pytest.mark.exhaustive)])
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """Open an empty page, once of a desktop's and once of a phone's size; see `checked_page`."""
+    """Open an empty page, once of a desktop's and once of a phone's size; see `checked_page`.
+
+    `make test` leaves the phone out, except for the tests that have `BOTH_SIZES`.
+    """
     with checked_page(browser, PHONE if request.param == "phone" else DESKTOP) as opened:
         yield opened
 

@@ -24,6 +24,8 @@ from tests.processes import PATIENCE
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+BOTH_SIZES = pytest.mark.parametrize("page", ["desktop", "phone"], indirect=True)
+"""Runs a test with both sizes in `make test` too."""
 FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",

@@ -9,7 +9,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from partedvae.results import FloatArray
 from tests.bundles import GREY
-from tests.serving.explore.explorer import Explorer, pixels_of, png
+from tests.serving.explore.explorer import BOTH_SIZES, Explorer, pixels_of, png
 from tests.serving.explore.test_pictures import read
 
 pytestmark = pytest.mark.slow
@@ -34,6 +34,7 @@ def test_another_seed_gives_other_images_and_is_in_the_address(grey_explorer: Ex
     assert pixels_of(page, ".pv-grid__row img") != before
 
 
+@pytest.mark.exhaustive
 def test_pictures_of_several_factors(coloured_explorer: Explorer, page: Page) -> None:
     """The rows are the classes of one factor, each combined with the chosen class of the other."""
     page.goto(f"{coloured_explorer.url}/generate?class.shape=*&class.colour=blue&seed=2&count=4")
@@ -56,6 +57,7 @@ def cells(page: Page, columns: int) -> FloatArray:
     return grid
 
 
+@BOTH_SIZES
 def test_transfer_of_own_images(grey_explorer: Explorer, page: Page) -> None:
     """Rows keep u and columns z: each cell is decoded from the u of one image and the z of another."""
     page.goto(f"{grey_explorer.url}/generate")

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from partedvae.serving.explore.labelling.keys import keys_of
 from tests.bundles import GREY
 from tests.processes import ServerProcess
-from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, running_explorer
+from tests.serving.explore.explorer import BOTH_SIZES, DESKTOP, Explorer, checked_page, running_explorer
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +76,7 @@ def wait_for_image(page: Page, name: str) -> None:
     page.wait_for_function(shown)
 
 
+@BOTH_SIZES
 def test_ten_images_are_labelled_by_keys_or_by_touch(
     modelled: Explorer, photos: Path, tmp_path: Path, page: Page
 ) -> None:

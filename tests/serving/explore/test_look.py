@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from partedvae.results import ImageArray
 from tests.bundles import COLOURED
 from tests.familiar import IMAGES, INVERTED_SCORES, MODEL, SCORES
-from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, pixels_of, png
+from tests.serving.explore.explorer import BOTH_SIZES, DESKTOP, Explorer, checked_page, pixels_of, png
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,7 @@ def test_an_image_that_is_familiar_when_inverted(look: Page) -> None:
     expect_class(look, 255 - IMAGES[INVERTED])
 
 
+@BOTH_SIZES
 def test_a_drawing(look: Page) -> None:
     """It is sent while it is drawn: the model sees the stroke."""
     look.get_by_role("button", name="Clear the drawing").click()

@@ -14,7 +14,15 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.bundles import COLOURED
 from tests.processes import PATIENCE
-from tests.serving.explore.explorer import DESKTOP, PHONE, Explorer, checked_page, pixels_of, running_explorer
+from tests.serving.explore.explorer import (
+    BOTH_SIZES,
+    DESKTOP,
+    PHONE,
+    Explorer,
+    checked_page,
+    pixels_of,
+    running_explorer,
+)
 from tests.serving.extraction import extract
 
 pytestmark = pytest.mark.slow
@@ -131,6 +139,7 @@ def test_a_point_that_is_clicked_shows_its_image(explorer: Explorer, page: Page)
     assert drawn(page, "z") == before
 
 
+@BOTH_SIZES
 def test_a_lasso_shows_the_images_inside(explorer: Explorer, page: Page) -> None:
     open_map(page, explorer)
     page.get_by_role("button", name="Draw a lasso").click()
@@ -236,6 +245,7 @@ def test_two_fingers_zoom(explorer: Explorer, browser: Browser) -> None:
         expect(page.locator(".pv-tile")).to_have_count(0)
 
 
+@pytest.mark.exhaustive
 def test_tsne_is_computed_in_the_background(explorer: Explorer, desktop_page: Page) -> None:
     """The map changes when it is done, and it is there at once after a reload."""
     page = desktop_page
@@ -264,6 +274,7 @@ def test_a_computation_can_be_cancelled(explorer: Explorer, desktop_page: Page) 
     expect(page.get_by_label("projection", exact=True)).to_have_value("PCA")
 
 
+@pytest.mark.exhaustive
 def test_two_visitors_do_not_see_each_other(explorer: Explorer, browser: Browser) -> None:
     with checked_page(browser, DESKTOP) as first, checked_page(browser, DESKTOP) as second:
         open_map(first, explorer)
@@ -274,6 +285,7 @@ def test_two_visitors_do_not_see_each_other(explorer: Explorer, browser: Browser
         expect(second.locator(".pv-tile")).to_have_count(0)
 
 
+@pytest.mark.exhaustive
 def test_features_without_z_and_without_a_model(two_models: Path, tmp_path: Path, browser: Browser) -> None:
     """The page says what is missing, and how to get it."""
     np.save(tmp_path / "images.npy", IMAGES[:20])

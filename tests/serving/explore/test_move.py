@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from partedvae.results import FloatArray, ImageArray
 from tests.bundles import COLOURED, GREY
-from tests.serving.explore.explorer import Explorer, pixels_of
+from tests.serving.explore.explorer import BOTH_SIZES, Explorer, pixels_of
 from tests.serving.explore.test_pictures import read
 
 pytestmark = pytest.mark.slow
@@ -40,6 +40,7 @@ def move(grey_explorer: Explorer, page: Page) -> Page:
     return page
 
 
+@BOTH_SIZES
 def test_the_image_follows_a_slider(move: Page) -> None:
     """With the mouse and by keys; the URL of the page follows, and gives the same image."""
     before = shown(move)
@@ -120,6 +121,7 @@ def test_an_address_of_another_model(grey_explorer: Explorer, page: Page) -> Non
     expect(page.locator(".pv-strip img")).to_have_count(3)
 
 
+@pytest.mark.exhaustive
 def test_several_factors_in_colour(coloured_explorer: Explorer, page: Page) -> None:
     """Each factor has its classes, and u is in the model's order."""
     page.goto(f"{coloured_explorer.url}/move")

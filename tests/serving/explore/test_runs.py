@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.run_files import write_run_files
-from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, pixels_of, running_explorer
+from tests.serving.explore.explorer import BOTH_SIZES, DESKTOP, Explorer, checked_page, pixels_of, running_explorer
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +66,7 @@ def test_the_page_is_sent_before_the_runs_are_read(explorer: Explorer) -> None:
     assert "going-on" not in response.text
 
 
+@BOTH_SIZES
 def test_chosen_runs_are_compared(explorer: Explorer, page: Page) -> None:
     """The page of `--runs` alone: differences, and scores with the best marked."""
     page.goto(explorer.url)
@@ -173,6 +174,7 @@ def test_the_list_is_filtered(explorer: Explorer, desktop_page: Page) -> None:
     expect(page.get_by_text("No run has this text.")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_visitors_have_choices_of_their_own(explorer: Explorer, browser: Browser) -> None:
     with checked_page(browser, DESKTOP) as first, checked_page(browser, DESKTOP) as second:
         first.goto(f"{explorer.url}/runs")
@@ -183,6 +185,7 @@ def test_visitors_have_choices_of_their_own(explorer: Explorer, browser: Browser
         expect(second.get_by_role("checkbox", name="few", exact=True)).not_to_be_checked()
 
 
+@pytest.mark.exhaustive
 def test_runs_that_changed_are_read_again(tmp_path: Path, desktop_page: Page) -> None:
     path = write_run_files(tmp_path / "a", finished=False, settings={"epochs": 9})
     write_run_files(tmp_path / "b")

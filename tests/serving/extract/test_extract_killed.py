@@ -57,7 +57,7 @@ def rows_of(output: Path) -> pa.Table:
     return table.sort_by("index") if output.is_dir() else table
 
 
-@pytest.mark.parametrize("name", ["features", "features.parquet"])
+@pytest.mark.parametrize("name", [pytest.param("features", marks=pytest.mark.exhaustive), "features.parquet"])
 def test_killed_at_random(name: str, tiny_models: Path, tmp_path: Path) -> None:
     """Each killed run is followed by the same command; a run that ends first is compared, and begins anew."""
     images = tmp_path / "images.npy"

@@ -81,7 +81,9 @@ def write_copies(folder: Path, size: tuple[int, int], count: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "batch_size"), [((178, 218), 400, 256), ((4000, 3000), 16, 1)], ids=["faces", "photographs"]
+    ("size", "count", "batch_size"),
+    [pytest.param((178, 218), 400, 256, marks=pytest.mark.exhaustive), ((4000, 3000), 16, 1)],
+    ids=["faces", "photographs"],
 )
 @pytest.mark.parametrize("where", ["here", "server"])
 def test_it_has_a_bound(

@@ -119,6 +119,7 @@ def assert_rows(table: pa.Table, expected: pa.Table) -> None:
             assert table[name].equals(expected[name]), name
 
 
+@pytest.mark.exhaustive
 def test_without_an_address_ray_is_started_and_ends(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
     """Images that cannot be read are rows with the reason, also in one file, and nothing of Ray is printed."""
     output = tmp_path / "features.parquet"

@@ -24,7 +24,13 @@ from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
 from tests.bundles import GREY
 from tests.processes import ServerProcess
-from tests.serving.faults.support import assert_features, decode_request, features_request, images_message
+from tests.serving.faults.support import (
+    NATIVE_FRONT,
+    assert_features,
+    decode_request,
+    features_request,
+    images_message,
+)
 from tests.serving.hostile_files import jpeg_with_wrong_exif
 
 SERVICE, OPEN_INFERENCE = "/partedvae.v1.PartedVAEService/", "/inference.GRPCInferenceService/"
@@ -183,6 +189,7 @@ def send(channel: grpc.Channel, method: str, data: bytes) -> Any:
 
 
 @pytest.mark.slow
+@NATIVE_FRONT
 def test_mutations(channel: grpc.Channel, server: ServerProcess) -> None:
     """Mutated requests succeed or are rejected; none causes INTERNAL or a crash."""
     codes: Counter[grpc.StatusCode] = Counter()

@@ -16,7 +16,7 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
-from tests.serving.faults.support import assert_features, features_request
+from tests.serving.faults.support import NATIVE_FRONT, assert_features, features_request
 from tests.serving.hostile_files import bmp_of_runs, jpeg_of_scans, png_of_chunks
 from tests.serving.pictures import file_of
 
@@ -84,6 +84,7 @@ def test_streams_that_are_cancelled_end_their_processes(slow_server: ServerProce
 
 
 @pytest.mark.usefixtures("each_front")
+@NATIVE_FRONT
 def test_sigterm_ends_a_server_that_decodes(tiny_models: Path) -> None:
     """After the grace period, with its decoding processes, and exit code 0."""
     with (
@@ -109,6 +110,7 @@ def test_jpeg_of_5000_scans(slow_server: ServerProcess) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of the memory from /proc")
+@NATIVE_FRONT
 def test_sixteen_decompression_bombs(slow_server: ServerProcess) -> None:
     """Large images in small files, of several formats, all at once: they never reach the memory of the server."""
     black = Image.new("RGB", (5000, 5000))

@@ -79,7 +79,7 @@ def test_reload_at_sighup(tmp_path: Path) -> None:
         wait_until(lambda: states(server).keys() == {1, 2})
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.exhaustive), "2"])
 def test_sigterm_loses_no_accepted_request(tiny_models: Path, workers: str) -> None:
     """Calls that were admitted succeed, all others get UNAVAILABLE, and the exit code is 0."""
     options = ("--workers", workers, "--log-level", "debug")

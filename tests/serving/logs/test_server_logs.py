@@ -114,7 +114,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return "--tls-cert", f"{folder}/cert.pem", "--tls-key", f"{folder}/key.pem"
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.exhaustive), "2"])
 def test_a_flood_of_bad_handshakes(tiny_models: Path, keys: tuple[str, ...], workers: str) -> None:
     """The core of gRPC writes about each; the log has some of them, and the number of the others."""
     with running_server(tiny_models, *keys, "--log-format", "json", "--workers", workers) as server:
@@ -139,7 +139,7 @@ def broken_tiff() -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries) + 300) + directory
 
 
-@pytest.mark.parametrize("kind", ["text", "json"])
+@pytest.mark.parametrize("kind", [pytest.param("text", marks=pytest.mark.exhaustive), "json"])
 def test_what_an_image_makes_libraries_write(tiny_models: Path, kind: str) -> None:
     """Warnings of Pillow, which Python prints, and of libtiff, which is C, are not in the log: the caller gets them."""
     with running_server(tiny_models, "--log-format", kind) as server, grpc.insecure_channel(server.address) as channel:
@@ -192,7 +192,13 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("exception", "abort"),
+        *(pytest.param(end, marks=pytest.mark.exhaustive) for end in ("system error", "exit", "interrupt")),
+    ],
+)
 def test_whatever_is_written_is_a_record(tiny_models: Path, tmp_path: Path, end: str) -> None:
     """Also what is written in the moment in which the process ends."""
     code, expected, level, message = ENDS[end]

@@ -20,11 +20,11 @@ from tests.scraping import METRICS, active_calls, get, metrics_of
 from tests.serving.faults.support import images_message
 
 READY, NOT_READY, ALIVE = (200, "ok\n"), (503, "not serving\n"), (200, "ok\n")
-WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+WORKERS = pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.exhaustive), "2"])
 
 
 @pytest.mark.slow
-@WORKERS
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_model(tmp_path: Path, workers: str) -> None:
     """A server whose models were all deleted is alive, and not ready until there is one again."""
     written = GREY.write(tmp_path / "tiny").folder

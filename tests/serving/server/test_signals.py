@@ -25,7 +25,7 @@ from tests.serving.server.test_supervisor import is_alive
 pytestmark = pytest.mark.slow
 
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
-WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+WORKERS = pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.exhaustive), "2"])
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def starting(models_dir: Path, workers: str, log_file: Path) -> Iterator[subproc
             process.kill()
 
 
-@WORKERS
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_harmless_signals_while_starting(tiny_models: Path, tmp_path: Path, workers: str) -> None:
     """A server that gets SIGHUP and the like all the time, while it starts and stops, serves and ends well."""
     with starting(tiny_models, workers, tmp_path / "log") as process:
@@ -108,7 +108,7 @@ def test_hangup_while_loading_is_remembered(tmp_path: Path, workers: str) -> Non
 
 
 @WORKERS
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("loaded", [False, True], ids=["at once", "loading"])
 def test_stop_while_starting(
     tiny_models: Path, tmp_path: Path, workers: str, number: signal.Signals, loaded: bool
@@ -145,7 +145,7 @@ def test_many_hangups(tiny_models: Path, workers: str) -> None:
         assert len(server.log_file.read_text().splitlines()) <= 3 * int(workers)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive), signal.SIGINT])
 def test_second_signal_while_draining(tiny_models: Path, number: signal.Signals) -> None:
     """A server that waits for an active call ignores SIGHUP, and is ended by a second signal at once."""
     options = ("--max-queue-delay-ms", "60000", "--grace-seconds", "60", *METRICS)

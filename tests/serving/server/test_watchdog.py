@@ -61,7 +61,14 @@ def test_stopped_worker(tiny_models: Path) -> None:
         assert load.codes.keys() == {"OK"}, load.problems
 
 
-@pytest.mark.parametrize("action", ["while True: pass", "lock.acquire(); lock.acquire()", "time.sleep(3600)"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        "while True: pass",
+        pytest.param("lock.acquire(); lock.acquire()", marks=pytest.mark.exhaustive),
+        pytest.param("time.sleep(3600)", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_event_loop_that_does_not_run(
     tiny_models: Path, tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
