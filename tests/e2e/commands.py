@@ -6,6 +6,14 @@ import subprocess
 import sys
 
 
+def small_networks(layers: int) -> tuple[str, ...]:
+    """Return options of `train` for small networks of that many convolutions, where a test needs no good model."""
+    channels = ",".join(layers * ["8"])
+    settings = (f"encoder_channels={channels}", f"decoder_channels={channels}", "hidden_dim=32")
+    options = [f"model.{setting}" for setting in settings] + ["supervision.warm_start_steps=20"]
+    return tuple(part for option in options for part in ("--set", option))
+
+
 def partedvae(*arguments: object) -> str:
     """Run a command and return its stdout; it must succeed."""
     command = [sys.executable, "-m", "partedvae", *map(str, arguments)]

@@ -15,7 +15,7 @@ from partedvae.common.fit import FITS, Fit
 from partedvae.training.evaluation.evaluation import posteriors
 from partedvae.training.runs.data import load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
-from tests.e2e.commands import partedvae
+from tests.e2e.commands import partedvae, small_networks
 from tests.processes import running_server
 
 pytestmark = pytest.mark.e2e
@@ -44,7 +44,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("fit", [FITS[0], *(pytest.param(fit, marks=pytest.mark.exhaustive) for fit in FITS[1:])])
 def test_the_server_computes_what_the_model_computes_of_its_test_images(photos: Path, tmp_path: Path, fit: Fit) -> None:
     run, models = RunDirectory(tmp_path / "run"), tmp_path / "models"
-    options = ["--epochs", 1, "--set", "epoch_images=64", "--no-measure", "--output", run.path]
+    options = ["--epochs", 1, "--set", "epoch_images=64", *small_networks(4), "--no-measure", "--output", run.path]
     partedvae("train", f"folder:{photos}", "--fit", fit, *options)
     assert json.loads(run.config_file.read_text())["fit"] == fit
     assert f"fit of images of another shape    {fit}" in partedvae("describe", run.path)

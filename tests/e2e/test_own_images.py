@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from partedvae import Client
-from tests.e2e.commands import partedvae
+from tests.e2e.commands import partedvae, small_networks
 from tests.processes import running_server
 from tests.training.toys import CORNERS, SHADES, toy_split
 
@@ -43,7 +43,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_own_images_are_served_with_each_factor_by_name(photos: Path, tmp_path: Path) -> None:
     run, models = tmp_path / "run", tmp_path / "models"
-    output = partedvae("train", f"folder:{photos}", "--epochs", 1, "--set", "epoch_images=640", "--output", run)
+    options = ("--epochs", 1, "--set", "epoch_images=640", *small_networks(3), "--output", run)
+    output = partedvae("train", f"folder:{photos}", *options)
     assert "next: partedvae export" in output
     report = json.loads(partedvae("evaluate", run, "--json"))
     assert set(report["factors"]) == {"corner", "shade"}

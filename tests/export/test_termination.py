@@ -18,10 +18,10 @@ def terminated(*arguments):
     os.kill(os.getpid(), {number})
     for _ in range(10**7):  # the signal arrives between two of these
         pass
-exporter.check_parity = terminated
+exporter.write_decoder = terminated
 main(prog_name="partedvae")
 """
-"""The `partedvae` command, which gets a signal when the graphs are written."""
+"""The `partedvae` command, which gets a signal when the first graph is written."""
 
 
 @pytest.mark.slow

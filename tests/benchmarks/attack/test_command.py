@@ -42,7 +42,10 @@ def test_an_unknown_attack_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("front", "section"), [("grpcio", "attack"), ("native", "attack-native")])
+@pytest.mark.parametrize(
+    ("front", "section"),
+    [pytest.param("grpcio", "attack", marks=pytest.mark.exhaustive), ("native", "attack-native")],
+)
 def test_an_attack_that_holds(front: str, section: str, models: Path, tmp_path: Path) -> None:
     """The table, the JSON and the document have the attack, each front in its section, and the exit code is 0."""
     document, output = tmp_path / "guide.md", tmp_path / "new" / "attack.json"

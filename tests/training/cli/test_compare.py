@@ -20,6 +20,7 @@ from partedvae.common.runs.comparison import compare_runs, read_runs
 from partedvae.common.runs.stored_run import read_run
 from partedvae.training.data.dataset import ImageDataset, LabelUse, Truth
 from partedvae.training.engine.loop import train_run
+from partedvae.training.evaluation.metrics import probes
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.runs.directory import RunDirectory
 from tests.run_files import STORED, write_run_files
@@ -43,6 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("engine.loop", "runs.data"):
             patch.setattr(f"partedvae.training.{module}.load_dataset", load)
+        patch.setattr(probes, "SMALL_ITERATIONS", 20)
         for name, epochs in (("few", 1), ("more", 2)):
             torch.manual_seed(0)
             run = RunDirectory(folder / name)

@@ -19,6 +19,7 @@ from partedvae.training.cli.reproduce import reproduce
 from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.data.registry import Entry
+from partedvae.training.evaluation.metrics import probes
 from tests.training.figures.runs import load, write_run
 from tests.training.toys import TOY_INFO
 
@@ -120,6 +121,7 @@ def test_predictions_that_cannot_be_written_are_an_error_after_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partedvae.training.runs.data, "load_dataset", load)
+    monkeypatch.setattr(probes, "SMALL_ITERATIONS", 20)
     run = write_run(tmp_path / "run", "toys")
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "y.npz"

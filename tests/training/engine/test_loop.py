@@ -290,7 +290,9 @@ def test_resuming_a_complete_run_without_summary_writes_the_summary(
 def test_a_run_that_diverges_stops_and_keeps_its_checkpoint(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset
 ) -> None:
-    done = train_here(*SMALL, "--set", "optimiser.learning_rate=1e30", "--output", str(tmp_path / "run"), data_dir=data_dir)
+    done = train_here(
+        *SMALL, "--set", "optimiser.learning_rate=1e30", "--output", str(tmp_path / "run"), data_dir=data_dir
+    )
     assert done.exit_code == 1
     assert "training diverged in epoch 1" in done.stderr
     assert isinstance(done.exception, SystemExit)

@@ -13,6 +13,7 @@ from partedvae.training.evaluation import oracle
 from partedvae.training.evaluation.diagnostics import separation_warnings
 from partedvae.training.evaluation.evaluation import evaluate
 from partedvae.training.evaluation.measures import Measures, measure
+from partedvae.training.evaluation.metrics import probes
 from partedvae.training.evaluation.metrics.generation import Generation
 from partedvae.training.evaluation.metrics.probes import Probe, Separation
 from partedvae.training.model.partedvae import PartedVAE
@@ -129,7 +130,8 @@ def test_the_tables_show_the_worst_class_and_how_many_images_were_probed() -> No
 
 
 @pytest.mark.slow
-def test_a_data_set_with_few_labels_is_probed_but_not_judged(tmp_path: Path) -> None:
+def test_a_data_set_with_few_labels_is_probed_but_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "SMALL_ITERATIONS", 20)
     model, config, dataset = PartedVAE(TOY_MODEL), tiny_config(), toy_dataset()
     measures = measure(model, dataset, config, evaluate(model, dataset.test, config, COUNTS), tmp_path)
     assert measures.generations == ()
@@ -149,6 +151,7 @@ def test_a_data_set_with_labels_and_an_amount_has_all_measures(tmp_path: Path, m
     """The amount of an image's brightness is known for one class; the u of an untrained model has some of it."""
     for name, value in {"FEWEST_LABELS": 300, "FEWEST_TESTS": 50, "MAX_EPOCHS": 3}.items():
         monkeypatch.setattr(oracle, name, value)
+    monkeypatch.setattr(probes, "UPDATES", 200)
     train, test = toy_split(320, 1), toy_split(220, 2)
     brightness = train.images[torch.arange(320)].double().mean(dim=(1, 2, 3))
     inside = train.labels[:, 0] == 1

@@ -34,7 +34,13 @@ def draw(*arguments: object) -> Result:
     return CliRunner().invoke(figures, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("name", APPLICABLE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive) if name in ("unlabelled", "half-labelled") else name
+        for name in APPLICABLE
+    ],
+)
 def test_every_figure_that_applies_to_a_run_is_drawn_as_a_readable_png(run_of: RunOf, name: str) -> None:
     path = run_of(name)
     result = draw(path)
@@ -67,7 +73,7 @@ def test_the_same_seed_gives_the_same_files_alone_or_together_and_another_seed_o
         assert (tmp_path / "all" / f"{name}.png").read_bytes() != (tmp_path / "other" / f"{name}.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["toys", "coloured"])
+@pytest.mark.parametrize("name", [pytest.param("toys", marks=pytest.mark.exhaustive), "coloured"])
 def test_figures_of_two_runs_have_both_side_by_side(run_of: RunOf, name: str, tmp_path: Path) -> None:
     """The left half is the run's, as when it is compared with itself; the right half is that of the other run."""
     run, other = run_of(name), run_of(f"{name}-without-bc")

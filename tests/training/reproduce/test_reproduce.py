@@ -34,7 +34,10 @@ from partedvae.training.reproduce.results import (
 )
 from partedvae.training.reproduce.runner import Plan, configure, run_experiment
 
-SMALL = ("train_images=640", "epochs=1", "supervision.warm_start_steps=0")
+SMALL = (
+    *("train_images=640", "epochs=1", "supervision.warm_start_steps=0"),
+    *("model.encoder_channels=8,8,8", "model.decoder_channels=8,8,8", "model.hidden_dim=32"),
+)
 
 
 def result(seed: int, score: float, variant: str = "100 labels") -> Result:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from partedvae.training.evaluation.metrics import probes
 from partedvae.training.evaluation.metrics.probes import ROWS, Separation, separation
 from partedvae.training.evaluation.metrics.representation import Latents
 
 pytestmark = pytest.mark.slow
 
 COUNT = 3_000
+UPDATES = 500
+"""An eighth of the probes', which is enough for what these latents contain."""
+
+
+@pytest.fixture(autouse=True)
+def _few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "UPDATES", UPDATES)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
