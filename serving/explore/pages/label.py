@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from nicegui import background_tasks, ui
 
+from partedvae.common.data_error import DataError
 from partedvae.common.file_names import in_one_line
 from partedvae.errors import PartedVAEError
 from partedvae.serving.explore.context import Context
@@ -294,11 +295,16 @@ class _LabelPage:
             factor = self._factor_field.value.strip() or DEFAULT_FACTOR
         if not name:
             return
+        # At once: what is typed while the class is being added is the next one.
+        self._class_field.value = ""
         with errors_notified():
-            factor = await self._workspace.add_class(factor, name)
+            try:
+                factor = await self._workspace.add_class(factor, name)
+            except (DataError, OSError):
+                self._class_field.value = self._class_field.value or name
+                raise
             if is_new:
                 self._own_factors = [factor]
-            self._class_field.value = ""
             self.refresh()
 
     def leave(self) -> None:
