@@ -288,6 +288,8 @@ def _print_next(
     if folder is not None:
         words = ["explore", "--label", str(folder), *(["--suggestions", str(output)] if output else [])]
         _say(f"next: {shlex.join(['partedvae', *words])}")
+        if run is not None:
+            _say(f"then: {shlex.join(['partedvae', 'train', f'{FOLDER}{folder}', '--features', str(run)])}")
     elif output is not None and source.endswith(":train") and not origin:
         words = ["train", source.removesuffix(":train"), "--labels", str(count), "--labelled", f"file:{output}"]
         words += ["--features", str(run)] if run else []

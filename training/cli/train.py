@@ -124,7 +124,7 @@ def train(
     options = {
         "labels": labels,
         "labelled": labelled,
-        "features_run": None if features_run is None else str(features_run),
+        "features_run": None if features_run is None else str(features_run.resolve()),
         "priors": priors,
         "seed": seed,
         "fit": fit,
@@ -142,7 +142,8 @@ def train(
         return  # not the main process
     accuracies = ", ".join(f"{name} {text}" for name, text in summary["accuracy_text"].items())
     if accuracies:
-        result = f"test accuracy {accuracies} from {config.labels} labels"
+        groups = " and those of groups" if config.features_run else ""
+        result = f"test accuracy {accuracies} from {config.labels} labels{groups}"
     elif config.labels:
         result = f"{config.method} from {config.labels} labels, no labelled test images"
     else:

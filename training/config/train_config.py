@@ -249,6 +249,10 @@ class TrainConfig:
             raise ValueError(f"method {self.method!r} needs a labelled factor, but {self.dataset!r} has none")
         if self.method not in NEED_FACTORS and self.labels:
             raise ValueError(f"method {self.method!r} does not use labels; omit --labels, or pass 0")
+        if self.features_run and self.method not in NEED_FACTORS:
+            raise ValueError(f"method {self.method!r} does not use labels; omit --features")
+        if self.features_run and not self.labels:
+            raise ValueError("groups of features get the labels of labelled images; pass --labels, or omit --features")
         if self.method == "classifier" and not self.labels:
             raise ValueError("method 'classifier' is trained on labels alone; pass --labels")
         if self.method == "classifier" and self.supervision.every > 1:
@@ -256,8 +260,6 @@ class TrainConfig:
                 f"supervision.every is {self.supervision.every}; method 'classifier' has supervised steps alone, so "
                 "set it to 1"
             )
-        if self.features_run and not self.labels:
-            raise ValueError("groups of features get the labels of labelled images; pass --labels, or omit --features")
         if self.objective.capacity_penalty == "absolute":
             opening = self.schedule.z_opening
             require(opening == 0, "schedule.z_opening", opening, "0 with objective.capacity_penalty=absolute")

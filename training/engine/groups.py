@@ -7,6 +7,8 @@ k-means that starts from the labelled images of each class (seeded k-means, Basu
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,23 +26,41 @@ from partedvae.training.runs.directory import RunDirectory, RunError
 
 SHARE = 0.8
 """Share of each group that gets its label: the images that are nearer to its centre than to others by most."""
+MOST_LABELS = 2_000
+"""Labelled images with which groups have nothing to add."""
 FOLDS = 5
 """Parts of the labels, each of which is compared with the groups that the others name."""
 FEWEST_COMPARED = 5
 """Fewest labels that are compared; with fewer, as with one label per class, the groups are trusted."""
 AGREEMENT = 0.8
-"""Share of these labels that the groups must have."""
+"""Share of the labels of a class that its group must have, in the mean over classes."""
 
 
 class GroupLabels(NamedTuple):
     """Images that have no label of their own, and the labels of their groups."""
 
     images: Int[Tensor, " images"]
-    """Indices of training images, ascending."""
+    """Indices of training images, in no order."""
     labels: Int[Tensor, "images factors"]
     """Class indices, -1 where the group of a factor has none."""
     notes: tuple[str, ...] = ()
     """What a user should know, such as factors that the groups do not show."""
+
+
+class Agreement(NamedTuple):
+    """How the groups that some labels name agree with the other labels."""
+
+    share: float
+    """Share of the compared labels of a class that the groups have: the mean over classes; NaN where none are."""
+    labels: int
+    """Number of labels that were compared."""
+    classes: int
+    """Number of their classes."""
+
+    @property
+    def is_poor(self) -> bool:
+        """Whether enough labels were compared, and the groups do not show the classes."""
+        return self.labels >= FEWEST_COMPARED and (self.classes < 2 or self.share < AGREEMENT)
 
 
 def group_labels(config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"]) -> GroupLabels:
@@ -54,33 +74,38 @@ def group_labels(config: TrainConfig, train: Split, labelled: Int[Tensor, " labe
     Raises:
         RunError: the run is missing or damaged, has not ended, or is not one of features of such images.
     """
-    features = RunDirectory(Path(config.features_run))
-    features_config = features.load_config()
-    _check(features, features_config, config)
-    generator = np.random.default_rng(config.seed)
+    from threadpoolctl import threadpool_limits
+
+    run = RunDirectory(Path(config.features_run))
+    features = _checked_config(run, config)
+    factors = config.model.factors
+    notes = list(_notes(run, features, config))
+    if len(labelled) > MOST_LABELS:
+        notes.append(f"{len(labelled):,} labels are enough without those of groups")
+        none = torch.empty(0, dtype=torch.int64)
+        return GroupLabels(none, none.reshape(0, len(factors)), tuple(notes))
     free = np.setdiff1d(np.arange(len(train)), labelled.numpy())
     if len(free) > MOST_IMAGES:
-        free = np.sort(generator.choice(free, MOST_IMAGES, replace=False))
+        free = np.random.default_rng(config.seed).choice(free, MOST_IMAGES, replace=False)
     images = np.concatenate([labelled.numpy(), free])
-    model, _ = features.load_model(torch.device("cpu"))
-    u = represent(model, train.take(torch.from_numpy(images)).images, features_config).u_mean
+    model, _ = run.load_model(torch.device("cpu"))
+    u = represent(model, train.take(torch.from_numpy(images)).images, features).u_mean
     directions = u / np.maximum(np.linalg.norm(u, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-
-    labels = np.full((len(images), len(config.model.factors)), UNLABELLED, dtype=np.int64)
-    notes = [
-        f"{features.path} was trained on {features_config.dataset}, not on {config.dataset}; groups may mean less"
-    ] * (features_config.dataset != config.dataset)
-    for k, factor in enumerate(config.model.factors):
-        own = train.labels[labelled, k].numpy()
-        points = embedded(directions, len(factor.classes))
-        agreeing, compared = agreement(points, own, len(factor.classes), config.seed)
-        if compared >= FEWEST_COMPARED and agreeing < AGREEMENT * compared:
-            notes.append(
-                f"the groups of {features.path} have {agreeing} of {compared} labels of {factor.name}, too few to "
-                "label other images by them"
-            )
-            continue
-        labels[:, k] = named_groups(points, own, len(factor.classes), config.seed, SHARE)
+    labels = np.full((len(images), len(factors)), UNLABELLED, dtype=np.int64)
+    # With more threads, sums could be rounded in another order.
+    with threadpool_limits(1):
+        points = {count: embedded(directions, count) for count in {len(factor.classes) for factor in factors}}
+        for k, factor in enumerate(factors):
+            classes = len(factor.classes)
+            own = train.labels[labelled, k].numpy()
+            found = agreement(points[classes], own, classes, config.seed)
+            if found.is_poor:
+                notes.append(
+                    f"the groups of {run.path} do not show the classes of {factor.name}: of {found.labels} labels that "
+                    f"were compared, they have {found.share:.0%}, so other images get no label of it"
+                )
+                continue
+            labels[:, k] = named_groups(points[classes], own, classes, config.seed, SHARE)
     labels[: len(labelled)] = UNLABELLED
     chosen = np.flatnonzero((labels != UNLABELLED).any(axis=1))
     return GroupLabels(torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen]), tuple(notes))
@@ -102,7 +127,7 @@ def named_groups(
 
     named = np.unique(labels[labels != UNLABELLED])
     result = np.full(len(points), UNLABELLED, dtype=np.int64)
-    if not len(named) or len(points) < classes:
+    if not len(named) or len(np.unique(points.round(4), axis=0)) < classes:
         return result
     centres = np.stack([points[: len(labels)][labels == c].mean(axis=0) for c in named])
     if missing := classes - len(named):
@@ -122,8 +147,8 @@ def named_groups(
 
 def agreement(
     points: Float[np.ndarray, "images dims"], labels: NDArray[np.int64], classes: int, seed: int
-) -> tuple[int, int]:
-    """Return how many labels the groups that other labels name have, and how many were compared.
+) -> Agreement:
+    """Compare each fifth of the labels with the groups that the others name.
 
     Args:
         points: as in `named_groups`.
@@ -132,7 +157,7 @@ def agreement(
         seed: seed of the groups without a label.
     """
     known = np.flatnonzero(labels != UNLABELLED)
-    agreeing = compared = 0
+    compared, agreeing = np.zeros(classes), np.zeros(classes)
     for fold in range(FOLDS):
         left_out = known[fold::FOLDS]
         others = labels.copy()
@@ -140,19 +165,39 @@ def agreement(
         left_out = left_out[np.isin(labels[left_out], others)]
         if len(left_out):
             groups = named_groups(points, others, classes, seed)
-            agreeing += int((groups[left_out] == labels[left_out]).sum())
-            compared += len(left_out)
-    return agreeing, compared
+            np.add.at(compared, labels[left_out], 1)
+            np.add.at(agreeing, labels[left_out], groups[left_out] == labels[left_out])
+    some = compared > 0
+    share = float((agreeing[some] / compared[some]).mean()) if some.any() else math.nan
+    return Agreement(share, int(compared.sum()), int(some.sum()))
 
 
-def _check(run: RunDirectory, features: TrainConfig, config: TrainConfig) -> None:
+def _checked_config(run: RunDirectory, config: TrainConfig) -> TrainConfig:
+    """Return the configuration of a run of features.
+
+    Raises:
+        RunError: the run is missing, has not ended, or is not one of features of images of this size.
+    """
+    features = run.load_config()
     if not features.objective.gamma_contrast:
         raise RunError(
-            f"{run.path} is a run of the recipe {features.recipe}, whose u does not tell images apart before they "
-            "have labels; pass a run of the recipe features"
+            f"u of {run.path} does not tell images apart before they have labels, as its objective.gamma_contrast is "
+            "0; pass a run of --recipe features as --features"
         )
     if not run.summary_file.exists():
         raise RunError(f"{run.path} has not ended; continue it with 'partedvae train --resume {run.path}'")
     if features.model.image_size != config.model.image_size:
         sizes = ["x".join(map(str, size)) for size in (features.model.image_size, config.model.image_size)]
-        raise RunError(f"the images of {run.path} are {sizes[0]}, those of {config.dataset} {sizes[1]}")
+        raise RunError(
+            f"the images of {run.path} are {sizes[0]}, those of {config.dataset} {sizes[1]}; train features of these "
+            f"with 'partedvae train {config.dataset} --recipe features'"
+        )
+    return features
+
+
+def _notes(run: RunDirectory, features: TrainConfig, config: TrainConfig) -> Iterator[str]:
+    """Yield how the images of the run of features differ from those that are to be trained on."""
+    if features.dataset != config.dataset:
+        yield f"{run.path} was trained on {features.dataset}, not on {config.dataset}; its groups may mean less"
+    if features.fit != config.fit:
+        yield f"{run.path} was trained with --fit {features.fit}, not {config.fit}; its groups may mean less"

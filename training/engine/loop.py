@@ -91,11 +91,15 @@ def train_run(
     choice = use_threads(threads, run.load_provenance() if resume else None)
     if context.is_main_process:
         click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
-    groups = _groups(config, train, labelled, say=context.is_main_process)
+    with context.main_process_first():
+        main = context.is_main_process
+        groups = _groups(config, run, train, labelled, stored=resume or not main, store=main)
+    if groups is not None and context.is_main_process:
+        _print_groups(groups, config)
     prepare(config.seed)
     trainer = Trainer(config, train, labelled, context, groups)
     if not resume and context.is_main_process:
-        run.start(config, dataset, labelled, _counts(groups, config) if groups else {})
+        run.start(config, dataset, labelled, None if groups is None else _group_counts(groups, config))
     elif context.is_main_process and run.load_config().dataset != config.dataset:
         run.save_config(config)  # the new place of a folder that has moved
     seconds, epochs = 0.0, 0
@@ -110,20 +114,32 @@ def train_run(
     return loop.finish(data_dir if measured else None) if context.is_main_process else {}
 
 
-def _groups(config: TrainConfig, train: Split, labelled: Int[Tensor, " labels"], *, say: bool) -> GroupLabels | None:
-    """Return the labels of groups, which are computed again where a run is resumed; None without a run of features."""
+def _groups(
+    config: TrainConfig, run: RunDirectory, train: Split, labelled: Int[Tensor, " labels"], *, stored: bool, store: bool
+) -> GroupLabels | None:
+    """Return the labels of groups: those of the run directory, where they are asked for and there are any, or new ones.
+
+    None without a run of features.
+    """
     if not config.features_run:
         return None
+    if stored and (earlier := run.load_groups()):
+        return GroupLabels(earlier["images"], earlier["labels"])
+    click.echo(f"grouping images by the features of {config.features_run}", err=True)
     groups = group_labels(config, train, labelled)
-    if say:
-        for note in groups.notes:
-            click.secho(f"warning: {note}", fg="yellow", err=True)
-        labels = ", ".join(f"{name} of {count:,} images" for name, count in _counts(groups, config).items())
-        click.echo(f"labels of groups: {labels}", err=True)
-    return groups if len(groups.images) else None
+    if store:
+        run.save_groups({"images": groups.images, "labels": groups.labels})
+    return groups
 
 
-def _counts(groups: GroupLabels, config: TrainConfig) -> dict[str, int]:
+def _print_groups(groups: GroupLabels, config: TrainConfig) -> None:
+    for note in groups.notes:
+        click.secho(f"warning: {note}", fg="yellow", err=True)
+    labels = ", ".join(f"{name} of {count:,} images" for name, count in _group_counts(groups, config).items())
+    click.echo(f"labels of groups: {labels}", err=True)
+
+
+def _group_counts(groups: GroupLabels, config: TrainConfig) -> dict[str, int]:
     """Return the number of labels of groups by factor."""
     counts = (groups.labels != UNLABELLED).sum(dim=0).tolist()
     return {factor.name: count for factor, count in zip(config.model.factors, counts, strict=True)}

@@ -49,7 +49,7 @@ class Trainer:
             train: the training images; labels other than those of `labelled` are not read.
             labelled: indices of the images whose labels are used; they are in the unlabelled batches as well.
             context: the processes that train together.
-            groups: labels of groups, which half of every supervised batch has; None without.
+            groups: labels of groups, for at least half of every supervised batch; None without.
         """
         self.config = config
         self.context = context
@@ -58,9 +58,9 @@ class Trainer:
         self.images = train.images.to(self.device) if isinstance(train.images, Tensor) else train.images
         own = train.labels[labelled]
         self.own_labels = len(own)
-        self.labelled_images = train.images[labelled if groups is None else torch.cat([labelled, groups.images])].to(
-            self.device
-        )
+        # Those of groups are many, and are taken from `images` step by step.
+        self.group_images = torch.empty(0, dtype=torch.int64) if groups is None else groups.images
+        self.labelled_images = train.images[labelled].to(self.device)
         self.labels = (own if groups is None else torch.cat([own, groups.labels])).to(self.device)
         self.batches = Batches(len(train), config.batch_size, 2 * config.seed)
         self.labelled_batches = self._labelled_batches(2 * config.seed + 1)
@@ -208,12 +208,12 @@ class Trainer:
         """Return the labelled batches; None without labels or for a method without classes."""
         if not (self.own_labels and self.config.model.factors):
             return None
-        size, grouped = self.config.supervision.batch_size, len(self.labels) - self.own_labels
+        size, grouped = self.config.supervision.batch_size, len(self.group_images)
         # Full batches: an image of a small one would weigh more.
-        if not grouped:
+        if not grouped or size == 1:
             return Batches(self.own_labels, size, seed, full=True)
-        own = Batches(self.own_labels, max(1, size // 2), seed, full=True)
-        return JoinedBatches(own, Batches(grouped, max(1, size - own.batch_size), seed, full=True))
+        own = Batches(self.own_labels, size // 2, seed, full=True)
+        return JoinedBatches(own, Batches(grouped, size - own.batch_size, seed, full=True))
 
     def _supervised_steps_of_epoch(self) -> int:
         """Return the number of supervised steps in the epoch that ends at the current step."""
@@ -230,7 +230,10 @@ class Trainer:
         A batch that does not divide evenly is processed whole by every process.
         """
         chosen = self.context.shard(chosen) if len(chosen) % self.context.world_size == 0 else chosen
-        pixels = self._pixels(self.labelled_images, chosen)
+        of_groups = self.group_images[chosen[chosen >= self.own_labels] - self.own_labels]
+        sources = ((self.labelled_images, chosen[chosen < self.own_labels]), (self.images, of_groups))
+        parts = [self._pixels(images, indices) for images, indices in sources if len(indices)]
+        pixels = parts[0] if len(parts) == 1 else torch.cat(parts)
         if self.config.supervision.augment:
             pixels = random_affine(pixels, self.context.noise)
         with self.context.autocast():

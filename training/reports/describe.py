@@ -187,6 +187,8 @@ def _supervision(config: TrainConfig) -> Iterator[tuple[str, object]]:
     supervision = config.supervision
     if config.model.factors:
         yield "labelled images", f"{config.labels}, {config.labelled}"
+        if config.features_run:
+            yield "labels of groups by", config.features_run
         yield "supervised batch size", supervision.batch_size
         yield "supervised warm start", f"{supervision.warm_start_steps} steps"
         often = f"every {supervision.every} steps after a tenth of the run"

@@ -181,8 +181,8 @@ EXPERIMENTS = {
     ),
     "group-labels": Experiment(
         title="Not in the paper: labels of groups",
-        note="As above, with `--features` and two epochs instead of six: images that a run without labels groups with "
-        "labelled ones get their labels.",
+        note="The selections of label-selection, with `--features` and two epochs instead of six: images that a run "
+        "without labels groups with labelled ones get their labels.",
         variants=tuple(_with_groups(variant) for labels in (10, 20, 50, 100) for variant in _selections(labels)),
         measure=accuracies,
     ),

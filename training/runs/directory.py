@@ -2,6 +2,7 @@
 
 config.json      the complete configuration
 provenance.json  command, commit, versions, machine, checksums of the data, indices of the labelled images, label counts
+groups.pt        labels of groups, of a run with --features
 checkpoint.pt    the latest state: weights, optimisers, schedulers, step, random state
 metrics.jsonl    one line per epoch
 events.out.*     the same metrics for TensorBoard
@@ -21,7 +22,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -61,6 +61,11 @@ class RunDirectory:
         return self.path / "checkpoint.pt"
 
     @property
+    def groups_file(self) -> Path:
+        """File of the labels of groups, which only runs with a run of features have."""
+        return self.path / "groups.pt"
+
+    @property
     def summary_file(self) -> Path:
         """File of the result; it exists only after the end of training."""
         return self.path / "summary.json"
@@ -79,7 +84,7 @@ class RunDirectory:
         config: TrainConfig,
         dataset: ImageDataset,
         labelled: Tensor,
-        group_label_counts: Mapping[str, int] = MappingProxyType({}),
+        group_label_counts: Mapping[str, int] | None = None,
     ) -> None:
         """Create the directory and write configuration and provenance.
 
@@ -87,11 +92,11 @@ class RunDirectory:
             config: the configuration.
             dataset: the data set, whose checksums are recorded.
             labelled: indices of the labelled training images.
-            group_label_counts: number of labels of groups by factor, of a run that has them.
+            group_label_counts: number of labels of groups by factor; None of a run without a run of features.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         provenance = _provenance(dataset, labelled)
-        if group_label_counts:
+        if group_label_counts is not None:
             provenance["group_label_counts"] = dict(group_label_counts)
         write_json(self.provenance_file, provenance)
         self.save_config(config)
@@ -186,6 +191,34 @@ class RunDirectory:
         except (RuntimeError, KeyError) as error:
             raise RunError(f"{self.checkpoint_file} does not match {self.config_file.name}: {error}") from error
         return model.to(device).eval(), state
+
+    def save_groups(self, labels: dict[str, Tensor]) -> None:
+        """Write the labels of groups, before the run starts.
+
+        Args:
+            labels: `images` and `labels` of `engine.groups.GroupLabels`.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        save_tensors(self.groups_file, labels)
+
+    def load_groups(self) -> dict[str, Tensor] | None:
+        """Return the labels of groups that `save_groups` has written, None where there are none.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            labels: dict[str, Tensor] = torch.load(self.groups_file, weights_only=True)
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise RunError(
+                f"{self.groups_file} is damaged ({type(error).__name__}); train again with a new --output"
+            ) from error
+        return labels
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl.

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from partedvae.serving.suggest.command import suggest
+from partedvae.serving.suggest.command import _print_next, suggest
 from partedvae.serving.suggest.features import read_features
 from tests.bundles import COLOURED, GREY
 from tests.processes import ServerProcess
@@ -275,3 +275,26 @@ def test_of_the_recipe_features_the_directions_of_u_are_compared(photos: Path, t
 def first_of(name: str) -> Path:
     (path,) = Path(f"kept-{name}").glob("features-*.parquet")
     return path
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "printed"),
+    [
+        (
+            "mnist:train",
+            None,
+            "next: partedvae train mnist --labels 10 --labelled file:ten.txt --features suggest/x/features\n",
+        ),
+        (
+            "my photos",
+            Path("my photos"),
+            "next: partedvae explore --label 'my photos' --suggestions ten.txt\n"
+            "then: partedvae train 'folder:my photos' --features suggest/x/features\n",
+        ),
+    ],
+)
+def test_the_next_commands_have_the_run_of_features(
+    source: str, folder: Path | None, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _print_next(source, folder, Path("ten.txt"), 10, "", Path("suggest/x/features"))
+    assert capsys.readouterr().err == printed

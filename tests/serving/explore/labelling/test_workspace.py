@@ -131,9 +131,12 @@ async def test_a_ranking_that_fails_is_a_problem_and_can_be_repeated(
     replace_commands(monkeypatch, tmp_path, "echo nonsense")
     await ranked(workspace)
     assert workspace.problem == "'partedvae suggest' printed 'nonsense' instead of a list of images"
-    replace_commands(monkeypatch, tmp_path, """echo '{"images": ["2.png"]}'""")
+    replace_commands(
+        monkeypatch, tmp_path, """echo '{"images": ["2.png"], "features_run": "suggest/photos/features"}'"""
+    )
     await ranked(workspace)
     assert (workspace.problem, workspace.ranked) == ("", 1)
+    assert workspace.features_run == "suggest/photos/features"
 
 
 async def test_nothing_is_ranked_when_all_images_have_a_label(
