@@ -33,6 +33,7 @@ def test_help(module: str) -> None:
     assert "--output PATH" in output
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_training_benchmark(mnist: ImageDataset, data_dir: Path, tmp_path: Path) -> None:
     """It writes the throughput of each MNIST recipe to JSON, and prints the same."""

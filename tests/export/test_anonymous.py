@@ -14,6 +14,7 @@ from partedvae.serving.manifest import MANIFEST_FILE, shared_name
 from tests.bundles import TinyModel
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_exports_are_equal_and_have_no_path(
     small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch

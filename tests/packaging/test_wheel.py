@@ -122,6 +122,7 @@ def test_the_command_in_a_folder_with_packages_of_the_same_names(
         assert environment.run("-m", "partedvae", command, "--help", folder=users_packages).startswith("Usage: ")
 
 
+@pytest.mark.exhaustive
 def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     """A wheel built from the source distribution has the same files as one built from the checkout."""
     (tmp_path / "sdist").mkdir()

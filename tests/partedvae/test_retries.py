@@ -87,6 +87,7 @@ def test_a_stream_waits_for_the_servers_time(code: grpc.StatusCode) -> None:
     assert third - second >= 0.2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("code", [CODES[0], *(pytest.param(code, marks=pytest.mark.exhaustive) for code in CODES[1:])])
 async def test_an_asynchronous_stream_waits_for_the_servers_time(code: grpc.StatusCode) -> None:
     """A status that comes while a message is sent may be lost by grpc.aio; a client waits less than 0.5 s then."""

@@ -64,6 +64,7 @@ def test_an_attack_that_holds(front: str, section: str, models: Path, tmp_path: 
     assert done.stdout.strip() in document.read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_server_above_the_ceiling_is_killed_and_reported(models: Path) -> None:
     """No server runs in 16 MiB: it is killed during the attack, and the exit code is 1."""

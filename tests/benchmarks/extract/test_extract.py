@@ -122,6 +122,7 @@ def test_it_measures_all_inputs_and_updates_a_document(mnist_folder: Path, bundl
     assert document.read_text().count(f"| {LOCAL} |") == 3
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_loop_over_a_dataloader(mnist_folder: Path, bundle: Bundle, tmp_path: Path) -> None:
     """It computes what the extraction computes."""

@@ -18,7 +18,7 @@ def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(coalescing, "WARM_UP", 0.1)
     output = tmp_path / "new" / "rates.json"
     arguments = ["--output", str(output), "--models", str(tiny_models), "--name", "tiny", "--callers", "8"]
-    result = CliRunner().invoke(main, [*arguments, "--seconds", "0.5", "--rounds", "1", "--window-ms", "2"])
+    result = CliRunner().invoke(main, [*arguments, "--seconds", "2", "--rounds", "1", "--window-ms", "2"])
     assert result.exit_code == 0, result.output
     rates = json.loads(output.read_text(encoding="utf-8"))["rates"]
     assert [(rate["client"], rate["coalesce"]) for rate in rates] == [

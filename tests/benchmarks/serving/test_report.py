@@ -36,7 +36,7 @@ def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
     document = tmp_path / "doc.md"
     document.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
     arguments = ["--output", str(tmp_path / "bench.json"), "--models", str(tiny_models), "--name", "tiny"]
-    arguments += ["--front", "grpcio", "--seconds", "0.5", "--document", str(document)]
+    arguments += ["--front", "grpcio", "--seconds", "2", "--document", str(document)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "bench.json").read_text())

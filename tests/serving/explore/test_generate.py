@@ -80,6 +80,7 @@ def test_transfer_of_own_images(grey_explorer: Explorer, page: Page) -> None:
             assert np.abs(grid[row + 1, column + 1] - GREY.decode(u, z)[0, ..., 0]).max() <= 1
 
 
+@pytest.mark.exhaustive
 def test_the_grid_of_a_transfer_is_downloaded(grey_explorer: Explorer, page: Page) -> None:
     """With the images above and at the left; and it has no more than eight."""
     page.goto(f"{grey_explorer.url}/generate")

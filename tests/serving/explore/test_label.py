@@ -147,6 +147,7 @@ def test_a_label_is_undone_and_an_image_is_skipped(suggested: Explorer, photos: 
     assert rows(photos)[-1] == [ORDER[2], ""]
 
 
+@pytest.mark.exhaustive
 def test_two_visitors_get_different_images_and_lose_no_label(
     suggested: Explorer, photos: Path, browser: Browser
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_file_that_is_no_image(grey_explorer: Explorer, browser: Browser) -> N
         expect_class(page, IMAGES[0])
 
 
+@pytest.mark.exhaustive
 def test_two_visitors_do_not_see_each_other(grey_explorer: Explorer, browser: Browser) -> None:
     with checked_page(browser, DESKTOP) as first, checked_page(browser, DESKTOP) as second:
         for page, image in ((first, IMAGES[0]), (second, IMAGES[1])):
@@ -163,6 +164,7 @@ def test_two_visitors_do_not_see_each_other(grey_explorer: Explorer, browser: Br
         assert len({str(source).split("/")[3] for source in sources}) == 2
 
 
+@pytest.mark.exhaustive
 def test_several_factors_in_colour(coloured_explorer: Explorer, page: Page) -> None:
     page.goto(f"{coloured_explorer.url}/look")
     image = COLOURED.random_images(1, seed=4)[0]

@@ -165,6 +165,7 @@ def test_a_lasso_shows_the_images_inside(explorer: Explorer, page: Page) -> None
     assert call(page, "u", "map.selection()") == []
 
 
+@pytest.mark.exhaustive
 def test_colours_and_selection_are_in_the_address(explorer: Explorer, page: Page) -> None:
     open_map(page, explorer, "?selected=4,9")
     expect(page.locator(".pv-tile")).to_have_count(2)
@@ -183,6 +184,7 @@ def test_colours_and_selection_are_in_the_address(explorer: Explorer, page: Page
     assert drawn(page, "u") == coloured
 
 
+@pytest.mark.exhaustive
 def test_classes_can_be_hidden(explorer: Explorer, desktop_page: Page) -> None:
     page = desktop_page
     open_map(page, explorer)
@@ -196,6 +198,7 @@ def test_classes_can_be_hidden(explorer: Explorer, desktop_page: Page) -> None:
     assert drawn(page, "u") == before
 
 
+@pytest.mark.exhaustive
 def test_maps_move_by_mouse_and_keys(explorer: Explorer, desktop_page: Page) -> None:
     """Hovering shows the image; Enter selects the point at the centre, and Escape clears the selection."""
     page = desktop_page
@@ -227,6 +230,7 @@ def test_maps_move_by_mouse_and_keys(explorer: Explorer, desktop_page: Page) -> 
     expect(page.locator(".pv-tile")).to_have_count(0)
 
 
+@pytest.mark.exhaustive
 def test_two_fingers_zoom(explorer: Explorer, browser: Browser) -> None:
     with checked_page(browser, PHONE) as page:
         open_map(page, explorer)

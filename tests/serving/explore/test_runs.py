@@ -146,6 +146,7 @@ def test_damaged_and_unknown_runs_are_named(explorer: Explorer, desktop_page: Pa
     )
 
 
+@pytest.mark.exhaustive
 def test_names_are_text(explorer: Explorer, desktop_page: Page) -> None:
     """Also in the legend that a chart shows under the pointer."""
     page = desktop_page
@@ -199,11 +200,13 @@ def test_runs_that_changed_are_read_again(tmp_path: Path, desktop_page: Page) ->
         desktop_page.goto("about:blank")
 
 
+@pytest.mark.exhaustive
 def test_a_folder_without_runs(bare_explorer: Explorer, page: Page) -> None:
     page.goto(f"{bare_explorer.url}/runs")
     expect(page.get_by_text("There is no run in this folder; train one with 'partedvae train'.")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_without_a_folder_the_page_says_what_it_needs(grey_explorer: Explorer, desktop_page: Page) -> None:
     desktop_page.goto(f"{grey_explorer.url}/runs")
     expect(desktop_page.get_by_text("Runs is not available")).to_be_visible()

@@ -109,6 +109,7 @@ def test_jpeg_of_5000_scans(slow_server: ServerProcess) -> None:
     assert caught.value.details() == ("image 0: JPEG file with more than 100 scans: save it again with another program")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of the memory from /proc")
 @NATIVE_FRONT
 def test_sixteen_decompression_bombs(slow_server: ServerProcess) -> None:

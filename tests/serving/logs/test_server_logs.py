@@ -114,6 +114,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return "--tls-cert", f"{folder}/cert.pem", "--tls-key", f"{folder}/key.pem"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.exhaustive), "2"])
 def test_a_flood_of_bad_handshakes(tiny_models: Path, keys: tuple[str, ...], workers: str) -> None:
     """The core of gRPC writes about each; the log has some of them, and the number of the others."""

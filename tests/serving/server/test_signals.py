@@ -89,6 +89,7 @@ def test_harmless_signals_to_workers(tiny_models: Path) -> None:
         assert all(map(is_alive, before))
 
 
+@pytest.mark.exhaustive
 @WORKERS
 def test_hangup_while_loading_is_remembered(tmp_path: Path, workers: str) -> None:
     """A version that appears while the others are loaded is loaded after SIGHUP, although nothing else looks for it."""
@@ -126,6 +127,7 @@ def test_stop_while_starting(
     assert log.read_text().count("Traceback") == 0
 
 
+@pytest.mark.exhaustive
 @WORKERS
 def test_many_hangups(tiny_models: Path, workers: str) -> None:
     """A flood of SIGHUP changes nothing, and does not hide the SIGTERM within it; the log does not grow."""
@@ -145,6 +147,7 @@ def test_many_hangups(tiny_models: Path, workers: str) -> None:
         assert len(server.log_file.read_text().splitlines()) <= 3 * int(workers)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive), signal.SIGINT])
 def test_second_signal_while_draining(tiny_models: Path, number: signal.Signals) -> None:
     """A server that waits for an active call ignores SIGHUP, and is ended by a second signal at once."""

@@ -38,6 +38,7 @@ def classify(server: ServerProcess) -> None:
         PartedVAEServiceStub(channel).Classify(ClassifyRequest(images=images_message(2)))
 
 
+@pytest.mark.exhaustive
 def test_stopped_worker(tiny_models: Path) -> None:
     """It is replaced, while the other one serves, and the calls that it had answered stay counted."""
     with running_server(tiny_models, *WATCHED) as server:
@@ -116,6 +117,7 @@ def test_no_worker_responds(tiny_models: Path) -> None:
         assert server.log_file.read_text().count(KILLED) == 2
 
 
+@pytest.mark.exhaustive
 def test_suspended_machine(tiny_models: Path) -> None:
     """A time in which the supervisor did not run either does not count."""
     with running_server(tiny_models, *WATCHED) as server:
@@ -131,6 +133,7 @@ def test_suspended_machine(tiny_models: Path) -> None:
         assert "was killed" not in server.log_file.read_text()
 
 
+@pytest.mark.exhaustive
 def test_no_further_process_can_be_started(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker is restarted as soon as the system can start processes again; until then the others serve."""
     python = tmp_path / "bin" / "python"

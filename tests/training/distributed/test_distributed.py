@@ -99,6 +99,7 @@ def test_only_the_first_of_two_processes_draws_a_data_set(tmp_path: Path) -> Non
     assert (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_last_batch_of_fewer_images_than_processes_is_trained_on(tmp_path: Path) -> None:
     """Three steps of 32 images, then one of a single image, which cannot be divided."""
     one, two = (steps(tmp_path / f"{count}.pt", "partedvae", count, train_images=97) for count in (1, 2))

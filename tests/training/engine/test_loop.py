@@ -299,6 +299,7 @@ def test_a_run_that_diverges_stops_and_keeps_its_checkpoint(
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_collapsed_classifier_gives_a_warning_at_the_end_of_the_epoch(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset
 ) -> None:

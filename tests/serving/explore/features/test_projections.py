@@ -71,6 +71,7 @@ def test_samples_are_the_same_each_time_and_others_have_no_position() -> None:
     assert np.isnan(within[:, 0]).tolist() == np.isnan(everywhere[:, 0]).tolist()
 
 
+@pytest.mark.exhaustive
 async def test_tsne_keeps_clusters_together() -> None:
     """In a process of its own, with progress; another visitor gets the same."""
     features, labels = clusters(60)
