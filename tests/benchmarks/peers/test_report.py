@@ -124,7 +124,7 @@ def test_a_run_of_ours_alone(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(measure, "RATES", (20.0,))
     output = tmp_path / "peers.json"
     arguments = ["--output", str(output), "--models", str(tiny_models), "--name", "tiny", "--only", "partedvae"]
-    done = CliRunner().invoke(main, [*arguments, "--front", "grpcio", "--seconds", "0.5"])
+    done = CliRunner().invoke(main, [*arguments, "--front", "grpcio", "--seconds", "2"])
     assert done.exit_code == 0, done.output
     servers = json.loads(output.read_text())["servers"]
     assert list(servers) == [
@@ -154,7 +154,7 @@ def test_a_server_that_fails(tiny_models: Path, tmp_path: Path, monkeypatch: pyt
     document.write_text("<!-- bench-peers:begin -->\nold\n<!-- bench-peers:end -->\n")
     arguments = ["--output", str(output), "--models", str(tiny_models), "--name", "tiny", "--document", str(document)]
     arguments += ["--environments", str(tmp_path), "--python", "/bin/false", "--only", "mosec", "--only", "partedvae"]
-    done = CliRunner().invoke(main, [*arguments, "--front", "grpcio", "--seconds", "0.5"])
+    done = CliRunner().invoke(main, [*arguments, "--front", "grpcio", "--seconds", "2"])
     assert done.exit_code == 1, done.output
     assert "mosec (HTTP): /bin/false -m venv" in done.output
     assert done.output.endswith("Error: not measured, see above: mosec (HTTP)\n"), done.output
