@@ -48,7 +48,7 @@ NATIVE = (
     "rapid-reset",
 )
 """Attacks that the native front stands as well; docs/SERVING.md states those that it does not."""
-ALWAYS = (("grpcio", "unread-replies"), ("grpcio", "rapid-reset"), ("native", "pixel-bombs"))
+ALWAYS = (("grpcio", "rapid-reset"), ("native", "pixel-bombs"))
 """Attacks of different kinds, each on one front, which `make test` runs; `make test-exhaustive` runs the others."""
 WITH_FRONTS = [
     pytest.param(front, name, marks=() if (front, name) in ALWAYS else pytest.mark.exhaustive)
