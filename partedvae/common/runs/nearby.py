@@ -9,6 +9,8 @@ from partedvae.common.suggest import nearest
 
 CONFIG_FILE = "config.json"
 """The file by which a run directory is recognised."""
+MANIFEST_FILE = "manifest.json"
+"""The file by which a version of an exported model is recognised."""
 DEFAULT_PARENT = Path("runs")
 """Folder of the runs of `partedvae train` without --output."""
 MAX_DEPTH = 6
@@ -48,6 +50,8 @@ def suggestion(path: Path) -> str:
     if within:
         names = ", ".join(run.name for run in within[:_SHOWN]) + (", …" if len(within) > _SHOWN else "")
         return f"it holds the runs {names}; pass one of them, such as {within[0]}"
+    if (path / MANIFEST_FILE).is_file() or any(path.glob(f"*/{MANIFEST_FILE}")):
+        return "it is an exported model; pass the run that it was exported from"
     if (path.parent / CONFIG_FILE).is_file():
         return f"it is a part of one; did you mean {str(path.parent)!r}?"
     if not path.exists():

@@ -24,6 +24,8 @@ def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("mnist-default-0", "photos-default-0"):
         (Path("runs") / name / "figures").mkdir(parents=True)
         (Path("runs") / name / "config.json").write_text("{}")
+    Path("models/mnist/1").mkdir(parents=True)
+    Path("models/mnist/1/manifest.json").write_text("{}")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,8 @@ def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("runs/mnist-defualt-0", "did you mean 'runs/mnist-default-0'?"),
         ("photos-default-0", "did you mean 'runs/photos-default-0'?"),
         ("photos", "did you mean 'runs/photos-default-0'?"),
+        ("models/mnist", "it is an exported model; pass the run that it was exported from"),
+        ("models/mnist/1", "it is an exported model; pass the run that it was exported from"),
         ("nothing-alike", "train one with 'partedvae train'"),
         (".", "train one with 'partedvae train'"),
     ],
