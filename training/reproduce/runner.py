@@ -114,6 +114,8 @@ def configure(variant: Variant, seed: int, recipe_name: str, data_dir: Path) -> 
 def _configure(variant: Variant, seed: int, plan: Plan) -> TrainConfig:
     """Return the configuration of one run, with the list of suggested images and the run of features."""
     config = configure(variant, seed, plan.recipe, plan.data_dir)
+    if not (variant.is_suggested or variant.has_groups):
+        return config
     # Another recipe of the features makes other lists.
     features = _features_config(variant, plan)
     mark = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode()).hexdigest()[:8]

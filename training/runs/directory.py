@@ -166,16 +166,11 @@ class RunDirectory:
             RunError: there is no checkpoint yet, or it is damaged.
         """
         try:
-            state: dict[str, Any] = torch.load(self.checkpoint_file, map_location=device, weights_only=True)
+            return _load_tensors(self.checkpoint_file, device)
         except FileNotFoundError:
             raise RunError(
                 f"{self.path} has no checkpoint yet; wait for the end of its first epoch, or use --resume"
             ) from None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise RunError(
-                f"{self.checkpoint_file} is damaged ({type(error).__name__}); train again with a new --output"
-            ) from error
-        return state
 
     def load_model(self, device: torch.device) -> tuple[PartedVAE, dict[str, Any]]:
         """Return the final model (with the averaged weights, where the run has them) and the checkpoint.
@@ -211,14 +206,9 @@ class RunDirectory:
             RunError: the file is damaged.
         """
         try:
-            labels: dict[str, Tensor] = torch.load(self.groups_file, weights_only=True)
+            return _load_tensors(self.groups_file, torch.device("cpu"))
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise RunError(
-                f"{self.groups_file} is damaged ({type(error).__name__}); train again with a new --output"
-            ) from error
-        return labels
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl.
@@ -255,6 +245,22 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
     torch.save(state, content)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what `save_tensors` has written.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RunError: the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise RunError(f"{path} is damaged ({type(error).__name__}); train again with a new --output") from error
+    return state
 
 
 def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
