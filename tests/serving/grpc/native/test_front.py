@@ -179,8 +179,12 @@ async def test_cancelled_groups_leave_the_queue(tiny_models: Path, tmp_path: Pat
             (tmp_path / "open").touch()
             assert_features(await running, LARGE)
             seen = metrics_of(server)
-            assert seen['partedvae_request_seconds_count{code="CANCELLED",rpc="ExtractFeatures"}'] == 96
-            assert seen['partedvae_request_seconds_count{code="DEADLINE_EXCEEDED",rpc="ExtractFeatures"}'] == 1
+            counts = [
+                seen.get(f'partedvae_request_seconds_count{{code="{code}",rpc="ExtractFeatures"}}', 0)
+                for code in ("CANCELLED", "DEADLINE_EXCEEDED")
+            ]
+            # The client cancels the late call at its deadline, too: the server counts what comes first.
+            assert counts in ([96, 1], [97, 0])
 
 
 async def test_cancelled_calls_leave_the_queue_without_metrics(tiny_models: Path, tmp_path: Path) -> None:
