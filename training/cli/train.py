@@ -113,7 +113,7 @@ def train(
     """
     limit_openmp_spinning()
     from partedvae.common.runs.nearby import CONFIG_FILE
-    from partedvae.training.engine.loop import train_run
+    from partedvae.training.engine.run import train_run
     from partedvae.training.runs.directory import RunDirectory
 
     dataset, output = arguments_of(dataset, resume, output)

@@ -1,8 +1,7 @@
-"""Training of a whole run: set-up or resumption, then epochs with evaluation, logging and checkpoints."""
+"""The epochs of a run, with evaluation, logging and checkpoints, and its summary."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from contextlib import nullcontext
@@ -10,157 +9,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from jaxtyping import Int
-from torch import Tensor
 
 from partedvae.common.atomic_write import write_json
 from partedvae.common.progress import progress_bar
-from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Split
-from partedvae.training.data.labelled import choose_labelled
-from partedvae.training.data.priors import estimated_prior
-from partedvae.training.data.registry import load_dataset
-from partedvae.training.distributed import launch
-from partedvae.training.engine.device import choose_device, choose_precision, prepare
-from partedvae.training.engine.groups import GroupLabels, group_labels
+from partedvae.training.data.dataset import ImageDataset, Split
 from partedvae.training.engine.metrics_logger import MetricsLogger
-from partedvae.training.engine.resume import require_resumable, resumed_precision
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
-from partedvae.training.engine.threads import use_threads
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.evaluation.diagnostics import collapse_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.evaluation.measures import Measures, measure
-from partedvae.training.runs.data import check_run_dataset, label_use, select_train_images
 from partedvae.training.runs.directory import RunDirectory, RunError
 
 POSTFIX_STEPS = 20
 """Steps between two updates of the losses in the progress bar."""
 EPOCH_TEST_IMAGES = 10_000
 """Maximum number of test images of the evaluation after an epoch; the summary uses all of them."""
-
-
-def train_run(
-    config: TrainConfig,
-    run: RunDirectory,
-    data_dir: Path,
-    device_name: str,
-    threads: int | None = None,
-    *,
-    resume: bool,
-    measured: bool = True,
-) -> dict[str, Any]:
-    """Train a run to its end.
-
-    Args:
-        config: the configuration.
-        run: directory that the run is written to.
-        data_dir: folder of the data sets.
-        device_name: auto, cpu or cuda.
-        threads: threads of PyTorch; None chooses the number (`threads.py`), or for a run that is resumed keeps it.
-        resume: whether to continue the run in the directory.
-        measured: whether to measure, after training, what the latents contain.
-
-    Returns:
-        The summary of the run; empty on all processes but the main one.
-
-    Raises:
-        ValueError: the data set is not available, the configuration does not match it, or the directory does not match.
-        KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
-    """
-    device = choose_device(device_name)
-    if resume and config.precision in ("auto", run.load_config().precision):
-        config = dataclasses.replace(config, precision=resumed_precision(run, device))
-    config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
-    context = launch(device, config.precision)
-    if not resume and context.is_main_process:
-        run.require_new()
-    with context.main_process_first():
-        dataset = load_dataset(config.dataset, data_dir, config.fit, label_use(config))
-    if context.is_main_process:
-        for note in dataset.notes:
-            click.echo(f"note: {note}", err=True)
-    if resume and context.is_main_process:
-        # Before labels are chosen, which a changed data set may not have.
-        check_run_dataset(run, dataset, config.dataset)
-    train = select_train_images(config, dataset)
-    labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
-    config = with_priors(config, train.labels[labelled])
-    if resume:
-        require_resumable(run, config, dataset, labelled)
-    choice = use_threads(threads, run.load_provenance() if resume else None)
-    if context.is_main_process:
-        click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
-    with context.main_process_first():
-        main = context.is_main_process
-        groups = _groups(config, run, train, labelled, stored=resume or not main, store=main)
-    if groups is not None and context.is_main_process:
-        _print_groups(groups, config)
-    prepare(config.seed)
-    trainer = Trainer(config, train, labelled, context, groups)
-    if not resume and context.is_main_process:
-        run.start(config, dataset, labelled, None if groups is None else _group_counts(groups, config))
-    elif context.is_main_process and run.load_config().dataset != config.dataset:
-        run.save_config(config)  # the new place of a folder that has moved
-    seconds, epochs = 0.0, 0
-    if resume and run.checkpoint_file.exists():
-        checkpoint = run.load_checkpoint(trainer.device)
-        trainer.load_state_dict(checkpoint["trainer"])
-        seconds, epochs = checkpoint["seconds"], checkpoint["epoch"]
-    else:
-        trainer.warm_start()
-    loop = TrainingLoop(run, trainer, dataset, seconds, epochs)
-    loop.train()
-    return loop.finish(data_dir if measured else None) if context.is_main_process else {}
-
-
-def _groups(
-    config: TrainConfig, run: RunDirectory, train: Split, labelled: Int[Tensor, " labels"], *, stored: bool, store: bool
-) -> GroupLabels | None:
-    """Return the labels of groups: those of the run directory, where they are asked for and there are any, or new ones.
-
-    None without a run of features.
-    """
-    if not config.features_run:
-        return None
-    if stored and (earlier := run.load_groups()):
-        return GroupLabels(earlier["images"], earlier["labels"])
-    click.echo(f"grouping images by the features of {config.features_run}", err=True)
-    groups = group_labels(config, train, labelled)
-    if store:
-        run.save_groups({"images": groups.images, "labels": groups.labels})
-    return groups
-
-
-def _print_groups(groups: GroupLabels, config: TrainConfig) -> None:
-    for note in groups.notes:
-        click.secho(f"warning: {note}", fg="yellow", err=True)
-    labels = ", ".join(f"{name} of {count:,} images" for name, count in _group_counts(groups, config).items())
-    click.echo(f"labels of groups: {labels}", err=True)
-
-
-def _group_counts(groups: GroupLabels, config: TrainConfig) -> dict[str, int]:
-    """Return the number of labels of groups by factor."""
-    counts = (groups.labels != UNLABELLED).sum(dim=0).tolist()
-    return {factor.name: count for factor, count in zip(config.model.factors, counts, strict=True)}
-
-
-def with_priors(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) -> TrainConfig:
-    """Return the configuration with the p(c_k) that `config.priors` selects.
-
-    Args:
-        config: the configuration; "given" leaves the priors of its recipe.
-        labels: labels of the labelled images, for "estimated".
-    """
-    if config.priors == "given" or not config.model.factors:
-        return config
-    factors = []
-    for k, factor in enumerate(config.model.factors):
-        classes = len(factor.classes)
-        estimated = config.priors == "estimated"
-        prior = estimated_prior(labels[:, k], classes) if estimated else (1 / classes,) * classes
-        factors.append(dataclasses.replace(factor, prior=prior))
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, factors=tuple(factors)))
 
 
 class TrainingLoop:

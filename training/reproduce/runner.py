@@ -20,7 +20,7 @@ from partedvae.training.config.recipes import UNLABELLED_RECIPE, recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.labelled import FILE_PREFIX
 from partedvae.training.data.registry import entry
-from partedvae.training.engine.loop import train_run
+from partedvae.training.engine.run import train_run
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.reproduce.experiments import Experiment, Variant
 from partedvae.training.reproduce.results import (

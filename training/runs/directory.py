@@ -17,7 +17,8 @@ import pickle
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -29,6 +30,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from partedvae.common.atomic_write import appending, atomic_write, write_json
+from partedvae.common.folder_lock import folder_lock
 from partedvae.common.runs.nearby import CONFIG_FILE, suggestion
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import UNLABELLED, ImageDataset
@@ -69,6 +71,20 @@ class RunDirectory:
     def summary_file(self) -> Path:
         """File of the result; it exists only after the end of training."""
         return self.path / "summary.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the directory for the duration of the block; it is created, and deleted if nothing is in it.
+
+        Raises:
+            RunError: another process trains this run.
+        """
+        try:
+            with folder_lock(self.path, RunError):
+                yield
+        finally:
+            with suppress(OSError):  # It does not exist, or is not empty.
+                self.path.rmdir()
 
     def require_new(self) -> None:
         """Check that the directory does not contain a run.

@@ -11,9 +11,9 @@ from typing import IO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from partedvae.common.atomic_write import atomic_write, fsync
+from partedvae.common.folder_lock import folder_lock
 from partedvae.common.urls import is_url, without_file_scheme
-from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.output.lock import local_lock
+from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.output.remote_folder import RemoteFolder
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ class LocalFolder:
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold a lock of the system."""
-        return local_lock(self.root)
+        return folder_lock(self.root, ServingError)
 
 
 def delete_partial(folder: Destination, start: str) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from partedvae.common.atomic_write import FULL
+from partedvae.common.folder_lock import LOCK
 from partedvae.common.retry import is_timeout
 from partedvae.serving.errors import InvalidInputError, ServingError
-from partedvae.serving.extract.output.lock import LOCK, lease
+from partedvae.serving.extract.output.lease import lease
 from partedvae.serving.extract.sources.remote import (
     DELAYS,
     PATIENCE,

@@ -16,8 +16,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from partedvae.common import folder_lock
 from partedvae.serving.errors import InvalidInputError, ServingError
-from partedvae.serving.extract.output import lock, remote_folder
+from partedvae.serving.extract.output import lease, remote_folder
 from partedvae.serving.extract.output.destination import Destination, LocalFolder, open_destination
 from partedvae.serving.extract.output.output import parse_output
 
@@ -177,8 +178,9 @@ def test_two_processes_cannot_write_the_same_local_folder(tmp_path: Path) -> Non
     """The lock ends with its process, also when it is killed; the file that it leaves does not matter."""
     program = (
         "import sys, pathlib, time\n"
-        "from partedvae.serving.extract.output.lock import local_lock\n"
-        "with local_lock(pathlib.Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
+        "from partedvae.common.folder_lock import folder_lock\n"
+        "with folder_lock(pathlib.Path(sys.argv[1]), ValueError):\n"
+        "    print('locked', flush=True)\n    time.sleep(60)\n"
     )
     folder = LocalFolder(tmp_path / "new")
     with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True) as process:
@@ -237,20 +239,20 @@ def test_the_lock_of_a_killed_process_ends(
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:  # When the lease has expired.
-            monkeypatch.setattr(lock, "EXPIRED", 0.0)
+            monkeypatch.setattr(folder_lock, "EXPIRED", 0.0)
 
     monkeypatch.setattr("time.sleep", pause)
     folder = open_destination(f"memory://{tmp_path.name}/locked")
     with folder.locked():
         assert json.loads(folder.read(".lock", lambda file: file.read()))["pid"] == os.getpid()
     assert folder.names() == []
-    assert pauses == ([lock.POLL] * 3 if waits else [])
+    assert pauses == ([lease.POLL] * 3 if waits else [])
 
 
 def test_a_lock_at_a_url_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a second process does not take it for that of a killed one."""
-    monkeypatch.setattr(lock, "RENEWED", 0.02)
-    monkeypatch.setattr(lock, "POLL", 0.02)
+    monkeypatch.setattr(lease, "RENEWED", 0.02)
+    monkeypatch.setattr(lease, "POLL", 0.02)
     folder = open_destination(f"memory://{tmp_path.name}/locked")
     with folder.locked(), pytest.raises(ServingError, match=rf"process {os.getpid()} on .*, is writing memory://"):
         folder.locked().__enter__()

@@ -19,7 +19,7 @@ from partedvae.common.flatten import flatten
 from partedvae.common.runs.comparison import compare_runs, read_runs
 from partedvae.common.runs.stored_run import read_run
 from partedvae.training.data.dataset import ImageDataset, LabelUse, Truth
-from partedvae.training.engine.loop import train_run
+from partedvae.training.engine.run import train_run
 from partedvae.training.evaluation.metrics import probes
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.runs.directory import RunDirectory
@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return dataclasses.replace(dataset, truth=truth)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("engine.loop", "runs.data"):
+        for module in ("engine.run", "runs.data"):
             patch.setattr(f"partedvae.training.{module}.load_dataset", load)
         patch.setattr(probes, "SMALL_ITERATIONS", 20)
         for name, epochs in (("few", 1), ("more", 2)):

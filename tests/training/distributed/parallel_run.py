@@ -16,7 +16,7 @@ import torch
 from partedvae.common.atomic_write import atomic_write
 from partedvae.common.fit import Fit
 from partedvae.training.data.dataset import ImageDataset, LabelUse
-from partedvae.training.engine.loop import train_run
+from partedvae.training.engine.run import train_run
 from partedvae.training.runs.directory import RunDirectory
 from tests.training.toys import tiny_config, toy_dataset
 
@@ -45,7 +45,7 @@ def log(folder: Path, what: str) -> None:
 def main(folder: Path) -> None:
     """Train."""
     torch.set_num_threads(1)
-    with patch("partedvae.training.engine.loop.load_dataset", load):
+    with patch("partedvae.training.engine.run.load_dataset", load):
         train_run(tiny_config(epochs=1), RunDirectory(folder / "run"), folder, "cpu", resume=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -264,6 +265,26 @@ def test_an_existing_run_is_never_overwritten(
     assert message in done.stderr
     assert isinstance(done.exception, SystemExit)
     assert (whole_run / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_processes_cannot_train_the_same_run(tmp_path: Path, data_dir: Path, whole_run: Path, resume: bool) -> None:
+    """The second one is told which process trains; a run that does not begin leaves no folder."""
+    path = tmp_path / "run"
+    if resume:
+        shutil.copytree(whole_run, path)
+        (path / "summary.json").unlink()
+    arguments = (*SMALL, "--output", str(path), *(["--resume"] if resume else []))
+    with RunDirectory(path).locked():
+        done = train_here(*arguments, data_dir=data_dir)
+        assert done.exit_code == 1
+        message = rf"Error: process {os.getpid()} on .*, since 20.*, is writing {path}; wait until it has ended, or"
+        assert re.match(message, done.stderr.splitlines()[-1])
+    assert path.exists() == resume
+    again = train_here(*arguments, data_dir=data_dir)
+    assert again.exit_code == 0, again.stderr
+    assert (path / "summary.json").is_file()
+    assert not (path / ".lock").exists()
 
 
 def test_training_without_labels_works(tmp_path: Path, data_dir: Path, mnist: ImageDataset) -> None:

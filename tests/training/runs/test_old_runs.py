@@ -14,7 +14,7 @@ import torch
 from partedvae.common.fit import Fit
 from partedvae.common.flatten import flatten
 from partedvae.training.data.dataset import ImageDataset, LabelUse
-from partedvae.training.engine.loop import train_run
+from partedvae.training.engine.run import train_run
 from partedvae.training.figures.losses import read_metrics
 from partedvae.training.figures.registry import FIGURES, draw_run
 from partedvae.training.model.networks import preprocess
@@ -49,7 +49,7 @@ def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
         assert fit == "stretch"
         return toy_dataset()
 
-    for module in ("engine.loop", "runs.data"):
+    for module in ("engine.run", "runs.data"):
         monkeypatch.setattr(f"partedvae.training.{module}.load_dataset", load)
 
 

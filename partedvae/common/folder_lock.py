@@ -1,11 +1,10 @@
-"""Lets one process at a time write an output: a lock of the system for a local folder, a lease for one at a URL."""
+"""A lock that lets one process at a time write a folder, and who holds it."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,16 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from partedvae.serving.errors import ServingError
-
 LOCK = ".lock"
 """Name of the file, in the folder."""
-RENEWED = 10.0
-"""Seconds after which a lease is renewed."""
 EXPIRED = 60.0
-"""Seconds without renewal after which a lease is that of a process which was killed."""
-POLL = 1.0
-"""Seconds after which the lease of another process is read again."""
+"""Seconds without renewal after which a lock at a URL is that of a process which was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +53,20 @@ class Holder:
 
 
 @contextmanager
-def local_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, error: Callable[[str], Exception]) -> Iterator[None]:
     """Hold the lock of a folder, which is created, for the duration of the block. It ends with the process.
 
+    Args:
+        folder: the folder.
+        error: makes the exception from its message.
+
     Raises:
-        ServingError: another process holds it.
+        error: another process holds it.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    descriptor = _acquire(path)
+    descriptor = _acquire(path, error)
     try:
         os.truncate(descriptor, 0)
         os.write(descriptor, Holder().to_json())
@@ -80,12 +77,12 @@ def local_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, error: Callable[[str], Exception]) -> int:
     """Open and lock a file. Returns its descriptor."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _flock(descriptor, path)
+            _flock(descriptor, path, error)
             # The process that held it may have deleted the file since it was opened here.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
@@ -95,84 +92,31 @@ def _acquire(path: Path) -> int:
         os.close(descriptor)
 
 
-def _flock(descriptor: int, path: Path) -> None:
+def _flock(descriptor: int, path: Path, error: Callable[[str], Exception]) -> None:
     try:
         import fcntl
     except ImportError:  # Windows, which does not let two processes replace a file that one has open.
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    except BlockingIOError as blocked:
         holder = None
         with suppress(OSError):  # It has just been deleted, by the process that ends.
             holder = Holder.from_json(path.read_bytes())
-        raise _busy(holder, str(path.parent)) from error
+        raise error(busy(holder, path.parent)) from blocked
     except OSError:  # A file system without locks.
         return
 
 
-@contextmanager
-def lease(
-    url: str, read: Callable[[], bytes | None], write: Callable[[bytes], None], delete: Callable[[], None]
-) -> Iterator[None]:
-    """Hold a lease for the duration of the block, renewed by a thread.
+def busy(holder: Holder | None, output: Path | str) -> str:
+    """Return the message of an error: who writes an output, and what to do.
 
     Args:
-        url: of the output.
-        read: returns the content of the lock, None if there is none.
-        write: replaces it.
-        delete: deletes it.
-
-    Raises:
-        ServingError: another process holds it.
-        OSError: the lock cannot be read or written.
+        holder: None if it is not known.
+        output: folder or URL.
     """
-    holder = Holder()
-    _wait_for_others(url, read)
-    write(holder.to_json())
-    other = _holder(read)
-    if other is not None and other.token != holder.token:  # Of two that write at the same time, the first finds it.
-        raise _busy(other, url)
-    ended = threading.Event()
-
-    def renew() -> None:
-        while not ended.wait(RENEWED):
-            with suppress(OSError):  # Parts are idempotent: a lease that is lost costs work, and no rows.
-                write(holder.to_json())
-
-    thread = threading.Thread(target=renew, name="partedvae-lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        with suppress(OSError):
-            delete()
-
-
-def _wait_for_others(url: str, read: Callable[[], bytes | None]) -> None:
-    """Return when no other process holds a lease; one that was killed is waited for until its lease has expired.
-
-    Raises:
-        ServingError: another process holds it: it was renewed meanwhile.
-    """
-    seen: Holder | None = None
-    while (other := _holder(read)) is not None and other.may_run():
-        if seen is not None and other != seen:
-            raise _busy(other, url)
-        seen = other
-        time.sleep(POLL)
-
-
-def _holder(read: Callable[[], bytes | None]) -> Holder | None:
-    content = read()
-    return None if content is None else Holder.from_json(content)
-
-
-def _busy(holder: Holder | None, output: str) -> ServingError:
     who = "another process"
     if holder is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.started))
         who = f"process {holder.pid} on {holder.host}, since {since},"
-    return ServingError(f"{who} is writing {output}; wait until it has ended, or choose another --output")
+    return f"{who} is writing {output}; wait until it has ended, or choose another --output"
