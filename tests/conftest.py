@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundles import COLOURED, GREY
+from tests.fronts import FRONTS
 from tests.processes import ServerProcess, running_server
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=FRONTS)
 def each_front(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the tests that use it once with each front, and return its name; servers that they start have it."""
     with pytest.MonkeyPatch.context() as environment:

@@ -110,6 +110,7 @@ def test_a_server_that_is_not_healthy_gets_no_calls(call: Call) -> None:
                 call(stopping.address, "models")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("asynchronous", "sent"),

@@ -154,6 +154,7 @@ def answers(client: Client) -> bool:
         return False
 
 
+@pytest.mark.exhaustive
 def test_a_server_with_other_limits_at_the_same_address_is_noticed(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

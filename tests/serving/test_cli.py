@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import GREY
+from tests.fronts import GRPCIO_FRONT
 from tests.processes import PATIENCE, SERVE, running_server
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,7 @@ def test_address_of_another_machine(tiny_models: Path) -> None:
 
 
 @pytest.mark.usefixtures("each_front")
+@GRPCIO_FRONT
 def test_port_in_use(tiny_models: Path) -> None:
     """A port in use is refused with a clear error."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -71,7 +73,9 @@ def test_port_in_use(tiny_models: Path) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("each_front")
+@GRPCIO_FRONT
 def test_two_servers_do_not_share_a_port(tiny_models: Path) -> None:
     """A second server on the first one's port is refused, so that it does not get a part of its requests."""
     with running_server(tiny_models) as first:
@@ -80,6 +84,7 @@ def test_two_servers_do_not_share_a_port(tiny_models: Path) -> None:
     assert "Address already in use" in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_missing_models(tmp_path: Path) -> None:
     """A missing folder and an empty one have different errors, each with a remedy."""
     missing, empty = serve(tmp_path / "nowhere"), serve(tmp_path)
@@ -98,6 +103,7 @@ def test_cuda_is_not_available(tiny_models: Path) -> None:
 
 
 @pytest.mark.usefixtures("each_front")
+@GRPCIO_FRONT
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it(tiny_models: Path, signum: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with exit code 0."""

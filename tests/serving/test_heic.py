@@ -82,6 +82,7 @@ def test_clients_and_server(call: Call, shapes_server: ServerProcess, folder: Pa
     np.testing.assert_allclose(features["shape"].u_mean[1], features["shape"].u_mean[0], atol=0.02)
 
 
+@pytest.mark.exhaustive
 def test_extraction(folder: Path, two_models: Path, shapes_server: ServerProcess, tmp_path: Path) -> None:
     """In process and through a server."""
     local, remote = tmp_path / "local.parquet", tmp_path / "remote.parquet"
@@ -98,6 +99,7 @@ def test_extraction(folder: Path, two_models: Path, shapes_server: ServerProcess
         assert np.abs(u - u[0]).max() < 0.05
 
 
+@pytest.mark.exhaustive
 def test_without_the_package(two_models: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the remedy; in a folder they are counted as left out."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # As where it is not installed: the import fails.

@@ -24,6 +24,7 @@ print(load(sys.argv[1]).features(np.zeros((3, 8, 6), np.uint8)).u.shape)
 """
 
 
+@pytest.mark.exhaustive
 def test_computing_features_stores_nothing_in_the_home_folder(tmp_path: Path) -> None:
     """The wheels for Linux otherwise store a device id and a database of events, and upload them."""
     home = tmp_path / "home"

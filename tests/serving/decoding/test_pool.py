@@ -231,9 +231,9 @@ async def test_cancelled_calls_stop_their_threads(pool: DecodePool, monkeypatch:
 async def test_a_file_that_takes_too_long() -> None:
     """Ends its process; the error has the limit and a remedy, and the next file is decoded."""
     with ThreadPoolExecutor(1) as executor:
-        pool = DecodePool(executor, ImageLimits(max_seconds=0.1), processes=1)
+        pool = DecodePool(executor, ImageLimits(max_seconds=0.3), processes=1)
         with pytest.raises(
-            ImageError, match=r"^image 0: decoding took longer than the limit of 0\.1 s: make the image"
+            ImageError, match=r"^image 0: decoding took longer than the limit of 0\.3 s: make the image"
         ):
             await decoded(pool, bmp_of_runs(5000, 5000))
         gif = file_of(noise(), "GIF")

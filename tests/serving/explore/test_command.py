@@ -63,6 +63,7 @@ def test_a_token_file_without_a_token(tmp_path: Path) -> None:
     assert "tokens contains no token" in output
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_it_and_nothing_is_written(tmp_path: Path) -> None:
     """With exit code 0, and the current folder as it was."""
     (tmp_path / "here").mkdir()

@@ -9,7 +9,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from partedvae.results import FloatArray
 from tests.bundles import GREY
-from tests.serving.explore.explorer import BOTH_SIZES, Explorer, pixels_of, png
+from tests.serving.explore.explorer import Explorer, pixels_of, png
 from tests.serving.explore.test_pictures import read
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,6 @@ def cells(page: Page, columns: int) -> FloatArray:
     return grid
 
 
-@BOTH_SIZES
 def test_transfer_of_own_images(grey_explorer: Explorer, page: Page) -> None:
     """Rows keep u and columns z: each cell is decoded from the u of one image and the z of another."""
     page.goto(f"{grey_explorer.url}/generate")
@@ -96,6 +95,7 @@ def test_the_grid_of_a_transfer_is_downloaded(grey_explorer: Explorer, page: Pag
     assert read(download.value.path().read_bytes()).shape[0] > 9 * 64
 
 
+@pytest.mark.exhaustive
 def test_transfer_of_one_factor(coloured_explorer: Explorer, page: Page) -> None:
     """The other keeps the u of the column's image, so that the grid changes."""
     page.goto(f"{coloured_explorer.url}/generate")

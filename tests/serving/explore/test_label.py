@@ -172,6 +172,7 @@ def test_two_visitors_get_different_images_and_lose_no_label(
     assert known == {NAMES[12]: "a", NAMES[11]: "b", ORDER[0]: "a", ORDER[1]: "b", ORDER[2]: "b"}
 
 
+@pytest.mark.exhaustive
 def test_several_factors_are_asked_for_one_after_the_other(
     suggested: Explorer, photos: Path, desktop_page: Page
 ) -> None:
@@ -220,6 +221,7 @@ def test_training_shows_its_command_and_output(suggested: Explorer, photos: Path
     expect(page.get_by_text("Ended with exit code 1; see below.")).to_be_visible(timeout=60_000)
 
 
+@pytest.mark.exhaustive
 def test_only_images_of_the_folder_are_shown(suggested: Explorer, photos: Path, desktop_page: Page) -> None:
     (photos / NAMES[2]).write_bytes(b"nonsense")
     answers = {n: desktop_page.request.get(f"{suggested.url}/label/image.png?n={n}") for n in ("0", "2", "14", "-1")}

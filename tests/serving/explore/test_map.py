@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.bundles import COLOURED
 from tests.processes import PATIENCE
 from tests.serving.explore.explorer import (
-    BOTH_SIZES,
     DESKTOP,
     PHONE,
     Explorer,
@@ -139,7 +138,6 @@ def test_a_point_that_is_clicked_shows_its_image(explorer: Explorer, page: Page)
     assert drawn(page, "z") == before
 
 
-@BOTH_SIZES
 def test_a_lasso_shows_the_images_inside(explorer: Explorer, page: Page) -> None:
     open_map(page, explorer)
     page.get_by_role("button", name="Draw a lasso").click()
@@ -267,6 +265,7 @@ def test_tsne_is_computed_in_the_background(explorer: Explorer, desktop_page: Pa
     assert call(page, "u", "Array.from(map.points.positions)") == after
 
 
+@pytest.mark.exhaustive
 def test_a_computation_can_be_cancelled(explorer: Explorer, desktop_page: Page) -> None:
     """The map shows PCA before and after, also where the address asks for t-SNE."""
     page = desktop_page

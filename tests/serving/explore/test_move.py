@@ -103,6 +103,7 @@ def test_strips(move: Page) -> None:
     expect(move.get_by_label("z1")).to_have_value("2.5")
 
 
+@pytest.mark.exhaustive
 def test_the_download_is_the_image(move: Page, grey_explorer: Explorer) -> None:
     href = move.get_by_role("link", name="Download PNG").get_attribute("href")
 
@@ -113,6 +114,7 @@ def test_the_download_is_the_image(move: Page, grey_explorer: Explorer) -> None:
     np.testing.assert_array_equal(large[::32, ::32], shown(move))
 
 
+@pytest.mark.exhaustive
 def test_an_address_of_another_model(grey_explorer: Explorer, page: Page) -> None:
     """The page opens without it, and says so."""
     page.goto(f"{grey_explorer.url}/move?u=1,2")

@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.run_files import write_run_files
-from tests.serving.explore.explorer import BOTH_SIZES, DESKTOP, Explorer, checked_page, pixels_of, running_explorer
+from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, pixels_of, running_explorer
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,6 @@ def test_the_page_is_sent_before_the_runs_are_read(explorer: Explorer) -> None:
     assert "going-on" not in response.text
 
 
-@BOTH_SIZES
 def test_chosen_runs_are_compared(explorer: Explorer, page: Page) -> None:
     """The page of `--runs` alone: differences, and scores with the best marked."""
     page.goto(explorer.url)
@@ -126,6 +125,7 @@ def test_figures_are_side_by_side(explorer: Explorer, page: Page) -> None:
     expect(page.locator(".pv-figure").last).to_contain_text("Not drawn: 'partedvae figures ")
 
 
+@pytest.mark.exhaustive
 def test_unfinished_runs_have_metrics_and_no_scores(explorer: Explorer, desktop_page: Page) -> None:
     desktop_page.goto(f"{explorer.url}/runs?run=few&run=going-on")
     expect(cells(desktop_page, "Scores", "accuracy/corner")).to_have_text(["29.69%", "–"])
@@ -159,6 +159,7 @@ def test_names_are_text(explorer: Explorer, desktop_page: Page) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.exhaustive
 def test_the_list_is_filtered(explorer: Explorer, desktop_page: Page) -> None:
     """By name, and by what is known of a run; the last one that was started is the first."""
     page = desktop_page

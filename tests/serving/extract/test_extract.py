@@ -189,6 +189,7 @@ def test_the_file_says_which_model_made_it(tiny_models: Path, images: ImageArray
     assert re.fullmatch(rb"[0-9a-f]{64}", metadata[b"partedvae.manifest_sha256"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_row_groups_are_large(tiny_models: Path, tmp_path: Path) -> None:
     """Batches are gathered into row groups, so that the file reads fast; all rows arrive."""

@@ -180,8 +180,17 @@ def test_a_server_of_several_models_is_asked_by_name(
     assert "shape" in pq.read_schema(output).names
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+@pytest.mark.parametrize(
+    ("signum", "code", "suffix"),
+    [
+        (signal.SIGINT, 130, ".parquet"),
+        (signal.SIGTERM, 143, ".npz"),
+        pytest.param(signal.SIGINT, 130, ".npz", marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGTERM, 143, ".parquet", marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGHUP, 129, ".parquet", marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGHUP, 129, ".npz", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_an_interrupted_run_leaves_nothing(
     signum: signal.Signals, code: int, suffix: str, tiny_models: Path, images: ImageArray, tmp_path: Path
 ) -> None:

@@ -85,7 +85,7 @@ def write_copies(folder: Path, size: tuple[int, int], count: int) -> Path:
     [pytest.param((178, 218), 400, 256, marks=pytest.mark.exhaustive), ((4000, 3000), 16, 1)],
     ids=["faces", "photographs"],
 )
-@pytest.mark.parametrize("where", ["here", "server"])
+@pytest.mark.parametrize("where", ["here", pytest.param("server", marks=pytest.mark.exhaustive)])
 def test_it_has_a_bound(
     size: tuple[int, int],
     count: int,

@@ -10,7 +10,6 @@ from typing import Self
 
 import grpc
 import numpy as np
-import pytest
 
 from partedvae.tensors import float_tensor
 from partedvae.v1 import service_pb2 as pb
@@ -19,11 +18,6 @@ from partedvae.v1.tensors_pb2 import Images, PackedImages
 from tests.bundles import GREY, TinyModel
 from tests.processes import ServerProcess
 from tests.scraping import metrics_of
-
-NATIVE_FRONT = pytest.mark.parametrize(
-    "each_front", [pytest.param("grpcio", marks=pytest.mark.exhaustive), "native"], indirect=True
-)
-"""Leaves the grpcio front to `make test-exhaustive`."""
 
 
 def images_message(count: int, seed: int = 0) -> Images:

@@ -16,10 +16,10 @@ from grpc_status import rpc_status
 
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
+from tests.fronts import NATIVE_FRONT
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.scraping import METRICS, active_calls, metrics_of
 from tests.serving.faults.support import (
-    NATIVE_FRONT,
     assert_features,
     features_request,
     images_message,
@@ -28,7 +28,7 @@ from tests.serving.faults.support import (
 )
 from tests.serving.gated_server import LARGE
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front"), NATIVE_FRONT]
 
 QUEUE = 32
 
@@ -129,7 +129,6 @@ CHUNK, CHUNKS = 2048, 1500
 """Images per chunk, and chunks: 150 MB of requests and 160 MB of replies in total."""
 
 
-@NATIVE_FRONT
 def test_a_caller_that_does_not_read(tiny_models: Path) -> None:
     """The server stops reading a stream whose replies are not read: memory stays bounded, and nothing is lost."""
     chunks = [pb.StreamFeaturesRequest(images=images_message(CHUNK, seed)) for seed in range(7)]

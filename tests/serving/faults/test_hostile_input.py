@@ -23,9 +23,9 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
 from tests.bundles import GREY
+from tests.fronts import NATIVE_FRONT
 from tests.processes import ServerProcess
 from tests.serving.faults.support import (
-    NATIVE_FRONT,
     assert_features,
     decode_request,
     features_request,
@@ -188,6 +188,7 @@ def send(channel: grpc.Channel, method: str, data: bytes) -> Any:
     return caller.future(data)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @NATIVE_FRONT
 def test_mutations(channel: grpc.Channel, server: ServerProcess) -> None:

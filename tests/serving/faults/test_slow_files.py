@@ -15,8 +15,9 @@ from partedvae.common.cpus import available_cpus
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
+from tests.fronts import NATIVE_FRONT
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
-from tests.serving.faults.support import NATIVE_FRONT, assert_features, features_request
+from tests.serving.faults.support import assert_features, features_request
 from tests.serving.hostile_files import bmp_of_runs, jpeg_of_scans, png_of_chunks
 from tests.serving.pictures import file_of
 
@@ -53,11 +54,12 @@ def _is_decoder(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.exhaustive
 def test_the_deadline_holds_and_others_are_answered(slow_server: ServerProcess) -> None:
     """More slow files than there are processes: each call ends at its deadline, and with it its process."""
     with grpc.insecure_channel(slow_server.address) as channel:
         stub = PartedVAEServiceStub(channel)
-        calls = [stub.ExtractFeatures.future(request_of(ENDLESS), timeout=3) for _ in range(3 * PROCESSES)]
+        calls = [stub.ExtractFeatures.future(request_of(ENDLESS), timeout=10) for _ in range(3 * PROCESSES)]
         wait_until(lambda: len(decoders(slow_server)) == PROCESSES)
         busy = decoders(slow_server)
         assert_features(stub.ExtractFeatures(features_request(3), timeout=PATIENCE), 3)

@@ -14,11 +14,12 @@ import pytest
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.bundles import GREY
+from tests.fronts import NATIVE_FRONT
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.scraping import METRICS, metrics_of
 from tests.serving.faults.support import Load
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front"), NATIVE_FRONT]
 
 MODELS = {1: GREY, 2: replace(GREY, seed=2), 3: replace(GREY, seed=3), 4: replace(GREY, seed=4)}
 """Versions with different weights, so that replies of the wrong version are detected."""

@@ -153,7 +153,7 @@ async def test_unread_reply() -> None:
         request_memory.get().reserve(1000)
         return pb.ClassifyResponse(model=pb.ModelVersion(name="x" * 1000))
 
-    async with running(handle, transfer_seconds=0.3) as server, grpc.aio.insecure_channel(server.address) as channel:
+    async with running(handle, transfer_seconds=1.0) as server, grpc.aio.insecure_channel(server.address) as channel:
         other: Any = channel.stream_stream(STREAM)()
         await other.write(b"")
         assert await other.read() == b""

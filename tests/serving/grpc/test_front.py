@@ -100,6 +100,7 @@ def test_clients_see_what_is_taken(tiny_models: Path, front: str, taken: str) ->
         assert ("using the front native" in server.log_file.read_text()) == (front == "auto")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_workers_share_a_port(tiny_models: Path) -> None:
     """They serve all connections, and end with the server; a second server is refused."""

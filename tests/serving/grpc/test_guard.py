@@ -326,7 +326,7 @@ async def test_it_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> No
     assert {record.getMessage() for record in errors} == {"a check of the calls failed"}
 
 
-@pytest.mark.parametrize("path", [UNARY, STREAM])
+@pytest.mark.parametrize("path", [UNARY, pytest.param(STREAM, marks=pytest.mark.exhaustive)])
 async def test_unfinished_messages_do_not_fill_the_memory(path: str) -> None:
     """Many messages of which all but the end arrives: they are never held all at once, and others go on."""
     size = 8 * MIB

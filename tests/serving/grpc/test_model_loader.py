@@ -122,7 +122,6 @@ async def test_a_caller_of_every_version_is_refused(models: Path, gate: Gate) ->
 
 async def test_a_stream_waits(repository: ModelRepository, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """A blocking call is not refused: it waits until the version may be loaded."""
-    monkeypatch.setattr(version_cache, "SECONDS_PER_LOAD", 0.05)
     monkeypatch.setattr(version_cache, "BURST", 1)
     gate.opened.set()
     loader = ModelLoader(repository)

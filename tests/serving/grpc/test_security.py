@@ -246,6 +246,7 @@ def test_a_bad_file_ends_the_command(tiny_models: Path, tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_tokens_in_plain_text(tiny_models: Path, tokens: Path) -> None:
     """Tokens without TLS on a reachable address cause a warning; on the loopback interface they do not."""
     warning = "tokens are sent to 0.0.0.0:0 in plain text"

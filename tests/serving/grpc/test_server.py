@@ -21,10 +21,11 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import Images, PackedImages
 from tests.bundles import GREY
+from tests.fronts import GRPCIO_FRONT
 from tests.processes import PATIENCE, ServerProcess, running_server, wait_until
 from tests.serving.gated_server import LARGE
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_front"), GRPCIO_FRONT]
 
 SERVICE = "partedvae.v1.PartedVAEService"
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING

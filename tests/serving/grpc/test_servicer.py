@@ -296,6 +296,7 @@ def test_bad_input(stub: PartedVAEServiceStub, request_: Any, code: grpc.StatusC
     assert stub.Classify(pb.ClassifyRequest(model=TINY, images=IMAGE)).model.name == "tiny"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_reply_that_would_be_too_large(tmp_path: Path) -> None:
     """Replies above the message limit are rejected with the number of images that fit."""

@@ -89,6 +89,7 @@ def test_calls_are_traced(tiny_models: Path, collector: Collector) -> None:
     assert codes[:2] == [0, grpc.StatusCode.INVALID_ARGUMENT.value[0]]
 
 
+@pytest.mark.exhaustive
 def test_denied_calls(tiny_models: Path, collector: Collector, tmp_path: Path) -> None:
     """Calls without a token are denied as without tracing, whether they stream or not; each has its span."""
     (tmp_path / "tokens").write_text("secret\n")

@@ -71,7 +71,7 @@ def call(address: str, path: bytes, *headers: tuple[bytes, bytes]) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["text", "json"])
+@pytest.mark.parametrize("kind", [pytest.param("text", marks=pytest.mark.exhaustive), "json"])
 def test_headers_neither_forge_lines_nor_show_tokens(tiny_models: Path, tmp_path: Path, kind: str) -> None:
     """Headers that are not UTF-8, which gRPC logs with a traceback; the path may have a line break."""
     (tmp_path / "tokens").write_text("good\n")
@@ -196,8 +196,11 @@ ENDS = {
 @pytest.mark.parametrize(
     "end",
     [
-        *("exception", "abort"),
-        *(pytest.param(end, marks=pytest.mark.exhaustive) for end in ("system error", "exit", "interrupt")),
+        "abort",
+        *(
+            pytest.param(end, marks=pytest.mark.exhaustive)
+            for end in ("exception", "system error", "exit", "interrupt")
+        ),
     ],
 )
 def test_whatever_is_written_is_a_record(tiny_models: Path, tmp_path: Path, end: str) -> None:
@@ -238,6 +241,7 @@ def test_a_crash_of_a_worker_is_logged(tiny_models: Path) -> None:
     assert any(re.fullmatch(r'  File "[^"]+", line \d+ in \w+', message) for message in found)
 
 
+@pytest.mark.exhaustive
 def test_the_trace_of_grpc_is_json_to_the_end(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The core writes all metadata, with the token, and goes on until the process has ended."""
     monkeypatch.setenv("GRPC_VERBOSITY", "debug")
@@ -250,7 +254,7 @@ def test_the_trace_of_grpc_is_json_to_the_end(tiny_models: Path, monkeypatch: py
     assert SECRET.decode() not in json.dumps(found)
 
 
-@pytest.mark.parametrize("kind", ["text", "json"])
+@pytest.mark.parametrize("kind", [pytest.param("text", marks=pytest.mark.exhaustive), "json"])
 def test_an_error_at_start(tmp_path: Path, kind: str) -> None:
     """One line: of the command in plain text, and a record in JSON."""
     missing = tmp_path / "none"
@@ -266,6 +270,7 @@ def test_an_error_at_start(tmp_path: Path, kind: str) -> None:
         assert (found["level"], found["message"]) == ("critical", text)
 
 
+@pytest.mark.exhaustive
 def test_a_server_whose_log_has_no_reader_serves(tiny_models: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, *SERVE, str(tiny_models), "--address", "127.0.0.1:0"],

@@ -24,6 +24,7 @@ from partedvae.v1.service_pb2 import (
 )
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.bundles import GREY
+from tests.fronts import NATIVE_FRONT
 from tests.processes import running_server, wait_until
 from tests.scraping import METRICS, active_calls, metrics_of, scrape
 from tests.serving.faults.support import decode_request, images_message
@@ -139,6 +140,7 @@ def test_port_in_use() -> None:
 
 
 @pytest.mark.usefixtures("each_front")
+@NATIVE_FRONT
 def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
     """Images that were sent or requested are counted, in streams too; those of rejected calls are not."""
     with running_server(tiny_models, *METRICS) as server, grpc.insecure_channel(server.address) as channel:
@@ -161,6 +163,7 @@ def test_images_of_all_kinds_of_calls(tiny_models: Path) -> None:
 
 
 @pytest.mark.usefixtures("each_front")
+@NATIVE_FRONT
 def test_workers_tell_together(tiny_models: Path) -> None:
     """The supervisor serves the metrics of all workers."""
     with running_server(tiny_models, "--workers", "2", *METRICS) as server:

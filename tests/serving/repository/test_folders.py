@@ -149,6 +149,7 @@ def refresh(open_folder: Path) -> Iterator[Callable[[], dict[str, str]]]:
         assert process[0].returncode == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_may_not_be_read_is_skipped_until_it_may(open_folder: Path, refresh: Callable[[], dict[str, str]]) -> None:
     """Folders and files of another user: others are served, new versions are found, and chmod makes them work."""

@@ -24,7 +24,7 @@ WORKERS = pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mar
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.exhaustive)])
 def test_no_model(tmp_path: Path, workers: str) -> None:
     """A server whose models were all deleted is alive, and not ready until there is one again."""
     written = GREY.write(tmp_path / "tiny").folder
@@ -39,6 +39,7 @@ def test_no_model(tmp_path: Path, workers: str) -> None:
         wait_until(lambda: get(server, "/readyz") == READY)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @WORKERS
 def test_draining(tiny_models: Path, workers: str) -> None:

@@ -77,6 +77,7 @@ def test_harmless_signals_while_starting(tiny_models: Path, tmp_path: Path, work
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.exhaustive
 def test_harmless_signals_to_workers(tiny_models: Path) -> None:
     """Workers that get them, as from a service manager that signals all processes, go on."""
     with running_server(tiny_models, "--workers", "2") as server:

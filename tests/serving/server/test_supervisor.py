@@ -47,6 +47,7 @@ def pair(tiny_models: Path) -> Iterator[ServerProcess]:
         yield server
 
 
+@pytest.mark.exhaustive
 def test_both_workers_get_connections(pair: ServerProcess) -> None:
     """Connections are distributed among the workers."""
 
@@ -87,7 +88,7 @@ def test_workers_end_with_their_supervisor(tiny_models: Path) -> None:
     assert len(workers) == 2
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
 def test_second_signal(tiny_models: Path, signum: signal.Signals) -> None:
     """A second signal ends the supervisor immediately, although a worker is still running; the worker stops as well."""
     with running_server(tiny_models, "--workers", "2", must_end_well=False) as server:
@@ -102,6 +103,7 @@ def test_second_signal(tiny_models: Path, signum: signal.Signals) -> None:
         wait_until(lambda: not is_alive(busy))
 
 
+@pytest.mark.exhaustive
 def test_port_is_exclusive(tiny_models: Path, pair: ServerProcess) -> None:
     """A second server on the same port fails, with or without workers."""
     for workers in ("1", "2"):
@@ -132,6 +134,7 @@ def test_start_failure_is_reported_once(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_working_directory_is_not_imported(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers do not import modules from the working directory."""
     (tmp_path / "serving").mkdir()

@@ -143,6 +143,7 @@ def test_a_read_that_hangs_does_not_stop_the_others(web: tuple[str, Path, dict[s
     assert rows.errors == [None, "no complete answer within 0.5 s, 4 times", None]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_an_interrupted_run_does_not_wait_for_a_server(
     web: tuple[str, Path, dict[str, int]], tiny_models: Path, tmp_path: Path
@@ -217,7 +218,7 @@ def test_a_single_file_that_fails_by_http_has_its_own_reason(web: tuple[str, Pat
         ("missing.png", r"missing\.png: No such file or directory"),
     ):
         with pytest.raises(StorageError, match=message):
-            open_source(f"{address}/{name}", InputOptions(read_timeout=0.3))
+            open_source(f"{address}/{name}", InputOptions(read_timeout=1.0))
     assert attempts == {"/broken.png": 4, "/hangs.png": 4, "/missing.png": 1}
     with pytest.raises(StorageError, match=r"http://127\.0\.0\.1:1/x\.png: Connect call failed"):
         open_source("http://127.0.0.1:1/x.png")

@@ -149,6 +149,7 @@ async def test_cancelled_in_the_middle(measured: ServerProcess, channel: grpc.ai
     assert "Traceback" not in measured.log_file.read_text()
 
 
+@pytest.mark.exhaustive
 async def test_cancelled_groups_leave_the_queue(tiny_models: Path, tmp_path: Path) -> None:
     """While a session is busy, single images fill the queue, are cancelled, and make room for others."""
     program = ("-m", "tests.serving.gated_server", str(tmp_path))
