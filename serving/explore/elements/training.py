@@ -41,10 +41,7 @@ class TrainingCard:
         trainer = self._workspace.trainer
         installed = find_spec("torch") is not None
         if not trainer.running:
-            output = _new_run(self._workspace.folder, len(self._workspace.labels.values))
-            self._words = ["train", f"folder:{self._workspace.folder}", "--output", str(output)]
-            run = self._workspace.features_run
-            self._words += ["--features", run] if run else []
+            self._words = training_command(self._workspace)
         self._command.text = f"$ partedvae {shlex.join(self._words)}"
         self._start.visible, self._stop.visible = not trainer.running, trainer.running
         self._start.set_enabled(installed and bool(self._workspace.labels.values))
@@ -71,11 +68,12 @@ def _state(running: bool, code: int | None, installed: bool) -> str:
     return "Stopped; see below." if code in INTERRUPTED else f"Ended with exit code {code}; see below."
 
 
-def _new_run(folder: Path, labels: int) -> Path:
-    """Return a folder for the run, named by the number of labels, which does not exist yet."""
-    name = f"{folder.resolve().name}-{labels}-labels"
+def training_command(workspace: Workspace) -> list[str]:
+    """Return the arguments of `partedvae` that train from the labels, into a folder that does not exist yet."""
+    name = f"{workspace.folder.resolve().name}-{len(workspace.labels.values)}-labels"
     run, number = Path("runs") / name, 1
     while run.exists():
         number += 1
         run = Path("runs") / f"{name}-{number}"
-    return run
+    features = ["--features", workspace.features_run] if workspace.features_run else []
+    return ["train", f"folder:{workspace.folder}", "--output", str(run), *features]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from partedvae.common.data_error import DataError
 from partedvae.common.labels_file import Labels
+from partedvae.serving.explore.elements.training import training_command
 from partedvae.serving.explore.labelling import process
 from partedvae.serving.explore.labelling.pictures import LONGEST, add_image_route, picture_of
 from partedvae.serving.explore.labelling.process import CommandProcess
@@ -137,6 +138,19 @@ async def test_a_ranking_that_fails_is_a_problem_and_can_be_repeated(
     await ranked(workspace)
     assert (workspace.problem, workspace.ranked) == ("", 1)
     assert workspace.features_run == "suggest/photos/features"
+    # Few labels are enough with those of groups.
+    assert training_command(workspace)[-2:] == ["--features", "suggest/photos/features"]
+
+
+def test_the_command_that_trains_has_a_folder_of_its_own(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (photos / "labels.csv").write_text("file,kind\n0.png,a\n1.png,b\n")
+    words = ["train", f"folder:{photos}", "--output", f"runs/{photos.name}-2-labels"]
+    assert training_command(Workspace(photos)) == words
+    (tmp_path / words[-1]).mkdir(parents=True)
+    assert training_command(Workspace(photos)) == [*words[:-1], f"{words[-1]}-2"]
 
 
 async def test_nothing_is_ranked_when_all_images_have_a_label(
