@@ -1,10 +1,13 @@
-"""The time from moving a slider of `partedvae explore` to the picture, measured in a headless Chromium.
+"""The fluidity of the pages of `partedvae explore`, measured in a headless Chromium.
+
+How long a picture takes from the movement of a slider, and how smoothly a map of many points moves.
 
 python -m benchmarks.explore --models demo/models --document docs/BENCHMARKS.md
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -12,8 +15,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
+import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.options import document_option, model_options, newest_bundle, output_option, write_results
@@ -21,6 +26,7 @@ from benchmarks.serving.load import BenchmarkError
 from benchmarks.serving.machine import describe, machine
 from benchmarks.serving.server import running_server
 from benchmarks.serving.tables import table
+from partedvae.client import Client
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--disable-background-networking", "--disable-component-update", "--disable-gpu", "--disable-sync")
@@ -52,15 +58,45 @@ async ([rate, count]) => {
 }
 """
 """Moves sliders until that many pictures have been shown; returns milliseconds from movement to picture."""
+WINDOWS = {"1280x900": ((1280, 900), 1.0), "390x844, two pixels per CSS pixel": ((390, 844), 2.0)}
+"""Width and height of a window, and pixels per CSS pixel: of a desktop and of a phone."""
+DRAWN = 500
+"""Images of the map that are drawn in one call."""
+FRAMES = 120
+"""Frames of a movement of the map."""
+PAN = """
+async ([name, frames]) => {
+    const map = document.querySelector(`[aria-label="Map of ${name}"] canvas`).pointMap;
+    const timed = (work) => { const began = performance.now(); work(); return performance.now() - began; };
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const rest = () => new Promise((resolve) => setTimeout(resolve, 1000));
+    await rest();
+    const all = [];
+    for (let i = 0; i < 5; i++) { map.stale = true; all.push(timed(() => map.paint())); await frame(); }
+    const between = [], drawing = [], paint = map.paint;
+    map.paint = () => drawing.push(timed(() => paint.call(map)));
+    let last = await frame();
+    for (let i = 0; i < frames; i++) {
+        map.panned(i % 80 < 40 ? 3 : -3, i % 60 < 30 ? 2 : -2);
+        const now = await frame();
+        between.push(now - last);
+        last = now;
+    }
+    map.paint = paint;
+    return { all, between, drawing };
+}
+"""
+"""Moves a map by a few pixels per frame; returns milliseconds of drawing all points, between frames, and of drawing."""
 
 
 @click.command()
 @output_option()
 @model_options()
 @click.option("--pictures", type=click.IntRange(min=20), default=500, show_default=True, help="Pictures that count.")
+@click.option("--points", type=click.IntRange(min=1000), default=70_000, show_default=True, help="Points of the map.")
 @document_option
-def main(output: Path, models: Path, name: str, pictures: int, document: Path | None) -> None:
-    """Drag sliders in a headless Chromium and measure how long each picture takes. Run nothing else meanwhile."""
+def main(output: Path, models: Path, name: str, pictures: int, points: int, document: Path | None) -> None:
+    """Drag sliders and a map in a headless Chromium, and measure how long it takes. Run nothing else meanwhile."""
     bundle = newest_bundle(models, name)
     try:
         with ExitStack() as stack:
@@ -70,34 +106,87 @@ def main(output: Path, models: Path, name: str, pictures: int, document: Path | 
                 "in the process of the pages": ("--model", str(models / name)),
                 "on a server": ("--server", address, "--model-name", name),
             }
-            results = {where: _measure(browser, options, pictures) for where, options in rows.items()}
+            sliders = {where: _measure_sliders(browser, options, pictures) for where, options in rows.items()}
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            features = _features(address, models / name, points, folder)
+            maps = _measure_map(browser, models / name, features)
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
     facts = machine()
-    text = _report(f"{name} version {bundle.version}", results, facts)
+    text = _report(f"{name} version {bundle.version}", sliders, maps, points, facts)
     click.echo(text)
-    write_results(output, {"machine": facts, "results": results}, document, "bench-explore", text)
+    write_results(
+        output, {"machine": facts, "points": points, "sliders": sliders, "map": maps}, document, "bench-explore", text
+    )
 
 
-def _measure(browser: Browser, options: tuple[str, ...], pictures: int) -> dict[str, float]:
+def _measure_sliders(browser: Browser, options: tuple[str, ...], pictures: int) -> dict[str, float]:
     with _explorer(*options) as url:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(f"{url}/move")
         page.locator(".pv-strip img").last.wait_for()
         result = page.evaluate(DRAG, [RATE, WARM_UP + pictures])
         page.close()
-    delays: list[float] = sorted(result["delays"][WARM_UP : WARM_UP + pictures])
-
-    def quantile(share: float) -> float:
-        return round(delays[min(len(delays) - 1, int(share * len(delays)))], 1)
-
-    return {"p50_ms": quantile(0.5), "p95_ms": quantile(0.95), "p99_ms": quantile(0.99)}
+    delays = result["delays"][WARM_UP : WARM_UP + pictures]
+    return {f"p{share}_ms": _quantile(delays, share) for share in (50, 95, 99)}
 
 
-def _report(model: str, results: dict[str, dict[str, float]], facts: dict[str, str | int]) -> str:
-    rows = [(where, *(f"{value:.0f} ms" for value in result.values())) for where, result in results.items()]
-    sentence = f"{describe(facts)} Model {model}, headless Chromium with software rendering."
-    return f"{sentence}\n\n{table(('the model is', 'p50', 'p95', 'p99'), rows)}"
+def _features(address: str, model: Path, points: int, folder: Path) -> Path:
+    """Write the features of images that the model draws."""
+    images = folder / "images.npy"
+    with Client(address, model=model.name) as client:
+        drawn = [client.generate(DRAWN, seed=seed).images for seed in range(math.ceil(points / DRAWN))]
+    np.save(images, np.concatenate(drawn)[:points])
+    features = folder / "features.parquet"
+    command = ["extract", str(images), "--output", str(features), "--model", str(model), "--include", "class,u,z"]
+    done = subprocess.run([sys.executable, "-m", "partedvae", *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"the features of the map were not written:\n{done.stderr}")
+    return features
+
+
+def _measure_map(browser: Browser, model: Path, features: Path) -> dict[str, dict[str, float]]:
+    results = {}
+    with _explorer("--model", str(model), "--features", str(features)) as url:
+        for window, ((width, height), ratio) in WINDOWS.items():
+            page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=ratio)
+            page.goto(f"{url}/map")
+            for name in ("u", "z"):
+                page.locator(f'[aria-label="Map of {name}"] canvas[data-drawn]').wait_for()
+            moved = page.evaluate(PAN, ["u", FRAMES])
+            page.close()
+            results[window] = {
+                "drawing_p50_ms": _quantile(moved["drawing"], 50),
+                "frames_p50_ms": _quantile(moved["between"], 50),
+                "frames_p95_ms": _quantile(moved["between"], 95),
+                "all_points_p50_ms": _quantile(moved["all"], 50),
+            }
+    return results
+
+
+def _quantile(values: list[float], share: int) -> float:
+    return round(sorted(values)[min(len(values) - 1, share * len(values) // 100)], 1)
+
+
+def _report(
+    model: str,
+    sliders: dict[str, dict[str, float]],
+    maps: dict[str, dict[str, float]],
+    points: int,
+    facts: dict[str, str | int],
+) -> str:
+    def rows(results: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
+        return [(name, *(f"{value:.0f} ms" for value in result.values())) for name, result in results.items()]
+
+    heads = ("window", "drawing while moved, p50", "frame to frame while moved, p50", "p95", "drawing all points, p50")
+    return "\n\n".join(
+        (
+            f"{describe(facts)} Model {model}, headless Chromium with software rendering.",
+            table(("the model is", "p50", "p95", "p99"), rows(sliders)),
+            f"A map of {points:,} images that the model draws, beside another one:",
+            table(heads, rows(maps)),
+        )
+    )
 
 
 @contextmanager
