@@ -12,6 +12,7 @@ from benchmarks.onnx_runtime import CHANGES, ROWS, main, setups
 from tests.bundles import GREY
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_it_measures_all_graphs_and_updates_a_document(tmp_path: Path) -> None:
     replace(GREY, has_int8=True).write(tmp_path / "models" / "tiny")

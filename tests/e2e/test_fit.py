@@ -41,7 +41,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("fit", [FITS[0], *(pytest.param(fit, marks=pytest.mark.exhaustive) for fit in FITS[1:])])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("fit", FITS)
 def test_the_server_computes_what_the_model_computes_of_its_test_images(photos: Path, tmp_path: Path, fit: Fit) -> None:
     run, models = RunDirectory(tmp_path / "run"), tmp_path / "models"
     options = ["--epochs", 1, "--set", "epoch_images=64", *small_networks(4), "--no-measure", "--output", run.path]

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.e2e
 IMAGES, COUNT = 60, 8
 
 
+@pytest.mark.exhaustive
 def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Path) -> None:
     """Without a model, one is trained without labels, once, and found again."""
     folder, kept, chosen = tmp_path / "photos", tmp_path / "kept", tmp_path / "next.txt"

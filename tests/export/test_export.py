@@ -110,6 +110,7 @@ def test_similar_scores_have_a_least_spread(small_run: Path) -> None:
     assert found.limit == pytest.approx(1.1 * score, rel=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("summary", "printed", "measures"),
     [
@@ -222,6 +223,7 @@ def _normal(gaussian: Gaussian) -> Normal:
     return Normal(gaussian.mean, torch.exp(0.5 * gaussian.logvar))
 
 
+@pytest.mark.exhaustive
 def test_a_second_export_is_the_next_version(
     exported: tuple[Bundle, Result], small_run: Path, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -287,9 +289,8 @@ def write_graphs(folder: Path, model: PartedVAE, config: TrainConfig) -> None:
     write_scorer(folder / SCORER_FILE, model, config)
 
 
-@pytest.mark.parametrize(
-    "part", ["scorer", *(pytest.param(part, marks=pytest.mark.exhaustive) for part in ("trunk", "decoder"))]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("part", ["scorer", "trunk", "decoder"])
 def test_a_graph_of_other_weights_fails_parity_and_no_bundle_is_written(
     small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -358,6 +359,7 @@ def test_a_folder_above_or_below_that_of_the_model_is_rejected(small_run: Path, 
     ]
 
 
+@pytest.mark.exhaustive
 def test_an_unfinished_run_is_exported_with_a_warning(
     exported: tuple[Bundle, Result], small_run: Path, tmp_path: Path, data_dir: Path
 ) -> None:

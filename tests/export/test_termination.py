@@ -24,6 +24,7 @@ main(prog_name="partedvae")
 """The `partedvae` command, which gets a signal when the first graph is written."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.exhaustive)])
 def test_a_terminated_export_leaves_nothing(

@@ -88,6 +88,7 @@ def test_a_checkout_that_cannot_serve_is_an_error(models: Path, tmp_path: Path) 
     assert "--python" in done.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_fuzzer_reports_each_method(models: Path, tmp_path: Path) -> None:
     """It counts as many statuses as it sent requests, and names each fault that it finds."""

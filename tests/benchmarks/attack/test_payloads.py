@@ -66,6 +66,7 @@ def test_varint_is_that_of_protobuf(value: int) -> None:
     assert request.seed == value
 
 
+@pytest.mark.exhaustive
 def test_requests_of_repeated_fields_are_nearly_full_and_parse() -> None:
     """They are below the limit of messages, so that the server has to look at them."""
     for _, message in repeated_fields(TARGET):

@@ -26,6 +26,7 @@ KEYS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_whole_benchmark(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It writes all figures to JSON, and replaces the table in the document without changing its surroundings."""

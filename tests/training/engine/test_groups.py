@@ -211,6 +211,7 @@ def test_labels_of_groups_are_learned() -> None:
     assert evaluation.accuracies["shade"] > 0.9
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_with_labels_of_groups_resumes_exactly(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset, monkeypatch: pytest.MonkeyPatch

@@ -167,6 +167,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "number",
     [
@@ -208,6 +209,7 @@ main(prog_name="partedvae")
 """The `partedvae` command, which gets SIGTERM when it begins to evaluate, or to measure."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("function", ["measure", pytest.param("evaluate", marks=pytest.mark.exhaustive)])
 def test_a_signal_interrupts_evaluation_which_is_repeated_when_the_run_is_resumed(
     whole_run: Path, tmp_path: Path, data_dir: Path, function: str
@@ -229,6 +231,7 @@ def test_a_signal_interrupts_evaluation_which_is_repeated_when_the_run_is_resume
     assert (path / "metrics.jsonl").read_text() == (whole_run / "metrics.jsonl").read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_full_disk_ends_training_with_the_file_and_the_remedy(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset
 ) -> None:

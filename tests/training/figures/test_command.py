@@ -60,6 +60,7 @@ def test_every_figure_that_applies_to_a_run_is_drawn_as_a_readable_png(run_of: R
         assert pixels.std() > 10, f"{file} is nearly empty"
 
 
+@pytest.mark.exhaustive
 def test_the_same_seed_gives_the_same_files_alone_or_together_and_another_seed_others(
     run_of: RunOf, tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def test_permuting_keeps_the_values_of_each_dimension_and_breaks_their_pairs() -
     assert not torch.equal(permuted[:, 0], permuted[:, 1])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_discriminator_learns_to_separate_correlated_samples_from_permuted_ones() -> None:
     method = FactorVAE(config_of("factor-vae"), SINGLE_PROCESS, torch.device("cpu"))

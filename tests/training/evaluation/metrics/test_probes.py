@@ -132,6 +132,7 @@ def test_a_class_with_one_image_is_left_out_of_the_cross_validation() -> None:
     assert probed(normal(7, 2), normal(7, 2), np.minimum(labels, 1) * labels // 2, ("corner",)) == ()
 
 
+@pytest.mark.exhaustive
 def test_a_class_that_the_training_rows_lack_cannot_be_probed() -> None:
     """The only image of the second class of 260 is tested, or the probe would have one class to learn."""
     labels = np.zeros((260, 1), dtype=np.int64)
