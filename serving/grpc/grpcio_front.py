@@ -16,6 +16,9 @@ MIN_STREAMS = 256
 them, RESOURCE_EXHAUSTED with a time, is better. The limit is for clients that do not wait for a status."""
 MAX_STREAMS = 2**31 - 1
 """Largest limit of the concurrent calls of one connection in HTTP/2."""
+PENDING_SECONDS = 20
+"""Time after which gRPC ends a call that the event loop has not accepted, with CANCELLED, which clients do not retry.
+It limits how many wait, too, to 3000."""
 KEEPALIVE_MS = 60_000
 """Time after which an idle connection is asked for a sign of life."""
 KEEPALIVE_TIMEOUT_MS = 20_000
@@ -116,8 +119,7 @@ def _options(config: ServeConfig, shared_port: bool, streams: int) -> list[tuple
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_concurrent_streams", streams),
         ("grpc.server_handshake_timeout_ms", 20_000),
-        # Seconds that a call waits until the event loop accepts it: gRPC does not limit how many wait.
-        ("grpc.server_max_unrequested_time_in_server", 2),
+        ("grpc.server_max_unrequested_time_in_server", PENDING_SECONDS),
         ("grpc.so_reuseport", int(shared_port)),  # Two servers must not share a port by accident.
         # Dead connections are detected within 80 s; clients may ping every 10 s.
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),

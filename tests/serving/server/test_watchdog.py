@@ -14,6 +14,7 @@ import pytest
 
 from partedvae.v1.service_pb2 import ClassifyRequest
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
+from tests.fronts import GRPCIO_FRONT
 from tests.processes import ServerProcess, running_server, wait_until, workers_of
 from tests.scraping import METRICS, get, metrics_of
 from tests.serving.faults.support import Load, images_message
@@ -152,3 +153,19 @@ def test_no_further_process_can_be_started(tiny_models: Path, tmp_path: Path, mo
         (tmp_path / "away").rename(python)
         wait_until(lambda: "accepts calls again" in server.log_file.read_text())
         assert len(workers_of(server)) == 2
+
+
+@pytest.mark.usefixtures("each_front")
+@GRPCIO_FRONT
+def test_calls_outlast_a_pause_of_the_event_loop(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on a busy machine: calls that have arrived meanwhile are answered."""
+    (tmp_path / "sitecustomize.py").write_text(ON_ALARM.format("time.sleep(3)"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with running_server(tiny_models) as server, grpc.insecure_channel(server.address) as channel:
+        stub = PartedVAEServiceStub(channel)
+        stub.Classify(ClassifyRequest(images=images_message(2)))
+        server.process.send_signal(signal.SIGALRM)
+        calls = [stub.Classify.future(ClassifyRequest(images=images_message(2))) for _ in range(8)]
+        assert [call.code() for call in calls] == [grpc.StatusCode.OK] * 8
