@@ -16,7 +16,7 @@ from PIL import Image
 from partedvae.common.data_error import DataError
 from partedvae.common.labels_file import Labels
 from partedvae.serving.explore.elements.training import training_command
-from partedvae.serving.explore.labelling import process
+from partedvae.serving.explore.labelling import pictures, process
 from partedvae.serving.explore.labelling.pictures import LONGEST, add_image_route, picture_of
 from partedvae.serving.explore.labelling.process import CommandProcess
 from partedvae.serving.explore.labelling.workspace import Workspace
@@ -200,3 +200,15 @@ def test_a_large_jpeg_is_decoded_at_a_smaller_size(tmp_path: Path, monkeypatch: 
     with Image.open(io.BytesIO(picture_of(path))) as shown:
         assert shown.size == (LONGEST, LONGEST)
     assert reduced == []
+
+
+async def test_an_image_that_is_too_large_is_an_answer_with_its_size(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 0)
+    app = FastAPI()
+    add_image_route(app, Workspace(photos))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.get("/label/image.png", params={"n": 0})
+    assert answer.status_code == 422
+    assert answer.text == "it has 4x4 pixels, too many to be shown"
