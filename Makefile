@@ -11,9 +11,10 @@ SEED ?= 0
 MODELS ?= models
 ADDRESS ?= 127.0.0.1:50051
 # Processes that run the tests, each file in one of them; 0 runs all in one. Tests of serving wait much of their time.
+# In the order of the folders, whose last ones have short tests; by default files of a single test, which are long, come last.
 TEST_PROCESSES ?= 2
 SERVING_TEST_PROCESSES ?= 3
-PYTEST = -m pytest -n $(or $(2),$(TEST_PROCESSES)) --dist loadfile -m "$(or $(1),not exhaustive)"
+PYTEST = -m pytest -n $(or $(2),$(TEST_PROCESSES)) --dist loadfile --no-loadscope-reorder -m "$(or $(1),not exhaustive)"
 # Processes of several threads each take longer than with one thread each.
 test test-fast test-serving test-exhaustive: export OMP_NUM_THREADS = 1
 BENCH_MODELS ?= demo/models
