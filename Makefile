@@ -172,7 +172,7 @@ bench-onnx: install ## Benchmark ONNX Runtime alone: batch size, threads, option
 bench-extract: install ## Benchmark batch extraction, its bounds and other ways to do it: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS="--rounds 1"].
 	$(BIN)/python -m benchmarks.extract --output build/bench-extract.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
-bench-explore: install ## Measure the time from a slider to its picture in a browser: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS=...].
+bench-explore: install ## Measure how fluid the pages are in a browser: [BENCH_MODELS=demo/models] [DOCS=1] [ARGS=...].
 	$(BIN)/python -m benchmarks.explore --output build/bench-explore.json --models $(BENCH_MODELS) $(BENCH_DOCUMENT) $(ARGS)
 
 bench-peers: install ## Benchmark other servers and ours under the same load: [BENCH_MODELS=demo/models] [DOCS=1] [PEERS_PYTHON=python3] [ARGS="--seconds 1"].
