@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Split
+from partedvae.training.data.dataset import UNLABELLED, Split
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
@@ -61,14 +61,31 @@ def train_run(
         config = dataclasses.replace(config, precision=resumed_precision(run, device))
     config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
     context = launch(device, config.precision)
-    if not resume and context.is_main_process:
+    with run.locked() if context.is_main_process else nullcontext():
+        loop = _prepare_loop(config, run, data_dir, context, threads, resume=resume)
+        loop.train()
+        return loop.finish(data_dir if measured else None) if context.is_main_process else {}
+
+
+def _prepare_loop(
+    config: TrainConfig,
+    run: RunDirectory,
+    data_dir: Path,
+    context: DistributedContext,
+    threads: int | None,
+    *,
+    resume: bool,
+) -> TrainingLoop:
+    """Load the data, and start the run directory and the model, or restore them from the directory."""
+    main = context.is_main_process
+    if not resume and main:
         run.require_new()
     with context.main_process_first():
         dataset = load_dataset(config.dataset, data_dir, config.fit, label_use(config))
-    if context.is_main_process:
+    if main:
         for note in dataset.notes:
             click.echo(f"note: {note}", err=True)
-    if resume and context.is_main_process:
+    if resume and main:
         # Before labels are chosen, which a changed data set may not have.
         check_run_dataset(run, dataset, config.dataset)
     train = select_train_images(config, dataset)
@@ -77,28 +94,8 @@ def train_run(
     if resume:
         require_resumable(run, config, dataset, labelled)
     choice = use_threads(threads, run.load_provenance() if resume else None)
-    if context.is_main_process:
+    if main:
         click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
-    with run.locked() if context.is_main_process else nullcontext():
-        if not resume and context.is_main_process:
-            run.require_new()  # Again: another process may have trained it meanwhile.
-        loop = _prepare_loop(config, run, dataset, train, labelled, context, resume=resume)
-        loop.train()
-        return loop.finish(data_dir if measured else None) if context.is_main_process else {}
-
-
-def _prepare_loop(
-    config: TrainConfig,
-    run: RunDirectory,
-    dataset: ImageDataset,
-    train: Split,
-    labelled: Int[Tensor, " labels"],
-    context: DistributedContext,
-    *,
-    resume: bool,
-) -> TrainingLoop:
-    """Start the run directory and the model, or restore them from the directory."""
-    main = context.is_main_process
     with context.main_process_first():
         groups = _groups(config, run, train, labelled, stored=resume or not main, store=main)
     if groups is not None and main:

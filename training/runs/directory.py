@@ -7,6 +7,7 @@ checkpoint.pt    the latest state: weights, optimisers, schedulers, step, random
 metrics.jsonl    one line per epoch
 events.out.*     the same metrics for TensorBoard
 summary.json     the result, written at the end of training
+.lock            which process trains the run; one that was killed leaves it, which does not matter
 """
 
 from __future__ import annotations
@@ -74,17 +75,21 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the directory for the duration of the block; it is created, and deleted if nothing is in it.
+        """Hold the lock of the directory for the duration of the block.
+
+        The directory is created, and deleted again if the block leaves nothing in it.
 
         Raises:
             RunError: another process trains this run.
         """
+        is_new = not self.path.exists()
         try:
-            with folder_lock(self.path, RunError):
+            with folder_lock(self.path, lambda holder: RunError(f"{holder}; wait until it has ended, or stop it")):
                 yield
         finally:
-            with suppress(OSError):  # It does not exist, or is not empty.
-                self.path.rmdir()
+            if is_new:
+                with suppress(OSError):  # It is not empty.
+                    self.path.rmdir()
 
     def require_new(self) -> None:
         """Check that the directory does not contain a run.

@@ -14,6 +14,7 @@ from partedvae.common.atomic_write import atomic_write, fsync
 from partedvae.common.folder_lock import folder_lock
 from partedvae.common.urls import is_url, without_file_scheme
 from partedvae.serving.errors import InvalidInputError, ServingError
+from partedvae.serving.extract.output.lease import REMEDY
 from partedvae.serving.extract.output.remote_folder import RemoteFolder
 
 T = TypeVar("T")
@@ -122,7 +123,7 @@ class LocalFolder:
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold a lock of the system."""
-        return folder_lock(self.root, ServingError)
+        return folder_lock(self.root, lambda holder: ServingError(f"{holder}; {REMEDY}"))
 
 
 def delete_partial(folder: Destination, start: str) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from partedvae.common import folder_lock
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.output import lease, remote_folder
 from partedvae.serving.extract.output.destination import Destination, LocalFolder, open_destination
@@ -239,7 +238,7 @@ def test_the_lock_of_a_killed_process_ends(
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:  # When the lease has expired.
-            monkeypatch.setattr(folder_lock, "EXPIRED", 0.0)
+            monkeypatch.setattr(lease, "EXPIRED", 0.0)
 
     monkeypatch.setattr("time.sleep", pause)
     folder = open_destination(f"memory://{tmp_path.name}/locked")

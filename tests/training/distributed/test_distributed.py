@@ -93,11 +93,11 @@ def test_several_processes_of_another_launcher_are_refused(
         launch("cpu", "32-true")
 
 
-@pytest.mark.exhaustive
 def test_only_the_first_of_two_processes_draws_a_data_set(tmp_path: Path) -> None:
     torchrun(2, RUN_PROGRAM, tmp_path)
     assert sorted((tmp_path / "log").read_text().splitlines()) == ["0 drew", "0 found", "1 found"]
     assert (tmp_path / "run" / "summary.json").exists()
+    assert not (tmp_path / "run" / ".lock").exists()
 
 
 @pytest.mark.exhaustive
