@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from importlib.util import find_spec
-from pathlib import Path
 
 from nicegui import background_tasks, ui
 
@@ -41,7 +40,7 @@ class TrainingCard:
         trainer = self._workspace.trainer
         installed = find_spec("torch") is not None
         if not trainer.running:
-            self._words = training_command(self._workspace)
+            self._words = self._workspace.training_command()
         self._command.text = f"$ partedvae {shlex.join(self._words)}"
         self._start.visible, self._stop.visible = not trainer.running, trainer.running
         self._start.set_enabled(installed and bool(self._workspace.labels.values))
@@ -66,14 +65,3 @@ def _state(running: bool, code: int | None, installed: bool) -> str:
     if code == 0:
         return "Finished."
     return "Stopped; see below." if code in INTERRUPTED else f"Ended with exit code {code}; see below."
-
-
-def training_command(workspace: Workspace) -> list[str]:
-    """Return the arguments of `partedvae` that train from the labels, into a folder that does not exist yet."""
-    name = f"{workspace.folder.resolve().name}-{len(workspace.labels.values)}-labels"
-    run, number = Path("runs") / name, 1
-    while run.exists():
-        number += 1
-        run = Path("runs") / f"{name}-{number}"
-    features = ["--features", workspace.features_run] if workspace.features_run else []
-    return ["train", f"folder:{workspace.folder}", "--output", str(run), *features]

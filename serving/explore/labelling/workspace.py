@@ -189,6 +189,16 @@ class Workspace:
             self.rank()
         return True
 
+    def training_command(self) -> list[str]:
+        """Return the arguments of `partedvae` that train from the labels, into a folder that does not exist yet."""
+        name = f"{self.folder.resolve().name}-{len(self.labels.values)}-labels"
+        run, number = Path("runs") / name, 1
+        while run.exists():
+            number += 1
+            run = Path("runs") / f"{name}-{number}"
+        features = ["--features", self.features_run] if self.features_run else []
+        return ["train", f"folder:{self.folder}", "--output", str(run), *features]
+
     def rank(self) -> None:
         """Rank images in the background, unless a list was given, a ranking runs, or no image is left."""
         if self._given or self.ranker.running or (self._task is not None and not self._task.done()):

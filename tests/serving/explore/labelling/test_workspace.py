@@ -15,7 +15,6 @@ from PIL import Image
 
 from partedvae.common.data_error import DataError
 from partedvae.common.labels_file import Labels
-from partedvae.serving.explore.elements.training import training_command
 from partedvae.serving.explore.labelling import pictures, process
 from partedvae.serving.explore.labelling.pictures import LONGEST, add_image_route, picture_of
 from partedvae.serving.explore.labelling.process import CommandProcess
@@ -139,7 +138,7 @@ async def test_a_ranking_that_fails_is_a_problem_and_can_be_repeated(
     assert (workspace.problem, workspace.ranked) == ("", 1)
     assert workspace.features_run == "suggest/photos/features"
     # Few labels are enough with those of groups.
-    assert training_command(workspace)[-2:] == ["--features", "suggest/photos/features"]
+    assert workspace.training_command()[-2:] == ["--features", "suggest/photos/features"]
 
 
 def test_the_command_that_trains_has_a_folder_of_its_own(
@@ -148,9 +147,9 @@ def test_the_command_that_trains_has_a_folder_of_its_own(
     monkeypatch.chdir(tmp_path)
     (photos / "labels.csv").write_text("file,kind\n0.png,a\n1.png,b\n")
     words = ["train", f"folder:{photos}", "--output", f"runs/{photos.name}-2-labels"]
-    assert training_command(Workspace(photos)) == words
+    assert Workspace(photos).training_command() == words
     (tmp_path / words[-1]).mkdir(parents=True)
-    assert training_command(Workspace(photos)) == [*words[:-1], f"{words[-1]}-2"]
+    assert Workspace(photos).training_command() == [*words[:-1], f"{words[-1]}-2"]
 
 
 async def test_nothing_is_ranked_when_all_images_have_a_label(
