@@ -92,7 +92,7 @@ test-fast: install ## Run the tests that are neither slow nor end to end.
 test-serving: .venv-serving/installed .venv-tritonclient/installed ## Run the tests of serving and the client without torch.
 	.venv-serving/bin/python $(call PYTEST,,$(SERVING_TEST_PROCESSES)) tests/serving tests/partedvae
 
-test-exhaustive: install .venv-serving/installed .venv-tritonclient/installed ## Run the tests that make test leaves out, of many similar cases.
+test-exhaustive: install .venv-serving/installed .venv-tritonclient/installed ## Run the tests that make test leaves out: more cases, and what takes long.
 	.venv-serving/bin/python $(call PYTEST,exhaustive) tests/serving tests/partedvae
 	$(BIN)/python $(call PYTEST,exhaustive) --ignore=tests/serving --ignore=tests/partedvae
 

@@ -1,6 +1,6 @@
-"""Marks of tests that run with one of the fronts: those that start a server of their own, which takes seconds.
+"""Marks of tests and modules that run with one of the fronts, since they start servers of their own.
 
-`make test-exhaustive` runs them with the other front. The tests of a shared server run with both.
+`make test-exhaustive` runs them with the other front. Most tests of shared servers run with both.
 """
 
 from __future__ import annotations

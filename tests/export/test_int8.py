@@ -115,7 +115,6 @@ def test_calibration_images_are_evenly_spaced(count: int, indices: list[int] | N
     assert indices is None or found == indices
 
 
-@pytest.mark.exhaustive
 def test_a_loss_of_accuracy_is_refused_and_nothing_is_written(
     small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import GREY
-from tests.fronts import GRPCIO_FRONT
+from tests.fronts import GRPCIO_FRONT, NATIVE_FRONT
 from tests.processes import PATIENCE, SERVE, running_server
 
 pytestmark = pytest.mark.slow
@@ -73,9 +73,8 @@ def test_port_in_use(tiny_models: Path) -> None:
     assert result.stdout == ""
 
 
-@pytest.mark.exhaustive
 @pytest.mark.usefixtures("each_front")
-@GRPCIO_FRONT
+@NATIVE_FRONT
 def test_two_servers_do_not_share_a_port(tiny_models: Path) -> None:
     """A second server on the first one's port is refused, so that it does not get a part of its requests."""
     with running_server(tiny_models) as first:

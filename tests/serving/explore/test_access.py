@@ -98,7 +98,6 @@ def test_tokens_of_a_file(tmp_path: Path) -> None:
     assert new_token("127.0.0.1:8080", None) == (None, "")
 
 
-@pytest.mark.exhaustive
 def test_other_hosts_are_refused_on_loopback(grey_explorer: Explorer) -> None:
     """A name of another site that resolves to this machine reads nothing."""
     response = httpx.get(f"{grey_explorer.url}/generate", headers={"Host": "rebound.example:80"})

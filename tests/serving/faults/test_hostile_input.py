@@ -23,7 +23,6 @@ from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from partedvae.v1.tensors_pb2 import EncodedImages, Images
 from tests.bundles import GREY
-from tests.fronts import NATIVE_FRONT
 from tests.processes import ServerProcess
 from tests.serving.faults.support import (
     assert_features,
@@ -190,7 +189,6 @@ def send(channel: grpc.Channel, method: str, data: bytes) -> Any:
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-@NATIVE_FRONT
 def test_mutations(channel: grpc.Channel, server: ServerProcess) -> None:
     """Mutated requests succeed or are rejected; none causes INTERNAL or a crash."""
     codes: Counter[grpc.StatusCode] = Counter()

@@ -113,7 +113,6 @@ def test_jpeg_of_5000_scans(slow_server: ServerProcess) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of the memory from /proc")
-@NATIVE_FRONT
 def test_sixteen_decompression_bombs(slow_server: ServerProcess) -> None:
     """Large images in small files, of several formats, all at once: they never reach the memory of the server."""
     black = Image.new("RGB", (5000, 5000))

@@ -41,7 +41,7 @@ def test_no_model(tmp_path: Path, workers: str) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-@WORKERS
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_draining(tiny_models: Path, workers: str) -> None:
     """A server that stops is alive, and not ready, until its last call has ended; its metrics can be scraped."""
     options = ("--workers", workers, "--max-queue-delay-ms", "4000", *METRICS)
