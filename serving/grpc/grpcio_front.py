@@ -18,7 +18,7 @@ MAX_STREAMS = 2**31 - 1
 """Largest limit of the concurrent calls of one connection in HTTP/2."""
 PENDING_SECONDS = 20
 """Time after which gRPC ends a call that the event loop has not accepted, with CANCELLED, which clients do not retry.
-It limits how many wait, too, to 3000."""
+gRPC also refuses calls when a thousand wait."""
 KEEPALIVE_MS = 60_000
 """Time after which an idle connection is asked for a sign of life."""
 KEEPALIVE_TIMEOUT_MS = 20_000
