@@ -16,9 +16,10 @@ MIN_STREAMS = 256
 them, RESOURCE_EXHAUSTED with a time, is better. The limit is for clients that do not wait for a status."""
 MAX_STREAMS = 2**31 - 1
 """Largest limit of the concurrent calls of one connection in HTTP/2."""
-PENDING_SECONDS = 20
+PENDING_SECONDS = 5
 """Time after which gRPC ends a call that the event loop has not accepted, with CANCELLED, which clients do not retry.
-gRPC also refuses calls when a thousand wait."""
+
+A longer time outlasts longer pauses; after a flood of such calls it takes the server longer to recover."""
 KEEPALIVE_MS = 60_000
 """Time after which an idle connection is asked for a sign of life."""
 KEEPALIVE_TIMEOUT_MS = 20_000

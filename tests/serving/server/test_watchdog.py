@@ -161,7 +161,7 @@ def test_calls_outlast_a_pause_of_the_event_loop(
     tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as on a busy machine: calls that have arrived meanwhile are answered."""
-    (tmp_path / "sitecustomize.py").write_text(ON_ALARM.format("time.sleep(3)"))
+    (tmp_path / "sitecustomize.py").write_text(ON_ALARM.format("time.sleep(2.5)"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with running_server(tiny_models) as server, grpc.insecure_channel(server.address) as channel:
         stub = PartedVAEServiceStub(channel)
