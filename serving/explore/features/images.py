@@ -22,7 +22,7 @@ from partedvae.serving.errors import ServingError
 from partedvae.serving.explore.features.table import FeatureTable
 from partedvae.serving.extract.sources.listed import ListedSource, names_of
 from partedvae.serving.extract.sources.open import open_source
-from partedvae.serving.extract.sources.options import PATH_STYLES, InputOptions
+from partedvae.serving.extract.sources.options import InputOptions, path_style_of
 from partedvae.serving.extract.sources.source import Source
 from partedvae.serving.images import encode_png
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -141,9 +141,7 @@ class PointImages:
             return _Opened(reason=f"{error}; pass --images INPUT, the images of the features")
 
     def _options(self) -> InputOptions:
-        style = next((known for known in PATH_STYLES if known == self._table.footer("path_style")), None)
-        if style is None or self._table.key != "path":
-            style = "relative"
+        style = path_style_of(self._table.footer("path_style")) if self._table.key == "path" else "relative"
         return InputOptions(data_dir=self._data_dir, path_style=style)
 
     def _matched(self, source: Source, *, recorded_only: bool) -> _Opened:

@@ -12,6 +12,11 @@ READ_TIMEOUT = 60.0
 ALL_COLUMNS = ("all",)
 
 
+def path_style_of(text: str) -> PathStyle:
+    """Return the style of that name; the default one for any other text."""
+    return next((style for style in PATH_STYLES if style == text), "relative")
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
     """Options of the input."""
