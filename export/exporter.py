@@ -165,6 +165,8 @@ def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, 
     versions, labelled = provenance["versions"], provenance["labelled_images"]
     assert isinstance(versions, dict)
     assert isinstance(labelled, list)
+    group_labels = provenance.get("group_label_counts", {})
+    assert isinstance(group_labels, dict)
     created = Timestamp()
     created.GetCurrentTime()
     return Manifest(
@@ -191,6 +193,7 @@ def _make_manifest(model: PartedVAE, config: TrainConfig, provenance: dict[str, 
             partedvae_version=versions["partedvae"],
             torch_version=versions["torch"],
             commit=str(provenance["commit"]),
+            group_labels=group_labels,
         ),
         opset=OPSET,
     )

@@ -132,6 +132,7 @@ class ModelDetails:
             "dataset": training.dataset,
             "recipe": training.recipe,
             "labels_used": training.labels_used,
+            "group_labels": dict(training.group_labels),
             "factors": {factor.name: list(factor.class_names) for factor in self.manifest.factors},
             "fit": self.fit,
             "execution_provider": self.execution_provider,

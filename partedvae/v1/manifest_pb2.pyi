@@ -412,6 +412,26 @@ class TrainingRecord(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class GroupLabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DATASET_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
@@ -420,6 +440,7 @@ class TrainingRecord(_message.Message):
     PARTEDVAE_VERSION_FIELD_NUMBER: _builtins.int
     TORCH_VERSION_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
+    GROUP_LABELS_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """Data set, "mnist"."""
     recipe: _builtins.str
@@ -436,6 +457,12 @@ class TrainingRecord(_message.Message):
     """Version of PyTorch that trained the model."""
     commit: _builtins.str
     """Git commit of the training code; empty if it was not a checkout."""
+    @_builtins.property
+    def group_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Number of unlabelled images that were trained with the label of their group, by factor; empty without a run of
+        features.
+        """
+
     def __init__(
         self,
         *,
@@ -447,10 +474,11 @@ class TrainingRecord(_message.Message):
         partedvae_version: _builtins.str = ...,
         torch_version: _builtins.str = ...,
         commit: _builtins.str = ...,
+        group_labels: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "dataset", b"dataset", "epochs", b"epochs", "labels_used", b"labels_used", "partedvae_version", b"partedvae_version", "recipe", b"recipe", "seed", b"seed", "torch_version", b"torch_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "dataset", b"dataset", "epochs", b"epochs", "group_labels", b"group_labels", "labels_used", b"labels_used", "partedvae_version", b"partedvae_version", "recipe", b"recipe", "seed", b"seed", "torch_version", b"torch_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

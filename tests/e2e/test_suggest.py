@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from partedvae.common.labels_file import LabelsFile
+from partedvae.serving import load
 from tests.e2e.commands import partedvae
 from tests.training.toys import CORNERS, toy_split
 
@@ -50,4 +51,7 @@ def test_a_folder_without_labels_is_ranked_labelled_and_trained_on(tmp_path: Pat
     output = partedvae("train", f"folder:{folder}", *options, "--output", tmp_path / "run")
     assert "labels" in output
     assert json.loads((tmp_path / "run/summary.json").read_text())["labels"] <= COUNT
-    assert json.loads((tmp_path / "run/provenance.json").read_text())["group_label_counts"]["corner"] > COUNT
+    counts = json.loads((tmp_path / "run/provenance.json").read_text())["group_label_counts"]
+    assert counts["corner"] > COUNT
+    partedvae("export", tmp_path / "run", tmp_path / "models/photos")
+    assert dict(load(tmp_path / "models/photos").manifest.training.group_labels) == counts

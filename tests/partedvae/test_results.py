@@ -137,6 +137,7 @@ def test_details_of_a_model() -> None:
         "dataset": "tiny",
         "recipe": COLOURED.manifest().training.recipe,
         "labels_used": 256,
+        "group_labels": {},
         "factors": {"shape": ["square", "ellipse", "heart"], "colour": ["red", "blue"]},
         "execution_provider": "CPUExecutionProvider",
         "precision": "fp32",
