@@ -10,7 +10,7 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option, dataset_option
+from partedvae.training.cli.options import data_option, dataset_option, existing_run
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -34,6 +34,7 @@ def export(
     The bundle is written to MODELS_DIR/NAME/VERSION, and 'partedvae serve MODELS_DIR' serves it. It appears only after
     its ONNX graphs have reproduced the outputs of PyTorch on test images.
     """
+    existing_run(run_dir)
     from partedvae.export.exporter import export_run
 
     bundle = export_run(run_dir, model_folder, data_dir, dataset, precision)

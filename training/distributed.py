@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, distributed, nn
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,11 @@ def launch(device: str, precision: str) -> DistributedContext:
     Raises:
         ValueError: several processes were started, but not by torchrun.
     """
+    # Imported here, as it takes longer than PyTorch to import, and only training needs it.
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     # Chosen here, since Fabric would also follow the variables of SLURM, LSF, Kubeflow and MPI: those describe a job,
     # in which this command may be a single process.
     under_torchrun = TorchElasticEnvironment.detect()

@@ -9,7 +9,13 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option, dataset_option, limit_openmp_spinning, threads_option
+from partedvae.training.cli.options import (
+    data_option,
+    dataset_option,
+    existing_run,
+    limit_openmp_spinning,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from partedvae.training.evaluation.metrics.dci import Predictor
@@ -58,16 +64,16 @@ def evaluate(
     factors are known. The measures are added to the summary of the run, from which 'partedvae export' takes them.
     """
     limit_openmp_spinning()
+    run = existing_run(run_dir)
     from partedvae.training.engine.threads import use_threads
     from partedvae.training.reports.evaluation import evaluate_run, record_measures, write_predictions
-    from partedvae.training.runs.directory import RunDirectory
 
     use_threads(threads)
     report = evaluate_run(run_dir, data_dir, truth_images, dci, dataset)
     # Printed first, so that minutes of measurement are not lost when the predictions cannot be written.
     click.echo(report.to_json() if as_json else report.to_text())
     try:
-        record_measures(RunDirectory(run_dir), report)
+        record_measures(run, report)
     except OSError as error:
         click.echo(f"the measures are not added to the run: {error}", err=True)
     if predictions is not None:

@@ -8,7 +8,13 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.training.cli.command import ErrorReportingCommand
-from partedvae.training.cli.options import data_option, dataset_option, limit_openmp_spinning, threads_option
+from partedvae.training.cli.options import (
+    data_option,
+    dataset_option,
+    existing_run,
+    limit_openmp_spinning,
+    threads_option,
+)
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -64,6 +70,7 @@ def figures(
     embedding         u and z of the test images, coloured by class
     """  # noqa: D301 - the escape tells click to keep the lines as they are
     limit_openmp_spinning()
+    existing_run(run_dir)
     from partedvae.training.engine.threads import use_threads
     from partedvae.training.figures.registry import draw_run
 

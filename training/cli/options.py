@@ -15,6 +15,7 @@ from partedvae.training.data.names import FOLDER, NAMES, check_fit
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
     from partedvae.training.data.dataset import DatasetInfo
+    from partedvae.training.runs.directory import RunDirectory
 
 
 def complete_dataset(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -130,6 +131,19 @@ def configure(
     config = recipe(info, recipe_name, cast("MethodName", method), options.get("labels"))
     given = {name: value for name, value in options.items() if value is not None}
     return apply_overrides(dataclasses.replace(config, **given), settings), info
+
+
+def existing_run(path: Path) -> RunDirectory:
+    """Return a run; that there is none is reported before modules are imported that take seconds.
+
+    Raises:
+        RunError: it is no run, or its configuration is damaged.
+    """
+    from partedvae.training.runs.directory import RunDirectory
+
+    run = RunDirectory(path)
+    run.load_config()
+    return run
 
 
 def resolve_dataset(dataset: str) -> str:

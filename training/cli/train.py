@@ -113,7 +113,6 @@ def train(
     """
     limit_openmp_spinning()
     from partedvae.common.runs.nearby import CONFIG_FILE
-    from partedvae.training.engine.run import train_run
     from partedvae.training.runs.directory import RunDirectory
 
     dataset, output = arguments_of(dataset, resume, output)
@@ -137,6 +136,9 @@ def train(
     else:
         given = given_options(ctx, {**options, "recipe": recipe, "method": method})
         config = resumed_config(run, dataset, given, settings)
+    # Imported here, so that a wrong option is reported without waiting for it.
+    from partedvae.training.engine.run import train_run
+
     summary = train_run(config, run, data_dir, device, threads, resume=resume is not None, measured=measured)
     if not summary:
         return  # not the main process

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -191,3 +193,18 @@ def test_describe_shows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     refused = CliRunner().invoke(describe, [str(run), "--recipe", "paper"])
     assert refused.exit_code == 2
     assert "is a run, whose configuration is shown as it is; omit --recipe" in refused.output
+
+
+def test_wrong_input_is_reported_before_modules_are_imported_that_take_seconds() -> None:
+    """Nothing but PyTorch itself is waited for."""
+    commands = [
+        *("train mnits", "train mnist --labels -1", "describe mnits"),
+        *("evaluate nowhere", "figures nowhere", "export nowhere models/new"),
+    ]
+    program = (
+        "import sys; from click.testing import CliRunner; from partedvae.cli.main import main;"
+        f"print(*[CliRunner().invoke(main, command.split()).exit_code for command in {commands}]);"
+        "print(sorted({'torch._dynamo', 'lightning_fabric', 'sklearn', 'scipy.stats', 'onnx'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output == "1 1 1 1 1 1\n[]\n"
