@@ -19,8 +19,6 @@ pytestmark = pytest.mark.e2e
 
 IMAGES, LABELLED = 60, 24
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,7 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_own_images_are_served_with_each_factor_by_name(photos: Path, tmp_path: Path) -> None:
     run, models = tmp_path / "run", tmp_path / "models"
-    options = ("--epochs", 1, "--set", "epoch_images=640", *small_networks(3), "--output", run)
+    options = ("--epochs", 1, "--set", "epoch_images=640", *small_networks(3), "--no-measure", "--output", run)
     output = partedvae("train", f"folder:{photos}", *options)
     assert "next: partedvae export" in output
     report = json.loads(partedvae("evaluate", run, "--json"))

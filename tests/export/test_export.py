@@ -42,6 +42,7 @@ from partedvae.training.evaluation.evaluation import posteriors
 from partedvae.training.model.distributions import Gaussian
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.directory import RunDirectory
+from tests.export.graphs import copy_graphs
 
 pytestmark = pytest.mark.slow
 
@@ -290,17 +291,17 @@ def write_graphs(folder: Path, model: PartedVAE, config: TrainConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["scorer", *(pytest.param(part, marks=pytest.mark.exhaustive) for part in ("trunk", "decoder"))]
+    "part", ["scorer", *(pytest.param(part, marks=pytest.mark.exhaustive) for part in ("encoder", "decoder"))]
 )
 def test_a_graph_of_other_weights_fails_parity_and_no_bundle_is_written(
-    small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    small_run: Path, bundle: Bundle, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """The graphs are written from a model with slightly changed weights."""
+    """One graph is written from a model with slightly changed weights."""
 
     def write_other(path: Path, model: PartedVAE, config: object) -> None:
         moved = PartedVAE(model.config)
         moved.load_state_dict(model.state_dict())
-        layer = moved.trunk.hidden if part == "trunk" else moved.decoder.hidden
+        layer = moved.trunk.hidden if part == "encoder" else moved.decoder.hidden
         assert isinstance(layer, nn.Linear)
         with torch.no_grad():
             layer.bias.add_(0.5)
@@ -308,9 +309,9 @@ def test_a_graph_of_other_weights_fails_parity_and_no_bundle_is_written(
         writers = {ENCODER_FILE: write_encoder, DECODER_FILE: write_decoder, SCORER_FILE: write_scorer}
         writers[path.name](path, moved, config)  # type: ignore[arg-type]  # see above
 
-    for name in ("write_scorer",) if part == "scorer" else ("write_encoder", "write_decoder"):
-        monkeypatch.setattr(partedvae.export.exporter, name, write_other)
-    messages = {"trunk": r"digit\.\w+ differs by", "decoder": "decoded pixels differ by", "scorer": r"\w+ differs by"}
+    copy_graphs(monkeypatch, bundle, *{"encoder", "decoder", "scorer"} - {part})
+    monkeypatch.setattr(partedvae.export.exporter, f"write_{part}", write_other)
+    messages = {"encoder": r"digit\.\w+ differs by", "decoder": "decoded pixels differ by", "scorer": r"\w+ differs by"}
     with pytest.raises(ExportError, match=f"parity: {messages[part]}"):
         export_run(small_run, tmp_path / "mnist", data_dir)
     assert list((tmp_path / "mnist").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +15,15 @@ from torch import Tensor
 import partedvae.export.exporter
 from partedvae.export.cli import export as export_command
 from partedvae.export.errors import ExportError
-from partedvae.export.graphs import write_encoder
 from partedvae.export.int8_check import check_int8_encoder
 from partedvae.export.quantization import CALIBRATION_IMAGES, calibration_indices, quantized_nodes, write_int8_encoder
 from partedvae.serving import load
 from partedvae.serving.bundle import ENCODER_FILE, INT8_ENCODER_FILE, Bundle, load_bundle
 from partedvae.serving.onnx_runtime import ort
 from partedvae.training.data.dataset import ImageDataset, Images, Split
-from partedvae.training.runs.directory import RunDirectory
+from tests.export.graphs import copy_graphs
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def folder(small_run: Path, tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset) -> Path:
-    """Return a folder with both encoders of the small run."""
-    folder = tmp_path_factory.mktemp("encoders")
-    run = RunDirectory(small_run)
-    model, _ = run.load_model(torch.device("cpu"))
-    write_encoder(folder / ENCODER_FILE, model, run.load_config())
-    write_int8_encoder(folder / INT8_ENCODER_FILE, folder / ENCODER_FILE, mnist.train.images)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +36,15 @@ def bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory, data_dir: 
     assert "\nint8: accuracy/digit 0." in result.output
     assert ", same class/digit 0.9" in result.output
     return load_bundle(model / "1")
+
+
+@pytest.fixture(scope="module")
+def folder(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with both encoders of the bundle."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for name in (ENCODER_FILE, INT8_ENCODER_FILE):
+        shutil.copy(bundle.folder / name, folder)
+    return folder
 
 
 def test_the_manifest_compares_both_encoders_on_all_test_images(bundle: Bundle, mnist: ImageDataset) -> None:
@@ -116,13 +114,14 @@ def test_calibration_images_are_evenly_spaced(count: int, indices: list[int] | N
 
 
 def test_a_loss_of_accuracy_is_refused_and_nothing_is_written(
-    small_run: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    small_run: Path, bundle: Bundle, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calibrated on black images, whose activations are far smaller, the ranges cut off those of digits."""
 
     def calibrate_on_black(path: Path, encoder: Path, images: Images) -> None:
         write_int8_encoder(path, encoder, torch.zeros(64, 28, 28, 1, dtype=torch.uint8))
 
+    copy_graphs(monkeypatch, bundle, "encoder", "decoder", "scorer")
     monkeypatch.setattr(partedvae.export.exporter, "write_int8_encoder", calibrate_on_black)
     arguments = [str(small_run), str(tmp_path / "mnist"), "--data", str(data_dir), "--precision", "int8"]
     result = CliRunner().invoke(export_command, arguments)
