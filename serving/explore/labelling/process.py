@@ -39,10 +39,14 @@ class CommandProcess:
     async def run(self, words: Sequence[str], *, apart: bool = False) -> str:
         """Run a command to its end; afterwards `code` is its exit code, and `lines` say why it could not be started.
 
+        While another one runs, nothing is started: two visitors can press a button at the same time.
+
         Args:
             words: its arguments.
             apart: whether its standard output is returned, instead of being among `lines`.
         """
+        if self.running:
+            return ""
         self._starting, self.code = True, None
         self.lines.clear()
         try:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -18,15 +19,19 @@ from partedvae.common.listed_names import read_listed
 from partedvae.common.tables import normalised
 from partedvae.serving.explore.labelling.process import CommandProcess
 
-FEWEST_RANKED = 8
-"""Labels after which images are ranked again, at least. Few: each of the images that are ranked together is of a group
-of its own, and the first of many would be of the largest groups, which may be of one class."""
+ANY = ""
+"""In place of a factor: a label of any factor counts."""
+FEWEST_RANKED = 10
+"""Labels after which images are ranked again, at least; as many as there are classes, if these are more. Few: each of
+the images that are ranked together is of a group of its own, and the first of many would be of the largest groups,
+which may be of one class. Ten are what `partedvae reproduce group-labels` measures."""
 RANKED_SHARE = 0.25
 """The same as a share of the labels, which bounds the number of rankings."""
 SHOWN = 60
 """Characters of an unexpected output that are shown."""
 SPARE = 4
-"""Images to go on with while they are ranked again."""
+"""Images to go on with while they are ranked again. The first ranking has none: with more groups than labels, those of
+the smallest groups, which may be the only ones of a class, would not be labelled."""
 
 
 class Workspace:
@@ -38,7 +43,6 @@ class Workspace:
         labels: the labels as they were read or written last.
         ranker: the command `suggest`.
         trainer: the command `train`.
-        ranked: number of images in the order that a ranking has put first; 0 for none.
         features_run: the run of features by which they are ranked; empty where there is none.
         problem: why the images could not be ranked; empty where they could.
         version: differs between folders and processes, so that a browser does not show a stored image of another one.
@@ -71,33 +75,41 @@ class Workspace:
         self._options = list(options)
         self._rest = list(self.names)
         random.Random(0).shuffle(self._rest)
-        self._order: list[str] = []
+        self._orders: dict[str, list[str]] = {}
         self._reserved: dict[str, str] = {}
         self._classes: dict[str, list[str]] = {}
-        self._since_ranked = 0
-        self._given = suggestions is not None
+        self._since_ranked: Counter[str] = Counter()
+        self._given = None if suggestions is None else read_listed(suggestions, self.names, "folder")
         self._task: asyncio.Task[None] | None = None
-        if suggestions is not None:
-            self._order = read_listed(suggestions, self.names, "folder")
 
     @property
     def path(self) -> Path:
         """The table of the labels."""
         return self._file.path
 
-    @property
-    def unlabelled(self) -> int:
-        """Number of images that have no label, and are not for testing."""
-        return sum(name not in self.labels.values and name not in self.labels.tests for name in self.names)
+    def unlabelled(self, factor: str = ANY) -> int:
+        """Return the number of images that have no label of a factor, and are not for testing."""
+        labelled = self.labels.labelled(factor or None)
+        return sum(name not in labelled and name not in self.labels.tests for name in self.names)
 
-    @property
-    def ranked(self) -> int:
-        """Number of images that are ranked and have no label."""
-        return sum(name not in self.labels.values for name in self._order)
+    def ranked(self, factor: str = ANY) -> int:
+        """Return the number of images that are ranked by what a label of a factor would teach, and have none."""
+        labelled = self.labels.labelled(factor or None)
+        return sum(name not in labelled for name in self._order(factor))
 
-    @property
-    def _batch(self) -> int:
-        return max(FEWEST_RANKED, int(RANKED_SHARE * len(self.labels.values)))
+    def ranked_by(self, factor: str) -> str:
+        """Return the factor of the ranking for visitors who label one, or all for `ANY`.
+
+        With a single factor, any label is one of it. `partedvae suggest` knows the factors of labels.csv alone.
+        """
+        return factor if factor in self.labels.factors and len(self.labels.factors) > 1 else ANY
+
+    def _order(self, factor: str) -> list[str]:
+        return self._orders.get(factor, []) if self._given is None else self._given
+
+    def _batch(self, factor: str) -> int:
+        known = [classes for name, classes in self._classes.items() if factor in (ANY, name)]
+        return max(FEWEST_RANKED, *map(len, known), int(RANKED_SHARE * len(self.labels.labelled(factor or None))))
 
     def classes(self, factor: str, others: Iterable[str] = ()) -> list[str]:
         """Return the classes of a factor; later ones are added at the end, so that keys stay.
@@ -128,7 +140,9 @@ class Workspace:
             known.append(name)
         return factor
 
-    def claim(self, visitor: str, factors: Sequence[str], skipped: Collection[str], first: str = "") -> str | None:
+    def claim(
+        self, visitor: str, factors: Sequence[str], skipped: Collection[str], first: str = "", ranked_by: str = ANY
+    ) -> str | None:
         """Return the next image of a visitor, which no other visitor gets meanwhile; None if there is none.
 
         Args:
@@ -136,9 +150,10 @@ class Workspace:
             factors: the factors that it is to have.
             skipped: images that the visitor does not want.
             first: the image to take, if it is given; another visitor may have it too.
+            ranked_by: which ranking to follow, from `ranked_by`.
         """
         self.release(visitor)
-        candidates = [first] if first else [*self._order, *self._rest]
+        candidates = [first] if first else [*self._order(ranked_by), *self._rest]
         for name in candidates:
             known = self.labels.values.get(name, {})
             if first or not (
@@ -184,9 +199,11 @@ class Workspace:
             self.labels = await asyncio.to_thread(self._file.write, name, factor, value, before)
         if self.labels.class_of(name, factor) != normalised(value):
             return False
-        self._since_ranked += 1
-        if self._since_ranked >= self._batch:
-            self.rank()
+        for ranked_by in self._orders:
+            if ranked_by in (ANY, factor):
+                self._since_ranked[ranked_by] += 1
+                if self._since_ranked[ranked_by] >= self._batch(ranked_by):
+                    self.rank(ranked_by)
         return True
 
     def training_command(self) -> list[str]:
@@ -199,35 +216,46 @@ class Workspace:
         features = ["--features", self.features_run] if self.features_run else []
         return ["train", f"folder:{self.folder}", "--output", str(run), *features]
 
-    def rank(self) -> None:
-        """Rank images in the background, unless a list was given, a ranking runs, or no image is left."""
-        if self._given or self.ranker.running or (self._task is not None and not self._task.done()):
+    def rank(self, factor: str = ANY, *, again: bool = True) -> None:
+        """Rank images in the background, unless a list was given, a ranking runs, or no image is left.
+
+        Args:
+            factor: which ranking, from `ranked_by`.
+            again: whether to repeat one that has ended.
+        """
+        if self._given is not None or self.ranker.running or (self._task is not None and not self._task.done()):
             return
-        if not self.unlabelled:
-            self._order, self.problem = [], ""
+        if factor in self._orders and not again:
             return
-        self._since_ranked = 0
-        self._task = asyncio.create_task(self._rank())
+        if not self.unlabelled(factor):
+            self._orders[factor], self.problem = [], ""
+            return
+        self._since_ranked[factor] = 0
+        self._task = asyncio.create_task(self._rank(factor))
 
     async def stop(self) -> None:
         """End the commands."""
         await asyncio.gather(self.ranker.stop(), self.trainer.stop())
 
-    async def _rank(self) -> None:
-        words = ["suggest", str(self.folder), "--count", str(self._batch + SPARE), "--json", *self._options]
+    async def _rank(self, factor: str) -> None:
+        count = self._batch(factor) + (SPARE if self.labels.labelled(factor or None) else 0)
+        chosen = ["--factor", factor] if factor else []
+        words = ["suggest", str(self.folder), "--count", str(count), "--json", *chosen, *self._options]
+        # Also if it fails, so that it is not repeated at once.
+        self._orders.setdefault(factor, [])
         output = await self.ranker.run(words, apart=True)
         if self.ranker.code:
             errors = [line for line in self.ranker.lines if line.startswith("Error: ")]
             last = (errors or list(self.ranker.lines) or ["it ended without a message"])[-1]
             # The last images may have been labelled since the ranking began.
-            self.problem = last if self.unlabelled else ""
+            self.problem = last if self.unlabelled(factor) else ""
             return
         by_text = {printable(name): name for name in self.names}
         try:
             suggested = json.loads(output)
-            chosen = [by_text[text] for text in suggested["images"] if text in by_text]
+            order = [by_text[text] for text in suggested["images"] if text in by_text]
             self.features_run = suggested["features_run"] or ""
         except (ValueError, LookupError, TypeError):
             self.problem = f"'partedvae suggest' printed {output.strip()[:SHOWN]!r} instead of a list of images"
             return
-        self._order, self.problem = chosen, ""
+        self._orders[factor], self.problem = order, ""

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 from nicegui import background_tasks, ui
 
-from partedvae.common.data_error import DataError
 from partedvae.common.file_names import in_one_line
 from partedvae.errors import PartedVAEError
 from partedvae.serving.explore.context import Context
+from partedvae.serving.explore.elements.class_adder import ClassAdder
 from partedvae.serving.explore.elements.key_button import key_button
 from partedvae.serving.explore.elements.training import TrainingCard
 from partedvae.serving.explore.errors import errors_notified
 from partedvae.serving.explore.labelling.keys import SKIP, UNDO, keys_of
-from partedvae.serving.explore.labelling.workspace import Workspace
+from partedvae.serving.explore.labelling.workspace import ANY, Workspace
 from partedvae.serving.explore.model import ModelAccess
 from partedvae.serving.explore.widgets import address, card, page_shown
 
 ALL = "all factors"
 DEFAULT_FACTOR = "class"
 """Name of the factor where neither labels.csv nor a model has one."""
+BROKEN = -1
+"""What a browser sends instead of the number of an image that it cannot show; it can be skipped."""
 REFRESH_SECONDS = 1.0
 """Interval at which changes of other visitors and programs are shown."""
 
@@ -36,13 +38,13 @@ async def build(context: Context) -> None:
     await page_shown()  # The table may be large, or on a slow disk.
     with errors_notified():
         await workspace.refresh()
-    workspace.rank()
     page = _LabelPage(workspace, context.model)
     ui.on("pv-label", page.on_action)
     # Not on_disconnect, which is called for each short interruption of the connection too.
     ui.context.client.on_delete(page.leave)
     ui.timer(REFRESH_SECONDS, page.refresh)
     page.next()
+    workspace.rank(page.ranked_by)  # When it is known how many classes there are.
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,6 @@ class _LabelPage:
         self._model = model
         self._client = ui.context.client
         self._visitor = self._client.id
-        self._own_factors: list[str] = []
         self._chosen = ALL
         self._name: str | None = None
         self._before: dict[str, str] = {}
@@ -88,7 +89,7 @@ class _LabelPage:
                     self._buttons = (
                         ui.element("div").classes("pv-label__classes").props("role=group aria-label=Classes")
                     )
-                    self._adder = ui.element("div").classes("pv-controls")
+                    self._adder = ClassAdder(workspace, self._model_classes, self.refresh)
                     with ui.element("div").classes("pv-controls"):
                         self._undo = key_button("undo", "Undo", UNDO, "U")
                         self._skip = key_button("skip", "Skip", SKIP, "Space")
@@ -96,18 +97,22 @@ class _LabelPage:
                     self._counts = ui.label().classes("pv-label__counts")
                 self._training = TrainingCard(workspace)
         self._add_head()
-        self._add_adder()
 
     @property
     def _factors(self) -> list[str]:
         """The factors that images have: those of labels.csv, or of the model, or the visitor's."""
         known = list(self._workspace.labels.factors) or list(self._model_classes())
-        return [*known, *(name for name in self._own_factors if name not in known)] or [DEFAULT_FACTOR]
+        return [*known, *(name for name in self._adder.factors if name not in known)] or [DEFAULT_FACTOR]
 
     @property
     def _wanted(self) -> list[str]:
         """The factors that are labelled here."""
         return self._factors if self._chosen == ALL else [self._chosen]
+
+    @property
+    def ranked_by(self) -> str:
+        """Which ranking the images follow."""
+        return self._workspace.ranked_by(ANY if self._chosen == ALL else self._chosen)
 
     @property
     def _factor(self) -> str:
@@ -133,18 +138,11 @@ class _LabelPage:
                 )
         self._head.visible = len(factors) > 1
 
-    def _add_adder(self) -> None:
-        """Add the fields for a new class, and for the factor where there is none yet."""
-        with self._adder:
-            self._factor_field = ui.input("factor", value=DEFAULT_FACTOR).props("dense outlined")
-            self._class_field = ui.input("new class").props("dense outlined").on("keydown.enter", self._on_add)
-            ui.button("Add", icon="add", on_click=self._on_add).props("outline no-caps")
-
     def next(self, first: str = "") -> None:
         """Show an image: that of a name, or the next one."""
         if self._client.is_deleted:
             return  # The tab was closed while a label was written; nobody would release the image.
-        self._name = self._workspace.claim(self._visitor, self._wanted, self._skipped, first)
+        self._name = self._workspace.claim(self._visitor, self._wanted, self._skipped, first, self.ranked_by)
         self._before = dict(self._workspace.labels.values.get(self._name or "", {}))
         self._show_image()
         self.refresh()
@@ -169,6 +167,7 @@ class _LabelPage:
         workspace = self._workspace
         factor = self._factor
         classes = workspace.classes(factor, self._model_classes().get(factor, ()))
+        workspace.rank(self.ranked_by, again=False)
         counts = workspace.labels.counts(factor)
         labelled = len(workspace.labels.labelled(factor))
         total = len(workspace.names)
@@ -193,23 +192,23 @@ class _LabelPage:
         self._progress.value = labelled / total
         self._counts.text = f"{labelled:,} of {total:,} images have a label of {factor}"
         self._note.text = status
-        self._factor_field.visible = not workspace.labels.factors and not self._model_classes()
-        self._adder.visible = factor not in self._model_classes()
+        self._adder.show(factor)
         self._training.refresh()
 
     def _status(self) -> str:
         """Return how the images are ordered."""
         workspace = self._workspace
-        if not workspace.unlabelled:
+        if not workspace.unlabelled(self.ranked_by):
             return ""
+        ranked = workspace.ranked(self.ranked_by)
         if workspace.ranker.running:
             latest = workspace.ranker.lines[-1] if workspace.ranker.lines else "starting"
-            before = "Ranking again" if workspace.ranked else "Images are in random order until they are ranked"
+            before = "Ranking again" if ranked else "Images are in random order until they are ranked"
             return f"{before}: {latest}"
         if workspace.problem:
             return f"Images are in random order, as they could not be ranked: {workspace.problem}"
-        if workspace.ranked:
-            return f"{workspace.ranked:,} suggested images are left, the most useful first."
+        if ranked:
+            return f"{ranked:,} suggested images are left, the most useful first."
         return "Images are in random order."
 
     def _guess_later(self) -> None:
@@ -242,13 +241,13 @@ class _LabelPage:
             with errors_notified():
                 if action == "undo":
                     await self._on_undo()
-                elif self._name is None or shown not in (self._workspace.names.index(self._name), -1):
+                elif self._name is None or shown not in (self._workspace.names.index(self._name), BROKEN):
                     return
                 elif action == "skip":
                     self._skipped.add(self._name)
                     self._steps.append(_Step(self._name))
                     self.next()
-                elif shown == -1 or factor != self._factor or value not in self._workspace.classes(factor):
+                elif shown == BROKEN or factor != self._factor or value not in self._workspace.classes(factor):
                     return
                 elif action == "class":
                     await self._on_class(self._name, factor, value)
@@ -287,25 +286,6 @@ class _LabelPage:
         self._chosen = event.value
         ui.run_javascript("document.activeElement.blur()")  # Keys are the picker's while it has the focus.
         self.next()
-
-    async def _on_add(self) -> None:
-        name, factor = self._class_field.value.strip(), self._factor
-        is_new = self._factor_field.visible
-        if is_new:
-            factor = self._factor_field.value.strip() or DEFAULT_FACTOR
-        if not name:
-            return
-        # At once: what is typed while the class is being added is the next one.
-        self._class_field.value = ""
-        with errors_notified():
-            try:
-                factor = await self._workspace.add_class(factor, name)
-            except (DataError, OSError):
-                self._class_field.value = self._class_field.value or name
-                raise
-            if is_new:
-                self._own_factors = [factor]
-            self.refresh()
 
     def leave(self) -> None:
         """Let others have the image."""

@@ -1,9 +1,11 @@
 // Keys and buttons of the page Label. Each event has the image and the factor that were on the screen, so that a key
 // that was pressed before the next one had come does not label it.
 (() => {
+  const BROKEN = -1, LOADING = -2; // Instead of the number of an image; as in label.py.
   const shown = () => {
     const image = document.querySelector(".pv-label__image");
-    return image && image.complete && image.naturalWidth ? Number(image.dataset.number) : -1;
+    if (!image?.complete) return LOADING;
+    return image.naturalWidth ? Number(image.dataset.number) : BROKEN;
   };
   // Small images show their pixels, and photos are smooth.
   const sized = (image) => image.classList.toggle("pv-label__image--small", image.naturalWidth <= 128);

@@ -147,6 +147,36 @@ def test_a_label_is_undone_and_an_image_is_skipped(suggested: Explorer, photos: 
     assert rows(photos)[-1] == [ORDER[2], ""]
 
 
+def test_a_folder_gets_several_factors(suggested: Explorer, photos: Path, desktop_page: Page) -> None:
+    """A class of another factor adds it: an image is then asked for both."""
+    page = desktop_page
+    page.goto(f"{suggested.url}/label")
+    wait_for_image(page, ORDER[0])
+    for factor, name in (("animal", "cat"), ("animal", "dog"), ("colour", "red"), ("colour", "blue")):
+        page.get_by_label("factor", exact=True).fill(factor)
+        page.get_by_label("new class").fill(name)
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("new class")).to_have_value("")
+    expect(page.locator(".pv-key--class .pv-key__text")).to_have_text(["cat", "dog"])
+    page.keyboard.press("Escape")
+    page.keyboard.press("2")
+    expect(page.locator(".pv-key--class .pv-key__text")).to_have_text(["red", "blue"])
+    expect(page.get_by_label("factor", exact=True)).to_have_value("colour")
+    page.keyboard.press("1")
+    wait_for_image(page, ORDER[1])
+    assert rows(photos) == [["file", "animal", "colour"], [ORDER[0], "dog", "red"]]
+
+
+def test_an_image_that_is_still_loading_is_not_skipped(suggested: Explorer, desktop_page: Page) -> None:
+    page = desktop_page
+    page.route("**/label/image.png?*", lambda route: None)  # It never comes.
+    page.goto(f"{suggested.url}/label", wait_until="domcontentloaded")
+    expect(page.locator(".pv-label__file")).to_have_text(ORDER[0])
+    page.keyboard.press("Space")
+    page.wait_for_timeout(500)  # Long enough for the next image's name.
+    expect(page.locator(".pv-label__file")).to_have_text(ORDER[0])
+
+
 @pytest.mark.exhaustive
 def test_two_visitors_get_different_images_and_lose_no_label(
     suggested: Explorer, photos: Path, browser: Browser

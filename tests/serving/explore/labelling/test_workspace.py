@@ -18,7 +18,7 @@ from partedvae.common.labels_file import Labels
 from partedvae.serving.explore.labelling import pictures, process
 from partedvae.serving.explore.labelling.pictures import LONGEST, add_image_route, picture_of
 from partedvae.serving.explore.labelling.process import CommandProcess
-from partedvae.serving.explore.labelling.workspace import Workspace
+from partedvae.serving.explore.labelling.workspace import ANY, Workspace
 
 NAMES = ["0.png", "1.png", "2.png"]
 
@@ -41,9 +41,9 @@ def replace_commands(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str)
     monkeypatch.setattr(sys, "executable", str(program))
 
 
-async def ranked(workspace: Workspace) -> None:
+async def ranked(workspace: Workspace, factor: str = ANY) -> None:
     """Rank, and wait for the end."""
-    workspace.rank()
+    workspace.rank(factor)
     assert workspace._task is not None
     await workspace._task
 
@@ -135,7 +135,7 @@ async def test_a_ranking_that_fails_is_a_problem_and_can_be_repeated(
         monkeypatch, tmp_path, """echo '{"images": ["2.png"], "features_run": "suggest/photos/features"}'"""
     )
     await ranked(workspace)
-    assert (workspace.problem, workspace.ranked) == ("", 1)
+    assert (workspace.problem, workspace.ranked()) == ("", 1)
     assert workspace.features_run == "suggest/photos/features"
     # Few labels are enough with those of groups.
     assert workspace.training_command()[-2:] == ["--features", "suggest/photos/features"]
@@ -152,6 +152,51 @@ def test_the_command_that_trains_has_a_folder_of_its_own(
     assert Workspace(photos).training_command() == [*words[:-1], f"{words[-1]}-2"]
 
 
+async def test_each_factor_has_its_ranking(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that lack the factor, in its order; of a single factor, or all, any label counts."""
+    (photos / "labels.csv").write_text("file,kind,colour\n0.png,a,red\n1.png,b,\n")
+    script = (
+        """echo "$*" >> calls; case "$*" in *colour*) echo '{"images": ["2.png", "1.png"], "features_run": null}' ;;"""
+    )
+    script += """ *) echo '{"images": ["2.png"], "features_run": null}' ;; esac"""
+    replace_commands(monkeypatch, tmp_path, script)
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(photos)
+    assert [workspace.ranked_by(factor) for factor in ("colour", "new", ANY)] == ["colour", ANY, ANY]
+    await ranked(workspace)
+    await ranked(workspace, "colour")
+
+    calls = [line.partition("--count ")[2] for line in (tmp_path / "calls").read_text().splitlines()]
+    assert calls == ["14 --json", "14 --json --factor colour"]
+    assert (workspace.unlabelled("colour"), workspace.ranked("colour")) == (2, 2)
+    assert (workspace.unlabelled(), workspace.ranked()) == (1, 1)
+    assert workspace.claim("a", ["colour"], (), ranked_by="colour") == "2.png"
+    assert workspace.claim("b", ["colour"], (), ranked_by="colour") == "1.png"
+
+
+@pytest.mark.parametrize(("classes", "count"), [(3, 10), (26, 26)])
+async def test_the_first_ranking_has_an_image_per_class(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, count: int
+) -> None:
+    """And at least ten, with which `suggest` was measured; there is one ranking until it has ended."""
+    replace_commands(monkeypatch, tmp_path, f'echo "$*" >> {tmp_path / "calls"}; echo nonsense')
+    workspace = Workspace(photos)
+    for number in range(classes):
+        await workspace.add_class("kind", f"class {number}")
+    await ranked(workspace)
+    workspace.rank(again=False)
+    assert [line.partition("--count ")[2] for line in (tmp_path / "calls").read_text().splitlines()] == [
+        f"{count} --json"
+    ]
+
+
+async def test_a_command_is_not_started_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_commands(monkeypatch, tmp_path, f"echo one >> {tmp_path / 'calls'}; sleep 0.2")
+    command = CommandProcess()
+    await asyncio.gather(command.run(["train"]), command.run(["train"]))
+    assert (tmp_path / "calls").read_text() == "one\n"
+
+
 async def test_nothing_is_ranked_when_all_images_have_a_label(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +204,7 @@ async def test_nothing_is_ranked_when_all_images_have_a_label(
     replace_commands(monkeypatch, tmp_path, f"touch {tmp_path / 'started'}")
     workspace = Workspace(photos)
     workspace.rank()
-    assert (workspace.unlabelled, workspace.ranker.running, workspace.problem) == (0, False, "")
+    assert (workspace.unlabelled(), workspace.ranker.running, workspace.problem) == (0, False, "")
     await asyncio.sleep(0.2)
     assert not (tmp_path / "started").exists()
 
