@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from partedvae.serving.explore.features.colours import colourings_of
@@ -13,7 +14,9 @@ from partedvae.serving.explore.features.jobs import Projections
 from partedvae.serving.explore.features.known_labels import with_known_labels
 from partedvae.serving.explore.features.spaces import spaces_of
 from partedvae.serving.explore.model import ModelAccess
+from partedvae.serving.extract.output.identity import manifest_hash
 
+OTHER_MODEL = "the model of these pages is not the one of the features, and cannot draw it"
 AGAIN = "run 'partedvae extract' again with --include class,u,z,negative_elbo"
 
 
@@ -62,7 +65,15 @@ class FeatureMap:
         """Return what to show of points, in order; without their images, the model's reconstructions."""
         if model is None or model.details is None:
             return await self._images.get(points)
-        return await self._images.get(points, model.details.manifest.image, model.call.decode)
+        manifest = model.details.manifest
+        extracted_with = self.table.footer("manifest_sha256")
+        if extracted_with in ("", manifest_hash(manifest)):  # A CSV file has no footer.
+            return await self._images.get(points, manifest.image, model.call.decode)
+        found = await self._images.get(points, manifest.image)
+        return [
+            replace(image, reason=f"{image.reason}; {OTHER_MODEL}") if image.kind == "missing" else image
+            for image in found
+        ]
 
     def describe(self, point: int) -> list[str]:
         """Return lines of text about a point: its path or index, class and probability per factor, and scores."""

@@ -53,6 +53,11 @@ class Identity:
         return [_DESCRIBED[key](was, now) for key in now if key in changed]
 
 
+def manifest_hash(manifest: Manifest) -> str:
+    """Return the SHA-256 of a manifest, which has those of the graphs: a model's features are those of one hash."""
+    return hashlib.sha256(manifest.SerializeToString(deterministic=True)).hexdigest()
+
+
 def identity_of(
     *,
     model: str,
@@ -88,7 +93,7 @@ def identity_of(
     texts = {
         "model": model,
         "version": str(version_),
-        "manifest_sha256": hashlib.sha256(manifest.SerializeToString(deterministic=True)).hexdigest(),
+        "manifest_sha256": manifest_hash(manifest),
         "encoder_sha256": hashes.get(ENCODER_FILE if precision == "fp32" else INT8_ENCODER_FILE, ""),
         "scorer_sha256": hashes.get(SCORER_FILE, "") if scored else "",
         "precision": precision,

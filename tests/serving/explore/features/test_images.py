@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import os
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 from PIL import Image
 
 from partedvae.results import FloatArray, ImageArray
+from partedvae.serving import load
 from partedvae.serving.explore.features import images as module
+from partedvae.serving.explore.features.feature_map import FeatureMap
 from partedvae.serving.explore.features.file import read_features
 from partedvae.serving.explore.features.images import PointImages
 from partedvae.serving.explore.features.table import FeatureTable
+from partedvae.serving.explore.model import AsyncLocalModel, ModelAccess
 from tests.bundles import GREY
 from tests.serving.extraction import extract, idx
 
@@ -93,6 +97,25 @@ async def test_without_the_images_the_model_draws_them(pictures: Path, tiny_mode
         np.testing.assert_array_equal(pixels(image.png), expected[point, ..., 0])
     (missing,) = await PointImages(table).get([2], SPEC)
     assert (missing.kind, missing.png) == ("missing", b"")
+
+
+async def test_another_model_draws_none(pictures: Path, tiny_models: Path, tmp_path: Path) -> None:
+    """Such as one that was trained again since: its images of these u and z are others."""
+    output = tmp_path / "f.parquet"
+    features(pictures, tiny_models / "tiny", output)
+    pictures.rename(tmp_path / "moved")
+    dataclasses.replace(GREY, seed=7).write(tmp_path / "again" / "tiny")
+    shown = FeatureMap(str(output))
+    found = []
+    for folder in (tmp_path / "again", tiny_models):
+        model = ModelAccess(AsyncLocalModel(load(folder / "tiny")), str(folder))
+        await model.ask()
+        found += await shown.images([2], model)
+        await model.call.close()
+
+    assert [image.kind for image in found] == ["missing", "reconstruction"]
+    assert found[0].reason.startswith(f"{pictures} does not exist")
+    assert found[0].reason.endswith("; the model of these pages is not the one of the features, and cannot draw it")
 
 
 async def test_a_changed_folder_is_read_only_if_the_command_names_it(
