@@ -24,6 +24,10 @@ PEERS_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 # The model that `make extract` uses without SERVER: the only one in MODELS, otherwise that of DATASET.
 EXPORTED = $(patsubst %/,%,$(wildcard $(MODELS)/*/))
 MODEL ?= $(if $(filter 1,$(words $(EXPORTED))),$(EXPORTED),$(MODELS)/$(DATASET))
+# The model of the web pages: that of MODEL where it was given, otherwise the demo's, or the one that was exported.
+GIVEN_MODEL = $(if $(filter file,$(origin MODEL)),,$(MODEL))
+EXPLORED = $(or $(GIVEN_MODEL),$(wildcard demo/models/mnist),$(MODEL))
+EXPLORED_FEATURES = $(or $(FEATURES),$(if $(filter demo/models/mnist,$(EXPLORED)),$(wildcard demo/features.parquet)))
 # The model name of `make export`: the data set of the run.
 NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
@@ -74,12 +78,12 @@ extract: install ## Extract features of many images: INPUT=folder OUTPUT=file.pa
 	$(PARTEDVAE) extract $(INPUT) --output $(OUTPUT) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) $(ARGS)
 
 explore: install ## Open web pages on a model, the demo's without MODEL: [MODEL=models/NAME | SERVER=HOST:PORT] [FEATURES=file] [ARGS=...].
-	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(or $(wildcard $(MODEL)),demo/models/mnist)) \
-		$(addprefix --features ,$(or $(FEATURES),$(if $(SERVER)$(wildcard $(MODEL)),,$(wildcard demo/features.parquet)))) $(ARGS)
+	exec $(PARTEDVAE) explore $(if $(SERVER),--server $(SERVER),--model $(EXPLORED)) \
+		$(addprefix --features ,$(if $(SERVER),$(FEATURES),$(EXPLORED_FEATURES))) $(ARGS)
 
 screenshots: install ## Take the screenshots of docs/EXPLORE.md: [MODEL=models/NAME] [FEATURES=file] [RUNS=folder].
-	$(BIN)/python -m tests.serving.explore.screenshots $(or $(wildcard $(MODEL)),demo/models/mnist) --output docs/explore \
-		$(addprefix --features ,$(or $(FEATURES),$(wildcard demo/features.parquet))) $(addprefix --runs ,$(RUNS))
+	$(BIN)/python -m tests.serving.explore.screenshots $(EXPLORED) --output docs/explore \
+		$(addprefix --features ,$(EXPLORED_FEATURES)) $(addprefix --runs ,$(RUNS))
 
 # Each test runs once: those of serving and the client without torch, all others where everything is installed; `check`
 # runs those of the deployment.
