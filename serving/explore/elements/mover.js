@@ -212,11 +212,16 @@ export default {
     random() {
       this.z = this.z.map(() => this.normal());
       for (const factor of this.factors) {
-        const c = Math.floor(Math.random() * factor.classes.length);
+        const c = this.drawn(factor.prior);
         this.chosen[factor.name] = c;
         factor.means[c].forEach((mean, d) => { this.u[factor.first + d] = mean + factor.deviations[c][d] * this.normal(); });
       }
       this.moved();
+    },
+    // An index, by its probability.
+    drawn(probabilities) {
+      let left = Math.random();
+      return Math.max(0, probabilities.findIndex((probability) => (left -= probability) < 0));
     },
     normal() {
       return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());

@@ -60,6 +60,7 @@ def _factors(manifest: Manifest) -> list[dict[str, Any]]:
             {
                 "name": factor.name,
                 "classes": list(factor.class_names),
+                "prior": list(factor.prior_probs),
                 "first": u_slice(manifest, k).start,
                 "means": means.round(DIGITS).tolist(),
                 "deviations": deviations.round(DIGITS).tolist(),

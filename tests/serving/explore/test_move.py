@@ -88,6 +88,14 @@ def test_the_address_keeps_the_state(move: Page) -> None:
     move.wait_for_function("new URL(location).searchParams.get('z') === '0,0,0,0'")
 
 
+def test_random_classes_follow_their_prior(move: Page) -> None:
+    """p(c) of class k is (k + 1) / 55, and the middle of all is in that of the seventh class."""
+    move.evaluate("Math.random = () => 0.5")
+    move.get_by_role("button", name="Random").click()
+
+    expect(move.get_by_role("radio", name="6")).to_have_attribute("aria-checked", "true")
+
+
 def test_strips(move: Page) -> None:
     """Every class, and nine steps of every dimension; a click goes there."""
     sizes = move.locator(".pv-strip img").evaluate_all(
