@@ -12,6 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from partedvae.serving.explore.integers import integer_of
+
 COOKIE = "partedvae_explore"
 TOKEN_PARAMETER = "token"
 POLICY = "; ".join(
@@ -139,8 +141,10 @@ class AccessMiddleware:
             return None
         if "transfer-encoding" in headers:
             return PlainTextResponse("send a Content-Length", 411)
-        limit, size = self._max_bytes(), headers.get("content-length", "0")
-        if not size.isdecimal() or int(size) > limit:
+        limit, size = self._max_bytes(), integer_of(headers.get("content-length", "0"))
+        if size is None:
+            return PlainTextResponse("the Content-Length is no number of bytes", 400)
+        if size > limit:
             return PlainTextResponse(f"{size} bytes are more than the limit of {limit:,}; send a smaller image", 413)
         return None
 

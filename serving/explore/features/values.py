@@ -12,6 +12,7 @@ from partedvae.results import FloatArray
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.explore.features.columns import UNFAMILIAR, FactorColumns, FeatureColumns
 from partedvae.serving.explore.features.table import MISSING, Categories, FactorFeatures, FeatureTable, Rows
+from partedvae.serving.explore.integers import integer_of
 from partedvae.serving.extract.output.vectors import matrix_of, numbers_of
 
 MOST_VALUES = 64
@@ -110,7 +111,8 @@ def categories_of(texts: pa.ChunkedArray, values: Sequence[str] = ()) -> Categor
     """
     if not values:
         found = [value for value in pc.unique(texts).to_pylist() if value]
-        values = sorted(found, key=lambda text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text))
+        numbers = {text: integer_of(text) for text in found}
+        values = sorted(found, key=lambda text: (numbers[text] is None, numbers[text] or 0, text))
     codes = pc.fill_null(pc.index_in(texts, value_set=pa.array(values, pa.string())), MISSING)
     return Categories(values=tuple(values), codes=codes.to_numpy().astype(np.int32))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from nicegui import ui
 
 from partedvae.model_results import ModelDetails
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.errors import errors_notified
+from partedvae.serving.explore.integers import integer_of
 from partedvae.serving.explore.pages.transfer import Transfer
 from partedvae.serving.explore.pictures.png import fingerprint
 from partedvae.serving.explore.widgets import address, card, class_options, image_size, page_shown, pixels
@@ -20,6 +20,8 @@ ANY, EACH = "", "*"
 """Values of a picker beside the classes: drawn from p(c), and one row per class."""
 COUNTS = (4, 8, 12, 16)
 SEEDS = 1_000_000
+MOST_SEED = 2**53
+"""Largest seed of the field: browsers have no larger integers."""
 
 
 async def build(context: Context) -> None:
@@ -43,7 +45,7 @@ def _add_generated(details: ModelDetails) -> None:
         for k, factor in enumerate(factors)
     }
     state: dict[str, int] = {
-        "seed": _integer(query.get("seed"), 0, 2**63 - 1),
+        "seed": _integer(query.get("seed"), 0, MOST_SEED),
         "count": _integer(query.get("count"), 8, COUNTS[-1]) or 1,
     }
 
@@ -75,8 +77,9 @@ def _add_generated(details: ModelDetails) -> None:
                     pickers[other].value = ANY
         redraw()
 
-    def change(name: str, value: Any) -> None:
-        if value is not None:
+    def change(name: str, value: float | None) -> None:
+        # The field keeps to its range only when it loses the focus.
+        if value is not None and 0 <= value <= MOST_SEED:
             state[name] = int(value)
             redraw()
 
@@ -101,7 +104,12 @@ def _add_generated(details: ModelDetails) -> None:
                 on_change=lambda e: change("count", e.value),
             ).props("dense outlined options-dense")
             seed = ui.number(
-                "seed", value=state["seed"], min=0, precision=0, on_change=lambda e: change("seed", e.value)
+                "seed",
+                value=state["seed"],
+                min=0,
+                max=MOST_SEED,
+                precision=0,
+                on_change=lambda e: change("seed", e.value),
             )
             seed.props("dense outlined debounce=300")
             ui.button("Draw others", icon="casino", on_click=another).props("unelevated no-caps")
@@ -128,7 +136,8 @@ def _valid(value: str | None, factor: Factor, default: str) -> str:
 
 
 def _integer(text: str | None, default: int, largest: int) -> int:
-    return int(text) if text is not None and text.isdecimal() and int(text) <= largest else default
+    number = integer_of(text or "")
+    return number if number is not None and number <= largest else default
 
 
 def _nearest(count: int) -> int:

@@ -15,11 +15,12 @@ from partedvae.serving.explore.features.colours import Colouring
 from partedvae.serving.explore.pages.map.legend import show_legend
 from partedvae.serving.explore.widgets import card
 from tests.processes import running_server
-from tests.serving.explore.explorer import DESKTOP, Explorer, checked_page, running_explorer
+from tests.serving.explore.explorer import BOTH_SIZES, DESKTOP, Explorer, checked_page, running_explorer
 
 pytestmark = pytest.mark.slow
 
 
+@BOTH_SIZES
 def test_the_start_leads_to_a_page_with_the_model(grey_explorer: Explorer, page: Page) -> None:
     page.goto(grey_explorer.url)
 
@@ -60,7 +61,6 @@ def test_pages_that_lack_something_say_what(bare_explorer: Explorer, page: Page)
     expect(page.locator(".pv-message")).to_contain_text("--model MODELS_DIR/NAME, or --server HOST:PORT")
 
 
-@pytest.mark.exhaustive
 def test_a_server_that_goes_away_and_comes_back(tiny_models: Path, browser: Browser) -> None:
     """The page opens without it, shows it when it comes, says when it goes, and recovers."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

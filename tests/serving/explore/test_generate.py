@@ -9,7 +9,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from partedvae.results import FloatArray
 from tests.bundles import GREY
-from tests.serving.explore.explorer import Explorer, pixels_of, png
+from tests.serving.explore.explorer import BOTH_SIZES, Explorer, pixels_of, png
 from tests.serving.explore.test_pictures import read
 
 pytestmark = pytest.mark.slow
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 GRID = ".pv-transfer img:nth-child(4)"
 
 
+@BOTH_SIZES
 def test_one_row_per_class(grey_explorer: Explorer, page: Page) -> None:
     page.goto(f"{grey_explorer.url}/generate")
 
@@ -32,6 +33,21 @@ def test_another_seed_gives_other_images_and_is_in_the_address(grey_explorer: Ex
     page.get_by_label("seed").fill("6")
     expect(page).to_have_url(f"{grey_explorer.url}/generate?class.digit=%2A&seed=6&count=4")
     assert pixels_of(page, ".pv-grid__row img") != before
+
+
+@pytest.mark.parametrize("given", ["-6", "1e30"])
+def test_a_seed_out_of_range_draws_nothing(grey_explorer: Explorer, desktop_page: Page, given: str) -> None:
+    """Before the field is left, which then has a seed in its range."""
+    page = desktop_page
+    page.goto(f"{grey_explorer.url}/generate?seed=5&count=4")
+    before = page.locator(".pv-grid__row img").first.get_attribute("src")
+    page.get_by_label("seed").fill(given)
+    page.wait_for_timeout(1000)  # Longer than the field waits for further digits.
+    assert page.locator(".pv-grid__row img").first.get_attribute("src") == before
+
+
+def test_numbers_of_thousands_of_digits_are_left_out(grey_explorer: Explorer) -> None:
+    assert httpx.get(f"{grey_explorer.url}/generate?seed={'9' * 5000}&count={'1' * 5000}").status_code == 200
 
 
 @pytest.mark.exhaustive

@@ -152,7 +152,6 @@ def test_a_file_that_is_no_image(grey_explorer: Explorer, browser: Browser) -> N
         expect_class(page, IMAGES[0])
 
 
-@pytest.mark.exhaustive
 def test_two_visitors_do_not_see_each_other(grey_explorer: Explorer, browser: Browser) -> None:
     with checked_page(browser, DESKTOP) as first, checked_page(browser, DESKTOP) as second:
         for page, image in ((first, IMAGES[0]), (second, IMAGES[1])):

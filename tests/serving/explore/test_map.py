@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.bundles import COLOURED
 from tests.processes import PATIENCE
 from tests.serving.explore.explorer import (
+    BOTH_SIZES,
     DESKTOP,
     PHONE,
     Explorer,
@@ -116,6 +117,7 @@ def test_the_maps_show_all_images(explorer: Explorer, page: Page) -> None:
     assert width <= page.evaluate("window.innerWidth"), "the page scrolls sideways"
 
 
+@BOTH_SIZES
 def test_a_point_that_is_clicked_shows_its_image(explorer: Explorer, page: Page) -> None:
     """And is highlighted in both maps; a click beside the points clears the selection."""
     open_map(page, explorer)

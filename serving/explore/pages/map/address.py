@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from partedvae.serving.explore.features.feature_map import FeatureMap
 from partedvae.serving.explore.features.projections import DEFAULT_SAMPLE, METHODS, Method, unavailable
+from partedvae.serving.explore.integers import integer_of
 from partedvae.serving.explore.widgets import address
 
 MOST_SHOWN = 48
@@ -46,10 +47,11 @@ def choices_of(query: Mapping[str, str], shown: FeatureMap) -> MapChoices:
         u=_one_of(query.get("u"), [name for name, space in shown.spaces.items() if space.side == "u"]),
     )
     choices.method = next((m for m in METHODS if m == query.get("method") and not unavailable(m)), "pca")
-    if query.get("points", "").isdecimal():
-        choices.points = min(int(query["points"]), len(shown.table))
-    given = [text for text in query.get("selected", "").split(",") if text.isdecimal() and len(text) < 10]
-    choices.selected = [point for point in map(int, given) if point < len(shown.table)][:MOST_SHOWN]
+    points = integer_of(query.get("points", ""))
+    if points is not None:
+        choices.points = min(points, len(shown.table))
+    given = map(integer_of, query.get("selected", "").split(","))
+    choices.selected = [point for point in given if point is not None and point < len(shown.table)][:MOST_SHOWN]
     return choices
 
 
