@@ -100,9 +100,11 @@ class _LabelPage:
 
     @property
     def _factors(self) -> list[str]:
-        """The factors that images have: those of labels.csv, or of the model, or the visitor's."""
-        known = list(self._workspace.labels.factors) or list(self._model_classes())
-        return [*known, *(name for name in self._adder.factors if name not in known)] or [DEFAULT_FACTOR]
+        """The factors that images have: those of labels.csv, of the model, and the visitor's."""
+        known, learned = list(self._workspace.labels.factors), list(self._model_classes())
+        # A model without any of those in labels.csv was trained for something else.
+        own = [*(learned if not known or set(known) & set(learned) else []), *self._adder.factors]
+        return list(dict.fromkeys([*known, *own])) or [DEFAULT_FACTOR]
 
     @property
     def _wanted(self) -> list[str]:

@@ -126,12 +126,15 @@ def _take_label(browser: Browser, model: Path, output: Path) -> None:
         folder = Path(temporary) / "images"
         folder.mkdir()
         drawn = load(model).generate(DRAWN, seed=0)
-        classes = next(iter(drawn.classes.values()))
+        factor, classes = next(iter(drawn.classes.items()))
         names = {f"{number:03}.png": classes[number] for number in range(DRAWN)}
         for name, pixels in zip(names, drawn.images, strict=True):
             from_pixels(pixels).save(folder / name)
 
         def label(page: Page) -> None:
+            if len(drawn.classes) > 1:
+                page.get_by_label("label", exact=True).first.click()
+                page.get_by_role("option", name=factor, exact=True).click()
             expect(page.locator(".pv-label__note").first).to_contain_text("images are left", timeout=60_000)
             for _ in range(LABELLED):
                 name = page.locator(".pv-label__file").inner_text()

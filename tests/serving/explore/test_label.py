@@ -167,6 +167,27 @@ def test_a_folder_gets_several_factors(suggested: Explorer, photos: Path, deskto
     assert rows(photos) == [["file", "animal", "colour"], [ORDER[0], "dog", "red"]]
 
 
+@pytest.mark.parametrize("table", ["", f"file,kind\n{NAMES[12]},a\n"], ids=["no labels", "of another factor"])
+def test_the_factors_of_a_model_are_asked_for(
+    photos: Path, order: Path, two_models: Path, tmp_path: Path, desktop_page: Page, table: str
+) -> None:
+    """All of them, unless the folder has labels of other factors alone."""
+    page = desktop_page
+    if table:
+        (photos / "labels.csv").write_text(table)
+    options = ("--label", photos, "--suggestions", order, "--model", two_models / "shapes")
+    with running_explorer(*options, folder=tmp_path) as explorer:
+        page.goto(f"{explorer.url}/label")
+        wait_for_image(page, ORDER[0])
+        for factor in ["kind"] if table else ["shape", "colour"]:
+            expect(page.locator(".pv-label__question")).to_have_text(f"{factor}?")
+            page.locator(".pv-key--class").first.click()
+        wait_for_image(page, ORDER[1])
+        page.goto("about:blank")
+    last = "a" if table else "ellipse,blue"
+    assert (photos / "labels.csv").read_text().splitlines()[-1] == f"{ORDER[0]},{last}"
+
+
 def test_an_image_that_is_still_loading_is_not_skipped(suggested: Explorer, desktop_page: Page) -> None:
     page = desktop_page
     page.route("**/label/image.png?*", lambda route: None)  # It never comes.
