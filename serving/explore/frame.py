@@ -88,8 +88,18 @@ def _navigation(current: Page, pages: Sequence[Page], context: Context, classes:
 def _model_name(model: ModelAccess) -> None:
     with ui.element("div").classes("pv-model"):
         details = model.details
-        ui.label(f"{details.name} {details.version}" if details else model.where).classes("pv-model__name")
-        ui.tooltip(_described(model.where, details))
+        with ui.label(f"{details.name} {details.version}" if details else model.where).classes("pv-model__name"):
+            ui.tooltip(_described(model.where, details))
+        if details is None or not details.warnings:
+            return
+        with (
+            ui.button(icon="warning_amber")
+            .props('flat round dense aria-label="Warnings of the model"')
+            .classes("pv-icon-button pv-icon-button--warn"),
+            ui.menu().classes("pv-warnings"),
+        ):
+            for warning in details.warnings:
+                ui.label(warning)
 
 
 def _described(where: str, details: ModelDetails | None) -> str:

@@ -42,6 +42,14 @@ def test_the_theme_is_remembered(grey_explorer: Explorer, desktop_page: Page) ->
     expect(page.locator("body")).to_have_class(re.compile("body--dark"))
 
 
+def test_warnings_of_the_model(coloured_explorer: Explorer, desktop_page: Page) -> None:
+    """As those of a model whose drawn images do not show their class."""
+    page = desktop_page
+    page.goto(coloured_explorer.url)
+    page.get_by_role("button", name="Warnings of the model").click()
+    expect(page.get_by_text("images drawn for a class do not show it")).to_be_visible()
+
+
 def test_names_are_texts_of_attributes() -> None:
     """Those of somebody else's bundle or file add no attributes of their own."""
     name = 'x" onclick="alert(1)'
