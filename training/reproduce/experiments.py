@@ -182,7 +182,8 @@ EXPERIMENTS = {
     "group-labels": Experiment(
         title="Not in the paper: labels of groups",
         note="The selections of label-selection, with `--features` and two epochs instead of six: images that a run "
-        "without labels groups with labelled ones get their labels.",
+        "without labels groups with labelled ones get their labels. All of them share one run of features (its seed "
+        "0), so that the spread between seeds is that of the labels and of training alone.",
         variants=tuple(_with_groups(variant) for labels in (10, 20, 50, 100) for variant in _selections(labels)),
         measure=accuracies,
     ),

@@ -117,8 +117,7 @@ def test_the_error_for_a_command_unlike_any_lists_all() -> None:
 @pytest.mark.parametrize(
     ("module", "arguments", "package"),
     [
-        # The package of the extra that is imported first, which is not torch.
-        ("jaxtyping", ["train", "mnist"], "partedvae[train]"),
+        ("torch", ["train", "mnist"], "partedvae[train]"),
         ("onnxruntime", ["serve", "."], "partedvae[serve]"),
         ("pyarrow", ["extract", ".", "--output", "x.npz", "--model", "."], "partedvae[serve]"),
         ("nicegui", ["explore", "--label", "."], "partedvae[explore]"),
