@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from partedvae.common.click_paths import LocalPath
+from partedvae.common.runs.nearby import CONFIG_FILE
 from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import data_option, dataset_option, existing_run
 
@@ -34,7 +35,8 @@ def export(
     The bundle is written to MODELS_DIR/NAME/VERSION, and 'partedvae serve MODELS_DIR' serves it. It appears only after
     its ONNX graphs have reproduced the outputs of PyTorch on test images.
     """
-    existing_run(run_dir)
+    if not (model_folder / CONFIG_FILE).is_file():  # Otherwise both are swapped, which the exporter says.
+        existing_run(run_dir)
     from partedvae.export.exporter import export_run
 
     bundle = export_run(run_dir, model_folder, data_dir, dataset, precision)
