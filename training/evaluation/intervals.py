@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scipy.stats import binomtest
+
 FEW_TESTS = 200
 """With fewer labelled test images, an accuracy is reported as a count with its interval: of 200, the 95 % interval of
 an accuracy of 90 % is 8 points wide."""
@@ -14,9 +16,6 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
         correct: number of correct images.
         total: number of images, at least one.
     """
-    # Imported here, as it takes most of a second, and accuracies of few test images alone need it.
-    from scipy.stats import binomtest
-
     interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
