@@ -132,11 +132,16 @@ class OptimiserConfig:
     Adam moves a parameter by about the learning rate per step: in a short run, modes that start at the positions of
     other classes could not leave them.
     """
+    clip_factor: float = 0.0
+    """Largest norm of the gradient of an ELBO step, as a multiple of its moving average (`engine/clipping.py`); 0 does
+    not clip."""
 
     def __post_init__(self) -> None:
         """Validate the values."""
         for field in ("learning_rate", "supervised_learning_rate", "prior_rate_factor"):
             require(getattr(self, field) > 0, f"optimiser.{field}", getattr(self, field), "above 0")
+        clip = self.clip_factor
+        require(clip == 0 or clip >= 1, "optimiser.clip_factor", clip, "0 or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

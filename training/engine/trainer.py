@@ -17,6 +17,7 @@ from partedvae.training.data.augment import random_affine
 from partedvae.training.data.dataset import Images, Split
 from partedvae.training.data.sampler import Batches, JoinedBatches
 from partedvae.training.distributed import DistributedContext
+from partedvae.training.engine.clipping import GradientClipper
 from partedvae.training.engine.ema import ema_of
 from partedvae.training.engine.groups import GroupLabels
 from partedvae.training.model.networks import preprocess
@@ -80,6 +81,7 @@ class Trainer:
             fused=True,
         )
         _set_rate(self.optimiser, rates.learning_rate)
+        self.clipper = GradientClipper(rates.clip_factor, self.device) if rates.clip_factor else None
         self.supervised_optimiser = Adam(self.model.classifier_parameters(), rates.supervised_learning_rate, fused=True)
         # Thresholds and cooldowns of the authors' code; the paper names only the scheduler (appendix D).
         self.plateau = ReduceLROnPlateau(self.optimiser, factor=0.5, patience=patience, threshold=0.01, cooldown=4)
@@ -135,7 +137,7 @@ class Trainer:
             pixels = self._pixels(self.images, self.context.shard(self.batches[self.step]))
             with self.context.autocast():
                 total, terms = self.method.losses(self.model, pixels, schedule)
-            self._update(self.optimiser, total)
+            self._update(self.optimiser, total, self.clipper)
             self.method.after_step()
             losses = {"loss": total, **terms, "supervised": supervised}
         if self.ema is not None:
@@ -198,6 +200,7 @@ class Trainer:
             "method": self.method,
             "average": self.ema,  # the key in stored checkpoints
             "optimiser": self.optimiser,
+            "clipper": self.clipper,
             "supervised_optimiser": self.supervised_optimiser,
             "plateau": self.plateau,
             "supervised_plateau": self.supervised_plateau,
@@ -241,10 +244,13 @@ class Trainer:
         self._update(self.supervised_optimiser, loss)
         return loss.detach()
 
-    def _update(self, optimiser: Adam, loss: Tensor) -> None:
+    def _update(self, optimiser: Adam, loss: Tensor, clipper: GradientClipper | None = None) -> None:
         optimiser.zero_grad()
         loss.backward()
-        self.context.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        self.context.average_gradients(parameters)
+        if clipper is not None:
+            clipper.clip(parameters)
         optimiser.step()
 
     def _pixels(self, images: Images, chosen: Tensor) -> Tensor:

@@ -129,6 +129,9 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
     if config.model.factors:
         yield "learning rate, supervised step", config.optimiser.supervised_learning_rate
     yield "learning rate schedule", config.schedule.learning_rate
+    if config.method != "classifier":
+        clip = config.optimiser.clip_factor
+        yield "largest norm of the gradient", f"{clip:g} times its moving average" if clip else "any"
     yield from _objective(config, steps)
     yield "epochs", config.epochs
     yield "images per epoch", f"{config.epoch_images or config.train_images or train_images:,}"

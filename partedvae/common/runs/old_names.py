@@ -20,6 +20,7 @@ ADDED_CONFIG_KEYS: dict[str, Any] = {
     "objective.capacity_penalty": "absolute",
     "objective.beta_z": 1.0,
     "objective.beta_z_closed": 10.0,
+    "optimiser.clip_factor": 0.0,
     "schedule.capacity_start": 0.0,
     "schedule.z_opening": 0.0,
     "schedule.separation_start": 0.0,
