@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from torch import Tensor
 
 from partedvae.common.atomic_write import write_json
 from partedvae.common.progress import progress_bar
@@ -135,13 +136,13 @@ class TrainingLoop:
         with progress_bar(
             images, done=first_step * batch_size, unit="img", title=title, shown=self.context.is_main_process
         ) as bar:
-            postfix: dict[str, str] = {}
+            losses: dict[str, Tensor] = {}
             for step in range(first_step, steps):
-                losses = trainer.train_step()
+                # Not every step has a supervised one, whose latest loss is shown.
+                losses |= trainer.train_step()
                 if step % POSTFIX_STEPS == 0:
                     shown = [name for name in ("loss", "reconstruction", "supervised") if name in losses]
-                    postfix |= {name: f"{losses[name].item():.4g}" for name in shown}
-                    bar.set_postfix(postfix, refresh=False)
+                    bar.set_postfix({name: f"{losses[name].item():.4g}" for name in shown}, refresh=False)
                 bar.update(min(batch_size, images - step * batch_size))
                 if step + 1 < steps and self.context.any(stop.is_set):
                     return False
