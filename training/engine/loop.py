@@ -17,9 +17,10 @@ from partedvae.training.data.dataset import ImageDataset, Split
 from partedvae.training.engine.metrics_logger import MetricsLogger
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
 from partedvae.training.engine.trainer import Trainer
-from partedvae.training.evaluation.diagnostics import collapse_warnings, separation_warnings
+from partedvae.training.evaluation.diagnostics import collapse_warnings, label_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.evaluation.measures import Measures, measure
+from partedvae.training.runs.data import labelled_images
 from partedvae.training.runs.directory import RunDirectory, RunError
 
 POSTFIX_STEPS = 20
@@ -122,7 +123,7 @@ class TrainingLoop:
             "train_images_per_second": round(images / seconds, 1),
             # Absent rather than empty where nothing was measured.
             **({} if data_dir is None else {"measures": measures.flat()}),
-            "warnings": collapse_warnings(evaluation, self.config.method) + broken,
+            "warnings": collapse_warnings(evaluation, self.config.method) + self._label_warnings() + broken,
         }
         write_json(self.run.summary_file, summary)
         return summary
@@ -197,11 +198,16 @@ class TrainingLoop:
         self.run.save_checkpoint(self._state())
         click.echo(self._epoch_line(losses, evaluation), err=True)
         needs_classes = self.config.labels > 0 or not self.config.objective.gamma_contrast
-        for warning in collapse_warnings(evaluation, self.config.method, needs_classes=needs_classes):
+        found = collapse_warnings(evaluation, self.config.method, needs_classes=needs_classes)
+        for warning in found + self._label_warnings():
             click.secho(f"warning: {warning}", fg="yellow", err=True)
 
     def _evaluate(self, test: Split) -> Evaluation:
         return evaluate(self.trainer.final_model, test, self.config, self.run.load_label_counts())
+
+    def _label_warnings(self) -> list[str]:
+        images = labelled_images(self.run, self.dataset)
+        return [] if images is None else label_warnings(self._evaluate(images))
 
     def _epoch_line(self, losses: dict[str, float], evaluation: Evaluation) -> str:
         shown = [name for name in ("loss", "reconstruction", "kl_z", "kl_u") if name in losses]

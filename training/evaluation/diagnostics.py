@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from partedvae.training.config.train_config import MethodName
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation
 from partedvae.training.evaluation.intervals import wilson_interval
@@ -58,6 +60,24 @@ def collapse_warnings(evaluation: Evaluation, method: MethodName, *, needs_class
     return found
 
 
+def label_warnings(labelled: Evaluation) -> list[str]:
+    """Return one warning with a remedy where most labelled training images of a class are taken for another class.
+
+    Labels are few, and what a network makes of other images can outweigh them: a class that was found wrongly at the
+    start is confirmed by consistency (docs/METHOD.md).
+
+    Args:
+        labelled: the evaluation of the model on the labelled training images.
+    """
+    missed = [text for factor in labelled.factors for text in _missed_classes(factor)]
+    if not missed:
+        return []
+    return [
+        f"most labelled training images of some classes are taken for others: {'; '.join(missed)}. Check these labels; "
+        "if they are right, try another --seed, a lower supervision.consistency_weight, or more --labels"
+    ]
+
+
 def separation_warnings(evaluation: Evaluation, measures: Measures) -> list[str]:
     """Return one warning with a remedy where the class is read off z better than off u, or drawn images do not show it.
 
@@ -93,6 +113,14 @@ def _is_read_off_z(s: Separation) -> bool:
     tested = s.rows if s.folds else round(TEST_SHARE * s.rows)
     (low, _), (_, high) = (wilson_interval(round(probe.mlp * tested), tested) for probe in (s.z, s.u))
     return low > high
+
+
+def _missed_classes(factor: FactorEvaluation) -> Iterator[str]:
+    """Yield the classes of which less than half of the images are recognised."""
+    for name, row in zip(factor.classes, factor.confusion, strict=True):
+        correct, images = int(row[factor.classes.index(name)]), int(row.sum())
+        if 2 * correct < images:
+            yield f"{factor.name} {name!r} for {factor.classes[int(row.argmax())]!r} ({images - correct} of {images})"
 
 
 def _describe_generation(g: Generation) -> str:

@@ -32,6 +32,8 @@ class FactorEvaluation:
 
     name: str
     """Name of the factor."""
+    classes: tuple[str, ...]
+    """Names of its classes."""
     predictions: Int[Tensor, " images"]
     """Index of the most probable class of each image."""
     confusion: Int[Tensor, "classes classes"]
@@ -204,6 +206,7 @@ def evaluate_factor(
     mean_entropy = -torch.xlogy(probs, probs).sum(dim=1).mean()
     return FactorEvaluation(
         name=name,
+        classes=classes,
         predictions=predictions,
         confusion=confusion,
         information=(-torch.xlogy(aggregate, aggregate).sum() - mean_entropy).item(),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
+import torch
 
 from partedvae.training.config.architecture import ModelConfig
 from partedvae.training.config.train_config import TrainConfig
@@ -13,6 +14,9 @@ from partedvae.training.data.dataset import CLUSTERS, DataError, DatasetInfo, Im
 from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.runs.directory import RunDirectory
+
+MOST_LABELLED = 2_000
+"""Labelled images to compare with a model's predictions, at most."""
 
 
 def load_run_dataset(run: RunDirectory, data_dir: Path, name: str | None = None) -> ImageDataset:
@@ -99,6 +103,23 @@ def select_train_images(config: TrainConfig, dataset: ImageDataset) -> Split:
             f"train_images is {config.train_images}; {config.dataset} has {len(dataset.train)} training images"
         )
     return dataset.train.first(config.train_images) if config.train_images else dataset.train
+
+
+def labelled_images(run: RunDirectory, dataset: ImageDataset) -> Split | None:
+    """Return labelled training images of a run, some of them where there are many.
+
+    Args:
+        run: the run directory.
+        dataset: its data set.
+
+    Returns:
+        The images; None if there are none, or if the files of the data set have changed, so that others may have their
+        indices.
+    """
+    indices = torch.tensor(run.load_provenance()["labelled_images"], dtype=torch.int64)
+    if not len(indices) or differences(run, dataset):
+        return None
+    return dataset.train.take(indices[:: -(-len(indices) // MOST_LABELLED)])
 
 
 def is_drawn(origin: str) -> bool:

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from partedvae.training.evaluation.diagnostics import collapse_warnings
-from partedvae.training.evaluation.evaluation import evaluate, evaluate_factor, share_of_dead_units
+from partedvae.training.evaluation.diagnostics import collapse_warnings, label_warnings
+from partedvae.training.evaluation.evaluation import Evaluation, evaluate, evaluate_factor, share_of_dead_units
 from partedvae.training.model.partedvae import PartedVAE
 from tests.training.toys import TOY_MODEL, tiny_config, toy_split
 
@@ -66,6 +66,30 @@ def test_both_kinds_of_collapse_are_detected_and_described(weight: float, share:
     assert f"I(x; c) of corner is 0.000 of 1.39 nats, q(c = 'top left') is {share}" in found[0]
     assert "I(x; c) of shade is 0.000 of 0.69 nats" in found[0]
     assert found[1].startswith("z has collapsed")
+
+
+def with_predictions(predictions: list[int], labels: list[int]) -> Evaluation:
+    """Return an evaluation of a factor with these predictions."""
+    probs, counts = torch.eye(4)[predictions], {"corner": 40, "shade": 0}
+    factor = evaluate_factor("f", NAMES, UNIFORM, probs, torch.tensor(labels), True)
+    return dataclasses.replace(
+        evaluate(PartedVAE(TOY_MODEL), toy_split(4, 2), tiny_config(), counts), factors=(factor,)
+    )
+
+
+def test_a_class_most_of_whose_labelled_images_are_taken_for_another_is_named() -> None:
+    found = label_warnings(with_predictions([3, 3, 3, 0, 1, 2, 3], [0, 0, 0, 0, 1, 2, -1]))
+    assert len(found) == 1
+    assert found[0].startswith(
+        "most labelled training images of some classes are taken for others: f 'a' for 'd' (3 of 4). Check these labels"
+    )
+    both = label_warnings(with_predictions([1, 0], [0, 1]))
+    assert "f 'a' for 'b' (1 of 1); f 'b' for 'a' (1 of 1)." in both[0]
+
+
+@pytest.mark.parametrize("predictions", [[0, 0, 1, 2], [0, 3, 1, 2]])
+def test_labels_of_which_at_least_half_are_recognised_give_no_warning(predictions: list[int]) -> None:
+    assert label_warnings(with_predictions(predictions, [0, 0, 1, 2])) == []
 
 
 def test_a_model_of_nans_counts_as_collapsed() -> None:

@@ -23,7 +23,7 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, first_labelled
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.model.partedvae import PartedVAE
-from partedvae.training.runs.data import check_run_dataset, load_run_dataset
+from partedvae.training.runs.data import MOST_LABELLED, check_run_dataset, labelled_images, load_run_dataset
 from partedvae.training.runs.directory import RunDirectory, RunError
 from tests.training.toys import TOY_INFO, TOY_MODEL, tiny_config, toy_dataset
 
@@ -191,3 +191,35 @@ def test_a_run_without_provenance_is_damaged(tmp_path: Path) -> None:
     run.provenance_file.unlink()
     with pytest.raises(RunError, match=r"provenance\.json cannot be read: .*No such file"):
         check_run_dataset(run, toy_dataset())
+
+
+def test_labels_that_a_model_contradicts_are_reported_while_the_folder_is_unchanged(
+    photos: Path, tmp_path: Path
+) -> None:
+    dataset = load_dataset(f"folder:{photos}", Path())
+    run = untrained(tmp_path / "run", recipe(dataset.info, "default"), dataset)
+    model = PartedVAE(run.load_config().model)
+    (factor,) = model.class_factors()
+    with torch.no_grad():
+        factor.logits.weight.zero_()
+        factor.logits.bias.copy_(torch.tensor([5.0, 0.0]))
+    run.save_checkpoint({"final_model": model.state_dict()})
+    yes = int((dataset.train.labels[first_labelled(dataset.train, run.load_config().labels)] == 1).sum())
+    text = f"most labelled training images of some classes are taken for others: hat 'yes' for 'no' ({yes} of {yes})."
+    assert text in CliRunner().invoke(evaluate, [str(run.path)]).output
+    # Other images may have the indices of those that had labels.
+    write_labels(photos, ("yes", "no"))
+    changed = CliRunner().invoke(evaluate, [str(run.path)]).output
+    assert "has changed since" in changed
+    assert "most labelled training images" not in changed
+
+
+def test_of_many_labelled_images_an_even_part_is_compared(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    many = dataclasses.replace(dataset, train=dataset.train.take(torch.arange(2 * MOST_LABELLED + 1) % 40))
+    run = untrained(tmp_path / "run", tiny_config(labels=2 * MOST_LABELLED + 1), many)
+    images = labelled_images(run, many)
+    assert images is not None
+    assert len(images) == -(-(2 * MOST_LABELLED + 1) // 3)
+    none = untrained(tmp_path / "none", tiny_config(labels=0), dataset)
+    assert labelled_images(none, dataset) is None
