@@ -85,7 +85,7 @@ def _short_run(attention_ramp: float, *, separation_start: float = 0.0) -> Sched
     )
 
 
-def _clipped(rate: float, prior_rate_factor: float = 1.0) -> OptimiserConfig:
+def _default_rates(rate: float, prior_rate_factor: float = 1.0) -> OptimiserConfig:
     """Return the optimisers of the recipe `default`, with one rate for both steps, and clipped gradients."""
     rates = paper_recipes.equal_rates(rate)
     return dataclasses.replace(rates, prior_rate_factor=prior_rate_factor, clip_factor=CLIP_FACTOR)
@@ -102,7 +102,7 @@ def _digits_default(info: DatasetInfo) -> TrainConfig:
         precision="auto",
         objective=_separated(paper.objective, capacity_z=14.0, capacity_u=4.0),
         schedule=_short_run(0.85),
-        optimiser=_clipped(1.5e-3),
+        optimiser=_default_rates(1.5e-3),
         supervision=BETTER_USE_OF_LABELS,
     )
 
@@ -128,7 +128,7 @@ def _sprites_default(info: DatasetInfo) -> TrainConfig:
             beta_z=2.0,
         ),
         schedule=dataclasses.replace(_short_run(0.1, separation_start=0.35), z_opening=0.07),
-        optimiser=_clipped(1e-3, prior_rate_factor=10.0),
+        optimiser=_default_rates(1e-3, prior_rate_factor=10.0),
         supervision=SupervisionConfig(warm_start_steps=600, augment=True, ema_decay=0.999),
     )
 
@@ -161,7 +161,7 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
             adversary=36.0 * pixels,
         ),
         schedule=_short_run(0.5, separation_start=0.2),
-        optimiser=_clipped(1e-3, prior_rate_factor=10.0),
+        optimiser=_default_rates(1e-3, prior_rate_factor=10.0),
         supervision=SupervisionConfig(
             warm_start_steps=300,
             augment=True,
@@ -202,6 +202,7 @@ def _features(base: TrainConfig) -> TrainConfig:
         batch_size=2 * base.batch_size,
         model=dataclasses.replace(base.model, factors=factors),
         objective=dataclasses.replace(base.objective, gamma_contrast=1000.0),
+        # Not clipped: its groups were measured without, and there are no labels to lose.
         optimiser=dataclasses.replace(base.optimiser, learning_rate=1e-3, clip_factor=0.0),
         supervision=SupervisionConfig(),
     )
@@ -249,10 +250,17 @@ def recipe(
             config, method=method, model=model, labels=0, supervision=supervision, baseline=baseline
         )
     else:
-        # The classifier has no other steps than supervised ones.
-        supervision = dataclasses.replace(config.supervision, every=1) if method == "classifier" else config.supervision
+        supervision, optimiser = config.supervision, config.optimiser
+        if method == "classifier":
+            # It has no other steps than supervised ones, whose gradients are not clipped.
+            supervision = dataclasses.replace(supervision, every=1)
+            optimiser = dataclasses.replace(optimiser, clip_factor=0.0)
         config = dataclasses.replace(
-            config, method=method, labels=config.labels if labels is None else labels, supervision=supervision
+            config,
+            method=method,
+            labels=config.labels if labels is None else labels,
+            supervision=supervision,
+            optimiser=optimiser,
         )
     if not config.labels:
         # Classes without labels are clusters, which the images of an exchanged u cannot be held against.

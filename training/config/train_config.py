@@ -141,7 +141,8 @@ class OptimiserConfig:
         for field in ("learning_rate", "supervised_learning_rate", "prior_rate_factor"):
             require(getattr(self, field) > 0, f"optimiser.{field}", getattr(self, field), "above 0")
         clip = self.clip_factor
-        require(clip == 0 or clip >= 1, "optimiser.clip_factor", clip, "0 or at least 1")
+        # With 1 or less, the average could never rise.
+        require(clip == 0 or clip > 1, "optimiser.clip_factor", clip, "0 or above 1")
 
 
 @dataclass(frozen=True, kw_only=True)

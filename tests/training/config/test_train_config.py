@@ -116,6 +116,15 @@ def test_a_classifier_has_a_supervised_step_in_every_step() -> None:
         apply_overrides(recipe(INFO, "default", "classifier"), ["supervision.every=2"])
 
 
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "dsprites", "faces"])
+def test_only_default_clips_the_gradients_of_elbo_steps(tmp_path: Path, name: str) -> None:
+    info = entry(name).describe(tmp_path)
+    assert recipe(info, "default").optimiser.clip_factor == 2
+    assert recipe(info, "paper").optimiser.clip_factor == 0
+    assert recipe(info, "features").optimiser.clip_factor == 0
+    assert recipe(info, "default", "classifier").optimiser.clip_factor == 0
+
+
 def test_set_accepts_the_keys_of_earlier_versions() -> None:
     config = apply_overrides(recipe(INFO, "default"), ["objective.overlap_tolerance=0.25"])
     assert config.objective.bc_threshold == 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -58,6 +59,16 @@ def test_the_average_follows_norms_that_fall() -> None:
     assert gradients(later) == [[pytest.approx(2 * average, rel=1e-4)]]
 
 
+@pytest.mark.parametrize("unusable", [0.0, math.inf, math.nan])
+def test_the_average_outlives_a_gradient_without_a_norm(unusable: float) -> None:
+    clipper = GradientClipper(2.0, torch.device("cpu"))
+    clipper.clip(parameters([unusable]))
+    assert clipper.average.item() == math.inf
+    clipper.clip(parameters([4.0]))
+    clipper.clip(parameters([unusable]))
+    assert clipper.average.item() == 4.0
+
+
 def test_a_restored_clipper_has_the_average_of_the_stored_one() -> None:
     clipper, restored = (GradientClipper(2.0, torch.device("cpu")) for _ in range(2))
     clipper.clip(parameters([7.0]))
@@ -89,7 +100,7 @@ def test_one_step_with_a_huge_loss_fills_the_momentum_only_without_clipping(
     assert (moment.norm().item() < 10 * before) == (factor > 0)
 
 
-@pytest.mark.parametrize("factor", ["0.5", "-1"])
+@pytest.mark.parametrize("factor", ["1", "0.5", "-1"])
 def test_a_factor_that_would_shrink_every_gradient_is_refused(factor: str) -> None:
-    with pytest.raises(ValueError, match=r"optimiser.clip_factor .*0 or at least 1"):
+    with pytest.raises(ValueError, match=r"optimiser.clip_factor .*0 or above 1"):
         apply_overrides(tiny_config(), [f"optimiser.clip_factor={factor}"])
