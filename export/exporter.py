@@ -29,7 +29,7 @@ from partedvae.serving.bundle_files import versions_of
 from partedvae.serving.manifest import MANIFEST_FILE, shared_name
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
-from partedvae.training.evaluation.diagnostics import collapse_warnings
+from partedvae.training.evaluation.diagnostics import model_warnings
 from partedvae.training.evaluation.evaluation import evaluate
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.data import load_run_dataset
@@ -84,7 +84,8 @@ def export_run(
         manifest.negative_elbo_percentiles.extend(familiar.percentiles)
     summary = _summary_of(run, state["epoch"])
     manifest.measures.update(summary.get("measures", {}))
-    manifest.warnings.extend(summary.get("warnings", collapse_warnings(evaluation, config.method)))
+    warnings = summary["warnings"] if "warnings" in summary else model_warnings(model, evaluation, run, dataset)
+    manifest.warnings.extend(warnings)
     if state["epoch"] < config.epochs:
         manifest.warnings.append(
             f"training is not finished: {state['epoch']} of {config.epochs} epochs; finish it with 'partedvae train "

@@ -17,10 +17,9 @@ from partedvae.training.data.dataset import ImageDataset, Split
 from partedvae.training.engine.metrics_logger import MetricsLogger
 from partedvae.training.engine.signals import StopFlag, stop_on_signals
 from partedvae.training.engine.trainer import Trainer
-from partedvae.training.evaluation.diagnostics import collapse_warnings, label_warnings, separation_warnings
+from partedvae.training.evaluation.diagnostics import model_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.evaluation.measures import Measures, measure
-from partedvae.training.runs.data import labelled_images
 from partedvae.training.runs.directory import RunDirectory, RunError
 
 POSTFIX_STEPS = 20
@@ -103,8 +102,9 @@ class TrainingLoop:
         seconds, evaluation = self.seconds, self.evaluation
         assert evaluation is not None
         measures = Measures()
-        if data_dir is not None:
-            with stop_on_signals() as stop, stop.at_once():
+        with stop_on_signals() as stop, stop.at_once():
+            found = self._warnings(evaluation)
+            if data_dir is not None:
                 measures = measure(self.trainer.final_model, self.dataset, self.config, evaluation, data_dir)
         broken = separation_warnings(evaluation, measures)
         for warning in broken:
@@ -123,7 +123,7 @@ class TrainingLoop:
             "train_images_per_second": round(images / seconds, 1),
             # Absent rather than empty where nothing was measured.
             **({} if data_dir is None else {"measures": measures.flat()}),
-            "warnings": collapse_warnings(evaluation, self.config.method) + self._label_warnings() + broken,
+            "warnings": found + broken,
         }
         write_json(self.run.summary_file, summary)
         return summary
@@ -191,23 +191,21 @@ class TrainingLoop:
             # Other processes wait for this one, so that all can stop only together, after the evaluation.
             with stop.at_once() if self.context.world_size == 1 else nullcontext():
                 self.evaluation = evaluation = self._evaluate(test)
+                found = self._warnings(evaluation)
         except KeyboardInterrupt:
             self._stop(last_step)
         # Before the checkpoint: a process that is killed in between writes the line again, and none is lost.
         logger.log(self.epochs_done, self.trainer.step, losses, evaluation)
         self.run.save_checkpoint(self._state())
         click.echo(self._epoch_line(losses, evaluation), err=True)
-        needs_classes = self.config.labels > 0 or not self.config.objective.gamma_contrast
-        found = collapse_warnings(evaluation, self.config.method, needs_classes=needs_classes)
-        for warning in found + self._label_warnings():
+        for warning in found:
             click.secho(f"warning: {warning}", fg="yellow", err=True)
 
     def _evaluate(self, test: Split) -> Evaluation:
         return evaluate(self.trainer.final_model, test, self.config, self.run.load_label_counts())
 
-    def _label_warnings(self) -> list[str]:
-        images = labelled_images(self.run, self.dataset)
-        return [] if images is None else label_warnings(self._evaluate(images))
+    def _warnings(self, evaluation: Evaluation) -> list[str]:
+        return model_warnings(self.trainer.final_model, evaluation, self.run, self.dataset)
 
     def _epoch_line(self, losses: dict[str, float], evaluation: Evaluation) -> str:
         shown = [name for name in ("loss", "reconstruction", "kl_z", "kl_u") if name in losses]

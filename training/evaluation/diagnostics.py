@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from partedvae.training.config.train_config import MethodName
-from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation
+from partedvae.training.config.train_config import MethodName, TrainConfig
+from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation, evaluate_classes
 from partedvae.training.evaluation.intervals import wilson_interval
 from partedvae.training.evaluation.measures import Measures
 from partedvae.training.evaluation.metrics.generation import Generation
 from partedvae.training.evaluation.metrics.probes import TEST_SHARE, Separation
+from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.data import labelled_images
+from partedvae.training.runs.directory import RunDirectory
 
 COLLAPSED_SHARE = 0.1
 """q(c | x) has collapsed when I(x; c) is below this share of H(p(c)); a successful MNIST run is above 0.9."""
@@ -18,11 +22,31 @@ COLLAPSED_SPREAD = 0.01
 FEWEST_GENERATED = 0.8
 """Share of the images drawn for a class that must show it: below, more than one in five pictures that a user asks
 for is wrong."""
+FEWEST_OF_A_CLASS = 0.5
+"""Share of the images drawn for a single class that must show it: below, most of them show another class."""
 
 DEAD_SHARE = 0.5
 """Share of dead units of h above which the model has lost capacity: a ReLU that is never positive gets no gradient."""
 FEWEST_FOR_UNITS = 50
 """Minimum number of images to call units dead; over a few images of few classes, many units are zero by chance."""
+
+
+def model_warnings(model: PartedVAE, evaluation: Evaluation, run: RunDirectory, dataset: ImageDataset) -> list[str]:
+    """Return all warnings of a run's model that need no measures of its latents.
+
+    Args:
+        model: the trained model, on any device.
+        evaluation: its evaluation on test images.
+        run: the run directory.
+        dataset: its data set.
+    """
+    config, labelled = run.load_config(), labelled_images(run, dataset)
+    # Without labels, u and not q(c) tells images apart in the recipe `features`.
+    needs_classes = config.labels > 0 or not config.objective.gamma_contrast
+    found = collapse_warnings(evaluation, config.method, needs_classes=needs_classes)
+    if labelled is not None and config.model.factors:
+        found += label_warnings(evaluate_classes(model, labelled, config, run.load_label_counts()), config)
+    return found
 
 
 def collapse_warnings(evaluation: Evaluation, method: MethodName, *, needs_classes: bool = True) -> list[str]:
@@ -35,7 +59,7 @@ def collapse_warnings(evaluation: Evaluation, method: MethodName, *, needs_class
     Args:
         evaluation: the evaluation of the model.
         method: how the model was trained.
-        needs_classes: whether q(c) is to tell images apart, which u does in the recipe `features`.
+        needs_classes: whether q(c) is to tell images apart.
     """
     found = []
     collapsed = [f for f in evaluation.factors if not f.information >= COLLAPSED_SHARE * f.prior_entropy]
@@ -60,21 +84,26 @@ def collapse_warnings(evaluation: Evaluation, method: MethodName, *, needs_class
     return found
 
 
-def label_warnings(labelled: Evaluation) -> list[str]:
+def label_warnings(labelled: Sequence[FactorEvaluation], config: TrainConfig) -> list[str]:
     """Return one warning with a remedy where most labelled training images of a class are taken for another class.
 
-    Labels are few, and what a network makes of other images can outweigh them: a class that was found wrongly at the
-    start is confirmed by consistency (docs/METHOD.md).
+    Labels are few: a class that training lost, or found wrongly, can stay so against them.
 
     Args:
-        labelled: the evaluation of the model on the labelled training images.
+        labelled: the evaluation of each factor on labelled training images.
+        config: the run's configuration.
     """
-    missed = [text for factor in labelled.factors for text in _missed_classes(factor)]
+    missed = [
+        text
+        for factor, spec in zip(labelled, config.model.factors, strict=True)
+        for text in _missed_classes(factor, spec.classes)
+    ]
     if not missed:
         return []
+    weight = "a lower supervision.consistency_weight, " if config.supervision.consistency_weight else ""
     return [
         f"most labelled training images of some classes are taken for others: {'; '.join(missed)}. Check these labels; "
-        "if they are right, try another --seed, a lower supervision.consistency_weight, or more --labels"
+        f"if they are right, try another --seed, {weight}or more --labels"
     ]
 
 
@@ -98,14 +127,23 @@ def separation_warnings(evaluation: Evaluation, measures: Measures) -> list[str]
             f"the class is in z rather than in u: {read}. Raise objective.gamma_exchange or objective.gamma_adversary, "
             "lower objective.capacity_z, or train for more --epochs"
         )
-    # Relative to the oracle, which does not see every class of real images either.
-    poor = [g for g in measures.generations if g.mean is not None and not g.mean >= FEWEST_GENERATED * g.oracle]
+    poor = [g for g in measures.generations if _is_poor(g)]
     if poor:
         found.append(
             f"images drawn for a class do not show it: {'; '.join(map(_describe_generation, poor))}. Raise "
             "objective.gamma_exchange, or train for more --epochs"
         )
     return found
+
+
+def _is_poor(g: Generation) -> bool:
+    """Return whether too few of the images drawn for all classes, or for one of them, show it.
+
+    Relative to the oracle, which does not see every class of real images either.
+    """
+    if g.mean is None or g.worst is None:
+        return False
+    return not (g.mean >= FEWEST_GENERATED * g.oracle and g.worst[1] >= FEWEST_OF_A_CLASS * g.oracle)
 
 
 def _is_read_off_z(s: Separation) -> bool:
@@ -115,12 +153,12 @@ def _is_read_off_z(s: Separation) -> bool:
     return low > high
 
 
-def _missed_classes(factor: FactorEvaluation) -> Iterator[str]:
+def _missed_classes(factor: FactorEvaluation, classes: tuple[str, ...]) -> Iterator[str]:
     """Yield the classes of which less than half of the images are recognised."""
-    for name, row in zip(factor.classes, factor.confusion, strict=True):
-        correct, images = int(row[factor.classes.index(name)]), int(row.sum())
+    for k, row in enumerate(factor.confusion):
+        correct, images = int(row[k]), int(row.sum())
         if 2 * correct < images:
-            yield f"{factor.name} {name!r} for {factor.classes[int(row.argmax())]!r} ({images - correct} of {images})"
+            yield f"{factor.name} {classes[k]!r} for {classes[int(row.argmax())]!r} ({images - correct} of {images})"
 
 
 def _describe_generation(g: Generation) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +32,6 @@ class FactorEvaluation:
 
     name: str
     """Name of the factor."""
-    classes: tuple[str, ...]
-    """Names of its classes."""
     predictions: Int[Tensor, " images"]
     """Index of the most probable class of each image."""
     confusion: Int[Tensor, "classes classes"]
@@ -147,20 +145,9 @@ def evaluate(
         z_means.append(posterior.z.mean)
         z_variances.append(posterior.z.logvar.exp())
         hidden.append(posterior.hidden)
-    factors = [
-        evaluate_factor(
-            factor.name,
-            factor.classes,
-            torch.tensor(factor.prior),
-            torch.cat(factor_probs),
-            split.labels[:, k],
-            (config.labels if label_counts is None else label_counts[factor.name]) > 0,
-        )
-        for k, (factor, factor_probs) in enumerate(zip(config.model.factors, probs, strict=True))
-    ]
     return Evaluation(
         images=len(split),
-        factors=tuple(factors),
+        factors=_evaluate_factors([torch.cat(batches) for batches in probs], split, config, label_counts),
         reconstruction=torch.cat(errors).mean().item(),
         kl_z=torch.cat(kls).mean().item(),
         z_spread=torch.cat(z_means).std(dim=0).max().item(),
@@ -170,6 +157,47 @@ def evaluate(
             for factor, variances in zip(config.model.factors, u_variances, strict=True)
         },
         dead_units=share_of_dead_units(torch.cat(hidden)),
+    )
+
+
+@torch.no_grad()
+def evaluate_classes(
+    model: PartedVAE, split: Split, config: TrainConfig, label_counts: Mapping[str, int] | None = None
+) -> tuple[FactorEvaluation, ...]:
+    """Evaluate only the predicted classes of a model, without latents and decoder.
+
+    Args:
+        model: as for `evaluate`, and so are the others.
+        split: the images and their labels.
+        config: the run's configuration.
+        label_counts: number of training labels of each factor.
+    """
+    device = next(model.parameters()).device
+    batches = [
+        model.class_logits(preprocess(split.images[indices].to(device), config.model.network_size))
+        for indices in torch.arange(len(split)).split(BATCH)
+    ]
+    probs = [torch.cat(logits).softmax(dim=-1).cpu() for logits in zip(*batches, strict=True)]
+    return _evaluate_factors(probs, split, config, label_counts)
+
+
+def _evaluate_factors(
+    probs: Sequence[Float[Tensor, "images _"]],
+    split: Split,
+    config: TrainConfig,
+    label_counts: Mapping[str, int] | None,
+) -> tuple[FactorEvaluation, ...]:
+    """Evaluate the predictions of every factor."""
+    return tuple(
+        evaluate_factor(
+            factor.name,
+            factor.classes,
+            torch.tensor(factor.prior),
+            factor_probs,
+            split.labels[:, k],
+            (config.labels if label_counts is None else label_counts[factor.name]) > 0,
+        )
+        for k, (factor, factor_probs) in enumerate(zip(config.model.factors, probs, strict=True))
     )
 
 
@@ -206,7 +234,6 @@ def evaluate_factor(
     mean_entropy = -torch.xlogy(probs, probs).sum(dim=1).mean()
     return FactorEvaluation(
         name=name,
-        classes=classes,
         predictions=predictions,
         confusion=confusion,
         information=(-torch.xlogy(aggregate, aggregate).sum() - mean_entropy).item(),

@@ -16,7 +16,7 @@ from partedvae.common.atomic_write import atomic_write, write_json
 from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import Chosen, Truth
-from partedvae.training.evaluation.diagnostics import collapse_warnings, label_warnings, separation_warnings
+from partedvae.training.evaluation.diagnostics import model_warnings, separation_warnings
 from partedvae.training.evaluation.evaluation import Evaluation, FactorEvaluation, evaluate
 from partedvae.training.evaluation.intervals import format_accuracy, wilson_interval
 from partedvae.training.evaluation.measures import Measures, measure
@@ -25,7 +25,7 @@ from partedvae.training.evaluation.metrics.representation import represent
 from partedvae.training.evaluation.metrics.scores import DisentanglementScores, disentanglement_scores
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.reports.measures import measure_lines
-from partedvae.training.runs.data import is_drawn, labelled_images, load_run_dataset
+from partedvae.training.runs.data import is_drawn, load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
 
 SCORE_SEED = 0
@@ -48,8 +48,8 @@ class Report:
     """Configuration of the run."""
     evaluation: Evaluation
     """Accuracy and indicators of a collapse, on the test images."""
-    labelled: Evaluation | None
-    """The same on labelled training images, where the run has any."""
+    model_warnings: list[str]
+    """Warnings that need no measures, such as of a collapse."""
     measures: Measures
     """Whether u and not z has the class: by an oracle and by probes."""
     scores: DisentanglementScores | None
@@ -60,9 +60,7 @@ class Report:
     @property
     def warnings(self) -> list[str]:
         """What the model does not keep of the method's promises."""
-        found = collapse_warnings(self.evaluation, self.config.method)
-        found += label_warnings(self.labelled) if self.labelled is not None else []
-        return found + separation_warnings(self.evaluation, self.measures)
+        return self.model_warnings + separation_warnings(self.evaluation, self.measures)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as values that JSON supports."""
@@ -148,13 +146,11 @@ def evaluate_run(
     config = run.load_config()
     model, _ = run.load_model(torch.device("cpu"))
     dataset = load_run_dataset(run, data_dir, dataset_name)
-    counts = run.load_label_counts()
-    evaluation = evaluate(model, dataset.test, config, counts)
-    labelled = labelled_images(run, dataset)
+    evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     return Report(
         config=config,
         evaluation=evaluation,
-        labelled=evaluate(model, labelled, config, counts) if labelled is not None else None,
+        model_warnings=model_warnings(model, evaluation, run, dataset),
         measures=measure(model, dataset, config, evaluation, data_dir),
         scores=_scores(model, dataset.truth, config, truth_images, dci_predictor) if dataset.truth else None,
         source=dataset.source,

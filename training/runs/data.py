@@ -15,8 +15,8 @@ from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.runs.directory import RunDirectory
 
-MOST_LABELLED = 2_000
-"""Labelled images to compare with a model's predictions, at most."""
+MOST_LABELLED = 1_000
+"""Maximum number of labelled images that are compared with a model's predictions."""
 
 
 def load_run_dataset(run: RunDirectory, data_dir: Path, name: str | None = None) -> ImageDataset:
@@ -113,10 +113,10 @@ def labelled_images(run: RunDirectory, dataset: ImageDataset) -> Split | None:
         dataset: its data set.
 
     Returns:
-        The images; None if there are none, or if the files of the data set have changed, so that others may have their
-        indices.
+        The images; None if there are none, or if the files of the data set have changed, so that their indices may be
+        those of others.
     """
-    indices = torch.tensor(run.load_provenance()["labelled_images"], dtype=torch.int64)
+    indices = torch.tensor(run.load_provenance().get("labelled_images", []), dtype=torch.int64)
     if not len(indices) or differences(run, dataset):
         return None
     return dataset.train.take(indices[:: -(-len(indices) // MOST_LABELLED)])

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,15 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from partedvae.training.cli.train import train as train_command
-from partedvae.training.data.dataset import ImageDataset
+from partedvae.training.config.overrides import apply_overrides
+from partedvae.training.data.dataset import ImageDataset, first_labelled
+from partedvae.training.distributed import SINGLE_PROCESS
+from partedvae.training.engine import loop
+from partedvae.training.engine.device import prepare
+from partedvae.training.engine.trainer import Trainer
 from partedvae.training.runs.directory import RunDirectory
 from tests.processes import PATIENCE, wait_until
+from tests.training.toys import tiny_config, toy_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -329,3 +336,39 @@ def test_a_collapsed_classifier_gives_a_warning_at_the_end_of_the_epoch(
     assert done.exit_code == 0, done.stderr
     assert "warning: q(c) has collapsed: I(x; c) of digit is" in done.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]
+
+
+def test_a_classifier_that_contradicts_its_labels_gives_a_warning_in_output_and_summary(
+    tmp_path: Path, data_dir: Path, mnist: ImageDataset
+) -> None:
+    """Without any training of the classifier, it takes nearly all digits for one or two."""
+    run = tmp_path / "run"
+    settings = ("--epochs", "1", "--set", "optimiser.supervised_learning_rate=1e-12", "--set", "objective.gamma_h=0")
+    done = train_here(*SMALL, *settings, "--set", "supervision.every=1", "--output", str(run), data_dir=data_dir)
+    assert done.exit_code == 0, done.stderr
+    (warning,) = (text for text in json.loads((run / "summary.json").read_text())["warnings"] if "labelled" in text)
+    assert warning.startswith("most labelled training images of some classes are taken for others: digit '")
+    assert done.stderr.count(f"warning: {warning}") == 1
+
+
+def test_the_progress_bar_shows_the_latest_supervised_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the steps 0, 20, 40 and 60, at which the bar is updated, 40 and 60 have no supervised step."""
+    shown: list[dict[str, str]] = []
+
+    class Bar:
+        def set_postfix(self, losses: dict[str, str], *, refresh: bool) -> None:
+            shown.append(losses)
+
+        def update(self, images: int) -> None:
+            """Do nothing."""
+
+    monkeypatch.setattr(loop, "progress_bar", lambda *_, **__: nullcontext(Bar()))
+    config = tiny_config(epochs=1, batch_size=4)
+    config = apply_overrides(config, ["supervision.every=3"])
+    dataset, run = toy_dataset(), RunDirectory(tmp_path / "run")
+    labelled = first_labelled(dataset.train, config.labels)
+    prepare(0)
+    trainer = Trainer(config, dataset.train, labelled, SINGLE_PROCESS)
+    run.start(config, dataset, labelled)
+    loop.TrainingLoop(run, trainer, dataset, 0.0).train()
+    assert len({losses["supervised"] for losses in shown}) == len(shown) == 4

@@ -8,8 +8,14 @@ import math
 import pytest
 import torch
 
+from partedvae.training.config.architecture import FactorConfig
 from partedvae.training.evaluation.diagnostics import collapse_warnings, label_warnings
-from partedvae.training.evaluation.evaluation import Evaluation, evaluate, evaluate_factor, share_of_dead_units
+from partedvae.training.evaluation.evaluation import (
+    evaluate,
+    evaluate_classes,
+    evaluate_factor,
+    share_of_dead_units,
+)
 from partedvae.training.model.partedvae import PartedVAE
 from tests.training.toys import TOY_MODEL, tiny_config, toy_split
 
@@ -68,28 +74,49 @@ def test_both_kinds_of_collapse_are_detected_and_described(weight: float, share:
     assert found[1].startswith("z has collapsed")
 
 
-def with_predictions(predictions: list[int], labels: list[int]) -> Evaluation:
-    """Return an evaluation of a factor with these predictions."""
-    probs, counts = torch.eye(4)[predictions], {"corner": 40, "shade": 0}
-    factor = evaluate_factor("f", NAMES, UNIFORM, probs, torch.tensor(labels), True)
-    return dataclasses.replace(
-        evaluate(PartedVAE(TOY_MODEL), toy_split(4, 2), tiny_config(), counts), factors=(factor,)
+def warnings_of_labels(predictions: list[int], labels: list[int], consistency: float = 0.0) -> list[str]:
+    """Return the warnings about two factors, of which images have these classes and the opposite ones."""
+    model = dataclasses.replace(
+        TOY_MODEL, factors=tuple(FactorConfig(name=n, classes=NAMES, prior=(0.25,) * 4, u_dim=1) for n in ("f", "g"))
     )
+    config = tiny_config(model=model)
+    config = dataclasses.replace(
+        config, supervision=dataclasses.replace(config.supervision, consistency_weight=consistency)
+    )
+    probs, right = torch.eye(4)[predictions], torch.eye(4)[torch.tensor(labels).clamp(min=0)]
+    factors = [
+        evaluate_factor(name, NAMES, UNIFORM, of, torch.tensor(labels), True)
+        for name, of in (("f", probs), ("g", right))
+    ]
+    return label_warnings(factors, config)
 
 
 def test_a_class_most_of_whose_labelled_images_are_taken_for_another_is_named() -> None:
-    found = label_warnings(with_predictions([3, 3, 3, 0, 1, 2, 3], [0, 0, 0, 0, 1, 2, -1]))
-    assert len(found) == 1
-    assert found[0].startswith(
-        "most labelled training images of some classes are taken for others: f 'a' for 'd' (3 of 4). Check these labels"
-    )
-    both = label_warnings(with_predictions([1, 0], [0, 1]))
+    found = warnings_of_labels([3, 3, 3, 0, 1, 2, 3], [0, 0, 0, 0, 1, 2, -1])
+    assert found == [
+        "most labelled training images of some classes are taken for others: f 'a' for 'd' (3 of 4). Check these "
+        "labels; if they are right, try another --seed, or more --labels"
+    ]
+    both = warnings_of_labels([1, 0], [0, 1], consistency=1.0)
     assert "f 'a' for 'b' (1 of 1); f 'b' for 'a' (1 of 1)." in both[0]
+    assert "a lower supervision.consistency_weight, or" in both[0]
 
 
 @pytest.mark.parametrize("predictions", [[0, 0, 1, 2], [0, 3, 1, 2]])
 def test_labels_of_which_at_least_half_are_recognised_give_no_warning(predictions: list[int]) -> None:
-    assert label_warnings(with_predictions(predictions, [0, 0, 1, 2])) == []
+    assert warnings_of_labels(predictions, [0, 0, 1, 2]) == []
+
+
+def test_classes_alone_are_evaluated_as_with_the_latents() -> None:
+    model, split, config = PartedVAE(TOY_MODEL), toy_split(64, 2), tiny_config()
+    split.labels[:9, 1] = -1
+    for alone, whole in zip(
+        evaluate_classes(model, split, config), evaluate(model, split, config).factors, strict=True
+    ):
+        assert alone.name == whole.name
+        assert torch.equal(alone.predictions, whole.predictions)
+        assert torch.equal(alone.confusion, whole.confusion)
+        assert alone.information == pytest.approx(whole.information, abs=1e-5)
 
 
 def test_a_model_of_nans_counts_as_collapsed() -> None:

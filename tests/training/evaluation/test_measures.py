@@ -99,6 +99,14 @@ def test_a_class_in_z_and_poor_generation_give_a_warning_each_with_a_remedy() ->
     assert "objective.gamma_exchange" in poor
 
 
+def test_a_single_class_that_is_not_drawn_gives_a_warning_even_if_the_others_are() -> None:
+    lost = {f"class {k}": 1.0 for k in range(9)} | {"top left": 0.4}
+    (poor,) = warnings_of(Measures(generations=(generated(lost),), separations=(separated(0.9, 0.9),)))
+    assert "corner is seen in 94.0% of them, and 'top left' in 40.0%" in poor
+    enough = lost | {"top left": 0.5}
+    assert warnings_of(Measures(generations=(generated(enough),), separations=(separated(0.9, 0.9),))) == []
+
+
 def test_a_good_model_and_a_factor_without_training_labels_give_none() -> None:
     good = Measures(generations=(generated({"top left": 0.8, "top right": 0.8}),), separations=(separated(0.9, 0.9),))
     assert warnings_of(good) == []

@@ -135,6 +135,8 @@ def test_the_report_names_the_importances_of_dci(predictor: Predictor, note: str
     )
     model = dataclasses.replace(TOY_MODEL, factors=())
     config = tiny_config("paper", method="vae", labels=0, model=model)
-    report = Report(config=config, evaluation=evaluation, labelled=None, measures=Measures(), scores=scores, source={})
+    report = Report(
+        config=config, evaluation=evaluation, model_warnings=[], measures=Measures(), scores=scores, source={}
+    )
     assert note in report.to_text().splitlines()
     assert report.to_dict()["disentanglement"]["dci_predictor"] == predictor
