@@ -216,6 +216,7 @@ EXPERIMENTS = {
             _ablation("without adversary", "objective.gamma_adversary=0"),
             _ablation("without all three", *(f"objective.gamma_{name}=0" for name in SEPARATION)),
             _ablation("without consistency", "supervision.consistency_weight=0"),
+            _ablation("without clipping", "optimiser.clip_factor=0"),
         ),
         measure=accuracies,
     ),
