@@ -92,7 +92,7 @@ def _default_rates(rate: float, prior_rate_factor: float = 1.0) -> OptimiserConf
 
 
 def _digits_default(info: DatasetInfo) -> TrainConfig:
-    """Return our best recipe for digits; it takes seven minutes on one core."""
+    """Return our best recipe for digits; it takes 7 minutes on one core with bfloat16, 16 on one without."""
     paper = paper_recipes.digits(info)
     return dataclasses.replace(
         paper,
