@@ -154,11 +154,13 @@ def _is_read_off_z(s: Separation) -> bool:
 
 
 def _missed_classes(factor: FactorEvaluation, classes: tuple[str, ...]) -> Iterator[str]:
-    """Yield the classes of which less than half of the images are recognised."""
+    """Yield the classes of which more than half of the images are taken for others, and the most frequent of these."""
     for k, row in enumerate(factor.confusion):
-        correct, images = int(row[k]), int(row.sum())
-        if 2 * correct < images:
-            yield f"{factor.name} {classes[k]!r} for {classes[int(row.argmax())]!r} ({images - correct} of {images})"
+        wrong = row.clone()
+        wrong[k] = 0
+        missed, images = int(wrong.sum()), int(row.sum())
+        if 2 * missed > images:
+            yield f"{factor.name} {classes[k]!r}, mostly for {classes[int(wrong.argmax())]!r} ({missed} of {images})"
 
 
 def _describe_generation(g: Generation) -> str:

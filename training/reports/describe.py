@@ -131,7 +131,7 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
     yield "learning rate schedule", config.schedule.learning_rate
     if config.method != "classifier":
         clip = config.optimiser.clip_factor
-        yield "largest norm of the gradient", f"{clip:g} times its moving average" if clip else "not limited"
+        yield "largest norm of the gradient, ELBO step", f"{clip:g} times its moving average" if clip else "not limited"
     yield from _objective(config, steps)
     yield "epochs", config.epochs
     yield "images per epoch", f"{config.epoch_images or config.train_images or train_images:,}"

@@ -94,12 +94,15 @@ def warnings_of_labels(predictions: list[int], labels: list[int], consistency: f
 def test_a_class_most_of_whose_labelled_images_are_taken_for_another_is_named() -> None:
     found = warnings_of_labels([3, 3, 3, 0, 1, 2, 3], [0, 0, 0, 0, 1, 2, -1])
     assert found == [
-        "most labelled training images of some classes are taken for others: f 'a' for 'd' (3 of 4). Check these "
-        "labels; if they are right, try another --seed, or more --labels"
+        "most labelled training images of some classes are taken for others: f 'a', mostly for 'd' (3 of 4). Check "
+        "these labels; if they are right, try another --seed, or more --labels"
     ]
     both = warnings_of_labels([1, 0], [0, 1], consistency=1.0)
-    assert "f 'a' for 'b' (1 of 1); f 'b' for 'a' (1 of 1)." in both[0]
+    assert "f 'a', mostly for 'b' (1 of 1); f 'b', mostly for 'a' (1 of 1)." in both[0]
     assert "a lower supervision.consistency_weight, or" in both[0]
+    # Right more often than any single other class.
+    spread = warnings_of_labels([0, 0, 1, 2, 2, 3], [0, 0, 0, 0, 0, 0])
+    assert "f 'a', mostly for 'c' (4 of 6)." in spread[0]
 
 
 @pytest.mark.parametrize("predictions", [[0, 0, 1, 2], [0, 3, 1, 2]])
