@@ -284,7 +284,7 @@ class PixelBudget:
         self._lock = threading.Lock()
 
     def spend(self, pixels: int) -> None:
-        """Take the pixels of some images.
+        """Subtract the pixels of some images from the limit.
 
         Raises:
             InvalidInputError: there are not as many left.

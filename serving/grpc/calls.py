@@ -262,10 +262,10 @@ class Call:
         if self.done:
             return
         if self.connection.startswith(_SHARED):  # It has the calls of all clients.
-            logger.warning("a client of the native front does not take the replies of a stream, which goes on")
+            logger.warning("a client of the native front does not read the replies of its stream, which stays open")
         else:
             # Without the address, so that many of them are one kind of message, which the log limits.
-            logger.warning("closing the connection of a client that does not take its replies")
+            logger.warning("closing the connection of a client that does not read its replies")
             logger.debug("closing the connection of %s", self.connection)
             asyncio.get_running_loop().run_in_executor(None, disconnect, self.connection)
 
@@ -283,7 +283,7 @@ def _connection_of(context: Context) -> str:
     """Return a name of the client's connection.
 
     The calls of all clients of the native front arrive by one connection, without their addresses: each call counts as
-    a client of its own, so that one client does not take the places of all others.
+    a client of its own, so that a single client does not use up the limit of all.
     """
     peer: str = context.peer()
     return f"{_SHARED}{next(_numbers)}" if peer.startswith(_SHARED) else peer

@@ -479,7 +479,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_others(sent: bool) -> None
 
 
 async def test_a_message_without_callers_is_cancelled() -> None:
-    """The server is told, so that it can stop."""
+    """The server sees the cancellation, and can stop."""
     cancelled = threading.Event()
 
     def reply(_request: bytes, context: Any) -> bytes:

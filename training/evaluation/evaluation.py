@@ -167,10 +167,10 @@ def evaluate_classes(
     """Evaluate only the predicted classes of a model, without latents and decoder.
 
     Args:
-        model: as for `evaluate`, and so are the others.
+        model: the model.
         split: the images and their labels.
         config: the run's configuration.
-        label_counts: number of training labels of each factor.
+        label_counts: number of training labels of each factor; None stands for `config.labels` of each.
     """
     device = next(model.parameters()).device
     batches = [

@@ -152,7 +152,7 @@ def test_large_requests_are_refused(grey_explorer: Explorer) -> None:
 
 
 def test_pages_load_from_this_origin_only(grey_explorer: Explorer) -> None:
-    """The browser is told to load nothing else, and to show the page in no other."""
+    """The headers forbid other origins, and frames."""
     policy = httpx.get(f"{grey_explorer.url}/generate").headers["content-security-policy"]
 
     assert "default-src 'self'" in policy

@@ -75,7 +75,7 @@ def test_both_kinds_of_collapse_are_detected_and_described(weight: float, share:
 
 
 def warnings_of_labels(predictions: list[int], labels: list[int], consistency: float = 0.0) -> list[str]:
-    """Return the warnings about two factors, of which images have these classes and the opposite ones."""
+    """Return the warnings about factor f with these predictions and labels, and g, whose predictions are right."""
     model = dataclasses.replace(
         TOY_MODEL, factors=tuple(FactorConfig(name=n, classes=NAMES, prior=(0.25,) * 4, u_dim=1) for n in ("f", "g"))
     )
