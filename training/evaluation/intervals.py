@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scipy.stats import binomtest
-
 FEW_TESTS = 200
 """With fewer labelled test images, an accuracy is reported as a count with its interval: of 200, the 95 % interval of
 an accuracy of 90 % is 8 points wide."""
@@ -16,6 +14,9 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
         correct: number of correct images.
         total: number of images, at least one.
     """
+    # Imported late: scipy.stats takes as long to import as half of torch.
+    from scipy.stats import binomtest
+
     interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 

@@ -208,3 +208,13 @@ def test_wrong_input_is_reported_before_modules_are_imported_that_take_seconds()
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert output == "1 1 1 1 1 1\n[]\n"
+
+
+def test_training_and_export_start_without_the_modules_that_only_measures_need() -> None:
+    """They take as long to import as PyTorch."""
+    program = (
+        "import sys, partedvae.training.engine.run, partedvae.export.exporter;"
+        "print(sorted({'sklearn', 'scipy.stats', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output == "[]\n"

@@ -11,11 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import r2_score
-from sklearn.model_selection import KFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 ROWS = 2_000
 """Maximum number of images of the class."""
@@ -53,6 +48,13 @@ def amount_r2(latent: Float[np.ndarray, "rows dims"], amount: Float[np.ndarray, 
         amount: their amounts, with at least two different values.
         seed: random seed of the folds.
     """
+    # Imported late, as training and export import this module and measure at the end or not at all.
+    from sklearn.linear_model import RidgeCV
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import SplineTransformer, StandardScaler
+
     model = make_pipeline(StandardScaler(), SplineTransformer(n_knots=KNOTS, knots="quantile"), RidgeCV(PENALTIES))
     # Dimensions without variance have no quantiles to place knots at.
     varying = latent[:, latent.std(axis=0) > 1e-6].astype(np.float64)

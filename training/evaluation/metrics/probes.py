@@ -13,12 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from partedvae.training.data.dataset import UNLABELLED
 from partedvae.training.evaluation.metrics.representation import Latents
@@ -143,6 +137,8 @@ def _folds(
     rows: Int[np.ndarray, " rows"], labels: Int[np.ndarray, " images"], seed: int
 ) -> tuple[Int[np.ndarray, " kept"], list[Division]]:
     """Return the rows of classes with at least two, and their stratified divisions; none for fewer than two classes."""
+    from sklearn.model_selection import StratifiedKFold
+
     classes, counts = np.unique(labels[rows], return_counts=True)
     rows = rows[np.isin(labels[rows], classes[counts > 1])]
     if np.count_nonzero(counts > 1) < 2:
@@ -196,6 +192,13 @@ def probe(
         seed: random seed of the network's initial weights and batches.
         small: whether to fit the network to all rows at once, with L-BFGS.
     """
+    # Imported late, as training and export import this module and measure at the end or not at all.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     batch = min(BATCH, len(train))
     epochs = -(-UPDATES * batch // len(train))
     network = (
