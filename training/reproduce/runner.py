@@ -23,15 +23,8 @@ from partedvae.training.data.registry import entry
 from partedvae.training.engine.run import train_run
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.reproduce.experiments import Experiment, Variant
-from partedvae.training.reproduce.results import (
-    Result,
-    is_same,
-    load_results,
-    separation_table,
-    store_result,
-    table,
-    write_page,
-)
+from partedvae.training.reproduce.page import all_tables, write_page
+from partedvae.training.reproduce.results import Result, is_same, load_results, store_result
 from partedvae.training.runs.data import is_drawn
 from partedvae.training.runs.directory import RunDirectory, RunError
 
@@ -101,7 +94,7 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
         # Stored last, because a stored result counts as done.
         write_page(page, store_result(plan.results_file, result))
     results_of_recipe = [r for r in load_results(plan.results_file) if r.experiment == name and r.recipe == plan.recipe]
-    return table(experiment, results_of_recipe) + separation_table(experiment, results_of_recipe)
+    return all_tables(experiment, results_of_recipe)
 
 
 def configure(variant: Variant, seed: int, recipe_name: str, data_dir: Path) -> TrainConfig:

@@ -23,15 +23,8 @@ from partedvae.training.reproduce.experiments import (
     accuracies,
     experiment,
 )
-from partedvae.training.reproduce.results import (
-    Result,
-    is_same,
-    load_results,
-    separation_table,
-    store_result,
-    table,
-    write_page,
-)
+from partedvae.training.reproduce.page import amount_table, class_table, runs_table, separation_table, write_page
+from partedvae.training.reproduce.results import Result, is_same, load_results, store_result
 from partedvae.training.reproduce.runner import Plan, configure, run_experiment
 
 SMALL = (
@@ -60,7 +53,7 @@ def result(seed: int, score: float, variant: str = "100 labels") -> Result:
 
 def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
     clipped = dataclasses.replace(result(1, 0.7), config={"optimiser": {"clip_factor": 2.0}})
-    text = table(EXPERIMENTS["table2"], [clipped, result(0, 0.6), result(0, 0.5, "737 labels")])
+    text = runs_table(EXPERIMENTS["table2"], [clipped, result(0, 0.6), result(0, 0.5, "737 labels")])
     lines = text.splitlines()
     assert lines[0] == "|  | paper | labels | seed | factor_paper | epochs | seconds | clip | data | commit | date |"
     assert lines[2] == "| 100 labels | 0.626 ± 0.04 | 100 | 0 | 0.600 | 3 | 60 | no | drawn | 012345678 | 2026-01-02 |"
@@ -76,17 +69,40 @@ def test_the_table_of_separation_has_a_line_per_factor_and_measured_run() -> Non
     other = dataclasses.replace(result(2, 0.7), separation={"exchange/shape": 0.75, "accuracy/shape": 0.9})
     experiment = EXPERIMENTS["table2"]
     lines = separation_table(experiment, [result(0, 0.6), other, measured]).splitlines()
-    assert lines[0] == ""
-    assert lines[1] == (
+    assert lines[0] == (
         "|  | factor | seed | accuracy | drawn | worst class | z exchanged | z redrawn | reconstructed | diversity "
         "| oracle | u linear | u network | z linear | z network | z samples, network | chance |"
     )
-    assert lines[3] == "| 100 labels | shape | 1 |  |  |  | 0.250 |  |  |  |  |  |  |  | 0.500 |  | 0.333 |"
-    assert lines[4] == "| 100 labels | shape | 2 | 0.900 |  |  | 0.750 |  |  |  |  |  |  |  |  |  |  |"
-    assert lines[5].startswith("| **100 labels** | shape | mean of 2 | **0.900** |  |  | **0.500** |  |  |")
-    assert lines[6] == "| 100 labels | x | 1 |  |  |  |  |  |  |  |  |  |  |  |  |  | 0.100 |"
-    assert len(lines) == 7
+    assert lines[2] == "| 100 labels | shape | 1 |  |  |  | 0.250 |  |  |  |  |  |  |  | 0.500 |  | 0.333 |"
+    assert lines[3] == "| 100 labels | shape | 2 | 0.900 |  |  | 0.750 |  |  |  |  |  |  |  |  |  |  |"
+    assert lines[4].startswith("| **100 labels** | shape | mean of 2 | **0.900** |  |  | **0.500** |  |  |")
+    assert lines[5] == "| 100 labels | x | 1 |  |  |  |  |  |  |  |  |  |  |  |  |  | 0.100 |"
+    assert len(lines) == 6
     assert separation_table(experiment, [result(0, 0.6)]) == ""
+
+
+def test_tables_of_classes_and_amounts_have_means_over_the_seeds_that_have_them() -> None:
+    drawn = {"generation/shape": 0.8, "generation/shape/square": 0.9, "generation/shape/heart": 0.7}
+    amounts = {"amount_u/hair/long": 0.5, "amount_z/hair/long": -0.01}
+    first = dataclasses.replace(result(0, 0.6), separation=drawn | amounts)
+    second = dataclasses.replace(
+        result(2, 0.7), separation={"generation/shape/square": 0.86, "amount_u/hair/long": 0.7}
+    )
+    third = dataclasses.replace(result(0, 0.7, "737 labels"), separation=drawn | {"generation/size/1/2": 1.0})
+    results = [second, third, first, result(1, 0.6)]
+    assert class_table(EXPERIMENTS["table2"], results).splitlines()[2:] == [
+        "| 100 labels | shape | 0, 2 | square: 88.0 (86.0) |",
+        "| 100 labels | shape | 0 | heart: 70.0 |",
+        "| 737 labels | shape | 0 | square: 90.0; heart: 70.0 |",
+        "| 737 labels | size | 0 | 1/2: 100.0 |",
+    ]
+    assert amount_table(EXPERIMENTS["table2"], results) == (
+        "|  | factor | class | seeds | R² from u | R² from z |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| 100 labels | hair | long | 0, 2 | 0.60 (0.50 to 0.70) | -0.01 |\n"
+    )
+    assert class_table(EXPERIMENTS["table2"], [result(0, 0.6)]) == ""
+    assert amount_table(EXPERIMENTS["table2"], [third]) == ""
 
 
 def test_a_result_replaces_an_earlier_one_with_the_same_key(tmp_path: Path) -> None:
