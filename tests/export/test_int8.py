@@ -121,7 +121,7 @@ def test_a_loss_of_accuracy_is_refused_and_nothing_is_written(
     def calibrate_on_black(path: Path, encoder: Path, images: Images) -> None:
         write_int8_encoder(path, encoder, torch.zeros(64, 28, 28, 1, dtype=torch.uint8))
 
-    copy_graphs(monkeypatch, bundle, "encoder", "decoder", "scorer")
+    copy_graphs(monkeypatch, bundle)
     monkeypatch.setattr(partedvae.export.exporter, "write_int8_encoder", calibrate_on_black)
     arguments = [str(small_run), str(tmp_path / "mnist"), "--data", str(data_dir), "--precision", "int8"]
     result = CliRunner().invoke(export_command, arguments)
