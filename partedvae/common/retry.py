@@ -56,7 +56,7 @@ class Retries:
         self,
         limit: int = 20,
         sleep: Callable[[float], None] = time.sleep,
-        delays: Sequence[float] = DELAYS,
+        delays: Sequence[float] | None = None,
         patience: float = math.inf,
     ) -> None:
         """Create retries for the files of one source.
@@ -64,11 +64,11 @@ class Retries:
         Args:
             limit: functions that may fail before nothing is repeated any more.
             sleep: waits for a number of seconds; another function in tests.
-            delays: seconds before the second and each further attempt.
+            delays: seconds before the second and each further attempt; None for `DELAYS`.
             patience: seconds after which what had no answer in time is not repeated.
         """
         self._left = limit
-        self._delays = delays
+        self._delays = DELAYS if delays is None else delays
         self._sleep = sleep
         self._patience = patience
 

@@ -67,7 +67,7 @@ ADVICE = [pytest.param(200, id="pushback"), pytest.param(retry_info(200), id="in
 
 @pytest.mark.parametrize("advice", ADVICE)
 @pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("method", ["models", "features"])
+@pytest.mark.parametrize("method", [pytest.param("models", marks=pytest.mark.exhaustive), "features"])
 def test_the_servers_time_is_waited_for(call: Call, method: str, code: grpc.StatusCode, advice: int | bytes) -> None:
     """Of calls, and of the chunks of a call."""
     with fake_server((code, "busy", advice), (code, "busy", advice)) as server:

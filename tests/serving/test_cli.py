@@ -43,7 +43,16 @@ def test_serving_never_imports_torch() -> None:
     assert (result.stdout, result.stderr) == ("fine\n", "")
 
 
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:http", ":50051", "::1:5"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("nowhere", "::1:5"),
+        *(
+            pytest.param(address, marks=pytest.mark.exhaustive)
+            for address in ("127.0.0.1", "127.0.0.1:99999", "127.0.0.1:http", ":50051")
+        ),
+    ],
+)
 def test_malformed_address(tiny_models: Path, address: str) -> None:
     """The error quotes a malformed address, with an example and without a traceback."""
     result = serve(tiny_models, "--address", address)
@@ -103,7 +112,7 @@ def test_cuda_is_not_available(tiny_models: Path) -> None:
 
 @pytest.mark.usefixtures("each_front")
 @GRPCIO_FRONT
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive), signal.SIGINT])
 def test_signal_ends_it(tiny_models: Path, signum: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with exit code 0."""
     with running_server(tiny_models) as server:

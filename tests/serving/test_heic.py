@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from partedvae.serving.errors import ImageError
 from partedvae.serving.images import decode
 from tests.bundles import COLOURED
 from tests.partedvae.conftest import Call, asynchronous, synchronous
-from tests.processes import ServerProcess, running_server
+from tests.processes import ServerProcess
 from tests.serving.extraction import extract
 from tests.serving.pictures import file_of, heic_of
 
@@ -45,12 +44,6 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def shapes_server(two_models: Path) -> Iterator[ServerProcess]:
-    with running_server(two_models) as server:
-        yield server
-
-
 @pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA"])
 def test_the_pixels_are_those_of_the_picture(mode: str) -> None:
     picture = photo().convert(mode)
@@ -73,22 +66,22 @@ def test_photographs_are_upright(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("call", [synchronous, pytest.param(asynchronous, marks=pytest.mark.exhaustive)])
-def test_clients_and_server(call: Call, shapes_server: ServerProcess, folder: Path) -> None:
+def test_clients_and_server(call: Call, two_model_server: ServerProcess, folder: Path) -> None:
     """Small files are decoded by the server, large ones by the client."""
     paths = sorted(folder.iterdir())
-    features = call(shapes_server.address, "features", paths, settings={"model": "shapes"})
+    features = call(two_model_server.address, "features", paths, settings={"model": "shapes"})
     expected = COLOURED.encode(decode([path.read_bytes() for path in paths], SPEC))
     np.testing.assert_allclose(features["shape"].u_mean, expected["shape.u_mean"], atol=1e-4)
     np.testing.assert_allclose(features["shape"].u_mean[1], features["shape"].u_mean[0], atol=0.02)
 
 
 @pytest.mark.exhaustive
-def test_extraction(folder: Path, two_models: Path, shapes_server: ServerProcess, tmp_path: Path) -> None:
+def test_extraction(folder: Path, two_models: Path, two_model_server: ServerProcess, tmp_path: Path) -> None:
     """In process and through a server."""
     local, remote = tmp_path / "local.parquet", tmp_path / "remote.parquet"
     results = [
         extract(folder, local, "--model", two_models / "shapes"),
-        extract(folder, remote, "--server", shapes_server.address, "--model-name", "shapes"),
+        extract(folder, remote, "--server", two_model_server.address, "--model-name", "shapes"),
     ]
     for output, result in zip((local, remote), results, strict=True):
         assert (result.exit_code, result.stderr) == (0, "")

@@ -47,7 +47,9 @@ def test_other_errors_pass(error: Exception) -> None:
     assert caught.value is error
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["data", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(["--help"], marks=pytest.mark.exhaustive), ["--version"], ["data", "--help"]]
+)
 def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback(tmp_path: Path, arguments: list[str]) -> None:
     result = run('"$@" >/dev/full', *arguments, cwd=tmp_path)
     assert result.returncode == 1

@@ -28,13 +28,6 @@ def coloured_explorer(two_models: Path) -> Iterator[Explorer]:
         yield explorer
 
 
-@pytest.fixture(scope="session")
-def bare_explorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
-    """Run `partedvae explore` on an empty folder of runs, without a model."""
-    with running_explorer("--runs", tmp_path_factory.mktemp("runs")) as explorer:
-        yield explorer
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Run Chromium. Not for the session: Playwright's event loop would keep later tests from having their own."""

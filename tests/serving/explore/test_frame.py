@@ -62,13 +62,6 @@ def test_names_are_texts_of_attributes() -> None:
     assert not any("onclick" in props for props in attributes)
 
 
-def test_pages_that_lack_something_say_what(bare_explorer: Explorer, page: Page) -> None:
-    page.goto(f"{bare_explorer.url}/generate")
-
-    expect(page.get_by_text("Generate is not available")).to_be_visible()
-    expect(page.locator(".pv-message")).to_contain_text("--model MODELS_DIR/NAME, or --server HOST:PORT")
-
-
 def test_a_server_that_goes_away_and_comes_back(tiny_models: Path, browser: Browser) -> None:
     """The page opens without it, shows it when it comes, says when it goes, and recovers."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

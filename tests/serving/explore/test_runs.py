@@ -58,6 +58,13 @@ def choose(page: Page, *runs: str) -> None:
         page.get_by_role("checkbox", name=run, exact=True).click()
 
 
+def test_pages_that_need_a_model_say_so(explorer: Explorer, page: Page) -> None:
+    page.goto(f"{explorer.url}/generate")
+
+    expect(page.get_by_text("Generate is not available")).to_be_visible()
+    expect(page.locator(".pv-message")).to_contain_text("--model MODELS_DIR/NAME, or --server HOST:PORT")
+
+
 def test_the_page_is_sent_before_the_runs_are_read(explorer: Explorer) -> None:
     """NiceGUI would answer with an error where reading takes more than three seconds."""
     response = httpx.get(f"{explorer.url}/runs")
@@ -202,9 +209,12 @@ def test_runs_that_changed_are_read_again(tmp_path: Path, desktop_page: Page) ->
 
 
 @pytest.mark.exhaustive
-def test_a_folder_without_runs(bare_explorer: Explorer, page: Page) -> None:
-    page.goto(f"{bare_explorer.url}/runs")
-    expect(page.get_by_text("There is no run in this folder; train one with 'partedvae train'.")).to_be_visible()
+def test_a_folder_without_runs(tmp_path: Path, desktop_page: Page) -> None:
+    with running_explorer("--runs", tmp_path) as explorer:
+        desktop_page.goto(f"{explorer.url}/runs")
+        message = "There is no run in this folder; train one with 'partedvae train'."
+        expect(desktop_page.get_by_text(message)).to_be_visible()
+        desktop_page.goto("about:blank")
 
 
 @pytest.mark.exhaustive

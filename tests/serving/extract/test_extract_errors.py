@@ -184,7 +184,7 @@ def test_a_server_of_several_models_is_asked_by_name(
     ("signum", "code", "suffix"),
     [
         (signal.SIGINT, 130, ".parquet"),
-        (signal.SIGTERM, 143, ".npz"),
+        pytest.param(signal.SIGTERM, 143, ".npz", marks=pytest.mark.exhaustive),
         pytest.param(signal.SIGINT, 130, ".npz", marks=pytest.mark.exhaustive),
         pytest.param(signal.SIGTERM, 143, ".parquet", marks=pytest.mark.exhaustive),
         pytest.param(signal.SIGHUP, 129, ".parquet", marks=pytest.mark.exhaustive),

@@ -57,8 +57,15 @@ def rows_of(output: Path) -> pa.Table:
     return table.sort_by("index") if output.is_dir() else table
 
 
-@pytest.mark.parametrize("name", [pytest.param("features", marks=pytest.mark.exhaustive), "features.parquet"])
-def test_killed_at_random(name: str, tiny_models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [
+        ("features.parquet", 4),
+        pytest.param("features.parquet", KILLS, marks=pytest.mark.exhaustive),
+        pytest.param("features", KILLS, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_killed_at_random(name: str, kills: int, tiny_models: Path, tmp_path: Path) -> None:
     """Each killed run is followed by the same command; a run that ends first is compared, and begins anew."""
     images = tmp_path / "images.npy"
     np.save(images, GREY.random_images(ROWS))
@@ -73,15 +80,15 @@ def test_killed_at_random(name: str, tiny_models: Path, tmp_path: Path) -> None:
     expected = rows_of(output)
     assert expected["index"].to_pylist() == list(range(ROWS))
 
-    random, kills = Random(13), 0
+    random, killed = Random(13), 0
     _delete(output)
-    while kills < KILLS:
+    while killed < kills:
         process = started(images, output, options, code)
         process.join(random.uniform(0, 0.8 * seconds))
         process.kill()
         process.join()
         if process.exitcode == -signal.SIGKILL:
-            kills += 1
+            killed += 1
             continue
         assert code.read_text().startswith(("0\n", "0\nresuming: ")), code.read_text()
         assert rows_of(output).equals(expected)
@@ -108,7 +115,7 @@ def _delete(output: Path) -> None:
 def test_the_server_is_killed(tiny_models: Path, tmp_path: Path) -> None:
     """The run ends with what happened and keeps its parts; the same command goes on with another server."""
     images = tmp_path / "images.npy"
-    np.save(images, GREY.random_images(10 * ROWS))
+    np.save(images, GREY.random_images(4 * ROWS))
     whole, output, code = tmp_path / "whole.parquet", tmp_path / "features", tmp_path / "code"
     assert extract(images, whole, "--model", tiny_models / "tiny").exit_code == 0
 
@@ -123,11 +130,11 @@ def test_the_server_is_killed(tiny_models: Path, tmp_path: Path) -> None:
             process.join()
         done = len(_parts(output))
         assert code.read_text().startswith("1\n"), code.read_text()
-        assert f"{done} of 375 parts of {output} kept; run the same command again" in code.read_text()
+        assert f"{done} of 150 parts of {output} kept; run the same command again" in code.read_text()
     with running_server(tiny_models) as server:
         result = extract(images, output, "--server", server.address, *OPTIONS)
     assert result.exit_code == 0
-    assert result.stderr == f"resuming: {done} of 375 parts are done\n"
+    assert result.stderr == f"resuming: {done} of 150 parts are done\n"
     ours, theirs = rows_of(output), rows_of(whole)
     assert ours["index"].equals(theirs["index"])
     assert ours["digit"].equals(theirs["digit"])

@@ -119,7 +119,6 @@ def assert_rows(table: pa.Table, expected: pa.Table) -> None:
             assert table[name].equals(expected[name]), name
 
 
-@pytest.mark.exhaustive
 def test_without_an_address_ray_is_started_and_ends(folder: Path, tiny_models: Path, tmp_path: Path) -> None:
     """Images that cannot be read are rows with the reason, also in one file, and nothing of Ray is printed."""
     output = tmp_path / "features.parquet"
@@ -141,6 +140,7 @@ def test_without_an_address_ray_is_started_and_ends(folder: Path, tiny_models: P
     assert list(home.iterdir()) == [], "neither a token of Ray nor anything else"
 
 
+@pytest.mark.exhaustive
 def test_killed_workers_and_commands_change_no_row(
     cluster: str, source: tuple[Path, pa.Table], tiny_models: Path, tmp_path: Path
 ) -> None:

@@ -175,7 +175,7 @@ class TestDuringALargeRequest:
         assert_answer(patient.result(), LARGE, seed=1)
         assert_answer(stub.Classify(classify_request(LARGE, seed=4)), LARGE, seed=4)
 
-    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
     def test_second_signal_ends_it(self, tiny_models: Path, tmp_path: Path, signum: signal.Signals) -> None:
         """A second signal ends the process without waiting for active calls."""
         program = ("-m", "tests.serving.gated_server", str(tmp_path))

@@ -51,7 +51,7 @@ def starting(models_dir: Path, workers: str, log_file: Path) -> Iterator[subproc
             process.kill()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@WORKERS
 def test_harmless_signals_while_starting(tiny_models: Path, tmp_path: Path, workers: str) -> None:
     """A server that gets SIGHUP and the like all the time, while it starts and stops, serves and ends well."""
     with starting(tiny_models, workers, tmp_path / "log") as process:

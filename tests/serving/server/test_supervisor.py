@@ -127,7 +127,7 @@ def test_held_port_is_not_free() -> None:
 
 def test_start_failure_is_reported_once(tmp_path: Path) -> None:
     """An error that prevents all workers from starting ends the command, as without workers."""
-    result = serve(str(tmp_path), "--workers", "3", "--address", "127.0.0.1:0")
+    result = serve(str(tmp_path), "--workers", "2", "--address", "127.0.0.1:0")
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.count("holds no models; export a run into it with 'partedvae export'") == 1

@@ -262,7 +262,7 @@ async def test_other_methods(channel: Any) -> None:
     assert_reply(pb.StreamFeaturesResponse.FromString(reply).features, expected)
 
 
-@pytest.mark.parametrize("host", ["[::1]", "[::]", "localhost"])
+@pytest.mark.parametrize("host", [pytest.param("[::1]", marks=pytest.mark.exhaustive), "[::]", "localhost"])
 async def test_addresses(tiny_models: Path, host: str) -> None:
     if not socket.has_ipv6:
         pytest.skip("the system has no IPv6")
