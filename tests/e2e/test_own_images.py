@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from partedvae import Client
-from tests.e2e.commands import partedvae, small_networks
+from partedvae.training.evaluation.metrics import probes
+from tests.e2e.commands import partedvae_here, small_networks
 from tests.processes import running_server
 from tests.training.toys import CORNERS, SHADES, toy_split
 
@@ -39,12 +40,15 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_own_images_are_served_with_each_factor_by_name(photos: Path, tmp_path: Path) -> None:
+def test_own_images_are_served_with_each_factor_by_name(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, models = tmp_path / "run", tmp_path / "models"
     options = ("--epochs", 1, "--set", "epoch_images=640", *small_networks(3), "--no-measure", "--output", run)
-    output = partedvae("train", f"folder:{photos}", *options)
+    output = partedvae_here("train", f"folder:{photos}", *options)
     assert "next: partedvae export" in output
-    report = json.loads(partedvae("evaluate", run, "--json"))
+    monkeypatch.setattr(probes, "SMALL_ITERATIONS", 20)
+    report = json.loads(partedvae_here("evaluate", run, "--json"))
     assert set(report["factors"]) == {"corner", "shade"}
     corner = report["factors"]["corner"]
     assert corner["interval"][0] < corner["accuracy"] <= corner["interval"][1]
@@ -56,7 +60,7 @@ def test_own_images_are_served_with_each_factor_by_name(photos: Path, tmp_path: 
         len(json.loads((run / "provenance.json").read_text())["labelled_images"]),
         "estimated",
     )
-    partedvae("export", run, models / "photos")
+    partedvae_here("export", run, models / "photos")
     with running_server(models) as server, Client(server.address) as client:
         features = client.features(sorted((photos / "imgs").iterdir()))
     assert features["corner"].probs is not None

@@ -45,7 +45,8 @@ def log(folder: Path, what: str) -> None:
 def main(folder: Path) -> None:
     """Train."""
     torch.set_num_threads(1)
-    with patch("partedvae.training.engine.run.load_dataset", load):
+    few_iterations = patch("partedvae.training.evaluation.metrics.probes.SMALL_ITERATIONS", 5)
+    with few_iterations, patch("partedvae.training.engine.run.load_dataset", load):
         train_run(tiny_config(epochs=1), RunDirectory(folder / "run"), folder, "cpu", resume=False)
 
 

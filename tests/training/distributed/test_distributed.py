@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from partedvae.training.distributed import SINGLE_PROCESS, ShardedNoise, launch
+from tests.training.distributed import parallel_steps
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +35,11 @@ def torchrun(processes: int, program: Path, *arguments: object) -> None:
 
 
 def steps(output: Path, method: str, processes: int, train_images: int = 320) -> dict[str, Any]:
-    """Train a few steps on that many processes and return what the first saved."""
-    torchrun(processes, STEPS_PROGRAM, output, method, train_images)
+    """Train a few steps on that many processes, one of them this one, and return what the first saved."""
+    if processes == 1:
+        parallel_steps.main(output, method, train_images)
+    else:
+        torchrun(processes, STEPS_PROGRAM, output, method, train_images)
     saved: dict[str, Any] = torch.load(output, weights_only=True)
     assert saved["world"] == processes
     return saved

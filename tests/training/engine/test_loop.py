@@ -154,8 +154,8 @@ def test_a_run_stopped_by_a_signal_saves_and_resumes_from_the_same_step(
     assert "Traceback" not in errors
     step = RunDirectory(path).load_checkpoint(torch.device("cpu"))["trainer"]["step"]
     assert 5 <= step < 15
-    resumed = train(*SMALL, "--output", str(path), "--resume", data_dir=data_dir)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = train_here(*SMALL, "--output", str(path), "--resume", data_dir=data_dir)
+    assert resumed.exit_code == 0, resumed.stderr
     expected, actual = final_weights(whole_run), final_weights(path)
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
@@ -278,7 +278,7 @@ def test_two_processes_cannot_train_the_same_run(tmp_path: Path, data_dir: Path,
     if resume:
         shutil.copytree(whole_run, path)
         (path / "summary.json").unlink()
-    arguments = (*SMALL, "--output", str(path), *(["--resume"] if resume else []))
+    arguments = (*SMALL, "--output", str(path), *(["--resume"] if resume else ["--epochs", "1"]))
     with RunDirectory(path).locked():
         done = train_here(*arguments, data_dir=data_dir)
         assert done.exit_code == 1
@@ -294,7 +294,7 @@ def test_two_processes_cannot_train_the_same_run(tmp_path: Path, data_dir: Path,
 
 
 def test_training_without_labels_works(tmp_path: Path, data_dir: Path, mnist: ImageDataset) -> None:
-    done = train_here(*SMALL, "--labels", "0", "--output", str(tmp_path / "run"), data_dir=data_dir)
+    done = train_here(*SMALL, "--epochs", "1", "--labels", "0", "--output", str(tmp_path / "run"), data_dir=data_dir)
     assert done.exit_code == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["labels"], summary["accuracy"]) == (0, {})

@@ -114,7 +114,7 @@ def test_more_labels_than_there_are_is_an_error_with_their_number() -> None:
         first_labelled(toy_split(6, 0), 7)
 
 
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.exhaustive), 3])
 def test_a_restored_trainer_continues_exactly_even_within_an_epoch(every: int) -> None:
     config = tiny_config()
     config = dataclasses.replace(config, supervision=dataclasses.replace(config.supervision, every=every))

@@ -75,7 +75,9 @@ def test_the_same_seed_gives_the_same_files_alone_or_together_and_another_seed_o
 
 
 @pytest.mark.parametrize("name", [pytest.param("toys", marks=pytest.mark.exhaustive), "coloured"])
-def test_figures_of_two_runs_have_both_side_by_side(run_of: RunOf, name: str, tmp_path: Path) -> None:
+def test_figures_of_two_runs_have_both_side_by_side(
+    run_of: RunOf, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The left half is the run's, as when it is compared with itself; the right half is that of the other run."""
     run, other = run_of(name), run_of(f"{name}-without-bc")
     for figure in COMPARISONS:
@@ -91,6 +93,7 @@ def test_figures_of_two_runs_have_both_side_by_side(run_of: RunOf, name: str, tm
         assert left.std() > 10
         assert right.std() > 10
         assert (left != right).mean() > 0.05
+    monkeypatch.setattr("partedvae.training.figures.registry._draw", lambda context, kind, path: path)
     everything = draw(run, "--without-bc", other, "--output", tmp_path / "all")
     assert [Path(line).stem for line in everything.output.splitlines()] == list(FIGURES)
 
@@ -155,9 +158,10 @@ def test_a_figure_that_does_not_apply_is_an_error_and_nothing_is_written(
     assert not (path / "figures").exists()
 
 
-def test_a_run_without_an_epoch_has_no_losses(run_of: RunOf) -> None:
+def test_a_run_without_an_epoch_has_no_losses(run_of: RunOf, monkeypatch: pytest.MonkeyPatch) -> None:
     path = run_of("coloured")
     (path / "metrics.jsonl").unlink()
+    monkeypatch.setattr("partedvae.training.figures.registry._draw", lambda context, kind, path: path)
     assert "losses.png" not in draw(path).output
     result = draw(path, "--only", "losses")
     assert result.exit_code == 1

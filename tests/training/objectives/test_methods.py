@@ -50,7 +50,7 @@ def trainer_of(config: TrainConfig) -> Trainer:
 def test_every_baseline_learns_to_reconstruct_and_needs_no_labels(method: MethodName) -> None:
     trainer = trainer_of(config_of(method))
     errors = []
-    for _ in range(4):
+    for _ in range(2):
         for _ in range(trainer.steps_per_epoch):
             losses = trainer.train_step()
         errors.append(trainer.end_epoch()["reconstruction"])

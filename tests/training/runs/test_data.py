@@ -22,12 +22,19 @@ from partedvae.training.config.recipes import recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import DataError, ImageDataset, first_labelled
 from partedvae.training.data.registry import load_dataset
+from partedvae.training.evaluation.metrics import probes
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.data import MOST_LABELLED, check_run_dataset, labelled_images, load_run_dataset
 from partedvae.training.runs.directory import RunDirectory, RunError
 from tests.training.toys import TOY_INFO, TOY_MODEL, tiny_config, toy_dataset
 
 CORNER, SHADE = TOY_INFO.factors
+
+
+@pytest.fixture(autouse=True)
+def _few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit probes quickly: untrained models have nothing to find."""
+    monkeypatch.setattr(probes, "SMALL_ITERATIONS", 5)
 
 
 def untrained(path: Path, config: TrainConfig, dataset: ImageDataset) -> RunDirectory:

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from partedvae.common.fit import Fit
 from partedvae.common.flatten import flatten
+from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset, LabelUse
 from partedvae.training.engine.run import train_run
+from partedvae.training.evaluation.metrics import probes
 from partedvae.training.figures.losses import read_metrics
 from partedvae.training.figures.registry import FIGURES, draw_run
 from partedvae.training.model.networks import preprocess
@@ -51,6 +54,7 @@ def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in ("engine.run", "runs.data"):
         monkeypatch.setattr(f"partedvae.training.{module}.load_dataset", load)
+    monkeypatch.setattr(probes, "SMALL_ITERATIONS", 20)
 
 
 def test_the_configuration_is_read_under_the_current_keys() -> None:
@@ -108,11 +112,12 @@ def test_figures_of_the_run_are_drawn(finished: RunDirectory, name: str) -> None
 
 @pytest.mark.usefixtures("_toys")
 def test_a_stopped_run_is_resumed(stopped: RunDirectory) -> None:
-    config = stopped.load_config()
     before, _ = stopped.load_model(torch.device("cpu"))
-    summary = train_run(config, stopped, Path(), "cpu", resume=True)
+    done = CliRunner().invoke(train, ["--resume", str(stopped.path), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "a probe reads the class off u in" in done.output
+    summary = stopped.load_summary()
     assert summary["epochs"] == 3
-    assert stopped.load_summary() == summary
     assert summary["measures"]["probe_u_mlp/corner"] > summary["measures"]["probe_chance/corner"]
     assert summary["accuracy_text"]["corner"].startswith(f"{round(64 * summary['accuracy']['corner'])} of 64 (")
     rows = read_metrics(stopped)

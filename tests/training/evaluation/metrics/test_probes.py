@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from partedvae.training.evaluation.metrics import probes
-from partedvae.training.evaluation.metrics.probes import ROWS, Separation, separation
+from partedvae.training.evaluation.metrics.probes import ROWS, Division, Probe, Separation, separation
 from partedvae.training.evaluation.metrics.representation import Latents
 
 pytestmark = pytest.mark.slow
@@ -32,8 +32,18 @@ def normal(*shape: int) -> np.ndarray:
 def probed(
     u: np.ndarray, z: np.ndarray, labels: np.ndarray, names: tuple[str, ...], seed: int = 0, tests: int | None = None
 ) -> tuple[Separation, ...]:
-    """Return the probes of latents whose samples are the means."""
-    return separation(Latents(u, z), Latents(u, z), labels, names, seed, tests)
+    """Return the probes of latents whose samples are the means, each fitted once."""
+    fit, fitted = probes._mean_probe, dict[tuple[int, bytes], Probe]()
+
+    def fit_once(latent: np.ndarray, labels: np.ndarray, divisions: list[Division], seed: int) -> Probe:
+        key = (id(latent), labels.tobytes())
+        if key not in fitted:
+            fitted[key] = fit(latent, labels, divisions, seed)
+        return fitted[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "_mean_probe", fit_once)
+        return separation(Latents(u, z), Latents(u, z), labels, names, seed, tests)
 
 
 LABELS = rng(2).integers(4, size=(COUNT, 1))
