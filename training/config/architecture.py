@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from partedvae.training.config.validation import require
+from partedvae.training.config.validation import require, require_choice
 
 PRIOR_TOLERANCE = 1e-4
 """Largest accepted deviation of the sum of a class prior from one."""
@@ -55,6 +56,9 @@ class ModelConfig:
     leaky_slope: float = 0.0
     """Negative slope of the LeakyReLU after the encoder's last convolution and at h, 0.1 in the authors' code; 0 is
     ReLU. With ReLU more than half of the units of h are soon zero for every image."""
+    initial_weights: Literal["pytorch", "he"] = "pytorch"
+    """Initial weights of the trunk and of the decoder but for its last layer: PyTorch's, as in the authors' code, or
+    those of He et al. (2015), which keep the size of activations; PyTorch's divide it by about two in each layer."""
     z_dim: int
     """Dimensions of the class-independent latent z."""
     factors: tuple[FactorConfig, ...]
@@ -68,6 +72,7 @@ class ModelConfig:
         names = [factor.name for factor in self.factors]
         if len(set(names)) != len(names):
             raise ValueError(f"factors must have different names, not {names}")
+        require_choice(self, "model", initial_weights=("pytorch", "he"))
         require(self.z_dim >= 1, "model.z_dim", self.z_dim, "at least 1")
         require(self.hidden_dim >= 1, "model.hidden_dim", self.hidden_dim, "at least 1")
         require(self.prior_spacing >= 0, "model.prior_spacing", self.prior_spacing, "at least 0")

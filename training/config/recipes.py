@@ -151,7 +151,7 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
         epochs=18,
         precision="auto",
         epoch_images=0 if info.train_images <= LARGE_EPOCH else LARGE_EPOCH,
-        model=dataclasses.replace(paper.model, prior_spacing=4.0),
+        model=dataclasses.replace(paper.model, initial_weights="he", prior_spacing=4.0),
         objective=_separated(
             dataclasses.replace(paper.objective, gamma_bc=100.0 * pixels),
             capacity_z=30.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -59,6 +60,21 @@ def _dropped(pixels: int, padding: int) -> int:
     return (pixels + 2 * padding - KERNEL) % STRIDE
 
 
+def _initialise(layers: Iterable[nn.Module]) -> None:
+    """Draw weights with which ReLUs keep the size of activations, and set biases to zero (He et al. 2015)."""
+    for layer in layers:
+        assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+        with torch.no_grad():
+            if isinstance(layer, nn.ConvTranspose2d):
+                # Each output pixel is a sum over the part of the kernel that its stride leaves.
+                inputs = layer.in_channels * (KERNEL / STRIDE) ** 2
+                layer.weight.normal_(std=math.sqrt(2 / inputs))
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
+            layer.bias.zero_()
+
+
 class EncoderTrunk(nn.Module):
     """The trunk of the encoder: images to h, the input of all heads (Figure 2)."""
 
@@ -72,6 +88,8 @@ class EncoderTrunk(nn.Module):
         self.slope = config.leaky_slope
         height, width = feature_map_sizes(config)[-1]
         self.hidden = nn.Linear(channels[-1] * height * width, config.hidden_dim)
+        if config.initial_weights == "he":
+            _initialise([*self.convolutions, self.hidden])
 
     def forward(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch hidden"]:
         """Return h."""
@@ -105,6 +123,9 @@ class Decoder(nn.Module):
                 pairwise(channels), sizes[1:], config.layer_paddings[::-1], strict=True
             )
         )
+        if config.initial_weights == "he":
+            # The last layer is not followed by a ReLU: its images would be noise with a large error.
+            _initialise([self.hidden, self.map, *self.convolutions[:-1]])
 
     def logits(
         self, u: Float[Tensor, "batch u_dim"], z: Float[Tensor, "batch z_dim"]

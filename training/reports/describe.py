@@ -121,6 +121,7 @@ def _hyperparameters(config: TrainConfig, train_images: int) -> Iterator[tuple[s
         yield "dimension of u of each variable", [factor.u_dim for factor in config.model.factors]
         spacing = config.model.prior_spacing
         yield "initial prior means", f"{spacing:g} apart, in order" if spacing else "from N(0, 1)"
+    yield "initial weights", "He et al." if config.model.initial_weights == "he" else "PyTorch's"
     if config.method != "classifier":
         yield "dimension of z", config.model.z_dim
         yield "learning rate, ELBO step", config.optimiser.learning_rate

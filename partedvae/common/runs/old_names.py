@@ -14,6 +14,7 @@ ADDED_CONFIG_KEYS: dict[str, Any] = {
     "features_run": "",
     "model.encoder_paddings": [],
     "model.leaky_slope": 0.0,
+    "model.initial_weights": "pytorch",
     "objective.gamma_cycle": 0.0,
     "objective.gamma_adversary": 0.0,
     "objective.gamma_contrast": 0.0,
