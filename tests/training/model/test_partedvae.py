@@ -67,6 +67,31 @@ def test_attention_and_u_heads_of_several_factors_start_as_parts_of_one_layer() 
             assert 0.9 * bound < largest <= bound
 
 
+def test_initial_weights_of_he_keep_the_size_of_activations() -> None:
+    """Of the trunk and of the decoder; with PyTorch's, each layer shrinks them. The last layer has PyTorch's."""
+    config = dataclasses.replace(
+        TOY_MODEL, network_size=(64, 64), encoder_channels=(64,) * 4, decoder_channels=(64,) * 4, hidden_dim=256
+    )
+    torch.manual_seed(0)
+    usual, he = PartedVAE(config), PartedVAE(dataclasses.replace(config, initial_weights="he"))
+    pixels = torch.randn(32, 1, 64, 64)
+    latents = torch.randn(32, config.u_dim), torch.randn(32, config.z_dim)
+
+    def sizes(model: PartedVAE) -> list[float]:
+        """Return the root mean squares of h and of the map before the decoder's convolutions, of inputs of size 1."""
+        hidden = torch.relu(model.decoder.hidden(torch.cat(latents[::-1], dim=-1)))
+        outputs = (model.trunk(pixels), torch.relu(model.decoder.map(hidden)))
+        return [output.square().mean().sqrt().item() for output in outputs]
+
+    assert max(sizes(usual)) < 0.25
+    assert all(0.7 < size < 1.3 for size in sizes(he))  # less than 1 where the borders are padded
+    weights = [layer for layer in he.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert all((layer.bias == 0).all() for layer in weights[:-1] if layer.bias is not None)
+    middle, last = weights[-2:]
+    assert middle.weight.std().item() == pytest.approx((2 / (64 * 4)) ** 0.5, rel=0.05)
+    assert last.weight.abs().max().item() <= 16**-0.5
+
+
 def test_evaluation_takes_the_most_probable_class_and_training_a_relaxed_one() -> None:
     model, pixels = PartedVAE(TOY_MODEL), torch.rand(4, 1, 16, 16)
     hard, soft = model.encode(pixels, slope=8.0), model.encode(pixels, slope=8.0, temperature=0.67)
