@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from partedvae.common.suggest import lookup
-from partedvae.training.config.train_config import MethodName
+from partedvae.training.config.overrides import apply_overrides
+from partedvae.training.config.recipes import recipe
+from partedvae.training.config.train_config import MethodName, TrainConfig
+from partedvae.training.data.registry import entry
 from partedvae.training.reports.evaluation import Report
 
 
@@ -37,6 +41,12 @@ class Variant:
     def slug(self) -> str:
         """Name of the folder of its runs, without the seed."""
         return "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
+
+    def configure(self, seed: int, recipe_name: str, data_dir: Path) -> TrainConfig:
+        """Return the configuration of one run, without the files of `partedvae suggest` that it uses."""
+        info = entry(self.dataset).describe(data_dir)
+        config = replace(recipe(info, recipe_name, self.method, self.labels), seed=seed)
+        return apply_overrides(config, self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)

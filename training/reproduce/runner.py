@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 
-from partedvae.training.config.overrides import apply_overrides
 from partedvae.training.config.recipes import UNLABELLED_RECIPE, recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.labelled import FILE_PREFIX
@@ -97,16 +96,9 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     return all_tables(experiment, results_of_recipe)
 
 
-def configure(variant: Variant, seed: int, recipe_name: str, data_dir: Path) -> TrainConfig:
-    """Return the configuration of one run, without the files of `partedvae suggest` that it uses."""
-    info = entry(variant.dataset).describe(data_dir)
-    config = dataclasses.replace(recipe(info, recipe_name, variant.method, variant.labels), seed=seed)
-    return apply_overrides(config, variant.settings)
-
-
 def _configure(variant: Variant, seed: int, plan: Plan) -> TrainConfig:
     """Return the configuration of one run, with the list of suggested images and the run of features."""
-    config = configure(variant, seed, plan.recipe, plan.data_dir)
+    config = variant.configure(seed, plan.recipe, plan.data_dir)
     if not (variant.is_suggested or variant.has_groups):
         return config
     # Another recipe of the features makes other lists.
@@ -214,7 +206,7 @@ def _draw(run: RunDirectory, plan: Plan, *, only: tuple[str, ...] = (), without_
 
 def _draw_comparison(variant: Variant, without_bc: RunDirectory, seed: int, plan: Plan) -> None:
     """Draw the figures that compare the run of a variant with one without the Bhattacharyya term."""
-    run = _finished_run(configure(variant, seed, plan.recipe, plan.data_dir), plan.runs_dir)
+    run = _finished_run(variant.configure(seed, plan.recipe, plan.data_dir), plan.runs_dir)
     if run is None:
         # Its result is stored, and the run directory is elsewhere or was deleted.
         click.echo(

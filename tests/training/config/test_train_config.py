@@ -130,7 +130,7 @@ def test_default_of_faces_alone_has_the_initial_weights_of_he(tmp_path: Path) ->
         info = entry(name).describe(tmp_path)
         assert recipe(info, "default").model.initial_weights == expected
         assert recipe(info, "paper").model.initial_weights == "pytorch"
-    with pytest.raises(ValueError, match="model.initial_weights='xavier': expected one of pytorch, he"):
+    with pytest.raises(ValueError, match=r"model\.initial_weights='xavier': expected one of pytorch, he"):
         apply_overrides(recipe(INFO, "default"), ["model.initial_weights=xavier"])
 
 

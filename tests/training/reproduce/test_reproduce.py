@@ -25,7 +25,7 @@ from partedvae.training.reproduce.experiments import (
 )
 from partedvae.training.reproduce.page import amount_table, class_table, runs_table, separation_table, write_page
 from partedvae.training.reproduce.results import Result, is_same, load_results, store_result
-from partedvae.training.reproduce.runner import Plan, configure, run_experiment
+from partedvae.training.reproduce.runner import Plan, run_experiment
 
 SMALL = (
     *("train_images=640", "epochs=1", "supervision.warm_start_steps=0"),
@@ -52,12 +52,15 @@ def result(seed: int, score: float, variant: str = "100 labels") -> Result:
 
 
 def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
-    clipped = dataclasses.replace(result(1, 0.7), config={"optimiser": {"clip_factor": 2.0}})
-    text = runs_table(EXPERIMENTS["table2"], [clipped, result(0, 0.6), result(0, 0.5, "737 labels")])
+    config = EXPERIMENTS["table2"].variant("100 labels").configure(1, "default", Path()).to_dict()
+    current = dataclasses.replace(result(1, 0.7), config=config)
+    text = runs_table(EXPERIMENTS["table2"], [current, result(0, 0.6), result(0, 0.5, "737 labels")])
     lines = text.splitlines()
-    assert lines[0] == "|  | paper | labels | seed | factor_paper | epochs | seconds | clip | data | commit | date |"
-    assert lines[2] == "| 100 labels | 0.626 ± 0.04 | 100 | 0 | 0.600 | 3 | 60 | no | drawn | 012345678 | 2026-01-02 |"
-    assert lines[3].startswith("| 100 labels | 0.626 ± 0.04 | 100 | 1 | 0.700 | 3 | 60 | 2 | drawn |")
+    assert lines[0] == "|  | paper | labels | seed | factor_paper | epochs | seconds | recipe | data | commit | date |"
+    assert (
+        lines[2] == "| 100 labels | 0.626 ± 0.04 | 100 | 0 | 0.600 | 3 | 60 | older | drawn | 012345678 | 2026-01-02 |"
+    )
+    assert lines[3].startswith("| 100 labels | 0.626 ± 0.04 | 100 | 1 | 0.700 | 3 | 60 | current | drawn |")
     assert lines[4] == "| **100 labels** | 0.626 ± 0.04 |  | mean of 2 | **0.650 ± 0.071** |  |  |  |  |  |  |"
     assert lines[5].startswith("| 737 labels | 0.718 ± 0.03 | 100 | 0 | 0.500 |")
     assert len(lines) == 6
@@ -157,20 +160,20 @@ def test_the_page_has_every_experiment_even_one_that_was_not_run(tmp_path: Path)
 
 def test_every_variant_has_a_valid_configuration(tmp_path: Path) -> None:
     ablation = EXPERIMENTS["bc-ablation"].variants[1]
-    config = configure(ablation, 3, "paper", tmp_path)
+    config = ablation.configure(3, "paper", tmp_path)
     assert (config.recipe, config.labels, config.seed, config.objective.gamma_bc) == ("paper", 3686, 3, 0.0)
-    vae = configure(EXPERIMENTS["table1"].variants[0], 0, "default", tmp_path)
+    vae = EXPERIMENTS["table1"].variants[0].configure(0, "default", tmp_path)
     assert (vae.method, vae.labels, vae.model.z_dim, vae.model.factors) == ("vae", 0, 6, ())
     for described in EXPERIMENTS.values():
         for variant in described.variants:
-            configure(variant, 0, "default", tmp_path)
+            variant.configure(0, "default", tmp_path)
 
 
 def test_without_labels_the_rate_is_the_papers(tmp_path: Path) -> None:
     """At 1e-3, training on dSprites collapses."""
     for variant in EXPERIMENTS["table1"].variants:
-        assert configure(variant, 0, "default", tmp_path).optimiser.learning_rate == 5e-4
-    assert configure(EXPERIMENTS["table2"].variants[0], 0, "default", tmp_path).optimiser.learning_rate == 1e-3
+        assert variant.configure(0, "default", tmp_path).optimiser.learning_rate == 5e-4
+    assert EXPERIMENTS["table2"].variants[0].configure(0, "default", tmp_path).optimiser.learning_rate == 1e-3
 
 
 @pytest.mark.slow
