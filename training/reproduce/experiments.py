@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from partedvae.common.flatten import flatten
+from partedvae.common.runs.old_names import ADDED_CONFIG_KEYS
 from partedvae.common.suggest import lookup
 from partedvae.training.config.overrides import apply_overrides
-from partedvae.training.config.recipes import recipe
+from partedvae.training.config.recipes import UNLABELLED_RECIPE, recipe
 from partedvae.training.config.train_config import MethodName, TrainConfig
+from partedvae.training.data.labelled import FILE_PREFIX
 from partedvae.training.data.registry import entry
 from partedvae.training.reports.evaluation import Report
 
@@ -42,11 +47,37 @@ class Variant:
         """Name of the folder of its runs, without the seed."""
         return "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
 
-    def configure(self, seed: int, recipe_name: str, data_dir: Path) -> TrainConfig:
-        """Return the configuration of one run, without the files of `partedvae suggest` that it uses."""
+    def configure(self, seed: int, recipe_name: str, data_dir: Path, runs_dir: Path) -> TrainConfig:
+        """Return the configuration of one run.
+
+        Args:
+            seed: random seed of the run.
+            recipe_name: name of the recipe: default or paper.
+            data_dir: folder of the data sets.
+            runs_dir: folder of the run directories, which has the lists of suggested images and the runs of features.
+        """
         info = entry(self.dataset).describe(data_dir)
         config = replace(recipe(info, recipe_name, self.method, self.labels), seed=seed)
-        return apply_overrides(config, self.settings)
+        config = apply_overrides(config, self.settings)
+        if not (self.is_suggested or self.has_groups):
+            return config
+        folder = runs_dir / "suggest" / self._features_mark(data_dir)
+        if self.is_suggested:
+            config = replace(config, labelled=f"{FILE_PREFIX}{folder / self.slug}-{seed}.txt")
+        if self.has_groups:
+            # Where `partedvae suggest --cache` has it.
+            config = replace(config, features_run=str(folder / self.dataset / "features"))
+        return config
+
+    def features(self, data_dir: Path) -> TrainConfig:
+        """Return the configuration of the run of features."""
+        return recipe(entry(self.dataset).describe(data_dir), UNLABELLED_RECIPE)
+
+    def _features_mark(self, data_dir: Path) -> str:
+        """Return a hash of the recipe of the features, as another one makes other lists; keys added since count not."""
+        values = flatten(json.loads(json.dumps(self.features(data_dir).to_dict())))
+        known = {k: v for k, v in values.items() if k not in ADDED_CONFIG_KEYS or v != ADDED_CONFIG_KEYS[k]}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +241,8 @@ EXPERIMENTS = {
     ),
     "ablation": Experiment(
         title="Not in the paper: what each addition of the recipe `default` is worth on MNIST",
-        note="Two epochs instead of six, with all additions and without one of them.",
+        note="Two epochs instead of six, with all additions and without one of them. Gradients of the lines that are "
+        "older were not clipped: compare these with `without clipping`, seed 0.",
         variants=(
             _ablation("all additions"),
             _ablation(

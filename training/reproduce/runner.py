@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import os
 import shlex
 import subprocess
@@ -15,10 +13,8 @@ from pathlib import Path
 
 import click
 
-from partedvae.training.config.recipes import UNLABELLED_RECIPE, recipe
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.labelled import FILE_PREFIX
-from partedvae.training.data.registry import entry
 from partedvae.training.engine.run import train_run
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.reproduce.experiments import Experiment, Variant
@@ -65,7 +61,7 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
     # Configurations and page first: an error in them should not appear after an hour of training.
     page = plan.results_file.with_suffix(".md").with_stem(plan.results_file.stem.upper())
     configs = [
-        (variant, seed, _configure(variant, seed, plan))
+        (variant, seed, variant.configure(seed, plan.recipe, plan.data_dir, plan.runs_dir))
         for variant, seed in itertools.product(experiment.variants, plan.seeds)
     ]
     write_page(page, load_results(plan.results_file))
@@ -81,7 +77,7 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
         click.echo(f"{variant.name}, seed {seed}: {run.path}", err=True)
         if not run.summary_file.exists():
             if variant.has_groups:
-                _train(_features_config(variant, plan), RunDirectory(Path(config.features_run)), plan)
+                _train(variant.features(plan.data_dir), RunDirectory(Path(config.features_run)), plan)
             if variant.is_suggested:
                 _suggest(variant, config, plan)
         _train(config, run, plan)
@@ -94,27 +90,6 @@ def run_experiment(name: str, experiment: Experiment, plan: Plan) -> str:
         write_page(page, store_result(plan.results_file, result))
     results_of_recipe = [r for r in load_results(plan.results_file) if r.experiment == name and r.recipe == plan.recipe]
     return all_tables(experiment, results_of_recipe)
-
-
-def _configure(variant: Variant, seed: int, plan: Plan) -> TrainConfig:
-    """Return the configuration of one run, with the list of suggested images and the run of features."""
-    config = variant.configure(seed, plan.recipe, plan.data_dir)
-    if not (variant.is_suggested or variant.has_groups):
-        return config
-    # Another recipe of the features makes other lists.
-    features = _features_config(variant, plan)
-    mark = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-    folder = plan.runs_dir / "suggest" / mark
-    if variant.is_suggested:
-        config = dataclasses.replace(config, labelled=f"{FILE_PREFIX}{folder / variant.slug}-{seed}.txt")
-    if variant.has_groups:
-        # Where `partedvae suggest --cache` has it.
-        config = dataclasses.replace(config, features_run=str(folder / variant.dataset / "features"))
-    return config
-
-
-def _features_config(variant: Variant, plan: Plan) -> TrainConfig:
-    return recipe(entry(variant.dataset).describe(plan.data_dir), UNLABELLED_RECIPE)
 
 
 def _suggest(variant: Variant, config: TrainConfig, plan: Plan) -> None:
@@ -206,7 +181,7 @@ def _draw(run: RunDirectory, plan: Plan, *, only: tuple[str, ...] = (), without_
 
 def _draw_comparison(variant: Variant, without_bc: RunDirectory, seed: int, plan: Plan) -> None:
     """Draw the figures that compare the run of a variant with one without the Bhattacharyya term."""
-    run = _finished_run(variant.configure(seed, plan.recipe, plan.data_dir), plan.runs_dir)
+    run = _finished_run(variant.configure(seed, plan.recipe, plan.data_dir, plan.runs_dir), plan.runs_dir)
     if run is None:
         # Its result is stored, and the run directory is elsewhere or was deleted.
         click.echo(

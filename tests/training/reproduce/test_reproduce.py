@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from partedvae.common.runs.old_names import ADDED_CONFIG_KEYS
 from partedvae.training.cli.reproduce import reproduce
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
@@ -52,7 +53,7 @@ def result(seed: int, score: float, variant: str = "100 labels") -> Result:
 
 
 def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
-    config = EXPERIMENTS["table2"].variant("100 labels").configure(1, "default", Path()).to_dict()
+    config = EXPERIMENTS["table2"].variant("100 labels").configure(1, "default", Path(), Path()).to_dict()
     current = dataclasses.replace(result(1, 0.7), config=config)
     text = runs_table(EXPERIMENTS["table2"], [current, result(0, 0.6), result(0, 0.5, "737 labels")])
     lines = text.splitlines()
@@ -64,6 +65,27 @@ def test_a_table_has_one_line_per_run_and_the_mean_of_all_seeds() -> None:
     assert lines[4] == "| **100 labels** | 0.626 ± 0.04 |  | mean of 2 | **0.650 ± 0.071** |  |  |  |  |  |  |"
     assert lines[5].startswith("| 737 labels | 0.718 ± 0.03 | 100 | 0 | 0.500 |")
     assert len(lines) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [("label-selection", "10 labels, suggest"), ("group-labels", "20 labels, random")]
+)
+def test_results_with_other_features_are_older(name: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another recipe of features, but not those before a key was added that the recipe does not use."""
+    described = EXPERIMENTS[name]
+
+    def recipe_of(run: Result) -> str:
+        (line,) = runs_table(described, [run]).splitlines()[2:]
+        (found,) = {"current", "older"} & {cell.strip() for cell in line.split("|")}
+        return found
+
+    config = described.variant(variant).configure(0, "default", Path("data"), Path("elsewhere/runs")).to_dict()
+    run = dataclasses.replace(result(0, 0.6, variant), config=config)
+    assert recipe_of(run) == "current"
+    assert recipe_of(dataclasses.replace(run, seed=1)) == "older"
+    assert recipe_of(dataclasses.replace(run, config={})) == "older"
+    monkeypatch.setitem(ADDED_CONFIG_KEYS, "objective.gamma_contrast", 1000.0)
+    assert recipe_of(run) == "older"
 
 
 def test_the_table_of_separation_has_a_line_per_factor_and_measured_run() -> None:
@@ -160,20 +182,22 @@ def test_the_page_has_every_experiment_even_one_that_was_not_run(tmp_path: Path)
 
 def test_every_variant_has_a_valid_configuration(tmp_path: Path) -> None:
     ablation = EXPERIMENTS["bc-ablation"].variants[1]
-    config = ablation.configure(3, "paper", tmp_path)
+    config = ablation.configure(3, "paper", tmp_path, tmp_path)
     assert (config.recipe, config.labels, config.seed, config.objective.gamma_bc) == ("paper", 3686, 3, 0.0)
-    vae = EXPERIMENTS["table1"].variants[0].configure(0, "default", tmp_path)
+    vae = EXPERIMENTS["table1"].variants[0].configure(0, "default", tmp_path, tmp_path)
     assert (vae.method, vae.labels, vae.model.z_dim, vae.model.factors) == ("vae", 0, 6, ())
     for described in EXPERIMENTS.values():
         for variant in described.variants:
-            variant.configure(0, "default", tmp_path)
+            for recipe in ("default", "paper"):
+                if variant.method in ("partedvae", "classifier") or recipe == "default":
+                    variant.configure(0, recipe, tmp_path, tmp_path)
 
 
 def test_without_labels_the_rate_is_the_papers(tmp_path: Path) -> None:
     """At 1e-3, training on dSprites collapses."""
     for variant in EXPERIMENTS["table1"].variants:
-        assert variant.configure(0, "default", tmp_path).optimiser.learning_rate == 5e-4
-    assert EXPERIMENTS["table2"].variants[0].configure(0, "default", tmp_path).optimiser.learning_rate == 1e-3
+        assert variant.configure(0, "default", tmp_path, tmp_path).optimiser.learning_rate == 5e-4
+    assert EXPERIMENTS["table2"].variants[0].configure(0, "default", tmp_path, tmp_path).optimiser.learning_rate == 1e-3
 
 
 @pytest.mark.slow
