@@ -20,7 +20,7 @@ def small_networks(layers: int) -> tuple[str, ...]:
 
 def partedvae_here(*arguments: object) -> str:
     """Run a command in this process, which has imported PyTorch, and return its stdout; it must succeed."""
-    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     return done.stdout
 

@@ -46,7 +46,8 @@ def test_serving_never_imports_torch() -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        *("nowhere", "::1:5"),
+        "nowhere",
+        "::1:5",
         *(
             pytest.param(address, marks=pytest.mark.exhaustive)
             for address in ("127.0.0.1", "127.0.0.1:99999", "127.0.0.1:http", ":50051")

@@ -139,7 +139,8 @@ def _faces_default(info: DatasetInfo) -> TrainConfig:
     Without the terms that separate u and z, z encoded the small classes (glasses, a smile) and their u did not change
     the image. A patch can cover a class, so cutout is disabled. The modes of the prior start at equal distances: with
     random positions, another class's mode was between the mode of bald heads and their images, and samples of it were
-    not faces. After ten epochs, half of the bald and short-haired heads were drawn with too much hair.
+    not faces. After ten epochs, half of the bald and short-haired heads were drawn with too much hair. With PyTorch's
+    initial weights, the warm start had not learnt hair and smiling when the ELBO steps began.
     """
     paper = paper_recipes.faces(info)
     # Relative to the reconstruction error, as for the paper: ten times as many pixels, ten times the weight.

@@ -14,7 +14,7 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
         correct: number of correct images.
         total: number of images, at least one.
     """
-    # Imported late: scipy.stats takes as long to import as half of torch.
+    # Imported late: scipy.stats takes half as long to import as torch.
     from scipy.stats import binomtest
 
     interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")

@@ -49,7 +49,7 @@ NATIVE = (
 )
 """Attacks that the native front stands as well; docs/SERVING.md states those that it does not."""
 ALWAYS = (("native", "pixel-bombs"),)
-"""What `make test` runs; `make test-exhaustive` runs all attacks."""
+"""What `make test` runs; `make test-exhaustive` runs the others, and those of the front grpcio."""
 WITH_FRONTS = [
     pytest.param(front, name, marks=() if (front, name) in ALWAYS else pytest.mark.exhaustive)
     for front, names in (("grpcio", EXPECTED), ("native", NATIVE))

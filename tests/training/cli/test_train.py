@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,7 +111,10 @@ def test_evaluate_rejects_a_damaged_configuration(tmp_path: Path, content: str, 
 
 
 def test_describe_shows_the_default_recipe_and_rejects_an_unknown_one() -> None:
-    assert "consistency weight" in CliRunner().invoke(describe, ["mnist"]).output
+    output = CliRunner().invoke(describe, ["mnist"]).output
+    assert "consistency weight" in output
+    assert re.search("initial weights +PyTorch's\n", output)
+    assert re.search(r"initial weights +He et al\.\n", CliRunner().invoke(describe, ["faces"]).output)
     result = CliRunner().invoke(describe, ["mnist", "--recipe", "best"])
     assert result.exit_code == 1
     assert "no recipe for 'mnist' is called 'best' (there are: default, paper, features)" in result.output
@@ -210,8 +214,8 @@ def test_wrong_input_is_reported_before_modules_are_imported_that_take_seconds()
     assert output == "1 1 1 1 1 1\n[]\n"
 
 
-def test_training_and_export_start_without_the_modules_that_only_measures_need() -> None:
-    """They take as long to import as PyTorch."""
+def test_training_and_export_start_without_what_only_measures_and_figures_need() -> None:
+    """These modules take about as long to import as PyTorch."""
     program = (
         "import sys, partedvae.training.engine.run, partedvae.export.exporter;"
         "print(sorted({'sklearn', 'scipy.stats', 'pandas', 'matplotlib'} & set(sys.modules)))"

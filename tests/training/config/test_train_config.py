@@ -125,11 +125,16 @@ def test_only_default_clips_the_gradients_of_elbo_steps(tmp_path: Path, name: st
     assert recipe(info, "default", "classifier").optimiser.clip_factor == 0
 
 
-def test_default_of_faces_alone_has_the_initial_weights_of_he(tmp_path: Path) -> None:
-    for name, expected in (("faces", "he"), ("celeba", "he"), ("mnist", "pytorch"), ("dsprites", "pytorch")):
-        info = entry(name).describe(tmp_path)
-        assert recipe(info, "default").model.initial_weights == expected
-        assert recipe(info, "paper").model.initial_weights == "pytorch"
+@pytest.mark.parametrize(
+    ("name", "expected"), [("faces", "he"), ("faces-large", "he"), ("celeba", "he"), ("mnist", "pytorch")]
+)
+def test_default_of_faces_has_the_initial_weights_of_he(tmp_path: Path, name: str, expected: str) -> None:
+    info = entry(name).describe(tmp_path)
+    assert recipe(info, "default").model.initial_weights == expected
+    assert recipe(info, "paper").model.initial_weights == "pytorch"
+
+
+def test_initial_weights_have_two_names() -> None:
     with pytest.raises(ValueError, match=r"model\.initial_weights='xavier': expected one of pytorch, he"):
         apply_overrides(recipe(INFO, "default"), ["model.initial_weights=xavier"])
 

@@ -30,7 +30,6 @@ TERMS = {
 
 def main(output: Path, method: str, train_images: int) -> None:
     """Train and save."""
-    torch.set_num_threads(1)
     config = apply_overrides(tiny_config(), TERMS[method]) if method in TERMS else config_of(cast(MethodName, method))
     train = toy_dataset().train.first(train_images)
     context = launch("cpu", "32-true")
@@ -46,4 +45,5 @@ def main(output: Path, method: str, train_images: int) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

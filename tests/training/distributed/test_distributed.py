@@ -35,7 +35,7 @@ def torchrun(processes: int, program: Path, *arguments: object) -> None:
 
 
 def steps(output: Path, method: str, processes: int, train_images: int = 320) -> dict[str, Any]:
-    """Train a few steps on that many processes, one of them this one, and return what the first saved."""
+    """Train a few steps on that many processes, a single one being this one, and return what the first saved."""
     if processes == 1:
         parallel_steps.main(output, method, train_images)
     else:

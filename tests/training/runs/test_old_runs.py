@@ -118,6 +118,7 @@ def test_a_stopped_run_is_resumed(stopped: RunDirectory) -> None:
     assert "a probe reads the class off u in" in done.output
     summary = stopped.load_summary()
     assert summary["epochs"] == 3
+    assert evaluate_run(stopped.path, Path()).measures.flat() == pytest.approx(summary["measures"])
     assert summary["measures"]["probe_u_mlp/corner"] > summary["measures"]["probe_chance/corner"]
     assert summary["accuracy_text"]["corner"].startswith(f"{round(64 * summary['accuracy']['corner'])} of 64 (")
     rows = read_metrics(stopped)

@@ -137,6 +137,7 @@ def _folds(
     rows: Int[np.ndarray, " rows"], labels: Int[np.ndarray, " images"], seed: int
 ) -> tuple[Int[np.ndarray, " kept"], list[Division]]:
     """Return the rows of classes with at least two, and their stratified divisions; none for fewer than two classes."""
+    # Imported late, as in `probe`.
     from sklearn.model_selection import StratifiedKFold
 
     classes, counts = np.unique(labels[rows], return_counts=True)

@@ -33,10 +33,10 @@ def probed(
     u: np.ndarray, z: np.ndarray, labels: np.ndarray, names: tuple[str, ...], seed: int = 0, tests: int | None = None
 ) -> tuple[Separation, ...]:
     """Return the probes of latents whose samples are the means, each fitted once."""
-    fit, fitted = probes._mean_probe, dict[tuple[int, bytes], Probe]()
+    fit, fitted = probes._mean_probe, dict[tuple[object, ...], Probe]()
 
     def fit_once(latent: np.ndarray, labels: np.ndarray, divisions: list[Division], seed: int) -> Probe:
-        key = (id(latent), labels.tobytes())
+        key = (id(latent), labels.tobytes(), *(rows.tobytes() for division in divisions for rows in division))
         if key not in fitted:
             fitted[key] = fit(latent, labels, divisions, seed)
         return fitted[key]
