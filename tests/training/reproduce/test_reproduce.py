@@ -6,11 +6,11 @@ import dataclasses
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from partedvae.common.runs.old_names import ADDED_CONFIG_KEYS
 from partedvae.training.cli.reproduce import reproduce
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
@@ -84,8 +84,17 @@ def test_results_with_other_features_are_older(name: str, variant: str, monkeypa
     assert recipe_of(run) == "current"
     assert recipe_of(dataclasses.replace(run, seed=1)) == "older"
     assert recipe_of(dataclasses.replace(run, config={})) == "older"
-    monkeypatch.setitem(ADDED_CONFIG_KEYS, "objective.gamma_contrast", 1000.0)
-    assert recipe_of(run) == "older"
+    mark = described.variant(variant)._features_mark(Path("data"))
+    other = json.loads(json.dumps(config).replace(mark, "01234567"))
+    assert recipe_of(dataclasses.replace(run, config=other)) == "older"
+
+    def without_added_key(config: TrainConfig) -> dict[str, Any]:
+        values = to_dict(config)
+        return {**values, "model": {k: v for k, v in values["model"].items() if k != "initial_weights"}}
+
+    to_dict = TrainConfig.to_dict
+    monkeypatch.setattr(TrainConfig, "to_dict", without_added_key)
+    assert described.variant(variant)._features_mark(Path("data")) == mark
 
 
 def test_the_table_of_separation_has_a_line_per_factor_and_measured_run() -> None:
