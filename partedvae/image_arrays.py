@@ -38,7 +38,7 @@ def unmasked(array: ImageArray, where: str) -> ImageArray:
 
 
 def channels_remedy(shape: Sequence[int]) -> str:
-    """Return how to mend the axes of an array x, with a semicolon in front; empty where that is not known.
+    """Return how to correct the axes of an array x, with a semicolon in front; empty where that is not known.
 
     Args:
         shape: that of one image, [height, width, channels] or with other axes, or of several.
