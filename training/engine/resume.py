@@ -1,4 +1,4 @@
-"""Checks before a run is resumed: the same configuration and data, and not ended; and its precision."""
+"""Checks before a run is resumed: the same configuration and labels, and not ended; and its precision."""
 
 from __future__ import annotations
 
@@ -9,37 +9,26 @@ from torch import Tensor
 
 from partedvae.common.flatten import flatten
 from partedvae.training.config.train_config import Precision, TrainConfig
-from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.data.names import FOLDER
 from partedvae.training.engine.device import choose_precision
-from partedvae.training.runs.data import differences
 from partedvae.training.runs.directory import RunDirectory, RunError
 
 
-def require_resumable(
-    run: RunDirectory, config: TrainConfig, dataset: ImageDataset, labelled: Int[Tensor, " labelled"]
-) -> None:
-    """Check that a run can be resumed.
+def require_resumable(run: RunDirectory, config: TrainConfig, labelled: Int[Tensor, " labelled"]) -> None:
+    """Check that a run can be resumed, with the files that it was started with (`check_run_dataset`).
 
-    A folder of images may have moved: another folder is accepted if its files are those of the run.
+    A folder of images may have moved.
 
     Args:
         run: the run directory.
         config: the requested configuration.
-        dataset: the data set of that configuration.
         labelled: indices of the training images whose labels would be used.
 
     Raises:
-        RunError: the run has another configuration, other data or labels, or it has ended.
+        RunError: the run has another configuration or other labels, or it has ended.
     """
     stored_config = run.load_config()
-    if config.dataset != stored_config.dataset and config.dataset.startswith(FOLDER):
-        changed = differences(run, dataset)
-        if changed:
-            raise RunError(
-                f"cannot resume: {config.dataset} is not the data that {run.path} was started with, "
-                f"{stored_config.dataset}: {changed}"
-            )
+    if config.dataset.startswith(FOLDER):
         stored_config = dataclasses.replace(stored_config, dataset=config.dataset)
     requested, stored = flatten(config.to_dict()), flatten(stored_config.to_dict())
     if requested != stored:
@@ -50,8 +39,8 @@ def require_resumable(
         raise RunError(f"{run.path} has ended; to train longer, use more --epochs and a new --output")
     if labelled.tolist() != run.load_provenance().get("labelled_images", labelled.tolist()):
         raise RunError(
-            f"cannot resume: the labels of {config.dataset} have changed, so that other images would be labelled; "
-            "restore labels.csv, or train a new run with a new --output"
+            f"cannot resume: labelled={config.labelled} no longer selects the images whose labels the run was started "
+            "with; restore the list of labelled images, or train a new run with another --output"
         )
 
 

@@ -85,14 +85,14 @@ def _prepare_loop(
     if main:
         for note in dataset.notes:
             click.echo(f"note: {note}", err=True)
-    if resume and main:
+    if resume:
         # Before labels are chosen, which a changed data set may not have.
-        check_run_dataset(run, dataset, config.dataset)
+        check_run_dataset(run, dataset, config.dataset, resuming=True)
     train = select_train_images(config, dataset)
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
     config = with_priors(config, train.labels[labelled])
     if resume:
-        require_resumable(run, config, dataset, labelled)
+        require_resumable(run, config, labelled)
     choice = use_threads(threads, run.load_provenance() if resume else None)
     if main:
         click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)

@@ -13,7 +13,7 @@ from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import CLUSTERS, DataError, DatasetInfo, ImageDataset, LabelUse, Split
 from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import load_dataset
-from partedvae.training.runs.directory import RunDirectory
+from partedvae.training.runs.directory import RunDirectory, RunError
 
 MOST_LABELLED = 1_000
 """Maximum number of labelled images that are compared with a model's predictions."""
@@ -65,16 +65,19 @@ def differences(run: RunDirectory, dataset: ImageDataset) -> str:
     return "; ".join(_changes(run.load_provenance()["data"], dataset.source))
 
 
-def check_run_dataset(run: RunDirectory, dataset: ImageDataset, name: str | None = None) -> None:
+def check_run_dataset(
+    run: RunDirectory, dataset: ImageDataset, name: str | None = None, *, resuming: bool = False
+) -> None:
     """Compare a data set with the one that the run was trained on; print a warning if its files differ.
 
     Args:
         run: the run directory.
         dataset: the data set as it is now.
         name: its name, for messages; None takes that of the run.
+        resuming: whether the run is to continue with it, which other files would make another run.
 
     Raises:
-        RunError: the run cannot be read.
+        RunError: the run cannot be read, or it is to continue with other files.
         DataError: image size, factors or classes differ from those of the run.
     """
     config = run.load_config()
@@ -86,6 +89,11 @@ def check_run_dataset(run: RunDirectory, dataset: ImageDataset, name: str | None
             "restore the data set, or train a new run"
         )
     changed = differences(run, dataset)
+    if changed and resuming:
+        raise RunError(
+            f"cannot resume: {name} is not the data that {run.path} was started with: {changed}; restore these files, "
+            "or train a new run with another --output"
+        )
     if changed:
         verb = "has changed since" if name == config.dataset else "differs from the data on which"
         warning = f"warning: {name} {verb} {run.path} was trained: {changed}"

@@ -106,7 +106,29 @@ def test_a_run_finds_its_folder_at_a_new_place(photos: Path, tmp_path: Path) -> 
     )
     resumed = CliRunner().invoke(train, [f"folder:{moved}", "--resume", "--output", str(run.path), "--device", "cpu"])
     assert resumed.exit_code == 1
-    assert f"cannot resume: folder:{moved} is not the data that {run.path} was started with" in resumed.output
+    assert (
+        f"cannot resume: folder:{moved} is not the data that {run.path} was started with: 'labels.csv'"
+        in resumed.output
+    )
+
+
+@pytest.mark.parametrize("change", ["an added image", "a corrected label"])
+def test_a_run_is_not_resumed_with_other_files(change: str, photos: Path, tmp_path: Path) -> None:
+    """Of a corrected label, the same images would be labelled; an added image shifts the places of others."""
+    dataset = load_dataset(f"folder:{photos}", Path())
+    run = untrained(tmp_path / "run", recipe(dataset.info, "default"), dataset).path
+    before = (run / "checkpoint.pt").read_bytes()
+    if change == "an added image":
+        Image.new("L", (32, 32)).save(photos / "more.png")
+        difference = "'24 images' is missing; '25 images' is new"
+    else:
+        write_labels(photos, ["no", "yes"] * 11 + ["no", "no"])
+        difference = "'labels.csv' is the file with SHA-256"
+    resumed = CliRunner().invoke(train, ["--resume", str(run)])
+    assert resumed.exit_code == 1
+    assert f"cannot resume: folder:{photos} is not the data that {run} was started with: {difference}" in resumed.output
+    assert "restore these files, or train a new run with another --output" in resumed.output
+    assert (run / "checkpoint.pt").read_bytes() == before
 
 
 def test_a_run_reads_its_folder_with_its_own_fit(photos: Path, tmp_path: Path) -> None:
