@@ -19,7 +19,7 @@ QUANTILE = 0.999
 """Quantile of the scores that stands for the end of their range; the maximum would be that of the oddest image."""
 MARGIN = 2.0
 """The limit is this many times as far above the median as the quantile: images of another kind are much farther off,
-and test images of which few are known hardly are."""
+and few further test images exceed it where the quantile was estimated from few."""
 LEAST_SPREAD = 0.05
 """Least distance of quantile and median, relative to the median: scores of a few similar images hardly differ."""
 
@@ -32,9 +32,9 @@ class FamiliarScores:
     """Negative ELBOs, in nats, of images like the training images."""
 
     limit: float
-    """The largest."""
+    """The score above which an image is unlike them."""
     percentiles: list[float]
-    """Those of test images, `PERCENTILES`; none where a score is not finite."""
+    """`PERCENTILES` of the scores; none where a score is not finite."""
 
 
 def familiar_scores(model: PartedVAE, config: TrainConfig, images: Tensor) -> FamiliarScores | None:
@@ -43,7 +43,7 @@ def familiar_scores(model: PartedVAE, config: TrainConfig, images: Tensor) -> Fa
     Args:
         model: the exported model.
         config: its configuration.
-        images: test images, uint8 [count, height, width, channels].
+        images: test images, or others that were not seen in training, uint8 [count, height, width, channels].
 
     Returns:
         The range; None for a model whose scores are not finite.

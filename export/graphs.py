@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
-from partedvae.export.errors import ExportError
+from partedvae.export.errors import REMEDY, ExportError
 from partedvae.export.folded import FoldedEncoder
 from partedvae.serving.bundle import (
     DECODER_INPUTS,
@@ -165,14 +165,14 @@ def _write(path: Path, graph: nn.Module, example: tuple[Tensor, ...], inputs: li
             verbose=False,
         )
     if program is None:
-        raise ExportError(f"PyTorch could not export {type(graph).__name__} to ONNX")
+        raise ExportError(f"PyTorch could not export {type(graph).__name__} to ONNX; {REMEDY}")
     # Each node has the stack of its export: source lines, and paths of the machine that exports.
     ClearMetadataAndDocStringPass()(program.model)
     program.save(str(path), external_data=False)
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{path.name} is not a valid ONNX graph: {error}") from error
+        raise ExportError(f"{path.name} is not a valid ONNX graph: {error}; {REMEDY}") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from partedvae.export.errors import ExportError
+from partedvae.export.errors import REMEDY, ExportError
 from partedvae.export.graphs import DecoderGraph, EncoderGraph, ScorerGraph, encoder_output_names
 from partedvae.serving.bundle import (
     DECODER_FILE,
@@ -86,7 +86,7 @@ def _compare_encoder(
     for name, from_onnx, from_torch in zip(names, actual, expected, strict=True):
         maximum = max(maximum, _compare(name, from_onnx, from_torch, batch, TOLERANCE))
         if name.endswith(".probs") and (from_onnx.argmax(axis=1) != from_torch.argmax(axis=1)).any():
-            raise ExportError(f"parity: {name} has a different most probable class in ONNX at batch size {batch}")
+            raise _mismatch(f"{name} has a different most probable class in ONNX at batch size {batch}")
     return maximum
 
 
@@ -103,26 +103,27 @@ def _compare(name: str, from_onnx: NDArray[Any], from_torch: NDArray[Any], batch
         ExportError: the shapes differ, or the difference is above the tolerance.
     """
     if from_onnx.shape != from_torch.shape:
-        raise ExportError(
-            f"parity: {name} has shape {from_onnx.shape} in ONNX and {from_torch.shape} in PyTorch "
-            f"at batch size {batch}"
+        raise _mismatch(
+            f"{name} has shape {from_onnx.shape} in ONNX and {from_torch.shape} in PyTorch at batch size {batch}"
         )
     difference = float(np.abs(from_onnx - from_torch).max())
     # Negated, so that NaN fails too.
     if not difference <= tolerance:
-        raise ExportError(
-            f"parity: {name} differs by {difference:.2e} at batch size {batch}; the tolerance is {tolerance:.0e}"
-        )
+        raise _mismatch(f"{name} differs by {difference:.2e} at batch size {batch}; the tolerance is {tolerance:.0e}")
     return difference
+
+
+def _mismatch(what: str) -> ExportError:
+    return ExportError(f"parity: {what}; {REMEDY}")
 
 
 def _compare_pixels(actual: NDArray[Any], expected: NDArray[Any], batch: int) -> None:
     if actual.shape != expected.shape or actual.dtype != np.uint8:
-        raise ExportError(
-            f"parity: the decoder returns {actual.dtype} {actual.shape} in ONNX and uint8 {expected.shape} in PyTorch"
+        raise _mismatch(
+            f"the decoder returns {actual.dtype} {actual.shape} in ONNX and uint8 {expected.shape} in PyTorch"
         )
     difference = int(np.abs(actual.astype(int) - expected.astype(int)).max())
     if difference > PIXEL_TOLERANCE:
-        raise ExportError(
-            f"parity: decoded pixels differ by {difference} at batch size {batch}; the tolerance is {PIXEL_TOLERANCE}"
+        raise _mismatch(
+            f"decoded pixels differ by {difference} at batch size {batch}; the tolerance is {PIXEL_TOLERANCE}"
         )

@@ -68,7 +68,10 @@ def write_int8_encoder(path: Path, encoder: Path, images: Images) -> None:
         onnx.save(model, path)
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # Those of ONNX Runtime and of ONNX have no common base.
-        raise ExportError(f"the encoder cannot be quantized to 8-bit integers: {error}") from error
+        raise ExportError(
+            f"the encoder cannot be quantized to 8-bit integers: {error}; no bundle was written; export with "
+            "--precision fp32"
+        ) from error
 
 
 def quantized_nodes(graph: onnx.GraphProto) -> list[str]:

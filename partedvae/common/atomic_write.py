@@ -45,7 +45,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def appending(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file to append to; where writing fails, the file is left as it was.
+    """Yield a file to append to, and flush it to disk after the block; where writing fails, it is left as it was.
 
     Raises:
         OSError: the file cannot be written; it names `path`, and the remedy where the disk is full.
@@ -54,6 +54,8 @@ def appending(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("ab") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         if path.exists():
             os.truncate(path, size)

@@ -14,7 +14,7 @@ from partedvae.training.cli.options import (
     fit_option,
     method_option,
     recipe_option,
-    resolve_dataset,
+    resolve_path,
     set_option,
 )
 from partedvae.training.cli.resumption import given_options
@@ -52,5 +52,5 @@ def describe(
             raise click.UsageError(f"{dataset} is a run, whose configuration is shown as it is; omit {options}")
         click.echo(describe_run(RunDirectory(Path(dataset)), data_dir))
         return
-    config, info = configure(resolve_dataset(dataset), recipe, method, settings, data_dir, fit=fit)
+    config, info = configure(resolve_path(dataset), recipe, method, settings, data_dir, fit=fit)
     click.echo(describe_config(config, info.train_images))

@@ -10,7 +10,7 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.fit import FITS
-from partedvae.training.data.names import FOLDER, NAMES, check_fit
+from partedvae.training.data.names import FILE_PREFIX, FOLDER, NAMES, check_fit
 
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
@@ -41,7 +41,7 @@ data_option = click.option(
 dataset_option = click.option(
     "--dataset",
     metavar="NAME",
-    callback=lambda ctx, param, value: resolve_dataset(value) if value else None,
+    callback=lambda ctx, param, value: resolve_path(value) if value else None,
     help="The data set of the run, where its folder has moved: folder:PATH.  [default: as recorded in the run]",
 )
 device_option = click.option(
@@ -130,7 +130,8 @@ def configure(
     lookup("method", method, dict.fromkeys(METHODS))
     config = recipe(info, recipe_name, cast("MethodName", method), options.get("labels"))
     given = {name: value for name, value in options.items() if value is not None}
-    return apply_overrides(dataclasses.replace(config, **given), settings), info
+    config = apply_overrides(dataclasses.replace(config, **given), settings)
+    return dataclasses.replace(config, labelled=resolve_path(config.labelled, FILE_PREFIX)), info
 
 
 def existing_run(path: Path) -> RunDirectory:
@@ -146,10 +147,10 @@ def existing_run(path: Path) -> RunDirectory:
     return run
 
 
-def resolve_dataset(dataset: str) -> str:
-    """Make the path of "folder:PATH" absolute, so that the run can be evaluated from any working directory."""
-    path = dataset.removeprefix(FOLDER)
-    return f"{FOLDER}{Path(path).resolve()}" if dataset.startswith(FOLDER) and path else dataset
+def resolve_path(value: str, prefix: str = FOLDER) -> str:
+    """Make the path in "folder:PATH", or after another prefix, absolute: the run is used from any working directory."""
+    path = value.removeprefix(prefix)
+    return f"{prefix}{Path(path).resolve()}" if value.startswith(prefix) and path else value
 
 
 def limit_openmp_spinning() -> None:

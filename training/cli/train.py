@@ -18,12 +18,12 @@ from partedvae.training.cli.options import (
     limit_openmp_spinning,
     method_option,
     recipe_option,
-    resolve_dataset,
+    resolve_path,
     set_option,
     threads_option,
 )
 from partedvae.training.cli.resumption import arguments_of, given_options, resumed_config
-from partedvae.training.data.names import FOLDER
+from partedvae.training.data.names import FILE_PREFIX, FOLDER
 
 
 @click.command(cls=ErrorReportingCommand)
@@ -118,11 +118,11 @@ def train(
     dataset, output = arguments_of(dataset, resume, output)
     if dataset and resume is None and (Path(dataset) / CONFIG_FILE).is_file():
         raise click.UsageError(f"{dataset} is a run, not a data set; continue it with --resume {dataset}")
-    dataset = resolve_dataset(dataset) if dataset else None
+    dataset = resolve_path(dataset) if dataset else None
     run = RunDirectory(output or _run_path(dataset or "", recipe, method, seed))
     options = {
         "labels": labels,
-        "labelled": labelled,
+        "labelled": None if labelled is None else resolve_path(labelled, FILE_PREFIX),
         "features_run": None if features_run is None else str(features_run.resolve()),
         "priors": priors,
         "seed": seed,

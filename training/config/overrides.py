@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
 import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -120,6 +119,4 @@ def _describe(kind: Any) -> str:
             return "pairs of comma-separated integers, separated by semicolons"
         count = "" if Ellipsis in typing.get_args(kind) else f"{len(typing.get_args(kind))} "
         return f"{count}comma-separated integers"
-    if isinstance(kind, types.UnionType):
-        return str(kind)
     return {int: "an integer", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))

@@ -45,7 +45,8 @@ TABLE_6_CELEBA = ObjectiveConfig(
     capacity_z=30.0,
     capacity_u=15.0,
 )
-# The reconstruction error is a sum over pixels; 64x64x3 images have a tenth of CelebA's, so the weights are a tenth.
+# The reconstruction error is a sum over pixels; 64x64x3 images have a tenth of CelebA's, so the weights are a tenth,
+# but for gamma_h, which keeps the classes from collapsing.
 SMALL_FACES = dataclasses.replace(TABLE_6_CELEBA, gamma_z=100.0, gamma_u=100.0, gamma_c=200.0, gamma_bc=50.0)
 
 LAYERS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {

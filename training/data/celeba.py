@@ -194,9 +194,9 @@ def _read_partition(path: Path, labels: Mapping[str, list[int]]) -> dict[str, in
         if path.suffix == ".csv" and number == 1 and fields == ["image_id", "partition"]:
             continue
         if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
-            raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, not {line!r}")
+            raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, not {line!r}; {AGAIN}")
         if fields[0] not in labels:
-            raise DataError(f"{path}, line {number}: {fields[0]!r} is not in {ATTRIBUTES}")
+            raise DataError(f"{path}, line {number}: {fields[0]!r} has no attributes; {AGAIN}")
         parts[fields[0]] = int(fields[1])
     absent = [name for name in labels if name not in parts]
     if absent:

@@ -31,8 +31,19 @@ class FactorInfo:
     """p(c_k) as given by the authors of the data set or the paper; None if unknown."""
 
 
+def count_labels(labels: Int[Tensor, "count factors"]) -> list[int]:
+    """Return the number of labelled images of each factor."""
+    counts: list[int] = (labels != UNLABELLED).sum(dim=0).tolist()
+    return counts
+
+
 CLUSTERS = FactorInfo(name="cluster", classes=tuple("0123456789"))
 """The factor of images without labels: groups of similar images, which training finds."""
+
+
+def size_text(image_size: Sequence[int]) -> str:
+    """Return a size for messages: "28x28x1"."""
+    return "x".join(map(str, image_size))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ INFO = DatasetInfo(
 
 
 class PackedSprites:
-    """The original's images, one bit a pixel in a memory-mapped file."""
+    """The original's images, one bit per pixel in a memory-mapped file."""
 
     memory = "377 MB of bits in a memory-mapped file; images are unpacked on access"
 

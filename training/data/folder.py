@@ -45,6 +45,7 @@ from partedvae.training.data.dataset import (
     LabelUse,
     Split,
     SplitFiles,
+    count_labels,
 )
 from partedvae.training.data.hold_out import FEWEST, hold_out, hold_out_unlabelled
 from partedvae.training.data.image_files import ImageFiles, find_faults, read_header
@@ -155,7 +156,7 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT, labels: LabelUse = "requir
 
 def _identifiers(contents: _Contents) -> str:
     """Return a remedy for columns with a class of its own for each image, none of which can be held out."""
-    known = (contents.labels != UNLABELLED).sum(dim=0).tolist()
+    known = count_labels(contents.labels)
     names = [
         repr(factor.name)
         for factor, count in zip(contents.table.factors, known, strict=True)
@@ -262,7 +263,9 @@ def _header(folder: Path, name: str, retry: Retries) -> tuple[int, int, bool]:
     try:
         return retry(read)
     except OSError as error:
-        raise DataError(f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}") from error
+        raise DataError(
+            f"{in_one_line(str(folder / name))} cannot be read: {error.strerror}; repair it, or remove it"
+        ) from error
 
 
 def _image_size(

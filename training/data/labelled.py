@@ -13,8 +13,8 @@ from partedvae.common.file_names import spellings
 from partedvae.common.suggest import did_you_mean
 from partedvae.common.text_files import TextError, read_names
 from partedvae.training.data.dataset import UNLABELLED, DataError, Split, Truth, first_labelled, with_labels
+from partedvae.training.data.names import FILE_PREFIX
 
-FILE_PREFIX = "file:"
 WAYS = ("first", "random", "stratified", "balanced")
 """Names of the selections, besides `file:PATH`."""
 MANY_VALUES = 10
@@ -110,7 +110,9 @@ def _from_file(train: Split, path: Path, count: int) -> Int[Tensor, " chosen"]:
     try:
         lines = read_names(path)
     except (OSError, TextError) as error:
-        raise DataError(f"the list of labelled images {path} cannot be read: {error}") from error
+        raise DataError(
+            f"the list of labelled images {path} cannot be read: {error}; pass a text file with one image per line"
+        ) from error
     find = _finder(train)
     indices: dict[int, int] = {}
     for number, line in lines:

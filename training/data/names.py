@@ -8,6 +8,8 @@ NAMES = ("mnist", "fashion-mnist", "dsprites", "faces", "faces-large", "celeba")
 """Data sets that `partedvae data list` shows."""
 FOLDER = "folder:"
 """Start of the name of a folder of images."""
+FILE_PREFIX = "file:"
+"""Start of a selection of labelled images by a list of them in a file."""
 
 
 def check_fit(dataset: str, fit: Fit | None) -> None:

@@ -39,6 +39,12 @@ class Batches:
         """Batches per pass over all items."""
         return self.count // self.batch_size if self.full else -(-self.count // self.batch_size)
 
+    def items_before(self, step: int) -> int:
+        """Return the number of items in the batches of all earlier steps; items of several passes count as often."""
+        passes, position = divmod(step, self.per_pass)
+        per_pass = self.per_pass * self.batch_size if self.full else self.count
+        return passes * per_pass + position * self.batch_size
+
     def __getitem__(self, step: int) -> Int[Tensor, " batch"]:
         """Return the indices of the items of a step."""
         number, position = divmod(step, self.per_pass)

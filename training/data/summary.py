@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from partedvae.training.data.dataset import UNLABELLED, Chosen, ImageDataset, Images, Split
+from partedvae.training.data.dataset import UNLABELLED, Chosen, ImageDataset, Images, Split, size_text
 from partedvae.training.data.registry import ENTRIES
 
 SAMPLE = 64
@@ -22,7 +22,7 @@ def list_datasets(data_dir: Path) -> str:
         factors = f"{info.factors[0].name} ({len(info.factors[0].classes)})"
         if len(info.factors) > 1:
             factors = f"{len(info.factors)} factors"
-        rows.append((name, _size(info.image_size), factors, entry.state(data_dir), entry.summary))
+        rows.append((name, size_text(info.image_size), factors, entry.state(data_dir), entry.summary))
     rows.append(("folder:PATH", "32, 64 or 218x178", "yours", "", "your own images, some labelled in PATH/labels.csv"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -35,7 +35,7 @@ def summarise(dataset: ImageDataset) -> str:
         DataError: a sampled image cannot be read.
     """
     info = dataset.info
-    lines = [f"{info.name}: {_size(info.image_size)}, {'grey' if info.image_size[2] == 1 else 'RGB'}"]
+    lines = [f"{info.name}: {size_text(info.image_size)}, {'grey' if info.image_size[2] == 1 else 'RGB'}"]
     for title, split in (("train", dataset.train), ("test", dataset.test)):
         mean, deviation = _statistics(split.images)
         lines.append(
@@ -58,10 +58,6 @@ def summarise(dataset: ImageDataset) -> str:
     lines += [f"source: {name}: {origin}" for name, origin in dataset.source.items()]
     lines += [f"note: {note}" for note in dataset.notes]
     return "\n".join(lines)
-
-
-def _size(image_size: tuple[int, int, int]) -> str:
-    return "x".join(str(side) for side in image_size)
 
 
 def _class_counts(split: Split, column: int, classes: int) -> list[int]:

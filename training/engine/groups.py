@@ -20,14 +20,14 @@ from torch import Tensor
 
 from partedvae.common.spectral import MOST_IMAGES, embedded
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import UNLABELLED, Split
+from partedvae.training.data.dataset import UNLABELLED, Split, size_text
 from partedvae.training.evaluation.metrics.representation import represent
 from partedvae.training.runs.directory import RunDirectory, RunError
 
 SHARE = 0.8
-"""Share of each group that gets its label: the images that are nearer to its centre than to others by most."""
+"""Share of each group that gets its label: the images with the largest margin between their two nearest centres."""
 MOST_LABELS = 2_000
-"""Labelled images with which groups have nothing to add."""
+"""Number of labelled images above which labels of groups are not used."""
 FOLDS = 5
 """Parts of the labels, each of which is compared with the groups that the others name."""
 FEWEST_COMPARED = 5
@@ -100,10 +100,14 @@ def group_labels(config: TrainConfig, train: Split, labelled: Int[Tensor, " labe
             own = train.labels[labelled, k].numpy()
             found = agreement(points[classes], own, classes, config.seed)
             if found.is_poor:
-                notes.append(
-                    f"the groups of {run.path} do not show the classes of {factor.name}: of {found.labels} labels that "
-                    f"were compared, they have {found.share:.0%}, so other images get no label of it"
+                reason = (
+                    f"the groups of {run.path} cannot be compared with {factor.name}: all {found.labels} labels that "
+                    "could be are of one class; label two or more images of another one"
+                    if found.classes < 2
+                    else f"the groups of {run.path} do not show the classes of {factor.name}: they have "
+                    f"{found.share:.0%} of the {found.labels} labels that were compared"
                 )
+                notes.append(f"{reason}. Other images get no label of it")
                 continue
             labels[:, k] = named_groups(points[classes], own, classes, config.seed, SHARE)
     labels[: len(labelled)] = UNLABELLED
@@ -187,7 +191,7 @@ def _checked_config(run: RunDirectory, config: TrainConfig) -> TrainConfig:
     if not run.summary_file.exists():
         raise RunError(f"{run.path} has not ended; continue it with 'partedvae train --resume {run.path}'")
     if features.model.image_size != config.model.image_size:
-        sizes = ["x".join(map(str, size)) for size in (features.model.image_size, config.model.image_size)]
+        sizes = [size_text(size) for size in (features.model.image_size, config.model.image_size)]
         raise RunError(
             f"the images of {run.path} are {sizes[0]}, those of {config.dataset} {sizes[1]}; train features of these "
             f"with 'partedvae train {config.dataset} --recipe features'"

@@ -82,11 +82,12 @@ class TrainingLoop:
         with stop_on_signals() as stop:
             while self.epochs_done < self.config.epochs:
                 if not self._train_epoch(stop):
+                    self._require_finite(self.trainer.summed_losses())
                     self._stop(self._state())
                 last_step = self._state()
                 losses = self.trainer.end_epoch()
-                self.epochs_done += 1
                 self._require_finite(losses)
+                self.epochs_done += 1
                 if logger is not None:
                     self._finish_epoch(losses, logger, stop, last_step)
                 # Here too, since an epoch may have a single step.
@@ -109,7 +110,7 @@ class TrainingLoop:
         broken = separation_warnings(evaluation, measures)
         for warning in broken:
             click.secho(f"warning: {warning}", fg="yellow", err=True)
-        images = self.trainer.step * self.trainer.batches.batch_size
+        images = self.trainer.batches.items_before(self.trainer.step)
         summary = {
             "dataset": self.config.dataset,
             "recipe": self.config.recipe,
@@ -120,7 +121,8 @@ class TrainingLoop:
             "accuracy": evaluation.accuracies,
             "accuracy_text": evaluation.accuracy_texts,
             "train_seconds": round(seconds, 1),
-            "train_images_per_second": round(images / seconds, 1),
+            # Those of the method: the classifier alone has a step per batch, but uses none of its images.
+            **({} if self.trainer.method is None else {"train_images_per_second": round(images / seconds, 1)}),
             # Absent rather than empty where nothing was measured.
             **({} if data_dir is None else {"measures": measures.flat()}),
             "warnings": found + broken,
@@ -164,14 +166,14 @@ class TrainingLoop:
         raise KeyboardInterrupt
 
     def _require_finite(self, losses: dict[str, float]) -> None:
-        """Check the mean losses of an epoch before the checkpoint is replaced.
+        """Check the losses of the current epoch, their means or sums, before the checkpoint is replaced.
 
         Raises:
             RunError: a loss is infinite or NaN.
         """
         if not all(math.isfinite(value) for value in losses.values()):
             raise RunError(
-                f"training diverged in epoch {self.epochs_done}: {losses}; lower optimiser.learning_rate or try "
+                f"training diverged in epoch {self.epochs_done + 1}: {losses}; lower optimiser.learning_rate or try "
                 f"another --seed, with a new --output ({self.run.path} keeps the last checkpoint)"
             )
 

@@ -32,7 +32,8 @@ class MetricsLogger:
         """
         self.run = run
         run.keep_metrics_until(epoch)
-        self.writer = SummaryWriter(str(run.path), purge_step=step)
+        # TensorBoard hides what was logged at purge_step or later; the epoch that has ended at this step stays.
+        self.writer = SummaryWriter(str(run.path), purge_step=step + 1)
 
     def __enter__(self) -> MetricsLogger:
         return self

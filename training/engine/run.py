@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import UNLABELLED, Split
+from partedvae.training.data.dataset import Split, count_labels
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
@@ -112,7 +113,9 @@ def _prepare_loop(
         trainer.load_state_dict(checkpoint["trainer"])
         seconds, epochs = checkpoint["seconds"], checkpoint["epoch"]
     else:
+        started = time.perf_counter()
         trainer.warm_start()
+        seconds = time.perf_counter() - started
     return TrainingLoop(run, trainer, dataset, seconds, epochs)
 
 
@@ -143,7 +146,7 @@ def _print_groups(groups: GroupLabels, config: TrainConfig) -> None:
 
 def _group_counts(groups: GroupLabels, config: TrainConfig) -> dict[str, int]:
     """Return the number of labels of groups by factor."""
-    counts = (groups.labels != UNLABELLED).sum(dim=0).tolist()
+    counts = count_labels(groups.labels)
     return {factor.name: count for factor, count in zip(config.model.factors, counts, strict=True)}
 
 

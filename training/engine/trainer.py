@@ -149,6 +149,11 @@ class Trainer:
             del losses["supervised"]
         return losses
 
+    def summed_losses(self) -> dict[str, float]:
+        """Return the sums of the losses since the start of the epoch, by name, averaged over all processes."""
+        sums = self.context.mean(self.epoch_sums).tolist()
+        return dict(zip(self.loss_names, sums, strict=True))
+
     def end_epoch(self) -> dict[str, float]:
         """Return the mean losses of the epoch by name, over all processes, and update the plateau schedulers.
 
@@ -177,8 +182,9 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a training state; on the device that it was saved on, training continues exactly as it would have.
 
-        On another device the random numbers differ. The state of a CPU has none of a GPU's generator, which is seeded
-        by the step, so that it does not repeat the noise of the first steps.
+        Of several processes, all continue with the adversary's last batches of the first one. On another device the
+        random numbers differ. The state of a CPU has none of a GPU's generator, which is seeded by the step, so that it
+        does not repeat the noise of the first steps.
         """
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

@@ -1,4 +1,4 @@
-"""How sure an accuracy of few test images is."""
+"""Confidence intervals of accuracies on few test images."""
 
 from __future__ import annotations
 

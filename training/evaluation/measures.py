@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from partedvae.common.progress import progress_bar
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Split, Truth
+from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Split, Truth, count_labels
 from partedvae.training.evaluation.evaluation import Evaluation
 from partedvae.training.evaluation.metrics import amounts as amount_metric
 from partedvae.training.evaluation.metrics.amounts import AmountScore, amount_r2
@@ -124,7 +124,7 @@ def measure(
 
 def _reason(dataset: ImageDataset, judged: list[str]) -> str:
     """Return why factors have no oracle, with their numbers of labels."""
-    counts = [(split.labels != UNLABELLED).sum(dim=0).tolist() for split in (dataset.train, dataset.test)]
+    counts = [count_labels(split.labels) for split in (dataset.train, dataset.test)]
     missing = [
         f"{factor.name} has {train:,} labelled training and {test:,} labelled test images"
         for factor, train, test in zip(dataset.info.factors, *counts, strict=True)
@@ -140,7 +140,7 @@ def _reason(dataset: ImageDataset, judged: list[str]) -> str:
 def _separations(model: PartedVAE, dataset: ImageDataset, config: TrainConfig) -> tuple[Separation, ...]:
     test, rng = dataset.test, np.random.default_rng(SEED)
     splits = [test]
-    if bool(((test.labels != UNLABELLED).sum(dim=0) < FEWEST_TESTS).any()):
+    if min(count_labels(test.labels)) < FEWEST_TESTS:
         splits.append(_some_labelled(dataset.train))
     with progress_bar(sum(map(len, splits)), unit="img", title="probing u and z") as bar:
         posteriors = [represent(model, split.images, config, bar.update) for split in splits]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partedvae.common.progress import progress_bar
-from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Images, Split
+from partedvae.training.data.dataset import UNLABELLED, ImageDataset, Images, Split, count_labels
 from partedvae.training.data.names import FOLDER
 from partedvae.training.model.networks import preprocess
 from partedvae.training.runs.data import is_drawn
@@ -45,7 +45,7 @@ LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 DROPOUT = 0.2
 SHIFT = 2
-"""Training batches are shifted by up to so many pixels in both directions."""
+"""Each training batch is shifted by up to so many pixels in both directions; the empty border wraps around."""
 CHANNELS = (16, 32, 64)
 """Filters of the convolutions with stride 2, the last for larger images only; one more of stride 1 follows."""
 HIDDEN = 128
@@ -118,7 +118,7 @@ class Oracle:
 
 def judged_factors(dataset: ImageDataset) -> list[str]:
     """Return the factors with enough labels for an oracle, in the order of the data set."""
-    counts = [(split.labels != UNLABELLED).sum(dim=0).tolist() for split in (dataset.train, dataset.test)]
+    counts = [count_labels(split.labels) for split in (dataset.train, dataset.test)]
     return [
         factor.name
         for factor, train, test in zip(dataset.info.factors, *counts, strict=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from partedvae.common.runs.old_names import current_metrics
+from partedvae.common.runs.stored_run import read_metrics
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.figures.context import FigureContext
 from partedvae.training.figures.layout import TEXT, TITLE, constrained_figure
-from partedvae.training.runs.directory import RunDirectory
 
 PANELS_ACROSS = 3
 PANEL_SIZE = (4.5, 3.2)
@@ -34,18 +33,10 @@ class Curve(NamedTuple):
     """Whether to draw it dashed, as a target instead of a measurement."""
 
 
-def read_metrics(run: RunDirectory) -> list[dict[str, Any]]:
-    """Return the entries of metrics.jsonl, one per epoch; empty before the end of the first epoch."""
-    path = run.path / "metrics.jsonl"
-    if not path.exists():
-        return []
-    return [current_metrics(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def losses(context: FigureContext) -> Figure:
     """Draw reconstruction error, KL of z and u with their capacities, accuracies and the terms of q(c) per epoch."""
     config = context.config
-    rows = read_metrics(context.run)
+    rows = read_metrics(context.run.metrics_file)
     panels = {title: curves for title, curves in curves_of(rows, config).items() if curves}
     lines = -(-len(panels) // PANELS_ACROSS)
     figure = constrained_figure(PANEL_SIZE[0] * PANELS_ACROSS, PANEL_SIZE[1] * lines + 0.5, w_pad=0.12, h_pad=0.08)
@@ -55,7 +46,7 @@ def losses(context: FigureContext) -> Figure:
         fontweight="bold",
         parse_math=False,
     )
-    epochs = [row["epoch"] for row in rows]
+    epochs = [int(row["epoch"]) for row in rows]
     grid = figure.subplots(lines, PANELS_ACROSS, squeeze=False).flatten()
     for axes, (title, curves) in zip(grid, panels.items(), strict=False):
         _draw(axes, title, epochs, curves)
@@ -64,7 +55,7 @@ def losses(context: FigureContext) -> Figure:
     return figure
 
 
-def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list[Curve]]:
+def curves_of(rows: Sequence[Mapping[str, int | float]], config: TrainConfig) -> dict[str, list[Curve]]:
     """Return the curves of each panel by its title, without those that the run did not measure."""
 
     def measured(**keys: str) -> list[Curve]:
@@ -75,7 +66,7 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
         ]
 
     total_steps = round(rows[-1]["step"] / rows[-1]["epoch"] * config.epochs)
-    schedules = [schedule_at(row["step"], total_steps, config.schedule, config.objective) for row in rows]
+    schedules = [schedule_at(int(row["step"]), total_steps, config.schedule, config.objective) for row in rows]
     kl_z = measured(training="kl_z", test="test/kl_z")
     kl_u = measured(training="kl_u")
     has_capacity = config.method == "partedvae"
@@ -89,8 +80,8 @@ def curves_of(rows: list[dict[str, Any]], config: TrainConfig) -> dict[str, list
         "reconstruction error": measured(training="reconstruction", test="test/reconstruction"),
         "KL of z in nats": kl_z,
         "KL of u in nats": kl_u,
-        "q(c) in nats": measured(entropy="entropy", mismatch_with_the_prior="kl_c"),
-        "cross-entropy in nats": measured(
+        "q(c) in nats": measured(entropy="entropy", **{"KL(q(c) || p(c))": "kl_c"}),
+        "terms of the classes in nats": measured(
             labelled_images="supervised", consistency="consistency", exchanged_u="exchange", adversary="adversary"
         ),
     }

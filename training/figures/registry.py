@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from partedvae.common.atomic_write import atomic_write
+from partedvae.common.runs.stored_run import read_metrics
 from partedvae.common.suggest import lookup
 from partedvae.training.figures import bc_comparison, embedding, factor_axes, losses, samples, traversals
 from partedvae.training.figures.context import FigureContext
@@ -48,7 +49,7 @@ def _requires_two_runs(context: FigureContext) -> str | None:
 
 def _requires_metrics(context: FigureContext) -> str | None:
     """Skip training curves before the end of the first epoch."""
-    return None if losses.read_metrics(context.run) else "no epoch has ended yet (there is no metrics.jsonl)"
+    return None if read_metrics(context.run.metrics_file) else "no epoch has ended yet (there is no metrics.jsonl)"
 
 
 class FigureKind(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 from partedvae.training.figures.context import Base, FigureContext
 from partedvae.training.figures.latents import centred, decode, traverse_u, traverse_z, u_slice
 from partedvae.training.figures.layout import Panel, balanced, draw_panels
-from partedvae.training.model.distributions import Gaussian
+from partedvae.training.model.distributions import Gaussian, kl_of_dimensions
 
 COLUMNS = 9
 """Number of values of a dimension in Figure 4; odd, so that the middle one is the mean."""
@@ -27,7 +27,7 @@ U_ROWS = 3
 def traversal_z(context: FigureContext) -> Figure:
     """Draw Figures 4a, 4b and 6a: each dimension of z of a test image from -REACH to REACH."""
     values = centred(COLUMNS)
-    names = _with_information("z", information(context.encoded.z))
+    names = _with_information("z", kl_of_dimensions(context.encoded.z).mean(dim=0))
     panels = [
         Panel(
             images=decode(context.model, traverse_z(base.latents, values)),
@@ -105,12 +105,6 @@ def class_traversals(context: FigureContext) -> Figure:
 def in_order(bases: list[Base]) -> list[Base]:
     """Sort base images by their class."""
     return sorted(bases, key=lambda base: base.class_index)
-
-
-def information(posterior: Gaussian) -> Float[Tensor, " dims"]:
-    """Return the mean KL(q || N(0, 1)) of each dimension in nats; the posterior is [images, dims]."""
-    kl = 0.5 * (posterior.mean.square() + posterior.logvar.exp() - posterior.logvar - 1)
-    return kl.mean(dim=0)
 
 
 def most_active(images: UInt8[Tensor, "rows columns height width channels"]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -73,6 +73,20 @@ def _initialise(layers: Iterable[nn.Module]) -> None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             assert layer.bias is not None
             layer.bias.zero_()
+
+
+def leaky_mlp(units: Sequence[int], outputs: int, slope: float) -> nn.Sequential:
+    """Return a network with hidden layers of LeakyReLU units and a linear layer of outputs.
+
+    Args:
+        units: number of inputs, then of the units of each hidden layer.
+        outputs: number of outputs.
+        slope: negative slope of the LeakyReLU.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(units):
+        layers += [nn.Linear(before, after), nn.LeakyReLU(slope)]
+    return nn.Sequential(*layers, nn.Linear(units[-1], outputs))
 
 
 class EncoderTrunk(nn.Module):

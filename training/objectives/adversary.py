@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.optim import Adam
 
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.distributions import Gaussian
+from partedvae.training.model.networks import leaky_mlp
 from partedvae.training.objectives.regularisers import with_fixed_parameters
 
 LAYERS, UNITS, SLOPE = 2, 256, 0.2
@@ -43,10 +43,7 @@ class ClassAdversary:
         """
         self.context = context
         self.classes = list(classes)
-        hidden: list[nn.Module] = []
-        for before, after in pairwise([z_dim, *[UNITS] * LAYERS]):
-            hidden += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
-        self.network = nn.Sequential(*hidden, nn.Linear(UNITS, sum(self.classes))).to(device)
+        self.network = leaky_mlp([z_dim, *[UNITS] * LAYERS], sum(self.classes), SLOPE).to(device)
         self.optimiser = Adam(self.network.parameters(), RATE, BETAS, fused=True)
         self._batches: list[tuple[Tensor, list[Tensor]]] = []
 

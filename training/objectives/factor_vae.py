@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.optim import Adam
 
@@ -15,9 +14,11 @@ from partedvae.training.config.schedules import Schedule
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.distributed import DistributedContext
 from partedvae.training.model.distributions import kl_to_standard
+from partedvae.training.model.networks import leaky_mlp
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.objectives.baselines import encode_and_decode
 from partedvae.training.objectives.method import MethodOutput
+from partedvae.training.objectives.regularisers import with_fixed_parameters
 
 LAYERS, UNITS, SLOPE = 6, 1000, 0.2
 """The discriminator: hidden layers, units per layer, slope of the leaky ReLU.
@@ -58,7 +59,7 @@ class FactorVAE:
         """
         q, z, reconstruction = encode_and_decode(model, pixels, schedule.attention_slope, self.kind, self.context.noise)
         self._z = z.detach()
-        joint, permuted = self.discriminator(z).float().unbind(dim=1)
+        joint, permuted = with_fixed_parameters(self.discriminator, z).float().unbind(dim=1)
         correlation, kl = (joint - permuted).mean(), kl_to_standard(q).mean()
         self._loss = self._discriminator_loss()
         terms = (reconstruction, kl, correlation, self._loss.detach())
@@ -89,10 +90,7 @@ class FactorVAE:
 
     def _build(self, layers: int, z_dim: int, device: torch.device) -> None:
         """Create the discriminator with a number of hidden layers, and its optimiser."""
-        hidden: list[nn.Module] = []
-        for before, after in pairwise([z_dim, *[UNITS] * layers]):
-            hidden += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
-        self.discriminator = nn.Sequential(*hidden, nn.Linear(UNITS, 2)).to(device)
+        self.discriminator = leaky_mlp([z_dim, *[UNITS] * layers], 2, SLOPE).to(device)
         self.optimiser = Adam(self.discriminator.parameters(), RATE, BETAS, fused=True)
 
     def _discriminator_loss(self) -> Float[Tensor, ""]:

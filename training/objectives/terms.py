@@ -174,6 +174,8 @@ def capacity_loss(
 def _beta_loss(kl: Float[Tensor, "batch z_dim"], opened_z: float, config: ObjectiveConfig) -> Float[Tensor, ""]:
     """Return what the weights of the dimensions of z add to the KL of weight 1 that the hinge has."""
     added = [weight - 1 for weight in z_weights(opened_z, kl.shape[1], config)]
+    if not any(added):
+        return kl.new_zeros(())
     return (kl.mean(dim=0) * torch.tensor(added, device=kl.device)).sum()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from partedvae.common.atomic_write import write_json
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.labelled import FILE_PREFIX
+from partedvae.training.data.names import FILE_PREFIX
 
 RECIPE_OF_BUDGET = {"short": "default", "full": "paper"}
 """Recipes by their former name, the value of --budget."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.labelled import FILE_PREFIX
+from partedvae.training.data.names import FILE_PREFIX
 from partedvae.training.engine.run import train_run
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.reproduce.experiments import Experiment, Variant
@@ -140,6 +140,7 @@ def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
     if run.summary_file.exists():
         return
     resume = run.config_file.exists()
+    config = run.load_config() if resume else config  # its paths may be spelled differently
     # Measured by the evaluation.
     train_run(config, run, plan.data_dir, plan.device, plan.threads, resume=resume, measured=False)
 

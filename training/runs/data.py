@@ -10,7 +10,7 @@ import torch
 
 from partedvae.training.config.architecture import ModelConfig
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import CLUSTERS, DataError, DatasetInfo, ImageDataset, LabelUse, Split
+from partedvae.training.data.dataset import CLUSTERS, DataError, DatasetInfo, ImageDataset, LabelUse, Split, size_text
 from partedvae.training.data.names import FOLDER
 from partedvae.training.data.registry import load_dataset
 from partedvae.training.runs.directory import RunDirectory, RunError
@@ -138,7 +138,7 @@ def is_drawn(origin: str) -> bool:
 def _mismatches(model: ModelConfig, info: DatasetInfo) -> Iterator[str]:
     """Yield the differences that make the model unusable: it identifies factors and classes by position."""
     if info.image_size != model.image_size:
-        yield f"its images are {_size(info.image_size)}, those of the run {_size(model.image_size)}"
+        yield f"its images are {size_text(info.image_size)}, those of the run {size_text(model.image_size)}"
     if not model.factors:
         return  # A baseline has z alone and uses no labels.
     now, then = [factor.name for factor in info.factors], [factor.name for factor in model.factors]
@@ -172,10 +172,6 @@ def _identity(origin: str) -> str:
 
 def _describe(origin: str) -> str:
     return "drawn" if is_drawn(origin) else f"the file with SHA-256 {origin[:12]}"
-
-
-def _size(size: tuple[int, int, int]) -> str:
-    return "x".join(map(str, size))
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

@@ -33,9 +33,13 @@ from torch import Tensor
 from partedvae.common.atomic_write import appending, atomic_write, write_json
 from partedvae.common.folder_lock import folder_lock
 from partedvae.common.runs.nearby import CONFIG_FILE, suggestion
+from partedvae.common.runs.stored_run import METRICS_FILE, PROVENANCE_FILE, SUMMARY_FILE, read_metrics
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import UNLABELLED, ImageDataset
+from partedvae.training.data.dataset import ImageDataset, count_labels
 from partedvae.training.model.partedvae import PartedVAE
+
+REMEDY = "restore the file, or train the run again"
+"""Remedy of a damaged file."""
 
 
 class RunError(ValueError):
@@ -56,7 +60,7 @@ class RunDirectory:
     @property
     def provenance_file(self) -> Path:
         """File of the provenance: command, versions, machine and data."""
-        return self.path / "provenance.json"
+        return self.path / PROVENANCE_FILE
 
     @property
     def checkpoint_file(self) -> Path:
@@ -69,9 +73,14 @@ class RunDirectory:
         return self.path / "groups.pt"
 
     @property
+    def metrics_file(self) -> Path:
+        """File of the metrics, one line per epoch; `read_metrics` reads it."""
+        return self.path / METRICS_FILE
+
+    @property
     def summary_file(self) -> Path:
         """File of the result; it exists only after the end of training."""
-        return self.path / "summary.json"
+        return self.path / SUMMARY_FILE
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,7 +149,7 @@ class RunDirectory:
                 f"{self.path} is not a run directory: {self.config_file.name} is missing; {remedy}"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.config_file} cannot be read: {error}") from error
+            raise RunError(f"{self.config_file} cannot be read: {error}; {REMEDY}") from error
 
     def load_provenance(self) -> dict[str, Any]:
         """Return the provenance.
@@ -151,7 +160,7 @@ class RunDirectory:
         try:
             values: dict[str, Any] = json.loads(self.provenance_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(f"{self.provenance_file} cannot be read: {error}; restore it, or train again") from error
+            raise RunError(f"{self.provenance_file} cannot be read: {error}; {REMEDY}") from error
         return values
 
     def load_label_counts(self) -> dict[str, int]:
@@ -165,8 +174,15 @@ class RunDirectory:
         return {factor.name: counts[factor.name] if counts else config.labels for factor in config.model.factors}
 
     def load_summary(self) -> dict[str, Any]:
-        """Return the result of a finished run."""
-        values: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
+        """Return the result of a finished run.
+
+        Raises:
+            RunError: the file is missing or cannot be read.
+        """
+        try:
+            values: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.summary_file} cannot be read: {error}; {REMEDY}") from error
         return values
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -205,7 +221,9 @@ class RunDirectory:
         try:
             model.load_state_dict(state["final_model"])
         except (RuntimeError, KeyError) as error:
-            raise RunError(f"{self.checkpoint_file} does not match {self.config_file.name}: {error}") from error
+            raise RunError(
+                f"{self.checkpoint_file} does not match {self.config_file.name}: {error}; {REMEDY}"
+            ) from error
         return model.to(device).eval(), state
 
     def save_groups(self, labels: dict[str, Tensor]) -> None:
@@ -237,18 +255,20 @@ class RunDirectory:
         Raises:
             OSError: the disk is full, or the file cannot be written.
         """
-        path = self.path / "metrics.jsonl"
-        with appending(path) as file:
+        with appending(self.metrics_file) as file:
             file.write(json.dumps(metrics).encode() + b"\n")
 
     def keep_metrics_until(self, epoch: int) -> None:
-        """Remove the lines after an epoch, which a resumed run writes again."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
+        """Remove the lines after an epoch, which a resumed run writes again, and one that was half written.
+
+        Raises:
+            ValueError: a line is damaged.
+        """
+        if not self.metrics_file.exists():
             return
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] <= epoch]
-        with atomic_write(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        rows = [row for row in read_metrics(self.metrics_file) if row["epoch"] <= epoch]
+        with atomic_write(self.metrics_file) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
@@ -273,14 +293,16 @@ def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        RunError: the file is damaged.
+        RunError: the file is damaged or cannot be read.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(f"{path} is damaged ({type(error).__name__}); train again with a new --output") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise RunError(f"{path} is damaged ({type(error).__name__}); {REMEDY}") from error
     return state
 
 
@@ -308,7 +330,7 @@ def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
 
 def _count_labels(dataset: ImageDataset, labelled: Int[Tensor, " labels"]) -> dict[str, int]:
     """Count the labels of each factor; a labelled image may lack the label of some factors."""
-    counts = (dataset.train.labels[labelled] != UNLABELLED).sum(dim=0).tolist()
+    counts = count_labels(dataset.train.labels[labelled])
     return {factor.name: count for factor, count in zip(dataset.info.factors, counts, strict=True)}
 
 

@@ -112,7 +112,7 @@ def read_run(path: Path) -> StoredRun:
         path=path,
         config=_config(config_file, _object(config_file, content)),
         provenance=_optional(path / PROVENANCE_FILE) or {},
-        metrics=_metrics(path / METRICS_FILE),
+        metrics=read_metrics(path / METRICS_FILE),
         summary=None if summary is None else _checked_summary(path / SUMMARY_FILE, summary),
         figures=_figures(path / FIGURES_FOLDER),
     )
@@ -138,15 +138,21 @@ def _without_name(factor: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in factor.items() if key != "name"}
 
 
-def _metrics(file: Path) -> list[dict[str, float]]:
-    """Return the entries of metrics.jsonl; none before the end of the first epoch."""
+def read_metrics(file: Path) -> list[dict[str, float]]:
+    """Return the entries of metrics.jsonl with the current names; none before the end of the first epoch.
+
+    Args:
+        file: the file. A last line without its end, which is being written or was interrupted, is left out.
+
+    Raises:
+        StoredRunError: a line is damaged, or the file cannot be read.
+    """
     try:
         content = read_file(file)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise _unreadable(file, error) from error
-    # A line without its end is being written.
     *lines, _ = content.split(b"\n")
     rows = []
     for number, line in enumerate(lines, start=1):

@@ -192,7 +192,12 @@ def test_the_error_names_missing_files_and_where_to_download_them(tmp_path: Path
             "no line for 2 of the 6 images of list_attr_celeba.txt, the first of them 000004.jpg; download it again",
         ),
         ("list_eval_partition.txt", "000003.jpg 1", "000003.jpg 3", "line 3: expected a file name and 0, 1 or 2"),
-        ("list_eval_partition.txt", "000003.jpg", "000009.jpg", "line 3: '000009.jpg' is not in list_attr_celeba.txt"),
+        (
+            "list_eval_partition.txt",
+            "000003.jpg",
+            "000009.jpg",
+            "line 3: '000009.jpg' has no attributes; download",
+        ),
     ],
 )
 def test_the_error_for_a_file_in_another_format_has_its_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from partedvae.training.data.sampler import Batches
@@ -21,6 +22,14 @@ def test_the_batch_of_a_step_does_not_depend_on_earlier_calls() -> None:
         _ = one[step]
     assert torch.equal(one[13], other[13])
     assert not torch.equal(one[13], Batches(50, 8, seed=2)[13])
+
+
+@pytest.mark.parametrize(("count", "full"), [(10, False), (10, True), (3, False), (8, True)])
+def test_the_items_before_a_step_are_those_of_the_earlier_batches(count: int, full: bool) -> None:
+    batches = Batches(count, 4, seed=0, full=full)
+    assert [batches.items_before(step) for step in range(9)] == [
+        sum(len(batches[earlier]) for earlier in range(step)) for step in range(9)
+    ]
 
 
 def test_fewer_items_than_a_batch_are_all_in_every_batch() -> None:

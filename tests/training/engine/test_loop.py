@@ -25,7 +25,7 @@ from partedvae.training.distributed import SINGLE_PROCESS
 from partedvae.training.engine import loop
 from partedvae.training.engine.device import prepare
 from partedvae.training.engine.trainer import Trainer
-from partedvae.training.runs.directory import RunDirectory
+from partedvae.training.runs.directory import RunDirectory, RunError
 from tests.processes import PATIENCE, wait_until
 from tests.training.toys import tiny_config, toy_dataset
 
@@ -349,6 +349,30 @@ def test_a_classifier_that_contradicts_its_labels_gives_a_warning_in_output_and_
     (warning,) = (text for text in json.loads((run / "summary.json").read_text())["warnings"] if "labelled" in text)
     assert warning.startswith("most labelled training images of some classes are taken for others: digit '")
     assert done.stderr.count(f"warning: {warning}") == 1
+
+
+def test_a_run_that_diverged_and_is_stopped_keeps_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal within the epoch whose losses are NaN does not replace the weights of the epoch before."""
+    config, dataset, run = tiny_config(epochs=2, batch_size=4), toy_dataset(), RunDirectory(tmp_path / "run")
+    labelled = first_labelled(dataset.train, config.labels)
+    prepare(0)
+    trainer = Trainer(config, dataset.train, labelled, SINGLE_PROCESS)
+    run.start(config, dataset, labelled)
+    step = trainer.train_step
+
+    def diverging() -> dict[str, torch.Tensor]:
+        losses = step()
+        if trainer.step == trainer.steps_per_epoch + 3:
+            trainer.epoch_sums[0] = float("nan")
+            signal.raise_signal(signal.SIGINT)
+        return losses
+
+    monkeypatch.setattr(trainer, "train_step", diverging)
+    with pytest.raises(RunError, match=r"training diverged in epoch 2: .*; lower optimiser.learning_rate"):
+        loop.TrainingLoop(run, trainer, dataset, 0.0).train()
+    assert run.load_checkpoint(torch.device("cpu"))["trainer"]["step"] == trainer.steps_per_epoch
 
 
 def test_the_progress_bar_shows_the_latest_supervised_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
+from partedvae.common.runs.stored_run import read_metrics
 from partedvae.training.engine.metrics_logger import MetricsLogger
 from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.model.partedvae import PartedVAE
@@ -55,6 +56,29 @@ def test_an_epoch_is_logged_with_variances_and_dead_units(tmp_path: Path, evalua
     for name, value in row.items():
         (scalar,) = found.Scalars(name)
         assert (scalar.step, scalar.value) == (10, pytest.approx(value))
+
+
+def test_a_resumed_run_keeps_the_epochs_that_have_ended(tmp_path: Path, evaluation: Evaluation) -> None:
+    """And neither an epoch after the checkpoint nor a line that was half written, as after a crash."""
+    run = RunDirectory(tmp_path)
+    with MetricsLogger(run, 0, 0) as logger:
+        logger.log(1, 10, {"loss": 2.5}, evaluation)
+        logger.log(2, 20, {"loss": 1.5}, evaluation)
+    with run.metrics_file.open("ab") as file:
+        file.write(b'{"epoch": 3, "st')
+    with MetricsLogger(run, 1, 10) as logger:
+        logger.log(2, 20, {"loss": 1.25}, evaluation)
+    assert [(row["epoch"], row["loss"]) for row in read_metrics(run.metrics_file)] == [(1, 2.5), (2, 1.25)]
+    assert [(scalar.step, scalar.value) for scalar in events(tmp_path).Scalars("loss")] == [(10, 2.5), (20, 1.25)]
+
+
+def test_a_damaged_line_of_the_metrics_is_an_error_with_file_and_remedy(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.metrics_file.write_bytes(b"\0" * 40 + b"\n")
+    with pytest.raises(
+        ValueError, match=r"metrics\.jsonl, line 1 cannot be read: .*; restore the file, or train the run"
+    ):
+        MetricsLogger(run, 1, 10)
 
 
 def test_the_result_is_in_the_same_event_file_as_the_epochs_with_the_whole_configuration(

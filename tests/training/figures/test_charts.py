@@ -10,11 +10,11 @@ import pytest
 import torch
 from matplotlib.patches import Rectangle
 
+from partedvae.common.runs.stored_run import read_metrics
 from partedvae.training.config.schedules import schedule_at
 from partedvae.training.figures.embedding import embedding, principal_plane
-from partedvae.training.figures.losses import curves_of, losses, read_metrics
-from partedvae.training.figures.traversals import information, most_active
-from partedvae.training.model.distributions import Gaussian, kl_to_standard
+from partedvae.training.figures.losses import curves_of, losses
+from partedvae.training.figures.traversals import most_active
 from tests.training.figures.runs import CONFIGS, figure_context, metrics
 
 RunOf = Callable[[str], Path]
@@ -43,7 +43,7 @@ def test_the_loss_figure_shows_the_values_of_the_file(run_of: RunOf) -> None:
     figure = losses(figure_context(path))
     axes = {each.get_title(): each for each in figure.axes}
     line = axes["reconstruction error"].get_lines()[0]
-    rows = read_metrics(figure_context(path).run)
+    rows = read_metrics(figure_context(path).run.metrics_file)
     assert list(np.asarray(line.get_xdata())) == [1, 2, 3]
     assert list(np.asarray(line.get_ydata())) == [row["reconstruction"] for row in rows]
 
@@ -70,12 +70,6 @@ def test_the_embedding_draws_every_image_once_on_each_side(run_of: RunOf) -> Non
     assert sum(bar.get_height() for bar in shade_u.patches if isinstance(bar, Rectangle)) == 64
     assert corner_u.get_title() == "u of corner"
     assert shade_z.get_title() == "z, by shade"
-
-
-def test_information_is_the_kl_of_each_dimension() -> None:
-    q = Gaussian(torch.randn(50, 3), torch.randn(50, 3))
-    torch.testing.assert_close(information(q).sum(), kl_to_standard(q).mean())
-    assert information(Gaussian(torch.zeros(5, 2), torch.zeros(5, 2))).tolist() == [0, 0]
 
 
 def test_the_most_active_rows_are_those_whose_images_change_most() -> None:

@@ -215,7 +215,7 @@ def test_an_original_instead_of_drawn_images_gives_a_warning(
 def test_a_run_without_provenance_is_damaged(tmp_path: Path) -> None:
     run = untrained(tmp_path, tiny_config(), toy_dataset())
     run.provenance_file.write_text("{")
-    with pytest.raises(RunError, match=r"provenance\.json cannot be read: .*; restore it, or train again"):
+    with pytest.raises(RunError, match=r"provenance\.json cannot be read: .*; restore the file, or train the run"):
         check_run_dataset(run, toy_dataset())
     run.provenance_file.unlink()
     with pytest.raises(RunError, match=r"provenance\.json cannot be read: .*No such file"):

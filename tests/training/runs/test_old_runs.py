@@ -14,11 +14,11 @@ from click.testing import CliRunner
 
 from partedvae.common.fit import Fit
 from partedvae.common.flatten import flatten
+from partedvae.common.runs.stored_run import read_metrics
 from partedvae.training.cli.train import train
 from partedvae.training.data.dataset import ImageDataset, LabelUse
 from partedvae.training.engine.run import train_run
 from partedvae.training.evaluation.metrics import probes
-from partedvae.training.figures.losses import read_metrics
 from partedvae.training.figures.registry import FIGURES, draw_run
 from partedvae.training.model.networks import preprocess
 from partedvae.training.reports.evaluation import evaluate_run
@@ -71,7 +71,7 @@ def test_the_configuration_is_read_under_the_current_keys() -> None:
 
 def test_metrics_are_read_under_the_current_names() -> None:
     stored = [json.loads(line) for line in (RUN / "metrics.jsonl").read_text().splitlines()]
-    rows = read_metrics(RunDirectory(RUN))
+    rows = read_metrics(RunDirectory(RUN).metrics_file)
     assert [row["kl_c"] for row in rows] == [row["prior_mismatch"] for row in stored]
     assert [row["bhattacharyya"] for row in rows] == [row["overlap"] for row in stored]
     assert not {"prior_mismatch", "overlap"} & set(rows[0])
@@ -121,7 +121,7 @@ def test_a_stopped_run_is_resumed(stopped: RunDirectory) -> None:
     assert evaluate_run(stopped.path, Path()).measures.flat() == pytest.approx(summary["measures"])
     assert summary["measures"]["probe_u_mlp/corner"] > summary["measures"]["probe_chance/corner"]
     assert summary["accuracy_text"]["corner"].startswith(f"{round(64 * summary['accuracy']['corner'])} of 64 (")
-    rows = read_metrics(stopped)
+    rows = read_metrics(stopped.metrics_file)
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 10), (2, 20), (3, 30)]
     assert all({"kl_c", "bhattacharyya"} <= set(row) for row in rows)
     after, state = stopped.load_model(torch.device("cpu"))
