@@ -126,14 +126,19 @@ def chunks(images: ImageInput, packing: Packing = DEFAULT_PACKING, *, skip_unrea
         images: the call's.
         packing: the limits of a request and the size of the model's images.
         skip_unreadable: report an item of a list that cannot be read or sent as a problem of the next chunk instead of
-            raising an error. The last chunk may then have problems only.
+            raising an error; of an array of several images, each is one. Only the last chunk may have problems alone.
 
     Raises:
         InvalidRequestError: there are no images, one is above a limit, or an array is not uint8 images.
         OSError: a file cannot be read.
     """
     if isinstance(images, np.ndarray):
-        yield from _array_chunks(images, packing)
+        array = _checked_array(images, "the array", packing)
+        if not len(array):
+            raise InvalidRequestError(
+                f"there are no images in an array of shape {list(array.shape)}; pass at least one"
+            )
+        yield from _array_chunks(array, packing)
         return
     if is_one_image(images):
         items: Iterable[ImageItem] = [images]
@@ -150,7 +155,17 @@ def chunks(images: ImageInput, packing: Packing = DEFAULT_PACKING, *, skip_unrea
         raise InvalidRequestError("there are no images in the call; pass at least one")
 
 
-def _array_chunks(array: ImageArray, packing: Packing, position: int = 0) -> Iterator[Chunk]:
+def _checked_array(array: ImageArray, where: str, packing: Packing) -> ImageArray:
+    """Return an array of images, [count, height, width] or with channels, that can be sent.
+
+    Args:
+        array: the caller's; a single image may be [height, width].
+        where: its name in errors.
+        packing: the limits of a request.
+
+    Raises:
+        InvalidRequestError: it is not uint8 images, or they are above a limit.
+    """
     array = array[np.newaxis] if array.ndim == 2 else array
     if array.ndim not in (3, 4):
         raise InvalidRequestError(
@@ -162,10 +177,14 @@ def _array_chunks(array: ImageArray, packing: Packing, position: int = 0) -> Ite
             f"an array of shape {list(array.shape)} could be one image or {array.shape[0]}; "
             "for one image with channels write images[None], for many images without channels images[..., None]"
         )
-    check_array(array.dtype, array.shape[1:], "the array", packing)
-    array = unmasked(array, "the array")
-    if not len(array):
-        raise InvalidRequestError(f"there are no images in an array of shape {list(array.shape)}; pass at least one")
+    check_array(array.dtype, array.shape[1:], where, packing)
+    return unmasked(array, where)
+
+
+def _array_chunks(
+    array: ImageArray, packing: Packing, position: int = 0, problems: tuple[ImageProblem, ...] = ()
+) -> Iterator[Chunk]:
+    """Yield a checked array that is not empty in messages, the first one with the problems of images before it."""
     size, pixels = array.nbytes // len(array), array.shape[1] * array.shape[2]
     shrink = shrinks(size, pixels, packing)
     rows = packing.shrunk_rows() if shrink else packing.rows(size, pixels)
@@ -177,35 +196,42 @@ def _array_chunks(array: ImageArray, packing: Packing, position: int = 0) -> Ite
             images=_packed(part),
             positions=range(position + first, position + first + len(part)),
             pixels=len(part) * part.shape[1] * part.shape[2],
+            problems=problems if first == 0 else (),
         )
 
 
 def _item_chunks(items: Iterable[ImageItem], packing: Packing, *, skip_unreadable: bool) -> Iterator[Chunk]:
     """Gather consecutive items of one kind (files, or pixels of one shape) as long as they fit into a message."""
     builder = _ChunkBuilder(packing)
-    index = -1
+    index = 0
     for item in items:
-        index += 1
-        if isinstance(item, np.ndarray) and item.ndim == 4:
-            if builder.items or builder.problems:
-                yield builder.chunk()
-                builder = _ChunkBuilder(packing)
-            yield from _array_chunks(item, packing, index)
-            index += len(item) - 1
-            continue
+        is_batch = isinstance(item, np.ndarray) and item.ndim == 4
+        first, index = index, index + (len(cast("ImageArray", item)) if is_batch else 1)
         try:
-            read = read_item(item, index, packing)
+            read = (
+                _checked_array(cast("ImageArray", item), f"image {first}", packing)
+                if is_batch
+                else read_item(item, first, packing)
+            )
         except (InvalidRequestError, OSError) as error:
             if not skip_unreadable:
                 raise
             name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else ""
             reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            builder.problems.append(ImageProblem(index=index, name=name, reason=reason))
+            builder.problems += [ImageProblem(index=k, name=name, reason=reason) for k in range(first, index)]
+            continue
+        if isinstance(read, np.ndarray):
+            if builder.items:
+                yield builder.chunk()
+                builder = _ChunkBuilder(packing)
+            if len(read):
+                yield from _array_chunks(read, packing, first, tuple(builder.problems))
+                builder.problems.clear()
             continue
         if not builder.fits(read):
             yield builder.chunk()
             builder = _ChunkBuilder(packing)
-        builder.add(read, index)
+        builder.add(read, first)
     if builder.items or builder.problems:
         yield builder.chunk()
 

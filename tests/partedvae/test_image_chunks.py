@@ -210,6 +210,19 @@ def test_unreadable_images_can_be_skipped(tmp_path: Path) -> None:
     assert (list(nothing.positions), [p.index for p in nothing.problems]) == ([], [0])
 
 
+def test_unreadable_images_before_an_array_of_several_are_problems_of_its_first_chunk(tmp_path: Path) -> None:
+    """No chunk but the last one has problems alone, which would end a stream; an array of floats is one of them."""
+    missing = tmp_path / "missing.png"
+    floats, batch = np.zeros((2, 8, 6, 1)), noise(1500, 8, 6, 1)
+    parts = list(chunks([missing, floats, batch, floats[:0], missing, b"x"], skip_unreadable=True))
+
+    assert [(part.positions[0], len(part.positions)) for part in parts] == [(3, 1024), (1027, 476), (1504, 1)]
+    assert [[problem.index for problem in part.problems] for part in parts] == [[0, 1, 2], [], [1503]]
+    assert parts[0].problems[2].reason.startswith("image 1 is float64, images are uint8; scale it")
+    with pytest.raises(InvalidRequestError, match=re.escape("image 1 is float64, images are uint8; scale it")):
+        list(chunks([b"x", floats]))
+
+
 @pytest.mark.parametrize(
     ("images", "count"),
     [(noise(5, 8, 6), 5), (noise(8, 6), 1), (b"x", 1), ("a.png", 1), (["a", "b"], 2), (iter(["a"]), None)],

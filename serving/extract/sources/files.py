@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from partedvae.common.file_names import spellings
 from partedvae.common.regular_files import read_file
-from partedvae.common.retry import Retries
+from partedvae.common.retry import Retries, is_transient
 from partedvae.common.urls import is_url
 from partedvae.serving.extract.sources.listed import ReadFailure, names_of
-from partedvae.serving.extract.sources.remote import OUTAGE, RemoteFiles, Request, StorageError
+from partedvae.serving.extract.sources.outage import FailureCounter
+from partedvae.serving.extract.sources.remote import RemoteFiles, Request
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ class FileReader:
     listed: bool = False
     """Whether the files were found in the folder, so that they cannot be missing."""
     _retry: Retries = field(default_factory=Retries, init=False, compare=False)
-    _missing: list[None] = field(default_factory=list, init=False, compare=False)
-    """One item per file in a row that is missing, in all threads."""
+    _failures: FailureCounter = field(default_factory=FailureCounter, init=False, compare=False)
 
     def contents(self, rows: pa.Table) -> Iterator[bytes | ReadFailure]:
         """Yield the content of each file, or why it cannot be read."""
@@ -69,17 +69,18 @@ class FileReader:
                     content = self._retry(partial(read_file, path))
                 except FileNotFoundError:
                     continue
-                self._missing.clear()
+                self._failures.succeeded()
                 return content
         except OSError as error:
-            return ReadFailure(error.strerror or str(error))
+            reason = error.strerror or str(error)
+            # Permissions are those of a file; of a folder without them, no file would have been listed.
+            if is_transient(error) and error.errno != errno.EACCES:
+                self._failures.failed(path, reason)
+            return ReadFailure(reason)
         except ValueError as error:  # a name with a null character
             return ReadFailure(f"not the name of a file: {error}")
+        missing = os.strerror(errno.ENOENT)
         if self.listed:
-            self._missing.append(None)
-            if len(self._missing) >= OUTAGE:
-                raise StorageError(
-                    f"{self.folder}: {name} and the {OUTAGE - 1} files before it are not there any more: the folder "
-                    "was removed or unmounted while it was read"
-                )
-        return ReadFailure(os.strerror(errno.ENOENT))
+            cause = f"{self.folder} was removed or unmounted while it was read"
+            self._failures.failed(os.path.join(self.folder, name), missing, cause)  # noqa: PTH118, as above
+        return ReadFailure(missing)

@@ -2,8 +2,7 @@
 
 Several reads are in flight per thread, which together occupy at most `BYTES_IN_FLIGHT`. A read that takes longer than
 its timeout or fails for a reason that may pass is repeated, with growing delays. What still cannot be read is the
-failure of that file, until `OUTAGE` reads in a row have failed that way: then the storage is not available, and the run
-ends instead of filling its output with failures.
+failure of that file, until so many in a row have failed that way that the storage is not available (`outage.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from partedvae.common.retry import Retries, is_transient
 from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.sources.listed import ReadFailure
 from partedvae.serving.extract.sources.options import READ_TIMEOUT
+from partedvae.serving.extract.sources.outage import FailureCounter, StorageError
 
 if TYPE_CHECKING:
     import fsspec
@@ -41,12 +41,6 @@ S3_ATTEMPTS = 3
 """Attempts of each request by s3fs, before those of `DELAYS`: a listing has many, and begins anew with those."""
 PATIENCE = 60.0
 """Seconds after which a call without an answer is not repeated."""
-OUTAGE = 64
-"""Reads in a row that fail for a reason that may pass, before the storage counts as unavailable."""
-
-
-class StorageError(ServingError):
-    """A storage that is not available; the message has the URL and the reason."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class RemoteFiles:
             timeout: seconds that one attempt to read a file may take.
         """
         self.timeout = timeout
-        self._failures = 0
+        self._failures = FailureCounter()
 
     def __reduce__(self) -> tuple[type[RemoteFiles], tuple[float]]:
         return RemoteFiles, (self.timeout,)
@@ -155,13 +149,9 @@ class RemoteFiles:
             reason = self._reason(error)
             if not is_transient(error):
                 return ReadFailure(reason)
-            self._failures += 1
-            if self._failures >= OUTAGE:
-                raise StorageError(
-                    f"{request.url}: {reason}; so did the {OUTAGE - 1} reads before it: the storage is not available"
-                ) from error
+            self._failures.failed(request.url, reason)
             return ReadFailure(reason)
-        self._failures = 0
+        self._failures.succeeded()
         if request.start is not None and request.end is not None and len(content) > request.end - request.start:
             return content[request.start : request.end]  # A server of HTTP that ignores ranges sends the whole file.
         return content

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from partedvae.serving.extract.sources.remote import StorageError, open_storage, reason_of, retried
+from partedvae.serving.extract.sources.outage import StorageError
+from partedvae.serving.extract.sources.remote import open_storage, reason_of, retried
 
 
 @dataclass(frozen=True)

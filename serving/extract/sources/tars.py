@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from partedvae.common.image_folder import LeftOut, image_endings, reason_to_leave_out
 from partedvae.common.progress import progress_bar
+from partedvae.common.retry import Retries
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.sources.keys import PathKeys
@@ -27,7 +28,8 @@ from partedvae.serving.extract.sources.listing import table_of
 from partedvae.serving.extract.sources.lists import check_names
 from partedvae.serving.extract.sources.local_files import LocalFile, check_unchanged, facts_of, is_packed, open_file
 from partedvae.serving.extract.sources.options import ALL_COLUMNS, InputOptions
-from partedvae.serving.extract.sources.remote import RemoteFiles, Request, StorageError
+from partedvae.serving.extract.sources.outage import FailureCounter, StorageError
+from partedvae.serving.extract.sources.remote import RemoteFiles, Request
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 RANGE = 8 << 20
@@ -96,6 +98,8 @@ class TarReader:
     """Paths or URLs, and what `facts_of` returned when they were listed, by the numbers in the list."""
     remote: RemoteFiles
     needs: Sequence[str] = ("archive", "offset", "size")
+    failures: FailureCounter = field(default_factory=FailureCounter, compare=False)
+    _retry: Retries = field(default_factory=Retries, init=False, compare=False)
     _checked: set[int] = field(default_factory=set, init=False, compare=False)
     """Numbers of archives that have not changed since; a reader is of one part."""
 
@@ -104,6 +108,7 @@ class TarReader:
 
         Raises:
             InvalidInputError: an archive is not the one that was listed, so that members are elsewhere.
+            StorageError: the storage is not available.
         """
         members = list(zip(*(rows[name].to_pylist() for name in ("archive", "offset", "size")), strict=True))
         for number, run in _runs(members):
@@ -111,31 +116,38 @@ class TarReader:
             if number not in self._checked:
                 with suppress(OSError, StorageError):  # It is gone, or cannot be read: a failure of its members, below.
                     check_unchanged(archive, facts, self.remote.timeout)
-                self._checked.add(number)
+                    self._checked.add(number)
             read = partial(_read_remote, archive, self.remote)
             if not is_url(archive) or is_packed(archive):
                 try:
-                    read = partial(_read_local, open_file(archive, self.remote.timeout))
-                except (OSError, InvalidInputError) as error:
-                    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                    file = self._retry(partial(open_file, archive, self.remote.timeout))
+                except InvalidInputError as error:
+                    yield from (ReadFailure(str(error)) for _ in run)
+                    continue
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    self.failures.failed(archive, reason, images=len(run))
                     yield from (ReadFailure(reason) for _ in run)
                     continue
+                read = partial(self._read_local, file)
             yield from read(run)
 
     def part(self, rows: pa.Table) -> TarReader:
         """Return a reader of the archives of these rows."""
         numbers = rows["archive"].unique().to_pylist()
-        return TarReader({number: self.archives[number] for number in numbers}, self.remote)
+        return TarReader({number: self.archives[number] for number in numbers}, self.remote, failures=self.failures)
 
-
-def _read_local(file: LocalFile, run: Sequence[tuple[int, int]]) -> Iterator[bytes | ReadFailure]:
-    for offset, size in run:
-        try:
-            content = file.read(offset, size)
-        except OSError as error:
-            yield ReadFailure(error.strerror or str(error))
-            continue
-        yield content if len(content) == size else ReadFailure(_cut(len(content), size))
+    def _read_local(self, file: LocalFile, run: Sequence[tuple[int, int]]) -> Iterator[bytes | ReadFailure]:
+        for offset, size in run:
+            try:
+                content = self._retry(partial(file.read, offset, size))
+            except OSError as error:
+                reason = error.strerror or str(error)
+                self.failures.failed(file.given, reason)
+                yield ReadFailure(reason)
+                continue
+            self.failures.succeeded()
+            yield content if len(content) == size else ReadFailure(_cut(len(content), size))
 
 
 def _read_remote(url: str, remote: RemoteFiles, run: Sequence[tuple[int, int]]) -> Iterator[bytes | ReadFailure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 
 from partedvae.common.image_folder import find_images
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.sources import files, listing
+from partedvae.serving.extract.sources import files, listing, outage
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import PATH_STYLES, InputOptions, PathStyle
-from partedvae.serving.extract.sources.remote import StorageError
+from partedvae.serving.extract.sources.outage import StorageError
 from tests.serving.extract.sources.reading import IMAGES, png, read, read_part, write_images
 
 
@@ -60,7 +61,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows without features would be kept as done; files that are missing here and there are rows, and so in lists."""
-    monkeypatch.setattr(files, "OUTAGE", 4)
+    monkeypatch.setattr(outage, "OUTAGE", 4)
     folder = tmp_path / "photos"
     write_images(folder, [f"{number:02}.png" for number in range(12)])
     (tmp_path / "list.txt").write_text("".join(f"photos/{number:02}.png\n" for number in range(12)))
@@ -71,10 +72,31 @@ def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path, monkeypatch: pytest.
     assert read_part(source.part(0, 8)).errors == [*[missing] * 3, None, *[missing] * 3, None]
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        StorageError, match=r"photos: 03\.png and the 3 files before it are not there any more: the fold"
+        StorageError, match=r"photos/03\.png: No such file .* 4 images in a row could not be read: .*photos was removed"
     ):
         read_part(source.part(0, 12))
     assert read(tmp_path / "list.txt").errors == [missing] * 12
+
+
+def test_a_disk_that_fails_ends_the_run_and_files_without_permission_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a list, whose missing files are rows."""
+    monkeypatch.setattr(outage, "OUTAGE", 4)
+    write_images(tmp_path, [f"{number}.png" for number in range(8)])
+    (tmp_path / "list.txt").write_text("".join(f"{number}.png\n" for number in range(8)))
+    source, number = open_source(tmp_path / "list.txt"), errno.EACCES
+
+    def failing(path: str) -> bytes:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(files, "read_file", failing)
+    assert read_part(source.part(0, 8)).errors == ["Permission denied"] * 8
+    number = errno.EIO
+    with pytest.raises(
+        StorageError, match=r"3\.png: Input/output error; 4 images in a row .* storage is not"
+    ):
+        read_part(source.part(0, 8))
 
 
 def test_the_hash_notices_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,12 @@ import pytest
 
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.extract.output import remote_folder
-from partedvae.serving.extract.sources import remote
+from partedvae.serving.extract.sources import outage, remote
 from partedvae.serving.extract.sources.listed import ReadFailure
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import InputOptions
-from partedvae.serving.extract.sources.remote import RemoteFiles, Request, StorageError
+from partedvae.serving.extract.sources.outage import StorageError
+from partedvae.serving.extract.sources.remote import RemoteFiles, Request
 from tests.processes import wait_until
 from tests.serving.extract.sources.conftest import BUCKET
 from tests.serving.extract.sources.reading import IMAGES, png, read, read_part, write_images, write_tar
@@ -166,7 +167,7 @@ def test_an_interrupted_run_does_not_wait_for_a_server(
 def test_a_storage_that_is_not_available_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of a failure per image; one that answers in between is available."""
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(remote, "OUTAGE", 5)
+    monkeypatch.setattr(outage, "OUTAGE", 5)
     requests = [Request(f"http://127.0.0.1:1/{number}.png") for number in range(20)]
     reading = RemoteFiles(timeout=5).read(requests)
     first = [next(reading) for _ in range(4)]
@@ -233,7 +234,7 @@ def test_archives_that_are_not_available_end_the_run(
     source = open_source(f"{address}/x.tar")
     (folder / "x.tar").rename(folder / "y.tar")
     assert read_part(source.part(0, 12)).errors == ["No such file or directory"] * 12
-    monkeypatch.setattr(remote, "OUTAGE", 3)
+    monkeypatch.setattr(outage, "OUTAGE", 3)
     monkeypatch.setattr("tests.serving.extract.sources.conftest.BROKEN", "x.tar")
     with pytest.raises(StorageError, match=r"x\.tar: HTTP 500 .* the storage is not available"):
         read_part(source.part(0, 12), batch_size=4)

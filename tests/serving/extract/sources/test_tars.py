@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.sources import tars
+from partedvae.serving.extract.sources import outage, tars
 from partedvae.serving.extract.sources.open import open_source
 from partedvae.serving.extract.sources.options import ALL_COLUMNS, InputOptions
+from partedvae.serving.extract.sources.outage import StorageError
 from tests.serving.extract.sources.reading import IMAGES, png, read, read_part, write_tar
 
 
@@ -121,6 +123,42 @@ def test_an_archive_that_disappears_is_rows_with_the_reason(tmp_path: Path) -> N
     (tmp_path / "a.tar").unlink()
     rows = read_part(source.part(0, 4))
     assert rows.errors == ["No such file or directory"] * 2 + [None] * 2
+
+
+def test_a_folder_of_archives_that_is_gone_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted over archives and parts; a read that works begins anew."""
+    monkeypatch.setattr(outage, "OUTAGE", 4)
+    (tmp_path / "shards").mkdir()
+    for name in "abcd":
+        write_tar(tmp_path / "shards" / f"{name}.tar", {"0.png": png(0), "1.png": png(1)})
+    source = open_source(f"{tmp_path}/shards/?.tar")
+    missing = "No such file or directory"
+    (tmp_path / "shards/a.tar").unlink()
+    (tmp_path / "shards/c.tar").unlink()
+    assert read_part(source.part(0, 6)).errors == [missing, missing, None, None, missing, missing]
+    (tmp_path / "shards").rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        StorageError, match=r"d\.tar: No such file .*; 4 images in a row could not be read: the"
+    ):
+        read_part(source.part(6, 8))
+
+
+def test_an_archive_is_compared_until_that_has_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that fails for a moment is not one that has passed: members of another archive are elsewhere."""
+    path = tmp_path / "x.tar"
+    write_tar(path, {"0.png": png(0), "1.png": png(1)})
+    source = open_source(path)
+    reader = source.part(0, 2)
+    write_tar(path, {"0.png": png(2), "1.png": png(3)})
+    with monkeypatch.context() as patched:
+
+        def failing(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        patched.setattr(tars, "check_unchanged", failing)
+        read_part(reader)
+    with pytest.raises(InvalidInputError, match=r"x\.tar was changed while it was read"):
+        read_part(reader)
 
 
 def test_neighbouring_members_are_read_together_from_urls(monkeypatch: pytest.MonkeyPatch) -> None:
