@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,9 @@ from partedvae.common.cpus import available_cpus
 from partedvae.serving.extract.memory import BATCHES
 from partedvae.serving.extract.sources.remote import cancel_reads
 from partedvae.serving.extract.sources.source import Job
+
+CANCEL_SECONDS = 0.05
+"""Seconds between two times that reads are cancelled, until no thread has one."""
 
 T = TypeVar("T")
 
@@ -32,14 +36,26 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
         for job in jobs:
             ahead.append(pool.submit(work, job))
             if len(ahead) >= most:
-                yield ahead.popleft().result()
+                yield _first_of(ahead)
         while ahead:
-            yield ahead.popleft().result()
+            yield _first_of(ahead)
     except BaseException:
-        cancel_reads()  # The threads would wait for servers that do not answer.
+        # Before any thread is free for another job.
+        pool.shutdown(wait=False, cancel_futures=True)
+        # The threads would wait for servers that do not answer. One may just be about to begin a read.
+        while not all(future.done() for future in ahead):
+            cancel_reads()
+            time.sleep(CANCEL_SECONDS)
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _first_of(ahead: deque[Future[T]]) -> T:
+    """Return the result of the first job, which stays among them while it is not there."""
+    result = ahead[0].result()
+    ahead.popleft()
+    return result
 
 
 def rows_per_job(batch_size: int, size: int) -> int:

@@ -93,9 +93,7 @@ def test_a_disk_that_fails_ends_the_run_and_files_without_permission_do_not(
     monkeypatch.setattr(files, "read_file", failing)
     assert read_part(source.part(0, 8)).errors == ["Permission denied"] * 8
     number = errno.EIO
-    with pytest.raises(
-        StorageError, match=r"3\.png: Input/output error; 4 images in a row .* storage is not"
-    ):
+    with pytest.raises(StorageError, match=r"3\.png: Input/output error; 4 images in a row .* storage is not"):
         read_part(source.part(0, 8))
 
 

@@ -137,9 +137,7 @@ def test_a_folder_of_archives_that_is_gone_ends_the_run(tmp_path: Path, monkeypa
     (tmp_path / "shards/c.tar").unlink()
     assert read_part(source.part(0, 6)).errors == [missing, missing, None, None, missing, missing]
     (tmp_path / "shards").rename(tmp_path / "elsewhere")
-    with pytest.raises(
-        StorageError, match=r"d\.tar: No such file .*; 4 images in a row could not be read: the"
-    ):
+    with pytest.raises(StorageError, match=r"d\.tar: No such file .*; 4 images in a row could not be read: the"):
         read_part(source.part(6, 8))
 
 
