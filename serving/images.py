@@ -205,34 +205,6 @@ def decode_one(
         return fit_image(image, (spec.height, spec.width, spec.channels), _fit_of(spec))
 
 
-def decode_each(
-    items: Sequence[bytes], spec: ImageSpec, limits: ImageLimits = DEFAULT_LIMITS
-) -> tuple[ImageArray, list[ImageError]]:
-    """Decode files like `decode`, and skip those that cannot be used.
-
-    Returns:
-        The usable images, uint8 [images, height, width, channels], possibly none; and an error per skipped image. Both
-        are in order.
-
-    Raises:
-        InvalidInputError: the batch is empty or too large.
-    """
-    check_count(len(items), limits)
-    budget = PixelBudget(limits)
-    errors: list[ImageError] = []
-
-    def read(index: int) -> Image.Image | None:
-        try:
-            return _read_file(index, items[index], limits, budget)
-        except ImageError as error:
-            errors.append(error)
-            return None
-
-    batch = empty_batch(len(items), spec)
-    fill(batch, range(len(items)), spec, read)
-    return without(errors, batch)
-
-
 def without(errors: list[ImageError], batch: ImageArray) -> tuple[ImageArray, list[ImageError]]:
     """Return a batch without the images that have errors, and these in order."""
     errors.sort(key=lambda error: error.index)  # Threads may have found them in another order.

@@ -45,6 +45,11 @@ class RequestMemory:
         """Bytes that the request holds of both pools."""
         return self._messages + self._messages_waited + self._work + self._work_waited
 
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of `messages` that the request holds."""
+        return self._messages + self._messages_waited
+
     def reserve_message(self, size: int) -> None:
         """Reserve bytes of `messages`; errors are those of `MemoryPool.reserve`."""
         self._budget.messages.reserve(size)

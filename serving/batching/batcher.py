@@ -32,7 +32,7 @@ class BatchObserver(Protocol):
     ) -> None:
         """Record a batch that was run; `queue_seconds` has one entry per request whose first rows are in it."""
 
-    def queue_rows(self, model: str, graph: str, rows: int) -> None:
+    def queue_rows(self, model: str, version: int, graph: str, rows: int) -> None:
         """Record how many rows wait, whenever a batch is formed or a request is refused."""
 
 
@@ -183,5 +183,4 @@ class Batcher:
 
     def _report_queue(self) -> None:
         if self._observer is not None:
-            model, _, graph = self._identity
-            self._observer.queue_rows(model, graph, self._admission.rows)
+            self._observer.queue_rows(*self._identity, self._admission.rows)

@@ -61,7 +61,7 @@ class DecodePool:
         Args:
             files: the bytes of each file; sizes and modes may differ.
             spec: the size of the model's images, and how others are fitted to it.
-            size: bytes of all files; those of large requests are examined in a thread.
+            size: bytes of all files, or more; those of large requests are examined in a thread.
 
         Raises:
             InvalidInputError: there are no files, too many, or they have too many pixels together.

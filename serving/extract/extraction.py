@@ -16,6 +16,7 @@ from partedvae.serving.errors import InvalidInputError, ServingError
 from partedvae.serving.extract.engine import Engine
 from partedvae.serving.extract.layout import DEFAULT_INCLUDE, Include, Layout, parse_include
 from partedvae.serving.extract.output.destination import delete_partial
+from partedvae.serving.extract.output.feature_files import names_in
 from partedvae.serving.extract.output.identity import identity_of
 from partedvae.serving.extract.output.join import join
 from partedvae.serving.extract.output.output import READERS, Found, Output, inspect
@@ -83,7 +84,7 @@ def plan_parts(source: Source, model: Model, output: Output, options: Options) -
         include=_include(model, options),
         vectors=options.vectors or output.holds_vectors,
     )
-    layout.schema()
+    layout.check_names(names_in(f".{output.format}", layout))
     rows = len(source)
     rows_per_part = default_rows_per_part(rows) if options.rows_per_part is None else options.rows_per_part
     plan = Plan(rows=rows, rows_per_part=rows_per_part, suffix=output.part_suffix)

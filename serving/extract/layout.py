@@ -111,8 +111,30 @@ class Layout:
         fields += [pa.field(name, pa.float32()) for name in SCORES if name in self.include]
         fields += [pa.field(name, pa.string()) for name in ("unfamiliar", "error") if name in self.include]
         schema = pa.schema(fields)
-        _check_names(schema, self.columns)
+        self.check_names(schema.names)
         return schema
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Check the names of the columns of a file.
+
+        Args:
+            names: in some formats there are others than those of `schema`.
+
+        Raises:
+            InvalidInputError: two columns have the same name.
+        """
+        for name in names:
+            if names.count(name) == 1:
+                continue
+            if name in self.columns.names:
+                raise InvalidInputError(
+                    f"the column {name!r} of the input has the name of a column of the output; rename it, or do not "
+                    "pass it on"
+                )
+            raise InvalidInputError(
+                f"two columns would be called {name!r}, since the model has a factor of that name; change --vectors or "
+                "--include"
+            )
 
     def _factor_fields(self, factor: Factor) -> list[pa.Field]:
         name = factor.name
@@ -129,21 +151,6 @@ class Layout:
 
 def _vector(size: int) -> pa.DataType:
     return pa.list_(pa.float32(), size)
-
-
-def _check_names(schema: pa.Schema, passed_on: pa.Schema) -> None:
-    """Raise `InvalidInputError` for two columns of the same name."""
-    for name in schema.names:
-        if schema.names.count(name) > 1:
-            if name in passed_on.names:
-                raise InvalidInputError(
-                    f"the column {name!r} of the input has the name of a column of the output; rename it, or do not "
-                    "pass it on"
-                )
-            raise InvalidInputError(
-                f"two columns would be called {name!r}, since the model has a factor of that name; change --vectors or "
-                "--include"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -22,7 +22,7 @@ MIB = 1 << 20
 BATCHES = 64 * MIB
 
 
-class MemoryPool:
+class BlockingMemoryPool:
     """Bytes that threads reserve, and wait for in the order in which they ask."""
 
     def __init__(self, limit: int) -> None:
@@ -63,7 +63,7 @@ class MemoryPool:
         return not self.reserved or self.reserved + size <= self.limit
 
 
-DECODING = MemoryPool(232 * MIB)
+DECODING = BlockingMemoryPool(232 * MIB)
 """Two JPEG files of 12 million pixels."""
-RUNS = MemoryPool(80 * MIB)
+RUNS = BlockingMemoryPool(80 * MIB)
 """Encoder and scorer run one after the other, but each keeps what its largest runs needed."""

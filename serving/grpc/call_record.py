@@ -118,6 +118,19 @@ class CallRecord:
             logger.debug("%s", text, extra={FIELDS: fields})
 
 
+def record_denied(method: str, observer: CallObserver | None) -> None:
+    """Record a call that was denied before its request was read.
+
+    Args:
+        method: full name of the method, which the server has: a client could send any number of others.
+        observer: receives the events of the method's calls.
+    """
+    if observer is not None:
+        observer.rpc_started()
+        observer.rpc_done(method.rpartition("/")[2], "UNAUTHENTICATED", 0.0, 0)
+    logger.debug("%s UNAUTHENTICATED", method, extra={FIELDS: {"method": method, "code": "UNAUTHENTICATED"}})
+
+
 def _forget_frames(error: BaseException | None) -> None:
     """Clear the local variables of the frames that an error refers to.
 

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import grpc
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.grpc.call_policy import CallPolicy
-from partedvae.serving.grpc.call_record import CallRecord
+from partedvae.serving.grpc.call_policy import CallObserver, CallPolicy
+from partedvae.serving.grpc.call_record import CallRecord, record_denied
 from partedvae.serving.grpc.calls import Call, Context
 from partedvae.serving.grpc.method import COPIES, Method
 from partedvae.serving.grpc.request_limits import LARGE, is_compressed
@@ -70,6 +70,7 @@ class CallHandlers(grpc.GenericRpcHandler):
         self._budget = budget
         self._executor = executor
         self._handlers: dict[str, Handler] = {}
+        self._observers: dict[str, CallObserver | None] = {}
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
         """Do nothing: generated code adds the same methods by `add_registered_method_handlers`."""
@@ -87,6 +88,12 @@ class CallHandlers(grpc.GenericRpcHandler):
         for name, handler in method_handlers.items():
             method = method_of(f"/{service_name}/{name}", handler, self._policies)
             self._handlers[method.name] = _MethodHandler(method, handler, self._budget, self._executor).wrapped()
+            self._observers[method.name] = method.policy.observer
+
+    def record_denied(self, method: str) -> None:
+        """Record a call that an interceptor has denied; calls of unknown methods are not recorded."""
+        if method in self._observers:
+            record_denied(method, self._observers[method])
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Return the wrapped handler of a method; None for unknown methods."""

@@ -24,6 +24,7 @@ from partedvae.serving.grpc.request_limits import (
     largest_size,
     too_large,
 )
+from partedvae.serving.request_memory import request_memory
 
 MAX_BYTES_WITHOUT_IMAGES = 64 * 1024
 """Largest request of a method that takes no images."""
@@ -31,6 +32,11 @@ COPIES = 3
 """Copies of a message that are held while it is parsed and used: serialized, parsed, and its images by themselves."""
 FEW_FIELDS = 1000
 """Fields up to which a message is checked without a thread: some milliseconds."""
+
+
+def request_size() -> int:
+    """Return the length of the current request in bytes; `ByteSize` of its message would serialize it."""
+    return request_memory.get().message_bytes // COPIES
 
 
 class Method:

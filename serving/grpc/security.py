@@ -8,10 +8,10 @@ import os
 import ssl
 import stat
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -26,7 +26,59 @@ OPEN_METHODS = "/grpc.health.v1.Health/"
 """Health checks need no token, because Kubernetes probes cannot send one. Reflection needs one."""
 DENIAL = 'send a token of the server\'s token file as metadata, "authorization: Bearer TOKEN"'
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
+T = TypeVar("T")
+
+
+class _UnreadableError(SecurityError):
+    """A file cannot be read, which may pass: while it is replaced, or until its permissions are corrected."""
+
+
+class _Reloaded(Generic[T]):
+    """What was read from files, and is read again when they have changed; in any thread."""
+
+    def __init__(self, files: Sequence[Path], read: Callable[[], T], name: str) -> None:
+        """Read the files.
+
+        Args:
+            files: the files.
+            read: returns what they contain; raises `SecurityError`.
+            name: what they contain, for the log.
+
+        Raises:
+            SecurityError: they cannot be used.
+        """
+        self._files = files
+        self._read = read
+        self._name = name
+        self._stamps = _stamps(files)
+        self.value = read()
+        self._checked_at = time.monotonic()
+        self._failure = ""
+
+    def reload(self) -> bool:
+        """Read the files again if they have changed; return whether there is a new value.
+
+        Where that fails, the value is kept, and files that could not be read are tried again.
+        """
+        now = time.monotonic()
+        if now - self._checked_at < CHECK_SECONDS:
+            return False
+        self._checked_at = now
+        try:
+            stamps = _stamps(self._files)
+            if stamps == self._stamps:
+                return False
+            self.value = self._read()
+        except SecurityError as error:
+            if not isinstance(error, _UnreadableError):
+                self._stamps = stamps
+            if str(error) != self._failure:
+                self._failure = str(error)
+                logger.error("keeping the current %s: %s", self._name, error)
+            return False
+        self._stamps, self._failure = stamps, ""
+        return True
 
 
 class Certificates:
@@ -45,35 +97,23 @@ class Certificates:
         """
         self._files = (certificate, key, *([client_ca] if client_ca else []))
         self._mutual = client_ca is not None
-        self._stamps = _stamps(self._files)
-        self._configuration = self._read()
+        self._configuration = _Reloaded(self._files, self._read, "certificate")
         _warn_if_exposed(key)
-        self._checked_at = time.monotonic()
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return the credentials of a port; new connections use the current certificate."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration,
+            self._configuration.value,
             self._changed,  # type: ignore[arg-type]  # the stubs omit None, which means no change
             self._mutual,
         )
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return the new configuration if the files have changed. gRPC calls it per connection, in its own threads."""
-        if time.monotonic() - self._checked_at < CHECK_SECONDS:
-            return None
-        self._checked_at = time.monotonic()
-        try:
-            stamps = _stamps(self._files)
-            if stamps == self._stamps:
-                return None
-            self._stamps = stamps
-            self._configuration = self._read()
-        except SecurityError as error:
-            logger.error("keeping the current certificate: %s", error)
+        if not self._configuration.reload():
             return None
         logger.info("reloaded the certificate %s", self._files[0])
-        return self._configuration
+        return self._configuration.value
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         certificate, key, *client_ca = self._files
@@ -106,23 +146,22 @@ class TokenFile:
             SecurityError: it cannot be read, contains no token, or has a line that is not a token.
         """
         self._path = path
-        self._stamps = _stamps([path])
-        self._tokens = self._read()
+        self._tokens = _Reloaded([path], self._read, "tokens")
         _warn_if_exposed(path)
-        self._checked_at = time.monotonic()
 
     def accepts(self, authorization: str | bytes) -> bool:
         """Report whether a value of the metadata "authorization" is "Bearer TOKEN" with a token of the file.
 
         The comparison takes constant time.
         """
-        self._reload_if_changed()
+        if self._tokens.reload():
+            logger.info("reloaded %d tokens from %s", len(self._tokens.value), self._path)
         scheme, _, token = (
             authorization if isinstance(authorization, str) else authorization.decode("ascii", "replace")
         ).partition(" ")
         sent = token.strip().encode("utf-8")
         found = False
-        for known in self._tokens:
+        for known in self._tokens.value:
             found |= hmac.compare_digest(sent, known)
         return found and scheme.lower() == "bearer"
 
@@ -142,22 +181,6 @@ class TokenFile:
         if all(self.accepts(value) for value in values):
             return ""
         return f"the token is not one that this server knows: {DENIAL}"
-
-    def _reload_if_changed(self) -> None:
-        now = time.monotonic()
-        if now - self._checked_at < CHECK_SECONDS:
-            return
-        self._checked_at = now
-        try:
-            stamps = _stamps([self._path])
-            if stamps == self._stamps:
-                return
-            self._stamps = stamps
-            self._tokens = self._read()
-        except SecurityError as error:
-            logger.error("keeping the current tokens: %s", error)
-        else:
-            logger.info("reloaded %d tokens from %s", len(self._tokens), self._path)
 
     def _read(self) -> list[bytes]:
         try:
@@ -183,9 +206,15 @@ class TokenFile:
 class TokenAuthInterceptor(grpc.aio.ServerInterceptor):
     """Rejects calls without a valid token, before their request is read."""
 
-    def __init__(self, tokens: TokenFile) -> None:
-        """Create an interceptor that accepts the tokens of a file."""
+    def __init__(self, tokens: TokenFile, on_denied: Callable[[str], None]) -> None:
+        """Create an interceptor.
+
+        Args:
+            tokens: the tokens that it accepts.
+            on_denied: receives the full name of the method of each call that is denied, as the client has sent it.
+        """
         self._tokens = tokens
+        self._on_denied = on_denied
 
     async def intercept_service(
         self,
@@ -195,7 +224,10 @@ class TokenAuthInterceptor(grpc.aio.ServerInterceptor):
         """Return the handler of the method, or one that denies the call."""
         metadata = handler_call_details.invocation_metadata or ()
         denial = self._tokens.denial(handler_call_details.method, metadata)
-        return _denied(denial) if denial else await continuation(handler_call_details)
+        if not denial:
+            return await continuation(handler_call_details)
+        self._on_denied(handler_call_details.method)
+        return _denied(denial)
 
 
 @cache
@@ -211,7 +243,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SecurityError(f"cannot read {path}: {error.strerror}") from error
+        raise _UnreadableError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _warn_if_exposed(path: Path) -> None:
@@ -222,8 +254,9 @@ def _warn_if_exposed(path: Path) -> None:
         )
 
 
-def _stamps(paths: tuple[Path, ...] | list[Path]) -> list[Stamp]:
+def _stamps(paths: Sequence[Path]) -> list[Stamp]:
     try:
-        return [(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(os.stat, paths)]
+        # With ctime, which changes with the permissions too.
+        return [(found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size) for found in map(os.stat, paths)]
     except OSError as error:
-        raise SecurityError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise _UnreadableError(f"cannot read {error.filename}: {error.strerror}") from error

@@ -132,9 +132,9 @@ async def serve_until_stopped(
                 add_ServerReflectionServicer_to_server(reflector, server)
 
         tokens = _tokens(config)
-        interceptors = _interceptors(config, stack, tokens)
         handlers = CallHandlers(policies, budget, executor)
         add_services(handlers)
+        interceptors = _interceptors(config, stack, tokens, handlers.record_denied)
         front: Front
         if front_name == "native":
             from partedvae.serving.grpc.native.front import NativeFront
@@ -236,7 +236,7 @@ def _tokens(config: ServeConfig) -> TokenFile | None:
 
 
 def _interceptors(
-    config: ServeConfig, stack: AsyncExitStack, tokens: TokenFile | None
+    config: ServeConfig, stack: AsyncExitStack, tokens: TokenFile | None, on_denied: Callable[[str], None]
 ) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return the optional interceptors that are enabled, outermost first."""
     interceptors: list[grpc.aio.ServerInterceptor] = []
@@ -245,5 +245,5 @@ def _interceptors(
 
         interceptors += stack.enter_context(tracing())
     if tokens is not None:
-        interceptors.append(TokenAuthInterceptor(tokens))
+        interceptors.append(TokenAuthInterceptor(tokens, on_denied))
     return interceptors

@@ -18,6 +18,7 @@ from partedvae.serving.batching.model import BatchedModel, BatchedModels
 from partedvae.serving.config.serve_config import FrontName
 from partedvae.serving.decoding.pool import DecodePool
 from partedvae.serving.errors import ImageError, InvalidInputError
+from partedvae.serving.grpc.method import request_size
 from partedvae.serving.grpc.model_loader import ModelLoader
 from partedvae.serving.images import ImageLimits, check_packed, from_array
 from partedvae.serving.inline_task import on_event_loop
@@ -160,7 +161,7 @@ class ImageReader:
             OverloadedError: too many images wait, or other requests hold too much memory.
         """
         if message.WhichOneof("source") == "encoded":
-            return await self.read_files(message.encoded.items, model, message.encoded.ByteSize())
+            return await self.read_files(message.encoded.items, model, request_size())
         if message.WhichOneof("source") is None:
             raise InvalidInputError("no images: set images.packed or images.encoded")
         return await self.read_pixels(message.packed.data, message.packed.shape, model)
@@ -184,7 +185,7 @@ class ImageReader:
             return await self._converted(pixels, model.manifest.image)
 
     async def read_files(self, files: Sequence[bytes], model: ReadableModel, size: int) -> ImageArray:
-        """Decode image files of `size` bytes together; result and errors are those of `read`."""
+        """Decode image files of at most `size` bytes together; result and errors are those of `read`."""
         await on_event_loop()
         self._admission.try_acquire(len(files))
         with self._release(len(files)):
@@ -218,7 +219,7 @@ class ImageReader:
         files = message.encoded
         await self._admission.acquire(len(files.items))
         with self._release(len(files.items), blocking=True):
-            plan = await self._decode_pool.plan(files.items, model.manifest.image, files.ByteSize())
+            plan = await self._decode_pool.plan(files.items, model.manifest.image, request_size())
             await memory.wait(plan.memory + len(files.items) * FEATURE_COPIES * model.feature_bytes)
             images, errors = await self._decode_pool.decode_each(plan)
             memory.give_back(plan.memory - images.nbytes)

@@ -12,7 +12,9 @@ With several workers the supervisor adds up the metrics that they report (`parte
 
 from __future__ import annotations
 
+import threading
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -132,6 +134,9 @@ class Metrics:
         self._of_graph: Callable[[str, str], tuple[Callable[[float], None], ...]] = cache(
             lambda model, name: tuple(h.labels(model, name).observe for h in (queue, inference, rows))
         )
+        self._lock = threading.Lock()
+        self._queued: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+        """Queued rows by version of a model's graph, without those that have none."""
         self._set_waiting: Callable[[str, str], Callable[[float], None]] = cache(
             lambda model, name: waiting.labels(model, name).set
         )
@@ -157,9 +162,14 @@ class Metrics:
         observe_inference(inference_seconds)
         observe_rows(rows)
 
-    def queue_rows(self, model: str, graph: str, rows: int) -> None:
+    def queue_rows(self, model: str, version: int, graph: str, rows: int) -> None:
         """Record the number of queued rows; see `partedvae.serving.batching.batcher.BatchObserver`."""
-        self._set_waiting(model, graph)(rows)
+        with self._lock:  # The gauge is the sum over versions, of which two have calls while one replaces the other.
+            queued = self._queued[model, graph]
+            queued[version] = rows
+            if not rows:
+                del queued[version]
+            self._set_waiting(model, graph)(sum(queued.values()))
 
     def rpc_started(self) -> None:
         """Record that a call started; `rpc_done` must follow."""

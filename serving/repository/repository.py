@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -93,6 +93,11 @@ class ModelRepository:
     def statuses(self) -> list[VersionStatus]:
         """Return all versions of all models, by name and version."""
         return statuses_of(self._models)
+
+    @property
+    def names(self) -> Collection[str]:
+        """Names of all models, in order."""
+        return self._models.keys()
 
     def can_answer(self) -> bool:
         """Return whether any model works; all may have been deleted or damaged since the start."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from partedvae.serving.config.addresses import hold_port
-from partedvae.serving.config.serve_config import ServeConfig
+from partedvae.serving.config.serve_config import MIB, ServeConfig
 from partedvae.serving.errors import WorkerError
 from partedvae.serving.server.signals import called_on_hangup, stop_on_signals
 from partedvae.serving.server.worker_process import WorkerProcess
@@ -56,8 +56,9 @@ def supervise(config: ServeConfig, on_ready: Callable[[str], None]) -> None:
             from partedvae.serving.metrics.endpoint import listening
 
             listener = stack.enter_context(listening(config.metrics_address))
-        # All workers get the port in use and the same number of threads.
-        worker_config = replace(config, address=address, threads=config.threads_each)
+        # All workers get the port in use, and the same threads and memory, from which the limits of images follow.
+        memory_mb = config.memory_bytes // MIB
+        worker_config = replace(config, address=address, threads=config.threads_each, memory_mb=memory_mb)
         asyncio.run(_Supervisor(worker_config, lambda: on_ready(address), listener).run())
 
 

@@ -213,7 +213,8 @@ def test_unreadable_images_can_be_skipped(tmp_path: Path) -> None:
 def test_unreadable_images_before_an_array_of_several_are_problems_of_its_first_chunk(tmp_path: Path) -> None:
     """No chunk but the last one has problems alone, which would end a stream; an array of floats is one of them."""
     missing = tmp_path / "missing.png"
-    floats, batch = np.zeros((2, 8, 6, 1)), noise(1500, 8, 6, 1)
+    floats: Any = np.zeros((2, 8, 6, 1))
+    batch = noise(1500, 8, 6, 1)
     parts = list(chunks([missing, floats, batch, floats[:0], missing, b"x"], skip_unreadable=True))
 
     assert [(part.positions[0], len(part.positions)) for part in parts] == [(3, 1024), (1027, 476), (1504, 1)]

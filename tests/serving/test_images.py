@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from partedvae.serving.errors import ImageError, InvalidInputError
-from partedvae.serving.images import ImageLimits, decode, decode_each, encode_png, from_packed
+from partedvae.serving.images import ImageLimits, decode, encode_png, from_packed
 from partedvae.v1.manifest_pb2 import ImageSpec
 from tests.serving.pictures import file_of, noise, png_bomb
 
@@ -167,20 +167,6 @@ def test_first_bad_file_is_named() -> None:
         decode([PNG] * 20 + [b"bad"] * 50, GREY)
 
 
-def test_bad_files_are_left_out() -> None:
-    """Usable files keep their order, and each other one has an error with its position; all may be unusable."""
-    good = [file_of(noise(30, 40, mode)) for mode in ("L", "RGB")]
-    files = [b"", good[0], *[b"x"] * 40, good[1]]
-    images, errors = decode_each(files, GREY)
-    np.testing.assert_array_equal(images, decode(good, GREY))
-    assert [error.index for error in errors] == [0, *range(2, 42)]
-    assert errors[0].reason == "no bytes: send a PNG, JPEG, WebP, BMP, TIFF or GIF file"
-    none, errors = decode_each([b"x"], GREY)
-    assert (none.shape, len(errors)) == ((0, 3, 4, 1), 1)
-    with pytest.raises(InvalidInputError, match="the batch is empty"):
-        decode_each([], GREY)
-
-
 def test_file_counts() -> None:
     """An empty batch and one that is too large are refused before anything is decoded."""
     with pytest.raises(InvalidInputError, match="the batch is empty"):
@@ -211,8 +197,6 @@ def test_pixels_of_the_whole_request() -> None:
     message = "the images of the request have more than 30 pixels, which is the limit: send them in several requests"
     with pytest.raises(InvalidInputError, match=message):
         decode(encode_png(pixels), GREY, limits)
-    with pytest.raises(InvalidInputError, match=message):
-        decode_each(encode_png(pixels), GREY, limits)
     with pytest.raises(InvalidInputError, match=message):
         from_packed(pixels.tobytes(), pixels.shape, GREY, limits)
     assert len(decode(encode_png(pixels[:2]), GREY, limits)) == 2

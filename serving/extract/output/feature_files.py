@@ -32,6 +32,8 @@ RECORD_BATCH = 8_192
 """Rows per record batch of an Arrow file, at least, but the last."""
 COUNTS = "partedvae.counts"
 """Key of what was counted, in the footer."""
+METADATA = "metadata"
+"""Name of the texts among the arrays of a .npz file."""
 
 
 class FeatureWriter(Protocol):
@@ -186,14 +188,14 @@ class NpzWriter:
         arrays: dict[str, Any] = dict(self._arrays(table))
         if "probs" in self._layout.include:
             arrays |= {f"{f.name}_class_names": np.array(f.class_names) for f in self._layout.factors}
-        arrays["metadata"] = np.array(json.dumps(self._metadata | dict(metadata)))
+        arrays[METADATA] = np.array(json.dumps(self._metadata | dict(metadata)))
         with self._path.open("wb") as file:  # NumPy would append .npz to a path without it.
             np.savez(file, **arrays)
 
     def _arrays(self, table: pa.Table) -> Iterator[tuple[str, NDArray[Any]]]:
         for name in table.column_names:
             values = _array(table[name])
-            if name == "u":
+            if _is_u(name, self._layout):
                 first = 0
                 for factor in self._layout.factors:
                     yield f"{factor.name}_u", values[:, first : first + factor.u_dim]
@@ -212,6 +214,41 @@ WRITERS: dict[str, Callable[[Path, Layout, Mapping[str, str]], FeatureWriter]] =
     ".npz": NpzWriter,
 }
 """By the suffix of the file."""
+
+
+def names_in(suffix: str, layout: Layout) -> list[str]:
+    """Return the names of the columns, or arrays, of a file; some may occur twice.
+
+    Args:
+        suffix: of its name.
+        layout: its columns.
+
+    Raises:
+        InvalidInputError: two columns of the layout have the same name.
+    """
+    schema = layout.schema()
+    if suffix == ".csv":
+        return [name for column in schema for name in _flat_names(column)]
+    if suffix != ".npz":
+        return list(schema.names)
+    names = [name for name in schema.names if not _is_u(name, layout)]
+    if "u" in layout.include:
+        names += [f"{factor.name}_u" for factor in layout.factors]
+    if "probs" in layout.include:
+        names += [f"{factor.name}_class_names" for factor in layout.factors]
+    return [*names, METADATA]
+
+
+def _is_u(name: str, layout: Layout) -> bool:
+    """Return whether a column of a layout with vectors is the model's u, and not one of the input."""
+    return name == "u" and "u" in layout.include
+
+
+def _flat_names(column: pa.Field) -> list[str]:
+    """Return the names of a column in CSV: one per number of a vector, `u0` … for `u`."""
+    if pa.types.is_fixed_size_list(column.type):
+        return [f"{column.name}{j}" for j in range(column.type.list_size)]
+    return [column.name]
 
 
 def read_footer(suffix: str, file: IO[bytes]) -> Footer | None:
@@ -233,7 +270,7 @@ def read_footer(suffix: str, file: IO[bytes]) -> Footer | None:
             return Footer(rows=json.loads(metadata[COUNTS])["images"], metadata=metadata)
         if suffix == ".npz":
             with np.load(file) as arrays:
-                metadata = json.loads(str(arrays["metadata"]))
+                metadata = json.loads(str(arrays[METADATA]))
             return Footer(rows=int(metadata.get("partedvae.rows", 0)), metadata=metadata)
     except (pa.ArrowException, ValueError, LookupError, EOFError):
         return None
@@ -256,14 +293,14 @@ def _texts(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
 
 
 def _without_lists(table: pa.Table) -> pa.Table:
-    """Return a table whose lists of a fixed size are one column per number, `u0` … for `u`."""
+    """Return a table whose lists of a fixed size are one column per number."""
     columns: dict[str, Any] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
+    for described, column in zip(table.schema, table.columns, strict=True):
         if pa.types.is_fixed_size_list(column.type):
-            for j in range(column.type.list_size):
-                columns[f"{name}{j}"] = pa.compute.list_element(column, j)
+            for j, name in enumerate(_flat_names(described)):
+                columns[name] = pa.compute.list_element(column, j)
         else:
-            columns[name] = column
+            columns[described.name] = column
     return pa.table(columns)
 
 

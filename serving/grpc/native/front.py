@@ -26,7 +26,7 @@ from partedvae.serving.config.addresses import cannot_listen, check_free, split_
 from partedvae.serving.config.serve_config import FrontName, ServeConfig
 from partedvae.serving.errors import ConfigError
 from partedvae.serving.grpc.call_policy import CallPolicy
-from partedvae.serving.grpc.call_record import CallRecord
+from partedvae.serving.grpc.call_record import CallRecord, record_denied
 from partedvae.serving.grpc.errors import INTERNAL_TEXT
 from partedvae.serving.grpc.front import AddServices, Front
 from partedvae.serving.grpc.grpcio_front import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, max_streams
@@ -259,6 +259,7 @@ class NativeFront:
         if self._tokens is not None:
             denial = self._tokens.denial(method.name, () if details is None else details[0])
             if denial:
+                record_denied(method.name, method.policy.observer)
                 self._front.fail(number, UNAUTHENTICATED, denial)
                 return None
         call = NativeCall(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
+from weakref import WeakKeyDictionary
 
 from partedvae.common.suggest import did_you_mean, shortened
 from partedvae.serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT, Z_LOGVAR, Z_MEAN, factor_output
 from partedvae.serving.bundle_files import version_number
 from partedvae.serving.errors import InvalidInputError, ModelNotFoundError
+from partedvae.serving.onnx.model import OnnxModel
 from partedvae.serving.repository.table import VersionStatus
 from partedvae.v1.manifest_pb2 import Manifest
 
@@ -51,6 +53,17 @@ class Signature:
         return [by_name[name] for name in names] or list(self.outputs)
 
 
+_SIGNATURES: WeakKeyDictionary[OnnxModel, dict[Graph, Signature]] = WeakKeyDictionary()
+
+
+def signature_of(model: OnnxModel, graph: Graph) -> Signature:
+    """Return the tensors of a graph of a loaded model."""
+    signatures = _SIGNATURES.setdefault(model, {})
+    if graph not in signatures:
+        signatures[graph] = signature(model.manifest, graph)
+    return signatures[graph]
+
+
 def signature(manifest: Manifest, graph: Graph) -> Signature:
     """Return the tensors of a graph."""
     spec = manifest.image
@@ -77,7 +90,7 @@ def signature(manifest: Manifest, graph: Graph) -> Signature:
     )
 
 
-def split_name(name: str, models: Iterable[str]) -> tuple[str, Graph]:
+def split_name(name: str, models: Collection[str]) -> tuple[str, Graph]:
     """Split "<name>.encoder" or "<name>.decoder" into the name of the model and the graph.
 
     Args:
@@ -87,12 +100,12 @@ def split_name(name: str, models: Iterable[str]) -> tuple[str, Graph]:
     Raises:
         ModelNotFoundError: the model does not exist.
     """
-    shown = {f"{model}.{graph}": (model, graph) for model in models for graph in GRAPHS}
-    if name not in shown:
-        raise ModelNotFoundError(
-            f"no model is named {shortened(name)!r}; choose from {list(shown)}{did_you_mean(name, shown)}"
-        )
-    return shown[name]
+    model, _, ending = name.rpartition(".")
+    for graph in GRAPHS:
+        if graph == ending and model in models:
+            return model, graph
+    shown = [f"{each}.{graph}" for each in models for graph in GRAPHS]
+    raise ModelNotFoundError(f"no model is named {shortened(name)!r}; choose from {shown}{did_you_mean(name, shown)}")
 
 
 def version_from(version: str) -> int:

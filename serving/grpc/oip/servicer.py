@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,8 @@ from partedvae.results import ImageArray
 from partedvae.serving.batching.model import BatchedModel
 from partedvae.serving.bundle import DECODER_INPUTS, DECODER_OUTPUT, ENCODER_INPUT
 from partedvae.serving.errors import ModelNotFoundError
-from partedvae.serving.grpc.oip.models import GRAPHS, Graph, Tensor, is_ready, signature, split_name, version_from
+from partedvae.serving.grpc.method import request_size
+from partedvae.serving.grpc.oip.models import GRAPHS, Graph, Tensor, is_ready, signature_of, split_name, version_from
 from partedvae.serving.grpc.oip.tensors import Values, has_many_values, output_tensors, read_inputs
 from partedvae.serving.grpc.request_limits import LARGE
 from partedvae.serving.grpc.service_context import ServiceContext
@@ -31,6 +33,9 @@ PLATFORM = "onnxruntime_onnx"
 """Name that other servers of the protocol use for ONNX graphs run by ONNX Runtime."""
 EXTENSIONS = ("model_repository",)
 """Supported protocol extensions: RepositoryIndex."""
+
+
+_version = cache(partial(version, "partedvae"))  # which reads files
 
 
 class OpenInferenceServicer(GRPCInferenceServiceServicer):
@@ -58,7 +63,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         """Return whether a model is ready; false for broken and unknown models, as other servers of the protocol do."""
         statuses = self._shared.repository.statuses()
         try:
-            name, _ = split_name(request.name, [status.name for status in statuses])
+            name, _ = split_name(request.name, self._shared.repository.names)
         except ModelNotFoundError:
             return oip.ModelReadyResponse(ready=False)
         ready = self._ready() and is_ready(statuses, name, version_from(request.version))
@@ -66,12 +71,12 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
 
     async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
         """Return name and version of the server."""
-        return oip.ServerMetadataResponse(name="partedvae", version=version("partedvae"), extensions=EXTENSIONS)
+        return oip.ServerMetadataResponse(name="partedvae", version=_version(), extensions=EXTENSIONS)
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
         """Return the inputs and outputs of a graph."""
         model, graph = await self._model(request.name, request.version)
-        tensors = signature(model.manifest, graph)
+        tensors = signature_of(model.onnx_model, graph)
         versions = [s.version for s in self._shared.repository.statuses() if s.name == model.name and s.ready]
         properties = {"execution_provider": model.onnx_model.provider}
         if graph == "encoder":
@@ -89,10 +94,10 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
         """Run a graph; its rows share batches with those of all other calls."""
         model, graph = await self._model(request.model_name, request.model_version)
-        tensors = signature(model.manifest, graph)
+        tensors = signature_of(model.onnx_model, graph)
         wanted = tensors.requested([output.name for output in request.outputs])
         limits = self._shared.limits
-        if has_many_values(request) or request.ByteSize() >= LARGE:
+        if has_many_values(request) or request_size() >= LARGE:
             inputs = await self._shared.in_thread(lambda: read_inputs(request, tensors, limits))
         else:
             inputs = read_inputs(request, tensors, limits)
@@ -130,7 +135,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
 
     async def _model(self, name: str, version_text: str) -> tuple[BatchedModel, Graph]:
         number = version_from(version_text)
-        model, graph = split_name(name, [status.name for status in self._shared.repository.statuses()])
+        model, graph = split_name(name, self._shared.repository.names)
         return await self._shared.model(model, number), graph
 
     async def _encode(

@@ -165,7 +165,7 @@ class Notes:
         self.queue_seconds += queue_seconds
         assert inference_seconds > 0
 
-    def queue_rows(self, model: str, graph: str, rows: int) -> None:
+    def queue_rows(self, model: str, version: int, graph: str, rows: int) -> None:
         assert (model, graph) == ("tiny", "encoder")
         self.waiting.append(rows)
 

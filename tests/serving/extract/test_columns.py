@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from partedvae.serving.errors import InvalidInputError
-from partedvae.serving.extract.layout import DEFAULT_INCLUDE, INCLUDE, Layout, Rows, parse_include
+from partedvae.serving.extract.layout import DEFAULT_INCLUDE, INCLUDE, Include, Layout, Rows, parse_include
 from partedvae.serving.extract.options.output import COLUMNS
+from partedvae.serving.extract.output.feature_files import names_in
 from partedvae.serving.extract.output.tables import table_of
 from partedvae.v1.manifest_pb2 import Factor, Manifest
 from tests.bundles import COLOURED
@@ -163,6 +166,39 @@ def test_columns_of_the_same_name_are_refused() -> None:
     old = Manifest(factors=[Factor(name="u", class_names=["a"], u_dim=1)], z_dim=1)
     with pytest.raises(InvalidInputError, match="two columns would be called 'u', since the model has a factor"):
         Layout(key="path", manifest=old, vectors=True).schema()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "vectors", "passed_on", "include"),
+    [
+        (".npz", True, "metadata", ("class",)),
+        (".npz", True, "kind_u", ("u",)),
+        (".npz", True, "kind_class_names", ("probs",)),
+        (".csv", True, "z0", ("z",)),
+        (".parquet", False, "z0", ("z",)),
+    ],
+)
+def test_columns_of_the_input_are_not_overwritten_by_those_of_a_format(
+    suffix: str, vectors: bool, passed_on: str, include: tuple[Include, ...]
+) -> None:
+    manifest = Manifest(factors=[Factor(name="kind", class_names=["a", "b"], u_dim=2)], z_dim=1)
+    columns = pa.schema([pa.field(passed_on, pa.string())])
+    layout = Layout(key="path", manifest=manifest, include=include, vectors=vectors, columns=columns)
+    with pytest.raises(InvalidInputError, match=f"the column '{passed_on}' of the input has the name of a column of"):
+        layout.check_names(names_in(suffix, layout))
+    other = dataclasses.replace(layout, columns=pa.schema([pa.field("mine", pa.string())]))
+    other.check_names(names_in(suffix, other))
+
+
+def test_a_column_u_of_the_input_is_passed_on(tmp_path: Path, shapes: tuple[str, Path]) -> None:
+    """As it is, where the u of the model is not asked for."""
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("path,u\na.png,of mine\n")
+    output = tmp_path / "features.npz"
+    arguments = ["--columns", "u", "--include", "class,error", *shapes]
+    assert extract(tmp_path / "list.csv", output, *arguments).exit_code == 0
+    with np.load(output) as arrays:
+        assert arrays["u"].tolist() == ["of mine"]
 
 
 def test_the_footer_says_what_made_the_file(array: Path, shapes: tuple[str, Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from partedvae.serving.extract import pipeline
-from partedvae.serving.extract.memory import BATCHES, MIB, MemoryPool
+from partedvae.serving.extract.memory import BATCHES, MIB, BlockingMemoryPool
 from partedvae.serving.extract.pipeline import in_order, rows_per_job, thread_count
 from partedvae.serving.extract.sources.source import Job, Prepared
 from partedvae.v1.manifest_pb2 import ImageSpec
@@ -78,7 +78,7 @@ def test_results_are_in_the_order_of_the_jobs() -> None:
 
 def test_a_pool_admits_as_much_as_its_limit_in_the_order_of_asking() -> None:
     """A large reservation waits for the others, is not overtaken, and may be above the limit when it is alone."""
-    pool = MemoryPool(100)
+    pool = BlockingMemoryPool(100)
     order: list[str] = []
     begun = {"large": threading.Event(), "small": threading.Event()}
 
@@ -104,7 +104,7 @@ def test_a_pool_admits_as_much_as_its_limit_in_the_order_of_asking() -> None:
 
 
 def test_a_failure_returns_what_was_reserved() -> None:
-    pool = MemoryPool(100)
+    pool = BlockingMemoryPool(100)
     with pytest.raises(ValueError, match="damaged"), pool.reserve(60):
         raise ValueError("damaged")
     assert pool.reserved == 0

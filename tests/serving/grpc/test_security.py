@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,10 +18,12 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from partedvae.serving.errors import SecurityError
+from partedvae.serving.grpc import security
 from partedvae.serving.grpc.security import Certificates, TokenFile
 from partedvae.v1 import service_pb2 as pb
 from partedvae.v1.service_pb2_grpc import PartedVAEServiceStub
 from tests.processes import PATIENCE, SERVE, ServerProcess, running_server, wait_until
+from tests.scraping import metrics_of
 
 pytestmark = pytest.mark.slow
 
@@ -187,6 +191,47 @@ def test_tokens_are_reloaded(guarded: ServerProcess, tokens: Path) -> None:
 
         wait_until(asked_in_vain)
     assert "two words" not in log(guarded)
+
+
+def test_tokens_are_read_when_their_permissions_are_corrected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The content of the file is the same then. The reason is logged once."""
+    monkeypatch.setattr(security, "CHECK_SECONDS", 0)
+    path = tmp_path / "tokens"
+    path.write_text("first\n")
+    path.chmod(0o600)
+    tokens = security.TokenFile(path)
+    path.write_text("second\n")
+    with monkeypatch.context() as patched:
+
+        def refused(_: Path) -> bytes:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        patched.setattr(Path, "read_bytes", refused)
+        for _ in range(3):
+            assert tokens.accepts("Bearer first")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"keeping the current tokens: cannot read {path}: Permission denied"
+    ]
+    assert tokens.accepts("Bearer second")
+    assert not tokens.accepts("Bearer first")
+
+
+@pytest.mark.parametrize("front", ["grpcio", pytest.param("native", marks=pytest.mark.exhaustive)])
+def test_denied_calls_are_counted(tiny_models: Path, tokens: Path, front: str) -> None:
+    """By the names of the server's methods alone: a client could send any number of others."""
+    options = ["--token-file", str(tokens), "--metrics-address", "127.0.0.1:0", "--front", front]
+    with running_server(tiny_models, *options) as server:
+        for _ in range(3):
+            assert ask(server.address, token="Bearer wrong")[0] is UNAUTHENTICATED
+        with grpc.insecure_channel(server.address) as channel:
+            guessed: Any = channel.unary_unary("/partedvae.v1.PartedVAEService/Guessed")
+            with pytest.raises(grpc.RpcError):
+                guessed(b"")
+        seen = metrics_of(server)
+    counted = {name: value for name, value in seen.items() if "UNAUTHENTICATED" in name and "_count" in name}
+    assert list(counted.values()) == [3]
 
 
 @pytest.mark.parametrize(

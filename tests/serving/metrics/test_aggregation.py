@@ -16,7 +16,7 @@ def worker(version: int) -> tuple[Metrics, CollectorRegistry]:
     metrics.rpc_started()
     metrics.rpc_started()
     metrics.rpc_done("Classify", "OK", 0.3, 3)
-    metrics.queue_rows("tiny", "encoder", 5)
+    metrics.queue_rows("tiny", 1, "encoder", 5)
     metrics.memory_budget(1000)
     metrics.memory_reserved("messages", 100 * version)
     metrics.call_evicted("idle")

@@ -39,7 +39,10 @@ def status(version: int, *, ready: bool = True, default: bool = False, provider:
 def test_batches_and_requests() -> None:
     """Histograms record waits, runs, rows and calls; gauges have the current values."""
     metrics = Metrics(registry := own_registry())
-    metrics.queue_rows("tiny", "encoder", 7)
+    metrics.queue_rows("tiny", 1, "encoder", 5)
+    metrics.queue_rows("tiny", 2, "encoder", 6)
+    metrics.queue_rows("tiny", 2, "encoder", 2)
+    metrics.queue_rows("tiny", 3, "encoder", 0)
     metrics.batch_done("tiny", 1, "encoder", 12, 2, [0.002, 0.3], 0.004)
     metrics.rpc_started()
     metrics.rpc_started()
