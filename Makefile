@@ -31,6 +31,10 @@ EXPLORED_FEATURES = $(or $(FEATURES),$(if $(filter demo/models/mnist,$(EXPLORED)
 # The model name of `make export`: the data set of the run.
 NAME ?= $(notdir $(patsubst folder:%,%,$(shell sed -n 's/^  "dataset": "\(.*\)",$$/\1/p' $(RUN)/config.json)))
 
+# Modules are compiled when they are imported, once: few of those that are installed are.
+export PIP_COMPILE := false
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo train export serve extract explore screenshots test test-fast test-serving test-exhaustive test-tritonclient check protos check-protos \
 	client check-client check-deploy lock pin-images format bench bench-onnx bench-extract bench-explore bench-peers attack fuzz soak clean

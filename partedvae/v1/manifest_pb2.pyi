@@ -169,7 +169,7 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the model does not keep of the method's promises, such as a class that is read off z better than off u, each
+        """What the model does not keep of the method's promises, such as a class that is predicted from z better than from u, each
         with a remedy. Show them to whoever uses the features.
         """
 

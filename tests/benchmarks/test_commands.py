@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +27,12 @@ def run(module: str, *arguments: object) -> str:
 @pytest.mark.parametrize(
     "module", ["attack", "attack.fuzz", "explore", "extract", "peers", "serving", "serving.coalescing", "training"]
 )
-def test_help(module: str) -> None:
+def test_help(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every benchmark is a module that describes its options."""
-    output = run(module, "--help")
+    monkeypatch.setattr(sys, "argv", [f"{module}.py", "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_module(f"benchmarks.{module}", run_name="__main__", alter_sys=True)
+    output = capsys.readouterr().out
     assert output.startswith(f"Usage: python -m benchmarks.{module} [OPTIONS]")
     assert "--output PATH" in output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,8 @@ class FakeServer:
     reply: Callable[[bytes, Any], bytes] = lambda _request, _context: b""
     """Answers a request, with its context, or fails it."""
     delay: float = 0.0
-    """Seconds until a call that is not refused is answered."""
+    """Seconds until a call that is not refused is answered, unless the server stops before."""
+    stopped: threading.Event = field(default_factory=threading.Event)
     tokens: list[str] = field(default_factory=list)
     peers: set[str] = field(default_factory=set)
     """One address per connection that made calls."""
@@ -58,7 +60,7 @@ class FakeServer:
             elif pushback is not None:
                 context.set_trailing_metadata((("grpc-retry-pushback-ms", str(pushback)),))
             context.abort(status, text)
-        time.sleep(self.delay)
+        self.stopped.wait(self.delay)
         return self.reply(request, context)
 
 
@@ -93,4 +95,5 @@ def fake_server(
     try:
         yield fake
     finally:
+        fake.stopped.set()
         server.stop(None).wait()

@@ -165,9 +165,9 @@ def _measured_line(name: str, measures: dict[str, float]) -> str:
     parts = []
     if (drawn := measures.get(f"generation/{name}")) is not None:
         parts.append(f"{drawn:.1%} of the images drawn for a class show it")
-    if (off_u := measures.get(f"probe_u_mlp/{name}")) is not None:
-        off_z, chance = measures[f"probe_z_mlp/{name}"], measures[f"probe_chance/{name}"]
-        parts.append(f"a probe reads the class off u in {off_u:.1%}, off z in {off_z:.1%} (chance {chance:.1%})")
+    if (from_u := measures.get(f"probe_u_mlp/{name}")) is not None:
+        from_z, chance = measures[f"probe_z_mlp/{name}"], measures[f"probe_chance/{name}"]
+        parts.append(f"a network predicts it from u in {from_u:.1%}, from z in {from_z:.1%} (chance {chance:.1%})")
     return f"{name}: {'; '.join(parts)}" if parts else ""
 
 

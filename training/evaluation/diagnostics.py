@@ -108,7 +108,7 @@ def label_warnings(labelled: Sequence[FactorEvaluation], config: TrainConfig) ->
 
 
 def separation_warnings(evaluation: Evaluation, measures: Measures) -> list[str]:
-    """Return one warning with a remedy where the class is read off z better than off u, or drawn images do not show it.
+    """Return a warning with its remedy where z predicts the class better than u, and where drawn images do not show it.
 
     Factors that were trained without labels are left out: their classes are clusters.
 
@@ -118,14 +118,15 @@ def separation_warnings(evaluation: Evaluation, measures: Measures) -> list[str]
     """
     supervised = {factor.name for factor in evaluation.factors if factor.supervised}
     found = []
-    misplaced = [s for s in measures.separations if s.factor in supervised and _is_read_off_z(s)]
+    misplaced = [s for s in measures.separations if s.factor in supervised and _is_in_z(s)]
     if misplaced:
-        read = "; ".join(
-            f"{s.factor} is read off z in {s.z.mlp:.1%} of {s.rows:,} images, off u in {s.u.mlp:.1%}" for s in misplaced
+        shares = "; ".join(
+            f"a network predicts {s.factor} from z in {s.z.mlp:.1%} of {s.rows:,} images, from u in {s.u.mlp:.1%}"
+            for s in misplaced
         )
         found.append(
-            f"the class is in z rather than in u: {read}. Raise objective.gamma_exchange or objective.gamma_adversary, "
-            "lower objective.capacity_z, or train for more --epochs"
+            f"the class is in z rather than in u: {shares}. Raise objective.gamma_exchange or "
+            "objective.gamma_adversary, lower objective.capacity_z, or train for more --epochs"
         )
     poor = [g for g in measures.generations if _is_poor(g)]
     if poor:
@@ -146,8 +147,8 @@ def _is_poor(g: Generation) -> bool:
     return not (g.mean >= FEWEST_GENERATED * g.oracle and g.worst[1] >= FEWEST_OF_A_CLASS * g.oracle)
 
 
-def _is_read_off_z(s: Separation) -> bool:
-    """Return whether a network reads the class off z better than off u, by more than the chance of few images."""
+def _is_in_z(s: Separation) -> bool:
+    """Return whether a network predicts the class from z better than from u, by more than the chance of few images."""
     tested = s.rows if s.folds else round(TEST_SHARE * s.rows)
     (low, _), (_, high) = (wilson_interval(round(probe.mlp * tested), tested) for probe in (s.z, s.u))
     return low > high

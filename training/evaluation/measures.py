@@ -48,7 +48,7 @@ class Measures:
     separations: tuple[Separation, ...] = ()
     """Probes of u and z, one entry per factor with enough labelled images."""
     amounts: tuple[AmountScore, ...] = ()
-    """Amounts that are read off u, where the data set was drawn with any."""
+    """Amounts that are predicted from u, where the data set was drawn with any."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measures as values that JSON supports."""

@@ -24,7 +24,7 @@ def measure_lines(measures: Measures) -> Iterator[str]:
     if measures.amounts:
         yield from (
             "",
-            "R^2 of the true amount, which no label has: high off u if u has it, 0 or less if it is not there",
+            "R^2 of the true amount, which no label has: high from u if u has it, 0 or less if it is not there",
         )
         rows = [
             (f"{a.amount} of {a.factor} {a.label!r}", f"{a.u:.2f}", f"{a.z:.2f}", f"{a.rows:,}")
@@ -61,7 +61,7 @@ def _generation_lines(generations: Sequence[Generation]) -> Iterator[str]:
 
 
 def _separation_lines(separations: Sequence[Separation]) -> Iterator[str]:
-    yield "accuracy of probes of the class: high off u, and near chance off z if z does not have the class"
+    yield "accuracy of probes of the class: high from u, and near chance from z if z does not have the class"
     rows = []
     for s in separations:
         for name, u, z in (("means", s.u, s.z), ("samples", s.u_samples, s.z_samples)):

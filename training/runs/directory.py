@@ -296,12 +296,14 @@ def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
         RunError: the file is damaged or cannot be read.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise RunError(f"{path} is damaged ({type(error).__name__}); {REMEDY}") from error
     return state
 

@@ -134,7 +134,8 @@ def test_a_factor_that_groups_do_not_show_gets_no_label_and_is_named(tmp_path: P
     assert (groups.labels[:, 1] == UNLABELLED).all()
     told = "\n".join(groups.notes)
     assert f"{run.path} was trained on others, not on toys; its groups may mean less" in told
-    assert f"the groups of {run.path} do not show the classes of shade: of 60 labels that were compared, they" in told
+    assert f"the groups of {run.path} do not show the classes of shade: they have " in told
+    assert "% of the 60 labels that were compared. Other images get no label of it" in told
 
 
 def test_groups_by_other_proportions_are_noted(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_measures_are_numbers_by_name_for_manifests() -> None:
 def test_a_class_in_z_and_poor_generation_give_a_warning_each_with_a_remedy() -> None:
     in_z, poor = warnings_of(dataclasses.replace(MEASURES, separations=(separated(0.5, 0.875),)))
     assert in_z.startswith(
-        "the class is in z rather than in u: corner is read off z in 87.5% of 40 images, off u in 50.0%. Raise "
+        "the class is in z rather than in u: a network predicts corner from z in 87.5% of 40 images, from u in 50.0%. "
     )
     assert poor.startswith(
         "images drawn for a class do not show it: corner is seen in 75.0% of them, and 'top left' in 50.0%. Raise "

@@ -110,6 +110,13 @@ def test_training_is_reproducible_and_leaves_the_random_state_unchanged(
     torch.testing.assert_close(again.network.state_dict(), stored.network.state_dict())
 
 
+@pytest.fixture
+def _no_training(stored: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the weights of the stored oracle as the result of training."""
+    monkeypatch.setattr(module, "_train", lambda network, *_: network.load_state_dict(stored.network.state_dict()))
+
+
+@pytest.mark.usefixtures("_no_training")
 def test_a_damaged_file_is_replaced(
     stored: Oracle, toys: ImageDataset, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +130,7 @@ def test_a_damaged_file_is_replaced(
     assert load_oracle(toys, SIZE, tmp_path, CPU) is not None
 
 
+@pytest.mark.usefixtures("_no_training")
 def test_where_it_cannot_be_stored_it_is_used_and_the_reason_printed(
     stored: Oracle, toys: ImageDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,7 +115,7 @@ def test_a_stopped_run_is_resumed(stopped: RunDirectory) -> None:
     before, _ = stopped.load_model(torch.device("cpu"))
     done = CliRunner().invoke(train, ["--resume", str(stopped.path), "--device", "cpu"])
     assert done.exit_code == 0, done.output
-    assert "a probe reads the class off u in" in done.output
+    assert "a network predicts it from u in" in done.output
     summary = stopped.load_summary()
     assert summary["epochs"] == 3
     assert evaluate_run(stopped.path, Path()).measures.flat() == pytest.approx(summary["measures"])

@@ -1,4 +1,4 @@
-"""The amount of an attribute in u: how far the size of a beard is read off the u of facial hair.
+"""The amount of an attribute in u: how well the size of a beard is predicted from the u of facial hair.
 
 The paper's section 1 claims that u has the amount of an attribute whose labels are discrete. It is measured where a
 data set was drawn with an ordered amount within a class (`Amount`), by a regression from u to the amount over the
@@ -24,7 +24,7 @@ PENALTIES = (1e-3, 1e-1, 1e1)
 
 
 class AmountScore(NamedTuple):
-    """How far an amount is read off the latents of the images of its class."""
+    """How well an amount is predicted from the latents of the images of its class."""
 
     factor: str
     """Name of the labelled factor."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from partedvae.training.evaluation.evaluation import Evaluation
 from partedvae.training.evaluation.measures import Measures
+from partedvae.training.evaluation.metrics import dci, factor_vae
 from partedvae.training.evaluation.metrics.dci import Predictor
 from partedvae.training.evaluation.metrics.representation import Representation, represent
 from partedvae.training.evaluation.metrics.scores import disentanglement_scores
@@ -24,6 +25,14 @@ from tests.training.toys import TOY_MODEL, tiny_config, toy_split
 pytestmark = pytest.mark.slow
 
 VALUES = grid()
+
+
+@pytest.fixture
+def _few_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute scores quickly, and less exactly."""
+    monkeypatch.setattr(factor_vae, "TRAINING_VOTES", 1_000)
+    monkeypatch.setattr(factor_vae, "EVALUATION_VOTES", 500)
+    monkeypatch.setattr(dci, "TREES", 3)
 
 
 def test_a_perfect_code_has_the_best_value_of_every_score() -> None:
@@ -50,6 +59,7 @@ def test_a_collapsed_code_has_no_score_and_no_nan() -> None:
     assert "NaN" not in json.dumps(report)
 
 
+@pytest.mark.usefixtures("_few_votes")
 def test_the_same_seed_gives_the_same_report_and_it_is_json() -> None:
     first, again = (disentanglement_scores(blurred(VALUES), VALUES, NAMES, seed=3).report() for _ in range(2))
     assert json.loads(json.dumps(first)) == again
@@ -60,6 +70,7 @@ def test_the_same_seed_gives_the_same_report_and_it_is_json() -> None:
     assert first["active_dims"] == {"factor_vae": [True] * 5, "factor_paper": [True] * 4 + [False]}
 
 
+@pytest.mark.usefixtures("_few_votes")
 def test_factors_that_do_not_vary_are_left_out() -> None:
     """Like the colour of dSprites, which is always white."""
     values = np.concatenate([np.zeros((len(VALUES), 1), dtype=np.int64), VALUES], axis=1)
