@@ -87,6 +87,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, mnist: ImageDataset, dat
     assert done.returncode == 0, done.stderr
     assert "threads: 1 (--threads)" in done.stderr
     assert f"next: partedvae export {path} models/mnist" in done.stdout
+    assert "few labels" not in done.stdout
     return path
 
 
@@ -298,6 +299,7 @@ def test_training_without_labels_works(tmp_path: Path, data_dir: Path, mnist: Im
     assert done.exit_code == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["labels"], summary["accuracy"]) == (0, {})
+    assert "few labels" not in done.stdout
 
 
 def test_resuming_a_complete_run_without_summary_writes_the_summary(
@@ -344,8 +346,13 @@ def test_a_classifier_that_contradicts_its_labels_gives_a_warning_in_output_and_
     """Without any training of the classifier, it takes nearly all digits for one or two."""
     run = tmp_path / "run"
     settings = ("--epochs", "1", "--set", "optimiser.supervised_learning_rate=1e-12", "--set", "objective.gamma_h=0")
-    done = train_here(*SMALL, *settings, "--set", "supervision.every=1", "--output", str(run), data_dir=data_dir)
+    settings += ("--labels", "49", "--set", "supervision.every=1")
+    done = train_here(*SMALL, *settings, "--output", str(run), data_dir=data_dir)
     assert done.exit_code == 0, done.stderr
+    assert (
+        "few labels: those of groups may help. partedvae train mnist --recipe features --output runs/mnist-features-0 "
+        "trains their features without labels; then train again with --features runs/mnist-features-0"
+    ) in done.stdout
     (warning,) = (text for text in json.loads((run / "summary.json").read_text())["warnings"] if "labelled" in text)
     assert warning.startswith("most labelled training images of some classes are taken for others: digit '")
     assert done.stderr.count(f"warning: {warning}") == 1
