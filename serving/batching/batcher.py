@@ -99,7 +99,8 @@ class Batcher:
             try:
                 self._admission.try_acquire(rows, callers)
             except Exception:
-                self._report_queue()
+                with self.scheduler.lock:
+                    self._report_queue()
                 raise
         request = Request(self, run, columns, outputs, blocking)
         try:

@@ -13,6 +13,7 @@ side, in the model's order, and `z` one of z; the lists have a fixed size and 32
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -123,8 +124,8 @@ class Layout:
         Raises:
             InvalidInputError: two columns have the same name.
         """
-        for name in names:
-            if names.count(name) == 1:
+        for name, count in Counter(names).items():
+            if count == 1:
                 continue
             if name in self.columns.names:
                 raise InvalidInputError(

@@ -68,6 +68,7 @@ class _Reloaded(Generic[T]):
         try:
             stamps = _stamps(self._files)
             if stamps == self._stamps:
+                self._failure = ""
                 return False
             self.value = self._read()
         except SecurityError as error:

@@ -225,5 +225,10 @@ class Metrics:
             for state in ("ready", "broken"):
                 self._versions.labels(name, state).set(tally[name, state])
             self._served.labels(name).set(served[name].version if name in served else 0)
+        known = {(status.name, status.version) for status in statuses}
+        with self._lock:
+            for (name, _), queued in self._queued.items():
+                for version in [each for each in queued if (name, each) not in known]:
+                    del queued[version]
         for name, provider in self._providers:
             self._provider.labels(name, provider).set(name in served and served[name].provider == provider)

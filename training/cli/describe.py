@@ -14,10 +14,10 @@ from partedvae.training.cli.options import (
     fit_option,
     method_option,
     recipe_option,
-    resolve_path,
     set_option,
 )
 from partedvae.training.cli.resumption import given_options
+from partedvae.training.data.names import resolve_path
 
 
 @click.command(cls=ErrorReportingCommand)

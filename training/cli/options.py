@@ -10,7 +10,7 @@ import click
 
 from partedvae.common.click_paths import LocalPath
 from partedvae.common.fit import FITS
-from partedvae.training.data.names import FILE_PREFIX, FOLDER, NAMES, check_fit
+from partedvae.training.data.names import FILE_PREFIX, FOLDER, NAMES, check_fit, resolve_path
 
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
@@ -145,12 +145,6 @@ def existing_run(path: Path) -> RunDirectory:
     run = RunDirectory(path)
     run.load_config()
     return run
-
-
-def resolve_path(value: str, prefix: str = FOLDER) -> str:
-    """Make the path in "folder:PATH", or after another prefix, absolute: the run is used from any working directory."""
-    path = value.removeprefix(prefix)
-    return f"{prefix}{Path(path).resolve()}" if value.startswith(prefix) and path else value
 
 
 def limit_openmp_spinning() -> None:

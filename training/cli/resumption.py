@@ -60,8 +60,10 @@ def resumed_config(
     import dataclasses
 
     from partedvae.training.config.overrides import apply_overrides
+    from partedvae.training.data.names import FILE_PREFIX, resolve_path
     from partedvae.training.runs.data import run_dataset_name
 
     stored = run.load_config()
     name = dataset or run_dataset_name(run)
-    return apply_overrides(dataclasses.replace(stored, dataset=name, **given), settings)
+    config = apply_overrides(dataclasses.replace(stored, dataset=name, **given), settings)
+    return dataclasses.replace(config, labelled=resolve_path(config.labelled, FILE_PREFIX))

@@ -19,12 +19,11 @@ from partedvae.training.cli.options import (
     limit_openmp_spinning,
     method_option,
     recipe_option,
-    resolve_path,
     set_option,
     threads_option,
 )
 from partedvae.training.cli.resumption import arguments_of, given_options, resumed_config
-from partedvae.training.data.names import FILE_PREFIX, FOLDER
+from partedvae.training.data.names import FOLDER, resolve_path
 
 if TYPE_CHECKING:
     from partedvae.training.config.train_config import TrainConfig
@@ -130,7 +129,7 @@ def train(
     run = RunDirectory(output or _run_path(dataset or "", recipe, method, seed))
     options = {
         "labels": labels,
-        "labelled": None if labelled is None else resolve_path(labelled, FILE_PREFIX),
+        "labelled": labelled,
         "features_run": None if features_run is None else str(features_run.resolve()),
         "priors": priors,
         "seed": seed,

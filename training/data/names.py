@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from partedvae.common.fit import Fit
 
 NAMES = ("mnist", "fashion-mnist", "dsprites", "faces", "faces-large", "celeba")
@@ -10,6 +12,12 @@ FOLDER = "folder:"
 """Start of the name of a folder of images."""
 FILE_PREFIX = "file:"
 """Start of a selection of labelled images by a list of them in a file."""
+
+
+def resolve_path(value: str, prefix: str = FOLDER) -> str:
+    """Make the path in "folder:PATH", or after another prefix, absolute: the run is used from any working directory."""
+    path = value.removeprefix(prefix)
+    return f"{prefix}{Path(path).resolve()}" if value.startswith(prefix) and path else value
 
 
 def check_fit(dataset: str, fit: Fit | None) -> None:

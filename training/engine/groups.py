@@ -102,10 +102,10 @@ def group_labels(config: TrainConfig, train: Split, labelled: Int[Tensor, " labe
             if found.is_poor:
                 reason = (
                     f"the groups of {run.path} cannot be compared with {factor.name}: all {found.labels} labels that "
-                    "could be are of one class; label two or more images of another one"
+                    "could be compared are of one class; label two or more images of another one"
                     if found.classes < 2
-                    else f"the groups of {run.path} do not show the classes of {factor.name}: they have "
-                    f"{found.share:.0%} of the {found.labels} labels that were compared"
+                    else f"the groups of {run.path} do not show the classes of {factor.name}: on average over "
+                    f"classes, they have {found.share:.0%} of the {found.labels} labels that were compared"
                 )
                 notes.append(f"{reason}. Other images get no label of it")
                 continue

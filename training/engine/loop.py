@@ -70,7 +70,7 @@ class TrainingLoop:
         if not self.context.is_main_process:
             self._train_epochs(None)
             return
-        with MetricsLogger(self.run, self.epochs_done, self.trainer.step) as logger:
+        with MetricsLogger(self.run, self.epochs_done) as logger:
             self._train_epochs(logger)
             if self.evaluation is None or self.evaluation.images < len(self.test):
                 with stop_on_signals() as stop, stop.at_once():
@@ -171,10 +171,12 @@ class TrainingLoop:
         Raises:
             RunError: a loss is infinite or NaN.
         """
-        if not all(math.isfinite(value) for value in losses.values()):
+        diverged = [name for name, value in losses.items() if not math.isfinite(value)]
+        if diverged:
+            kept = f"; {self.run.path} keeps its last checkpoint" if self.run.checkpoint_file.exists() else ""
             raise RunError(
-                f"training diverged in epoch {self.epochs_done + 1}: {losses}; lower optimiser.learning_rate or try "
-                f"another --seed, with a new --output ({self.run.path} keeps the last checkpoint)"
+                f"training diverged in epoch {self.epochs_done + 1} (not finite: {', '.join(diverged)}); lower "
+                f"optimiser.learning_rate or try another --seed, with a new --output{kept}"
             )
 
     def _finish_epoch(

@@ -22,18 +22,16 @@ from partedvae.training.runs.directory import RunDirectory
 class MetricsLogger:
     """Writes the metrics of each epoch into a run directory; a context manager that closes the TensorBoard file."""
 
-    def __init__(self, run: RunDirectory, epoch: int, step: int) -> None:
+    def __init__(self, run: RunDirectory, epoch: int) -> None:
         """Open the files and remove the entries after the state that training continues from.
 
         Args:
             run: the run directory.
             epoch: epochs that have ended.
-            step: training steps done.
         """
         self.run = run
-        run.keep_metrics_until(epoch)
-        # TensorBoard hides what was logged at purge_step or later; the epoch that has ended at this step stays.
-        self.writer = SummaryWriter(str(run.path), purge_step=step + 1)
+        # TensorBoard hides what was logged at purge_step or later, by a process that was killed before its checkpoint.
+        self.writer = SummaryWriter(str(run.path), purge_step=run.keep_metrics_until(epoch) + 1)
 
     def __enter__(self) -> MetricsLogger:
         return self

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from partedvae.common.flatten import flatten
 from partedvae.training.config.train_config import Precision, TrainConfig
-from partedvae.training.data.names import FOLDER
+from partedvae.training.data.names import FILE_PREFIX, FOLDER, resolve_path
 from partedvae.training.engine.device import choose_precision
 from partedvae.training.runs.directory import RunDirectory, RunError
 
@@ -28,6 +28,8 @@ def require_resumable(run: RunDirectory, config: TrainConfig, labelled: Int[Tens
         RunError: the run has another configuration or other labels, or it has ended.
     """
     stored_config = run.load_config()
+    # Runs of earlier versions have a relative path of their list of labelled images.
+    stored_config = dataclasses.replace(stored_config, labelled=resolve_path(stored_config.labelled, FILE_PREFIX))
     if config.dataset.startswith(FOLDER):
         stored_config = dataclasses.replace(stored_config, dataset=config.dataset)
     requested, stored = flatten(config.to_dict()), flatten(stored_config.to_dict())

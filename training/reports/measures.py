@@ -30,7 +30,7 @@ def measure_lines(measures: Measures) -> Iterator[str]:
             (f"{a.amount} of {a.factor} {a.label!r}", f"{a.u:.2f}", f"{a.z:.2f}", f"{a.rows:,}")
             for a in measures.amounts
         ]
-        yield from table_lines([("amount", "off u", "off z", "images"), *rows], right=True)
+        yield from table_lines([("amount", "from u", "from z", "images"), *rows], right=True)
 
 
 def _generation_lines(generations: Sequence[Generation]) -> Iterator[str]:

@@ -61,7 +61,7 @@ class Variant:
         config = apply_overrides(config, self.settings)
         if not (self.is_suggested or self.has_groups):
             return config
-        folder = runs_dir / "suggest" / self._features_mark(data_dir)
+        folder = runs_dir.resolve() / "suggest" / self._features_mark(data_dir)
         if self.is_suggested:
             config = replace(config, labelled=f"{FILE_PREFIX}{folder / self.slug}-{seed}.txt")
         if self.has_groups:

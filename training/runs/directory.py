@@ -257,17 +257,21 @@ class RunDirectory:
         with appending(self.metrics_file) as file:
             file.write(json.dumps(metrics).encode() + b"\n")
 
-    def keep_metrics_until(self, epoch: int) -> None:
+    def keep_metrics_until(self, epoch: int) -> int:
         """Remove the lines after an epoch, which a resumed run writes again, and one that was half written.
+
+        Returns:
+            The step of the last line that is kept; 0 if there is none.
 
         Raises:
             ValueError: a line is damaged.
         """
         if not self.metrics_file.exists():
-            return
+            return 0
         rows = [row for row in read_metrics(self.metrics_file) if row["epoch"] <= epoch]
         with atomic_write(self.metrics_file) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return int(rows[-1]["step"]) if rows else 0
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
@@ -302,6 +306,8 @@ def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # Of any kind: torch.load has no error of its own.
         raise RunError(f"{path} is damaged ({type(error).__name__}); {REMEDY}") from error
     return state

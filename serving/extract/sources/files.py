@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from partedvae.common.file_names import spellings
 from partedvae.common.regular_files import read_file
-from partedvae.common.retry import Retries, is_transient
+from partedvae.common.retry import Retries
 from partedvae.common.urls import is_url
 from partedvae.serving.extract.sources.listed import ReadFailure, names_of
-from partedvae.serving.extract.sources.outage import FailureCounter
+from partedvae.serving.extract.sources.outage import FailureCounter, is_outage
 from partedvae.serving.extract.sources.remote import RemoteFiles, Request
 
 
@@ -73,8 +73,7 @@ class FileReader:
                 return content
         except OSError as error:
             reason = error.strerror or str(error)
-            # Permissions are those of a file; of a folder without them, no file would have been listed.
-            if is_transient(error) and error.errno != errno.EACCES:
+            if is_outage(error, os.path.dirname(path)):  # noqa: PTH120, as above
                 self._failures.failed(path, reason)
             return ReadFailure(reason)
         except ValueError as error:  # a name with a null character

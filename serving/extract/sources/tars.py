@@ -7,11 +7,12 @@ same sample (the same name up to its first dot) can be passed on as columns, nam
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,18 +23,21 @@ from partedvae.common.progress import progress_bar
 from partedvae.common.retry import Retries
 from partedvae.common.urls import is_url
 from partedvae.serving.errors import InvalidInputError
+from partedvae.serving.extract.sources import outage
 from partedvae.serving.extract.sources.keys import PathKeys
 from partedvae.serving.extract.sources.listed import ListedSource, ReadFailure
 from partedvae.serving.extract.sources.listing import table_of
 from partedvae.serving.extract.sources.lists import check_names
 from partedvae.serving.extract.sources.local_files import LocalFile, check_unchanged, facts_of, is_packed, open_file
 from partedvae.serving.extract.sources.options import ALL_COLUMNS, InputOptions
-from partedvae.serving.extract.sources.outage import FailureCounter, StorageError
+from partedvae.serving.extract.sources.outage import FailureCounter, StorageError, is_outage
 from partedvae.serving.extract.sources.remote import RemoteFiles, Request
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 RANGE = 8 << 20
 """Bytes of neighbouring members that are read from a URL at once."""
+LOST_ARCHIVES = 4
+"""Archives in a row that cannot be opened, with which the storage counts as unavailable; one may have been deleted."""
 MAX_VALUE = 1 << 20
 """Bytes of a member that is passed on as a column."""
 
@@ -98,10 +102,12 @@ class TarReader:
     """Paths or URLs, and what `facts_of` returned when they were listed, by the numbers in the list."""
     remote: RemoteFiles
     needs: Sequence[str] = ("archive", "offset", "size")
-    failures: FailureCounter = field(default_factory=FailureCounter, compare=False)
-    _retry: Retries = field(default_factory=Retries, init=False, compare=False)
-    _checked: set[int] = field(default_factory=set, init=False, compare=False)
+    checked: set[int] = field(default_factory=set, compare=False)
     """Numbers of archives that have not changed since; a reader is of one part."""
+    lost: set[int] = field(default_factory=set, compare=False)
+    """Numbers of archives that are gone, or whose storage has failed, in all parts."""
+    failures: FailureCounter = field(default_factory=FailureCounter, compare=False)
+    _retry: Retries = field(default_factory=Retries, compare=False)
 
     def contents(self, rows: pa.Table) -> Iterator[bytes | ReadFailure]:
         """Yield the content of each member, or why it cannot be read.
@@ -112,30 +118,50 @@ class TarReader:
         """
         members = list(zip(*(rows[name].to_pylist() for name in ("archive", "offset", "size")), strict=True))
         for number, run in _runs(members):
-            archive, facts = self.archives[number]
-            if number not in self._checked:
-                with suppress(OSError, StorageError):  # It is gone, or cannot be read: a failure of its members, below.
-                    check_unchanged(archive, facts, self.remote.timeout)
-                    self._checked.add(number)
-            read = partial(_read_remote, archive, self.remote)
-            if not is_url(archive) or is_packed(archive):
-                try:
-                    file = self._retry(partial(open_file, archive, self.remote.timeout))
-                except InvalidInputError as error:
-                    yield from (ReadFailure(str(error)) for _ in run)
-                    continue
-                except OSError as error:
-                    reason = error.strerror or str(error)
-                    self.failures.failed(archive, reason, images=len(run))
-                    yield from (ReadFailure(reason) for _ in run)
-                    continue
-                read = partial(self._read_local, file)
-            yield from read(run)
+            archive, _ = self.archives[number]
+            if is_url(archive) and not is_packed(archive):
+                with suppress(OSError, StorageError):  # Reading its members fails too, below.
+                    self._check(number)
+                yield from _read_remote(archive, self.remote, run)
+                continue
+            try:
+                self._retry(partial(self._check, number))
+                file = self._retry(partial(self._open, archive))
+            except OSError as error:
+                self._count(number, error)
+                yield from [ReadFailure(error.strerror or str(error))] * len(run)
+            else:
+                yield from self._read_local(file, run) if isinstance(file, LocalFile) else [file] * len(run)
 
     def part(self, rows: pa.Table) -> TarReader:
         """Return a reader of the archives of these rows."""
-        numbers = rows["archive"].unique().to_pylist()
-        return TarReader({number: self.archives[number] for number in numbers}, self.remote, failures=self.failures)
+        archives = {number: self.archives[number] for number in rows["archive"].unique().to_pylist()}
+        return replace(self, archives=archives, checked=set())
+
+    def _check(self, number: int) -> None:
+        """Check, once, that an archive is the one that was listed; errors are those of `check_unchanged`."""
+        if number not in self.checked:
+            check_unchanged(*self.archives[number], self.remote.timeout)
+            self.checked.add(number)
+
+    def _open(self, archive: str) -> LocalFile | ReadFailure:
+        """Open an archive; return why it cannot be unpacked."""
+        try:
+            return open_file(archive, self.remote.timeout)
+        except InvalidInputError as error:
+            return ReadFailure(str(error))
+
+    def _count(self, number: int, error: OSError) -> None:
+        """Count an archive that cannot be opened, once for all of its members.
+
+        Raises:
+            StorageError: it is one of several in a row, whose storage is not available.
+        """
+        if number not in self.lost and (error.errno == errno.ENOENT or is_outage(error)):
+            self.lost.add(number)
+            self.failures.failed(
+                self.archives[number][0], error.strerror or str(error), weight=outage.OUTAGE // LOST_ARCHIVES
+            )
 
     def _read_local(self, file: LocalFile, run: Sequence[tuple[int, int]]) -> Iterator[bytes | ReadFailure]:
         for offset, size in run:
@@ -143,7 +169,8 @@ class TarReader:
                 content = self._retry(partial(file.read, offset, size))
             except OSError as error:
                 reason = error.strerror or str(error)
-                self.failures.failed(file.given, reason)
+                if is_outage(error):
+                    self.failures.failed(file.given, reason)
                 yield ReadFailure(reason)
                 continue
             self.failures.succeeded()

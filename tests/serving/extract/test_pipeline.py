@@ -1,4 +1,4 @@
-"""Jobs in several threads, and how they end when one of them, or their consumer, fails."""
+"""Jobs in several threads: how they end when one of them fails."""
 
 from __future__ import annotations
 
@@ -19,19 +19,6 @@ def _two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def numbers(last: int) -> Iterator[Any]:
     """Yield jobs, of which `work` gets the number alone."""
     yield from range(last)
-
-
-def test_results_are_in_the_order_of_the_jobs() -> None:
-    first = threading.Event()
-
-    def work(job: Any) -> int:
-        if job == 0:
-            assert first.wait(60)
-        elif job == 1:
-            first.set()
-        return 10 * int(job)
-
-    assert list(pipeline.in_order(numbers(9), work, 1)) == [10 * number for number in range(9)]
 
 
 def test_reads_that_begin_while_others_are_cancelled_are_cancelled_too(monkeypatch: pytest.MonkeyPatch) -> None:

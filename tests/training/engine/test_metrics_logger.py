@@ -44,7 +44,7 @@ def evaluation() -> Evaluation:
 
 
 def test_an_epoch_is_logged_with_variances_and_dead_units(tmp_path: Path, evaluation: Evaluation) -> None:
-    with MetricsLogger(RunDirectory(tmp_path), 0, 0) as logger:
+    with MetricsLogger(RunDirectory(tmp_path), 0) as logger:
         logger.log(1, 10, {"loss": 2.5}, evaluation)
     (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert (row["epoch"], row["step"], row["loss"]) == (1, 10, 2.5)
@@ -61,12 +61,12 @@ def test_an_epoch_is_logged_with_variances_and_dead_units(tmp_path: Path, evalua
 def test_a_resumed_run_keeps_the_epochs_that_have_ended(tmp_path: Path, evaluation: Evaluation) -> None:
     """And neither an epoch after the checkpoint nor a line that was half written, as after a crash."""
     run = RunDirectory(tmp_path)
-    with MetricsLogger(run, 0, 0) as logger:
+    with MetricsLogger(run, 0) as logger:
         logger.log(1, 10, {"loss": 2.5}, evaluation)
         logger.log(2, 20, {"loss": 1.5}, evaluation)
     with run.metrics_file.open("ab") as file:
         file.write(b'{"epoch": 3, "st')
-    with MetricsLogger(run, 1, 10) as logger:
+    with MetricsLogger(run, 1) as logger:
         logger.log(2, 20, {"loss": 1.25}, evaluation)
     assert [(row["epoch"], row["loss"]) for row in read_metrics(run.metrics_file)] == [(1, 2.5), (2, 1.25)]
     assert [(scalar.step, scalar.value) for scalar in events(tmp_path).Scalars("loss")] == [(10, 2.5), (20, 1.25)]
@@ -78,14 +78,14 @@ def test_a_damaged_line_of_the_metrics_is_an_error_with_file_and_remedy(tmp_path
     with pytest.raises(
         ValueError, match=r"metrics\.jsonl, line 1 cannot be read: .*; restore the file, or train the run"
     ):
-        MetricsLogger(run, 1, 10)
+        MetricsLogger(run, 1)
 
 
 def test_the_result_is_in_the_same_event_file_as_the_epochs_with_the_whole_configuration(
     tmp_path: Path, evaluation: Evaluation
 ) -> None:
     config = tiny_config(seed=3)
-    with MetricsLogger(RunDirectory(tmp_path), 0, 0) as logger:
+    with MetricsLogger(RunDirectory(tmp_path), 0) as logger:
         logger.log(1, 10, {"loss": 2.5}, evaluation)
         logger.log_result(config, 10, evaluation)
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1

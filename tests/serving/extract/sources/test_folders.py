@@ -72,7 +72,7 @@ def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path, monkeypatch: pytest.
     assert read_part(source.part(0, 8)).errors == [*[missing] * 3, None, *[missing] * 3, None]
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        StorageError, match=r"photos/03\.png: No such file .* 4 images in a row could not be read: .*photos was removed"
+        StorageError, match=r"photos/03\.png: No such file or directory, like those before it: .*photos was removed"
     ):
         read_part(source.part(0, 12))
     assert read(tmp_path / "list.txt").errors == [missing] * 12
@@ -92,8 +92,11 @@ def test_a_disk_that_fails_ends_the_run_and_files_without_permission_do_not(
 
     monkeypatch.setattr(files, "read_file", failing)
     assert read_part(source.part(0, 8)).errors == ["Permission denied"] * 8
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StorageError, match=r"3\.png: Permission denied, like those before it: the storage is not"):
+        read_part(source.part(0, 8))
     number = errno.EIO
-    with pytest.raises(StorageError, match=r"3\.png: Input/output error; 4 images in a row .* storage is not"):
+    with pytest.raises(StorageError, match=r"3\.png: Input/output error, like those before it: the storage"):
         read_part(source.part(0, 8))
 
 
