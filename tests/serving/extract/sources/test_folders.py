@@ -95,7 +95,7 @@ def test_a_disk_that_fails_ends_the_run_and_files_without_permission_do_not(
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(StorageError, match=r"3\.png: Permission denied, like those before it: the storage is not"):
         read_part(source.part(0, 8))
-    number = errno.EIO
+    number, source = errno.EIO, open_source(tmp_path / "list.txt")
     with pytest.raises(StorageError, match=r"3\.png: Input/output error, like those before it: the storage"):
         read_part(source.part(0, 8))
 
