@@ -39,7 +39,7 @@ def factors_of(header: Iterable[str]) -> tuple[str, ...]:
 
 
 def in_order(classes: Iterable[str]) -> tuple[str, ...]:
-    """Return classes sorted, as numbers if all of them are numbers."""
+    """Return classes sorted, as numbers if all of them are whole numbers without a sign."""
     names = set(classes)
     numbers = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
@@ -62,7 +62,7 @@ def check_header(path: Path, table: Table) -> None:
             raise DataError(f"{where}: column {number} has no name; give it the name of a factor, or remove the column")
         check_text(name, where)
         if header.count(name) > 1:
-            raise DataError(f"{where}: two columns are called {name!r}")
+            raise DataError(f"{where}: two columns are called {name!r}; rename or remove one of them")
         if name not in (FILE_COLUMN, SPLIT_COLUMN) and name.lower() in (FILE_COLUMN, SPLIT_COLUMN):
             raise DataError(f"{where}: unknown column {name!r}; did you mean {name.lower()!r}?")
 
@@ -123,7 +123,10 @@ def _checked_row(where: str, header: Sequence[str], values: Sequence[str]) -> di
         DataError: the row is invalid.
     """
     if len(values) != len(header):
-        raise DataError(f"{where}: {len(values)} values for {len(header)} columns")
+        raise DataError(
+            f"{where}: {len(values)} values for {len(header)} columns; quote values that contain the separator, or add "
+            "missing ones"
+        )
     row = {name: normalised(value) for name, value in zip(header, values, strict=True)}
     if not row[FILE_COLUMN]:
         raise DataError(f"{where}: the file is blank")

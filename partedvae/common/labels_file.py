@@ -139,7 +139,8 @@ class LabelsFile:
         check_header(self.path, table)
         cells = read_cells(self.path, table, self._files, others=True)
         factors = factors_of(table.header)
-        clear_missing(cells.values, factors, read_named_classes(self._folder, factors))
+        # Of any factor: one that a visitor is about to add is in no row yet.
+        clear_missing(cells.values, factors, read_named_classes(self._folder))
         known = {file: {name: row[name] for name in factors if row[name]} for file, row in cells.values.items()}
         labels = Labels(
             factors=factors,
@@ -165,7 +166,7 @@ class LabelsFile:
             if not factor or factor.lower() in (FILE_COLUMN, SPLIT_COLUMN) or factor in OWN or OWN_Z.fullmatch(factor):
                 raise DataError(f"a factor cannot be called {factor!r}; choose another name")
         if value.lower() in MARKERS:
-            named = read_named_classes(self._folder, {*labels.factors, factor})
+            named = read_named_classes(self._folder)
             if (factor, value.lower()) not in named:
                 raise DataError(
                     f"{value!r} counts as not known in {self.path.name}; choose another name for the class, or name it "

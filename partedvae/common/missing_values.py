@@ -28,14 +28,14 @@ MARKERS = frozenset(
 """Markers of missing values, in lower case: those of pandas, R, SQL, JSON, spreadsheets, and the label -1."""
 
 
-def read_named_classes(folder: Path, factors: Collection[str]) -> frozenset[tuple[str, str]]:
+def read_named_classes(folder: Path, factors: Collection[str] | None = None) -> frozenset[tuple[str, str]]:
     """Read `<folder>/classes.csv`: factor and class, in lower case, of the markers that are classes.
 
     Without the file there are none.
 
     Args:
         folder: the folder of labels.csv.
-        factors: names of the factors, to check the file.
+        factors: names of the factors, to check the file; None does not check them.
 
     Raises:
         DataError: the file is invalid; the message has the line.
@@ -52,7 +52,7 @@ def read_named_classes(folder: Path, factors: Collection[str]) -> frozenset[tupl
         row = [normalised(value) for value in values]
         if len(row) != len(HEADER) or not row[1]:
             raise DataError(f"{path}, line {line}: expected a factor and a class, not {','.join(row)!r}")
-        if row[0] not in factors:
+        if factors is not None and row[0] not in factors:
             raise DataError(f"{path}, line {line}: labels.csv has no factor {row[0]!r}{did_you_mean(row[0], factors)}")
         named.add((row[0], row[1].lower()))
     return frozenset(named)

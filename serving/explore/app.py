@@ -7,7 +7,7 @@ import functools
 import socket
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -49,15 +49,16 @@ def create_app(context: Context, rules: Rules, pages: Sequence[Page] = PAGES) ->
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if context.model is not None:
-            await context.model.start()
-        yield
-        if context.features is not None:
-            await context.features.close()
-        if context.model is not None:
-            await context.model.stop()
-        if context.labelling is not None:
-            await context.labelling.stop()
+        # All of them end, also when one fails, or when a second Ctrl-C cancels this; first the commands, which save.
+        async with AsyncExitStack() as stack:
+            if context.model is not None:
+                await context.model.start()
+                stack.push_async_callback(context.model.stop)
+            if context.features is not None:
+                stack.push_async_callback(context.features.close)
+            if context.labelling is not None:
+                stack.push_async_callback(context.labelling.stop)
+            yield
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 

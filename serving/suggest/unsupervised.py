@@ -72,7 +72,12 @@ def features_run(folder: Path) -> Path | None:
 
 def _check_dataset(config: Path, dataset: str) -> None:
     if config.is_file():
-        trained = json.loads(config.read_text(encoding="utf-8")).get("dataset")
+        try:
+            trained = json.loads(config.read_text(encoding="utf-8")).get("dataset")
+        except (ValueError, AttributeError) as error:
+            raise ServingError(
+                f"{config} is damaged: {error}; delete {config.parent}, or pass another folder as --cache"
+            ) from error
         if trained != dataset:
             raise ServingError(
                 f"{config.parent} is a run of {trained}, not of {dataset}; pass another folder as --cache"

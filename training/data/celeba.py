@@ -19,6 +19,7 @@ import csv
 import dataclasses
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -163,6 +164,8 @@ def _read_labels(path: Path) -> dict[str, list[int]]:
             raise DataError(
                 f"{path}, line {number}: expected a file name and {len(columns)} values of 1 or -1; {AGAIN}"
             )
+        if name in labels:
+            raise DataError(f"{path}, line {number}: {name} is listed twice; {AGAIN}")
         labels[name] = _labels_of({attribute: values[columns[attribute]] == "1" for attribute in NEEDED})
     if lines[0].strip() != str(len(labels)):
         raise DataError(f"{path} has {len(labels)} images, but its first line states {lines[0].strip()}; {AGAIN}")
@@ -197,6 +200,8 @@ def _read_partition(path: Path, labels: Mapping[str, list[int]]) -> dict[str, in
             raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, not {line!r}; {AGAIN}")
         if fields[0] not in labels:
             raise DataError(f"{path}, line {number}: {fields[0]!r} has no attributes; {AGAIN}")
+        if fields[0] in parts:
+            raise DataError(f"{path}, line {number}: {fields[0]} is listed twice; {AGAIN}")
         parts[fields[0]] = int(fields[1])
     absent = [name for name in labels if name not in parts]
     if absent:
@@ -224,6 +229,8 @@ def _read_skin_tones(path: Path, labels: Mapping[str, list[int]]) -> dict[str, i
                 f"{path}, line {number}: expected an image of {ATTRIBUTES} and one of {', '.join(classes)}, "
                 f"not {','.join(row)!r}"
             )
+        if row[0] in tones:
+            raise DataError(f"{path}, line {number}: {row[0]} is listed twice; keep one of its rows")
         tones[row[0]] = classes.index(row[1])
     return tones
 
@@ -247,7 +254,8 @@ def _reader(folder: Path, sample: str) -> Callable[[str], bytes]:
     # Kaggle's archive has a nested folder too.
     nested = f"{IMAGES}/{IMAGES}/"
     prefix = nested if f"{nested}{sample}" in archive.NameToInfo else f"{IMAGES}/"
-    return lambda name: _read_from_archive(archive, f"{prefix}{name}")
+    retry = Retries()
+    return lambda name: retry(lambda: _read_from_archive(archive, f"{prefix}{name}"))
 
 
 def _read_from_folder(folder: Path, name: str) -> bytes:
@@ -260,5 +268,5 @@ def _read_from_folder(folder: Path, name: str) -> bytes:
 def _read_from_archive(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive.filename}: {name} cannot be read: {error}; download it again") from error
+    except (KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{archive.filename}: {name} cannot be read: {error}; {AGAIN}") from error

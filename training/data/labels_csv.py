@@ -45,7 +45,7 @@ class LabelTable:
     """The contents of labels.csv."""
 
     factors: tuple[FactorInfo, ...]
-    """The factors; classes are sorted, as numbers if all of them are numbers."""
+    """The factors; classes are sorted, as numbers if all of them are whole numbers without a sign."""
     labels: Mapping[str, tuple[int, ...]]
     """Labels by file, one per factor; -1 where the value is blank."""
     tests: frozenset[str] | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import Split, count_labels
+from partedvae.training.data.dataset import UNLABELLED, Split, count_labels
 from partedvae.training.data.labelled import choose_labelled
 from partedvae.training.data.priors import estimated_prior
 from partedvae.training.data.registry import load_dataset
@@ -91,6 +92,9 @@ def _prepare_loop(
         check_run_dataset(run, dataset, config.dataset, resuming=True)
     train = select_train_images(config, dataset)
     labelled = choose_labelled(train, dataset.truth, config.labels, config.labelled, config.seed)
+    if main:
+        for warning in classes_without_labels(config, train.labels[labelled]):
+            click.secho(f"warning: {warning}", fg="yellow", err=True)
     config = with_priors(config, train.labels[labelled])
     if resume:
         require_resumable(run, config, labelled)
@@ -117,6 +121,18 @@ def _prepare_loop(
         trainer.warm_start()
         seconds = time.perf_counter() - started
     return TrainingLoop(run, trainer, dataset, seconds, epochs)
+
+
+def classes_without_labels(config: TrainConfig, labels: Int[Tensor, "labelled factors"]) -> Iterator[str]:
+    """Yield a warning for each factor of which some classes have labels and others none."""
+    for k, factor in enumerate(config.model.factors if len(labels) else ()):
+        known = set(labels[:, k].tolist()) - {UNLABELLED}
+        missing = [repr(name) for c, name in enumerate(factor.classes) if c not in known]
+        if known and missing:
+            yield (
+                f"none of the {len(labels):,} labelled images is of {factor.name} {', '.join(missing)}; choose others "
+                "with --labelled balanced or stratified, or more with --labels"
+            )
 
 
 def _groups(

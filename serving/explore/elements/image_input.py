@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import Request
 from nicegui import app, ui
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.status import HTTP_413_CONTENT_TOO_LARGE
 
@@ -69,11 +70,14 @@ class ImageInput(ui.element, component="image_input.js"):
 
     async def _receive(self, request: Request) -> Response:
         content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > self._max_bytes():
-                limit = f"more than {self._max_bytes():,} bytes; choose a smaller file"
-                return PlainTextResponse(limit, HTTP_413_CONTENT_TOO_LARGE)
+        try:
+            async for part in request.stream():
+                content += part
+                if len(content) > self._max_bytes():
+                    limit = f"more than {self._max_bytes():,} bytes; choose a smaller file"
+                    return PlainTextResponse(limit, HTTP_413_CONTENT_TOO_LARGE)
+        except ClientDisconnect:  # The visitor has left, and gets no response.
+            return Response(status_code=400)
         try:
             with self.client:
                 await self._on_image(bytes(content), request.query_params.get("name", ""))

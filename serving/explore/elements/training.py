@@ -39,8 +39,7 @@ class TrainingCard:
         """Show the state of the training."""
         trainer = self._workspace.trainer
         installed = find_spec("torch") is not None
-        if not trainer.running:
-            self._words = self._workspace.training_command()
+        self._words = trainer.words if trainer.running else self._workspace.training_command()
         self._command.text = f"$ partedvae {shlex.join(self._words)}"
         self._start.visible, self._stop.visible = not trainer.running, trainer.running
         self._start.set_enabled(installed and bool(self._workspace.labels.values))

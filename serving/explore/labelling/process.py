@@ -28,6 +28,8 @@ class CommandProcess:
         """Start nothing."""
         self.lines: deque[str] = deque(maxlen=LINES)
         self.code: int | None = None
+        self.words: list[str] = []
+        """Arguments of the command that was started last."""
         self._process: asyncio.subprocess.Process | None = None
         self._starting = False
 
@@ -47,7 +49,7 @@ class CommandProcess:
         """
         if self.running:
             return ""
-        self._starting, self.code = True, None
+        self._starting, self.code, self.words = True, None, list(words)
         self.lines.clear()
         try:
             # In a session of its own: Ctrl-C in the terminal ends the pages, which then end the command once.

@@ -17,6 +17,7 @@ from partedvae.common.label_table import in_order
 from partedvae.common.labels_file import LabelsFile
 from partedvae.common.listed_names import read_listed
 from partedvae.common.tables import normalised
+from partedvae.serving.explore.labelling.keys import keys_of
 from partedvae.serving.explore.labelling.process import CommandProcess
 
 ANY = ""
@@ -78,6 +79,7 @@ class Workspace:
         self._orders: dict[str, list[str]] = {}
         self._reserved: dict[str, str] = {}
         self._classes: dict[str, list[str]] = {}
+        self._keys: dict[str, dict[str, str]] = {}
         self._since_ranked: Counter[str] = Counter()
         self._given = None if suggestions is None else read_listed(suggestions, self.names, "folder")
         self._task: asyncio.Task[None] | None = None
@@ -95,7 +97,7 @@ class Workspace:
     def ranked(self, factor: str = ANY) -> int:
         """Return the number of images that are ranked by what a label of a factor would teach, and have none."""
         labelled = self.labels.labelled(factor or None)
-        return sum(name not in labelled for name in self._order(factor))
+        return sum(name not in labelled and name not in self.labels.tests for name in self._order(factor))
 
     def ranked_by(self, factor: str) -> str:
         """Return the factor of the ranking for visitors who label one, or all for `ANY`.
@@ -112,7 +114,7 @@ class Workspace:
         return max(FEWEST_RANKED, *map(len, known), int(RANKED_SHARE * len(self.labels.labelled(factor or None))))
 
     def classes(self, factor: str, others: Iterable[str] = ()) -> list[str]:
-        """Return the classes of a factor; later ones are added at the end, so that keys stay.
+        """Return the classes of a factor; later ones are added at the end.
 
         Args:
             factor: the factor.
@@ -122,6 +124,11 @@ class Workspace:
         found = in_order({*others, *self.labels.classes(factor)})
         known += [name for name in found if name not in known]
         return known
+
+    def keys(self, factor: str) -> dict[str, str]:
+        """Return the keys of the classes of a factor, which stay when classes are added: a visitor may be typing."""
+        self._keys[factor] = keys_of(self.classes(factor), self._keys.get(factor))
+        return self._keys[factor]
 
     async def add_class(self, factor: str, name: str) -> str:
         """Add a class that no image has yet, and return its factor as labels.csv writes it.

@@ -15,7 +15,7 @@ from partedvae.serving.explore.elements.class_adder import ClassAdder
 from partedvae.serving.explore.elements.key_button import key_button
 from partedvae.serving.explore.elements.training import TrainingCard
 from partedvae.serving.explore.errors import errors_notified
-from partedvae.serving.explore.labelling.keys import SKIP, UNDO, keys_of
+from partedvae.serving.explore.labelling.keys import SKIP, UNDO
 from partedvae.serving.explore.labelling.workspace import ANY, Workspace
 from partedvae.serving.explore.model import ModelAccess
 from partedvae.serving.explore.widgets import address, card, page_shown
@@ -181,7 +181,7 @@ class _LabelPage:
             self._add_head()
         self._drawn = now
         self._question.text = f"{factor}?" if classes else "Add the first classes."
-        keys = keys_of(classes)
+        keys = workspace.keys(factor)
         self._buttons.clear()
         with self._buttons:
             for name in classes:

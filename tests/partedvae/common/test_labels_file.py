@@ -158,6 +158,16 @@ def test_missing_values_are_not_known_unless_classes_csv_names_them(tmp_path: Pa
     assert labels.write("imgs/3.png", "glasses", "none").counts("glasses") == {"none": 2, "round": 1}
 
 
+def test_classes_csv_may_name_a_class_of_a_factor_that_no_row_has(tmp_path: Path) -> None:
+    """As the message of the page says before the first label of the factor is written."""
+    labels = labels_of(tmp_path, b"file,kind\nimgs/0.png,a\n")
+    with pytest.raises(DataError, match=r"'none' counts as not known in labels.csv; .* then 'glasses,none'"):
+        labels.write("imgs/0.png", "glasses", "none")
+    (tmp_path / "classes.csv").write_text("factor,class\nglasses,none\n")
+    assert labels.read().counts("kind") == {"a": 1}
+    assert labels.write("imgs/0.png", "glasses", "none").counts("glasses") == {"none": 1}
+
+
 @pytest.mark.parametrize(
     ("factor", "value", "message"),
     [

@@ -284,6 +284,7 @@ def test_a_class_has_its_name_as_key_where_it_can() -> None:
     assert keys_of(["0", "1", "9"]) == {"0": "0", "1": "1", "9": "9"}
     assert keys_of(["cat", "dog", "1"]) == {"1": "1", "cat": "2", "dog": "3"}
     assert keys_of(["a", "u", "B"]) == {"a": "a", "B": "b", "u": "1"}, "u undoes"
+    assert keys_of(["cat", "dog", "1", "d"], {"cat": "1", "dog": "2"}) == {"cat": "1", "dog": "2", "d": "d", "1": "3"}
     many = keys_of([f"class {number}" for number in range(50)])
     assert len(many) == len(set(many.values())) == 35
     assert many["class 9"] == "a"

@@ -198,6 +198,13 @@ def test_the_error_names_missing_files_and_where_to_download_them(tmp_path: Path
             "000009.jpg",
             "line 3: '000009.jpg' has no attributes; download",
         ),
+        (
+            "list_eval_partition.txt",
+            "000003.jpg",
+            "000002.jpg",
+            "line 3: 000002.jpg is listed twice; download it",
+        ),
+        ("list_attr_celeba.txt", "000003.jpg", "000002.jpg", "line 5: 000002.jpg is listed twice; download it"),
     ],
 )
 def test_the_error_for_a_file_in_another_format_has_its_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -112,6 +113,25 @@ def test_an_existing_file_with_the_wrong_checksum_is_an_error(tmp_path: Path) ->
     (tmp_path / "part").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"part is not the original file: its SHA-256 is .* delete it and run again"):
         ensure_files(tmp_path, source())
+
+
+def test_a_packed_file_with_the_wrong_content_is_named(tmp_path: Path) -> None:
+    """Not the file that would be unpacked from it each time."""
+    (tmp_path / "part.gz").write_bytes(gzip.compress(b"another"))
+    with pytest.raises(
+        DataError, match=r"part\.gz does not contain the original file: its SHA-256 is .*; delete it and run"
+    ):
+        ensure_files(tmp_path, source())
+    assert not (tmp_path / "part").exists()
+
+
+def test_a_connection_that_is_cut_is_a_reason(tmp_path: Path, no_npm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise http.client.IncompleteRead(b"half", 100)
+
+    monkeypatch.setattr("urllib.request.urlopen", cut)
+    with pytest.raises(DataError, match=r"http://x/part\.gz: IncompleteRead\(4 bytes read, 100 more expected\)"):
+        ensure_files(tmp_path, source(mirrors=("http://x",)))
 
 
 def test_the_error_lists_what_was_tried_and_what_to_do(tmp_path: Path, no_npm: None, mirror: tuple[Path, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -71,6 +72,37 @@ def test_the_column_split_selects_the_test_images(tmp_path: Path) -> None:
     assert [factor.name for factor in dataset.info.factors] == ["kind"]
     assert dataset.test.labels[:, 0].tolist() == [0, 1, -1]
     assert len(dataset.train) == 7
+
+
+def test_an_image_with_several_names_is_read_once(tmp_path: Path) -> None:
+    """By hard and symbolic links; a row of labels.csv may have any of the names, but not two of them."""
+    make_folder(tmp_path, ROWS)
+    before = load_folder(tmp_path)
+    (tmp_path / "copies").mkdir()
+    os.link(tmp_path / "0.png", tmp_path / "copies" / "0.png")
+    (tmp_path / "copies" / "1.png").symlink_to(tmp_path / "1.png")
+    after = load_folder(tmp_path)
+    assert (len(after.train), len(after.test)) == (len(before.train), len(before.test))
+    assert after.source == before.source
+    assert f"left out of {tmp_path}: 2 linked to an image that is read already ({tmp_path}/copies/0.png, " in " ".join(
+        after.notes
+    )
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace("0.png", "copies/0.png"))
+    assert torch.equal(load_folder(tmp_path).train.labels, before.train.labels)
+    table.write_text(table.read_text() + "0.png,dog,white\n")
+    with pytest.raises(DataError, match=r"line 7: '0\.png' is in line 2 already; keep one of them"):
+        load_folder(tmp_path)
+
+
+def test_test_images_that_are_copies_of_training_images_are_noted(tmp_path: Path) -> None:
+    make_folder(tmp_path, SPLIT, header=SPLIT_HEADER)
+    assert "copies" not in " ".join(load_folder(tmp_path).notes)
+    shutil.copy(tmp_path / "2.png", tmp_path / "again.png")
+    assert (
+        "1 of 2 test images are copies of training images, such as 2.png of again.png: accuracies are too high; "
+        "remove one of each two, or give both the same value in a column 'split'"
+    ) in load_folder(tmp_path).notes
 
 
 def test_labelled_images_may_be_listed_by_name(tmp_path: Path) -> None:

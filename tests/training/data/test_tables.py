@@ -21,8 +21,8 @@ TEXT = "file,digit,split\n" + "".join(",".join(row) + "\n" for row in ROWS)
 
 def make_images(folder: Path, *names: str) -> Path:
     (folder / "imgs").mkdir(parents=True)
-    for name in names or [f"imgs/{number}.png" for number in range(6)]:
-        Image.new("L", (20, 20), len(name)).save(folder / name)
+    for shade, name in enumerate(names or [f"imgs/{number}.png" for number in range(6)]):
+        Image.new("L", (20, 20), shade).save(folder / name)
     return folder
 
 

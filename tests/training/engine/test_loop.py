@@ -24,6 +24,7 @@ from partedvae.training.data.dataset import ImageDataset, first_labelled
 from partedvae.training.distributed import SINGLE_PROCESS
 from partedvae.training.engine import loop
 from partedvae.training.engine.device import prepare
+from partedvae.training.engine.run import classes_without_labels
 from partedvae.training.engine.trainer import Trainer
 from partedvae.training.runs.directory import RunDirectory, RunError
 from tests.processes import PATIENCE, wait_until
@@ -300,6 +301,19 @@ def test_training_without_labels_works(tmp_path: Path, data_dir: Path, mnist: Im
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["labels"], summary["accuracy"]) == (0, {})
     assert "few labels" not in done.stdout
+
+
+def test_classes_without_labels_are_named() -> None:
+    """A factor without any label is another matter: its classes are clusters."""
+    labels = torch.tensor([[0, -1], [2, -1], [-1, -1]])
+    config = tiny_config(labels=3)
+    (warning,) = classes_without_labels(config, labels)
+    assert warning == (
+        "none of the 3 labelled images is of corner 'top right', 'bottom right'; choose others with --labelled "
+        "balanced or stratified, or more with --labels"
+    )
+    assert list(classes_without_labels(config, torch.tensor([[c, c % 2] for c in range(4)]))) == []
+    assert list(classes_without_labels(config, labels[:0])) == []
 
 
 def test_resuming_a_complete_run_without_summary_writes_the_summary(
