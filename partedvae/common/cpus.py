@@ -9,7 +9,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from partedvae.common.cgroups import controller_folders, read_kernel_file
 
 _limit: int | None = None
 
@@ -67,7 +69,7 @@ def _affinity() -> set[int]:
 def _idle_times(root: Path) -> dict[int, tuple[int, int]]:
     """Return the idle time and the whole time of each processor since the start of the machine, in the same unit."""
     times = {}
-    for line in _read(root / "proc/stat").splitlines():
+    for line in read_kernel_file(root / "proc/stat").splitlines():
         name, *fields = line.split()
         if name.startswith("cpu") and name != "cpu":
             # user, nice, system, idle, iowait, irq, softirq, steal; the rest is contained in the first two.
@@ -78,28 +80,8 @@ def _idle_times(root: Path) -> dict[int, tuple[int, int]]:
 
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the quotas, in processors, of the cgroup of this process and of its parents."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":  # version 2
-            for folder in _and_parents(root / "sys/fs/cgroup", group):
-                match _read(folder / "cpu.max").split():
-                    case [quota, period] if quota != "max":
-                        yield int(quota) / int(period)
-        elif "cpu" in controllers.split(","):  # version 1, where -1 is no quota
-            for folder in _and_parents(root / "sys/fs/cgroup/cpu", group):
-                quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-                if quota and period:
-                    yield int(quota) / int(period)
-
-
-def _and_parents(mount: Path, group: str) -> list[Path]:
-    """Return the folders of a group and of its parents; inside a container only the topmost may exist."""
-    path = PurePosixPath(group.lstrip("/"))
-    return [mount / part for part in (path, *path.parents)]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except OSError:
-        return ""
+    for folder, version in controller_folders(root, "cpu"):
+        names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        match " ".join(read_kernel_file(folder / name) for name in names).split():
+            case [quota, period] if quota not in ("max", "-1"):  # of version 2 and 1, for no quota
+                yield int(quota) / int(period)

@@ -22,7 +22,15 @@ from partedvae.common.column_names import check_column_names
 from partedvae.common.data_error import DataError
 from partedvae.common.file_names import in_one_line
 from partedvae.common.folder_files import FolderFiles
-from partedvae.common.label_table import FILE_COLUMN, SPLIT_COLUMN, TABLE, check_header, in_order, read_cells
+from partedvae.common.label_table import (
+    FILE_COLUMN,
+    SPLIT_COLUMN,
+    TABLE,
+    check_header,
+    factors_of,
+    in_order,
+    read_cells,
+)
 from partedvae.common.missing_values import (
     clear_missing,
     describe_missing,
@@ -77,12 +85,12 @@ def read_table(folder: Path, names: Sequence[str]) -> LabelTable:
     if not header:
         raise TooFewLabelsError(f"{path} is empty; write 'file,FACTOR' into its first line")
     check_header(path, table)
-    if not set(header) - {FILE_COLUMN, SPLIT_COLUMN}:
+    if not factors_of(header):
         raise TooFewLabelsError(f"{path}, line {table.header_line}: no factor; add a column with its name and classes")
     if not rows:
         raise TooFewLabelsError(f"{path} has no rows; add a line 'IMAGE,CLASS' for every labelled image")
     cells = read_cells(path, table, FolderFiles(folder, names)).values
-    factor_names = [name for name in header if name not in (FILE_COLUMN, SPLIT_COLUMN)]
+    factor_names = factors_of(header)
     named = read_named_classes(folder, factor_names)
     missing = clear_missing(cells, factor_names, named)
     alone = len(factor_names) == 1

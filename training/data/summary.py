@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from partedvae.common.text_tables import table_lines
 from partedvae.training.data.dataset import UNLABELLED, Chosen, ImageDataset, Images, Split, size_text
 from partedvae.training.data.registry import ENTRIES
 
@@ -24,8 +25,7 @@ def list_datasets(data_dir: Path) -> str:
             factors = f"{len(info.factors)} factors"
         rows.append((name, size_text(info.image_size), factors, entry.state(data_dir), entry.summary))
     rows.append(("folder:PATH", "32, 64 or 218x178", "yours", "", "your own images, some labelled in PATH/labels.csv"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(table_lines(rows))
 
 
 def summarise(dataset: ImageDataset) -> str:

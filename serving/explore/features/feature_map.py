@@ -68,7 +68,7 @@ class FeatureMap:
         manifest = model.details.manifest
         extracted_with = self.table.footer("manifest_sha256")
         if extracted_with in ("", manifest_hash(manifest)):  # A CSV file has no footer.
-            return await self._images.get(points, manifest.image, model.call.decode)
+            return await self._images.get(points, manifest.image, lambda u, z: model.checked(model.call.decode(u, z)))
         found = await self._images.get(points, manifest.image)
         return [
             replace(image, reason=f"{image.reason}; {OTHER_MODEL}") if image.kind == "missing" else image

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from partedvae.errors import PartedVAEError
 from partedvae.image_fit import BY_NAME
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving.errors import ServingError
@@ -57,6 +58,8 @@ class _Opened:
     """Row of every image by its path, where the list is not that of the footer; otherwise the rows are the same."""
     reason: str = ""
     """Why there are none."""
+    failed: bool = False
+    """Whether they could not be opened."""
 
 
 class PointImages:
@@ -92,13 +95,10 @@ class PointImages:
         wanted = [point for point in dict.fromkeys(points) if point not in found]
         if wanted:
             read = await asyncio.to_thread(self._read, wanted, spec or WITHOUT_MODEL)
-            lost = [image.point for image in read if image.kind == "missing"]
-            drawn = await self._draw(lost, decode) if lost and decode is not None else {}
-            for image in read:
-                png = drawn.get(image.point)
-                found[image.point] = image if png is None else replace(image, kind="reconstruction", png=png)
+            found |= {image.point: image for image in read}
+            found |= await self._drawn([image for image in read if image.kind == "missing"], decode)
         for point, image in found.items():
-            if image.kind != "missing":  # The model may draw it later, when its server answers.
+            if image.kind == "image":  # The others may be read, or drawn, later.
                 self._kept[point] = image
                 self._kept.move_to_end(point)
         while len(self._kept) > MOST_KEPT:
@@ -108,9 +108,10 @@ class PointImages:
     def _read(self, points: Sequence[int], spec: ImageSpec) -> list[PointImage]:
         """Read the images of points; runs in a thread."""
         with self._opening:
-            if self._opened is None:
-                self._opened = self._open()
-        return [self._read_one(self._opened, point, spec) for point in points]
+            opened = self._opened or self._open()
+            # What cannot be opened may be mounted, or answer, later.
+            self._opened = None if opened.failed else opened
+        return [self._read_one(opened, point, spec) for point in points]
 
     def _read_one(self, opened: _Opened, point: int, spec: ImageSpec) -> PointImage:
         if opened.source is None:
@@ -138,7 +139,7 @@ class PointImages:
         try:
             return self._matched(open_source(given, self._options()), recorded_only=not self._given)
         except (ServingError, OSError) as error:
-            return _Opened(reason=f"{error}; pass --images INPUT, the images of the features")
+            return _Opened(reason=f"{error}; pass --images INPUT, the images of the features", failed=True)
 
     def _options(self) -> InputOptions:
         style = path_style_of(self._table.footer("path_style")) if self._table.key == "path" else "relative"
@@ -163,13 +164,22 @@ class PointImages:
             return _Opened(reason=f"there are {len(source):,} images, and the features are of {int(rows):,}")
         return _Opened(source=source)
 
-    async def _draw(self, points: Sequence[int], decode: Decode) -> dict[int, bytes]:
-        """Return pictures that the model draws of the points' features; none if the file does not have all of them."""
+    async def _drawn(self, lost: Sequence[PointImage], decode: Decode | None) -> dict[int, PointImage]:
+        """Return missing images as the model draws them from their features, by point.
+
+        None if the file does not have all of the features. Where the model fails, its error is a reason too.
+        """
         table = self._table
-        if table.u is None or table.z is None:
+        if not lost or decode is None or table.u is None or table.z is None:
             return {}
-        at = np.asarray(points)
-        return dict(zip(points, encode_png(await decode(table.u[at], table.z[at])), strict=True))
+        at = np.array([image.point for image in lost])
+        try:
+            pngs = await asyncio.to_thread(encode_png, await decode(table.u[at], table.z[at]))
+        except PartedVAEError as error:
+            return {image.point: replace(image, reason=f"{image.reason}; {error}") for image in lost}
+        return {
+            image.point: replace(image, kind="reconstruction", png=png) for image, png in zip(lost, pngs, strict=True)
+        }
 
 
 def _rows_by_key(source: ListedSource) -> dict[str, int]:

@@ -46,7 +46,7 @@ def _add_generated(details: ModelDetails) -> None:
     }
     state: dict[str, int] = {
         "seed": _integer(query.get("seed"), 0, MOST_SEED),
-        "count": _integer(query.get("count"), 8, COUNTS[-1]) or 1,
+        "count": _nearest(_integer(query.get("count"), 8, COUNTS[-1])),
     }
 
     def redraw() -> None:
@@ -99,7 +99,7 @@ def _add_generated(details: ModelDetails) -> None:
                 ).props("dense outlined options-dense")
             ui.select(
                 list(COUNTS),
-                value=_nearest(state["count"]),
+                value=state["count"],
                 label="per row",
                 on_change=lambda e: change("count", e.value),
             ).props("dense outlined options-dense")

@@ -26,7 +26,7 @@ DEFAULT_FACTOR = "class"
 BROKEN = -1
 """What a browser sends instead of the number of an image that it cannot show; it can be skipped."""
 REFRESH_SECONDS = 1.0
-"""Interval at which changes of other visitors and programs are shown."""
+"""Interval at which changes of other visitors are shown; those of other programs are read with the next label."""
 
 
 async def build(context: Context) -> None:
@@ -207,10 +207,11 @@ class _LabelPage:
             latest = workspace.ranker.lines[-1] if workspace.ranker.lines else "starting"
             before = "Ranking again" if ranked else "Images are in random order until they are ranked"
             return f"{before}: {latest}"
+        if ranked:
+            again = f" They could not be ranked again: {workspace.problem}" if workspace.problem else ""
+            return f"{ranked:,} suggested images are left, the most useful first.{again}"
         if workspace.problem:
             return f"Images are in random order, as they could not be ranked: {workspace.problem}"
-        if ranked:
-            return f"{ranked:,} suggested images are left, the most useful first."
         return "Images are in random order."
 
     def _guess_later(self) -> None:

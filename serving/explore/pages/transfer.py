@@ -36,6 +36,7 @@ class Transfer:
         self._details = details
         self._images: list[ImageArray] = []
         self._factor = ALL
+        self._redrawing = asyncio.Lock()
         width, height = image_size(details.manifest)
         with card(
             "Transfer",
@@ -104,7 +105,10 @@ class Transfer:
             await self._redraw()
 
     async def _redraw(self) -> None:
-        images = np.stack(self._images)
+        async with self._redrawing:  # An earlier state could be drawn later.
+            await self._draw(np.stack(self._images))
+
+    async def _draw(self, images: ImageArray) -> None:
         factors = [self._factor] if self._factor != ALL else []
         call = self._model.call.transfer(u_images=images, z_images=images, factors=factors)
         cells = (await self._model.checked(call)).images

@@ -90,16 +90,23 @@ def test_bad_addresses_are_named(explorer: Explorer, path: str, status: int, mes
     assert message in response.text
 
 
-async def test_browsers_do_not_keep_that_a_picture_is_missing(explorer: Explorer, features: Path) -> None:
-    """The model may draw it later; here there is none."""
-    kept = httpx.get(f"{explorer.url}/map/point?point=4").headers["cache-control"]
-    assert kept == "private, max-age=86400, immutable"
-    app = FastAPI()
-    add_map_routes(app, Context(features=FeatureMap(str(features))))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://map") as client:
-        answer = await client.get("/map/point?point=4")
-    assert answer.json()["picture"] == "missing"
-    assert answer.headers["cache-control"] == "no-store"
+async def test_browsers_keep_images_alone(
+    explorer: Explorer, features: Path, tiny_models: Path, tmp_path: Path
+) -> None:
+    """What the model draws, and what is missing, may be read later."""
+    assert httpx.get(f"{explorer.url}/map/point?point=4").headers["cache-control"] == "no-store"
+    np.save(tmp_path / "images.npy", IMAGES)
+    readable = tmp_path / "features.parquet"
+    assert extract(tmp_path / "images.npy", readable, "--model", tiny_models / "tiny").exit_code == 0
+    for file, picture, kept in (
+        (features, "missing", "no-store"),
+        (readable, "image", "private, max-age=86400, immutable"),
+    ):
+        app = FastAPI()
+        add_map_routes(app, Context(features=FeatureMap(str(file))))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://map") as client:
+            answer = await client.get("/map/point?point=4")
+        assert (answer.json()["picture"], answer.headers["cache-control"]) == (picture, kept)
 
 
 def test_selections_are_checked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -121,7 +122,8 @@ class _MapPage:
     async def _start(self) -> None:
         if self._choices.selected:
             points = self._choices.selected
-            summary = summary_of(len(points), len(points), {}, self._colouring)
+            counts = Counter(self._colouring.codes[list(points)].tolist())
+            summary = summary_of(len(points), len(points), counts, self._colouring)
             background_tasks.create(self._images.show(points, summary))
         if self._choices.method != "pca":
             await self._show_at_once()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from partedvae.errors import PartedVAEError
 from partedvae.serving.errors import InvalidInputError
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.features.feature_map import FeatureMap
+from partedvae.serving.explore.features.images import PointImage
 from partedvae.serving.explore.features.jobs import MapKey
 from partedvae.serving.explore.widgets import address
 
@@ -64,26 +64,22 @@ def add_map_routes(app: FastAPI, context: Context) -> None:
         """Return the picture of a point as PNG."""
         if refused := _check(shown, point):
             return refused
-        try:
-            (found,) = await shown.images([point], context.model)
-        except PartedVAEError as error:
-            return _refused(503, str(error))
+        (found,) = await shown.images([point], context.model)
         if not found.png:
             return _refused(404, found.reason)
-        return Response(found.png, media_type="image/png", headers=_KEPT)
+        return Response(found.png, media_type="image/png", headers=_headers(found))
 
     @app.get("/map/point")
     async def describe(point: int) -> Response:
         """Return what is known of a point as lines of text, and which kind of picture there is."""
         if refused := _check(shown, point):
             return refused
-        try:
-            (found,) = await shown.images([point], context.model)
-            kind = found.kind
-        except PartedVAEError:
-            kind = "missing"
-        kept = _NOT_KEPT if kind == "missing" else _KEPT  # The model may draw it later, when its server answers.
-        return JSONResponse({"lines": shown.describe(point), "picture": kind}, headers=kept)
+        (found,) = await shown.images([point], context.model)
+        return JSONResponse({"lines": shown.describe(point), "picture": found.kind}, headers=_headers(found))
+
+
+def _headers(found: PointImage) -> dict[str, str]:
+    return _KEPT if found.kind == "image" else _NOT_KEPT  # It may be read, or drawn, later.
 
 
 def _check(shown: FeatureMap, point: int) -> Response | None:

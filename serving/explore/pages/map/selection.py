@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from nicegui import ui
 
-from partedvae.errors import PartedVAEError
 from partedvae.serving.explore.context import Context
 from partedvae.serving.explore.features.colours import Colouring
 from partedvae.serving.explore.features.feature_map import FeatureMap
@@ -40,10 +39,7 @@ class SelectedImages:
         """Show the images of points; of several calls, the last one counts."""
         self._asked = points
         self._summary.text = summary
-        try:
-            images = await self._shown.images(points, self._context.model)
-        except PartedVAEError as error:
-            images = [PointImage(point=point, kind="missing", reason=str(error)) for point in points]
+        images = await self._shown.images(points, self._context.model)
         if self._asked is not points:
             return
         reasons = dict.fromkeys(image.reason for image in images if image.reason)
@@ -81,5 +77,5 @@ def summary_of(count: int, shown: int, counts: dict[int, int], colouring: Colour
         named = sorted(((n, code) for code, n in counts.items() if code in known), reverse=True)
         parts = [f"{colouring.categories.values[code]}: {n:,}" for n, code in named[:MOST_CLASSES]]
         more = ", …" if len(named) > MOST_CLASSES else ""
-        text += f" ({', '.join(parts)}{more})"
+        text += f" ({', '.join(parts)}{more})" if parts else ""
     return text if shown >= count else f"{text}; {shown} of them are shown"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from partedvae.errors import UnavailableError
 from partedvae.results import FloatArray, ImageArray
 from partedvae.serving import load
 from partedvae.serving.explore.features import images as module
@@ -29,6 +30,10 @@ IMAGES = GREY.random_images(20)
 
 async def decode(u: FloatArray, z: FloatArray) -> ImageArray:
     return GREY.decode(u, z)
+
+
+async def failing(u: FloatArray, z: FloatArray) -> ImageArray:
+    raise UnavailableError("no server answers at 127.0.0.1:1")
 
 
 @pytest.fixture
@@ -171,6 +176,27 @@ async def test_points_that_could_not_be_drawn_are_drawn_later(
 
     assert [image.kind for image in await images.get([2, 2])] == ["missing", "missing"]
     assert [image.kind for image in await images.get([2], SPEC, decode)] == ["reconstruction"]
+
+
+async def test_a_model_that_fails_hides_no_image_that_was_read(
+    pictures: Path, tiny_models: Path, tmp_path: Path
+) -> None:
+    images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
+    await images.get([1], SPEC)
+    (pictures / "02.png").unlink()
+    read, lost = await images.get([1, 2], SPEC, failing)
+    assert (read.kind, lost.kind) == ("image", "missing")
+    assert lost.reason == "No such file or directory; no server answers at 127.0.0.1:1"
+    (drawn,) = await images.get([2], SPEC, decode)
+    assert drawn.kind == "reconstruction"
+
+
+async def test_a_folder_that_comes_back_is_read(pictures: Path, tiny_models: Path, tmp_path: Path) -> None:
+    images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
+    pictures.rename(tmp_path / "moved")
+    assert [image.kind for image in await images.get([2], SPEC, decode)] == ["reconstruction"]
+    (tmp_path / "moved").rename(pictures)
+    assert [image.kind for image in await images.get([2], SPEC, decode)] == ["image"]
 
 
 async def test_points_may_be_forgotten_while_others_are_read(

@@ -101,6 +101,9 @@ def test_an_invalid_labels_csv_is_reported(photos: Path) -> None:
     assert extract("photos", "f.parquet", "--model", photos).exit_code == 0
     table = FeatureMap("f.parquet").table
     assert not set(table.categories) - {"unfamiliar"}
-    assert table.notes == ["labels are not shown: photos/labels.csv, line 2: 1 values for 2 columns"]
+    assert table.notes == [
+        "labels are not shown: photos/labels.csv, line 2: 1 values for 2 columns; quote values "
+        "that contain the separator, or add missing ones"
+    ]
     Path("photos/labels.csv").unlink()
     assert FeatureMap("f.parquet").table.notes == []
