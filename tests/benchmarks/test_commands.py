@@ -24,6 +24,7 @@ def run(module: str, *arguments: object) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* found in sys.modules after import of package:RuntimeWarning")  # by other tests
 @pytest.mark.parametrize(
     "module", ["attack", "attack.fuzz", "explore", "extract", "peers", "serving", "serving.coalescing", "training"]
 )
