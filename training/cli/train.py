@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -24,10 +23,6 @@ from partedvae.training.cli.options import (
 )
 from partedvae.training.cli.resumption import arguments_of, given_options, resumed_config
 from partedvae.training.data.names import FOLDER, resolve_path
-
-if TYPE_CHECKING:
-    from partedvae.training.config.train_config import TrainConfig
-
 
 FEW_LABELS = 5
 """Labels per class with fewer of which labels of groups are proposed: with one, MNIST gains 20 points of accuracy."""
@@ -165,7 +160,8 @@ def train(
     words = ["export", str(run.path), f"models/{_model_name(config.dataset)}"]
     follow_up = words if exportable else ["evaluate", str(run.path)]
     click.echo(f"next: {shlex.join(['partedvae', *follow_up])}")
-    if exportable and not config.features_run and 0 < config.labels < FEW_LABELS * max(_class_counts(config)):
+    most_classes = max((len(factor.classes) for factor in config.model.factors), default=0)
+    if exportable and not config.features_run and 0 < config.labels < FEW_LABELS * most_classes:
         features = _run_path(config.dataset, "features", config.method, 0)
         command = ["partedvae", "train", config.dataset, "--recipe", "features", "--output", str(features)]
         click.echo(
@@ -183,11 +179,6 @@ def _measured_line(name: str, measures: dict[str, float]) -> str:
         from_z, chance = measures[f"probe_z_mlp/{name}"], measures[f"probe_chance/{name}"]
         parts.append(f"a network predicts it from u in {from_u:.1%}, from z in {from_z:.1%} (chance {chance:.1%})")
     return f"{name}: {'; '.join(parts)}" if parts else ""
-
-
-def _class_counts(config: TrainConfig) -> list[int]:
-    """Return the number of classes of each factor; of none, 0."""
-    return [len(factor.classes) for factor in config.model.factors] or [0]
 
 
 def _model_name(dataset: str) -> str:

@@ -156,11 +156,7 @@ class RunDirectory:
         Raises:
             RunError: the file is missing or cannot be read.
         """
-        try:
-            values: dict[str, Any] = json.loads(self.provenance_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.provenance_file} cannot be read: {error}; {REMEDY}") from error
-        return values
+        return _load_json(self.provenance_file)
 
     def load_label_counts(self) -> dict[str, int]:
         """Return the number of training labels of each factor of the model.
@@ -178,11 +174,7 @@ class RunDirectory:
         Raises:
             RunError: the file is missing or cannot be read.
         """
-        try:
-            values: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.summary_file} cannot be read: {error}; {REMEDY}") from error
-        return values
+        return _load_json(self.summary_file)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint atomically.
@@ -289,6 +281,19 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
     torch.save(state, content)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        RunError: the file is missing or cannot be read.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}; {REMEDY}") from error
+    return values
 
 
 def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def test_an_existing_run_is_never_overwritten(
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_two_processes_cannot_train_the_same_run(tmp_path: Path, data_dir: Path, whole_run: Path, resume: bool) -> None:
-    """The second one is told which process trains; a refused run leaves no folder."""
+    """The error names the process that holds the run; a run that is refused leaves no folder."""
     path = tmp_path / "run"
     if resume:
         shutil.copytree(whole_run, path)
