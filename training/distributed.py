@@ -8,6 +8,7 @@ KL(q(c) || p(c)) depend on means over the whole batch (section 4.4), which are t
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -173,6 +174,11 @@ def launch(device: str, precision: str) -> DistributedContext:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+    # Of its messages, those about its defaults are no news to whoever trains.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    if device == "cuda":
+        # Convolutions use TensorFloat-32 by default, and matrix products as well from here on.
+        torch.set_float32_matmul_precision("high")
     # Chosen here, since Fabric would also follow the variables of SLURM, LSF, Kubeflow and MPI: those describe a job,
     # in which this command may be a single process.
     under_torchrun = TorchElasticEnvironment.detect()

@@ -12,6 +12,7 @@ from partedvae.training.cli.command import ErrorReportingCommand
 from partedvae.training.cli.options import (
     data_option,
     dataset_option,
+    device_option,
     existing_run,
     limit_openmp_spinning,
     threads_option,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 )
 @dataset_option
 @data_option
+@device_option
 @threads_option
 def evaluate(
     run_dir: Path,
@@ -55,6 +57,7 @@ def evaluate(
     dci: Predictor,
     dataset: str | None,
     data_dir: Path,
+    device: str,
     threads: int | None,
 ) -> None:
     """Evaluate a run: accuracy, what decoded images show, probes of u and z, disentanglement scores.
@@ -65,11 +68,14 @@ def evaluate(
     """
     limit_openmp_spinning()
     run = existing_run(run_dir)
+    import torch
+
+    from partedvae.training.engine.device import choose_device
     from partedvae.training.engine.threads import use_threads
     from partedvae.training.reports.evaluation import evaluate_run, record_measures, write_predictions
 
     use_threads(threads)
-    report = evaluate_run(run_dir, data_dir, truth_images, dci, dataset)
+    report = evaluate_run(run_dir, data_dir, truth_images, dci, dataset, torch.device(choose_device(device)))
     # Printed first, so that minutes of measurement are not lost when the predictions cannot be written.
     click.echo(report.to_json() if as_json else report.to_text())
     try:

@@ -49,7 +49,7 @@ device_option = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to train; auto is CUDA where it is available.",
+    help="Where to run the networks; auto is CUDA where it is available.",
 )
 threads_option = click.option(
     "--threads",

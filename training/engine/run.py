@@ -108,7 +108,8 @@ def _prepare_loop(
     prepare(config.seed)
     trainer = Trainer(config, train, labelled, context, groups)
     if not resume and main:
-        run.start(config, dataset, labelled, None if groups is None else _group_counts(groups, config))
+        counts = None if groups is None else _group_counts(groups, config)
+        run.start(config, dataset, labelled, counts, context.device)
     elif main and run.load_config().dataset != config.dataset:
         run.save_config(config)  # the new place of a folder that has moved
     seconds, epochs = 0.0, 0

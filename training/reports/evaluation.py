@@ -26,7 +26,7 @@ from partedvae.training.evaluation.metrics.scores import DisentanglementScores, 
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.reports.measures import measure_lines
 from partedvae.training.runs.data import is_drawn, load_run_dataset
-from partedvae.training.runs.directory import RunDirectory
+from partedvae.training.runs.directory import CPU, RunDirectory
 
 SCORE_SEED = 0
 """Random seed of the disentanglement scores, so that they are reproducible."""
@@ -129,6 +129,7 @@ def evaluate_run(
     truth_images: int = TRUTH_IMAGES,
     dci_predictor: Predictor = "forest",
     dataset_name: str | None = None,
+    device: torch.device = CPU,
 ) -> Report:
     """Evaluate a run on its data set.
 
@@ -138,13 +139,14 @@ def evaluate_run(
         truth_images: number of images for disentanglement scores, where the true factors are known; 0 uses all.
         dci_predictor: classifiers that give the importances of DCI.
         dataset_name: name of the data set where its folder has moved; None takes that of the run.
+        device: where to run the networks.
 
     Raises:
         ValueError: the run or the data set is not available, or they do not match.
     """
     run = RunDirectory(run_dir)
     config = run.load_config()
-    model, _ = run.load_model(torch.device("cpu"))
+    model, _ = run.load_model(device)
     dataset = load_run_dataset(run, data_dir, dataset_name)
     evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     return Report(

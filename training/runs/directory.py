@@ -39,6 +39,7 @@ from partedvae.training.model.partedvae import PartedVAE
 
 REMEDY = "restore the file, or train the run again"
 """Remedy of a damaged file."""
+CPU = torch.device("cpu")
 
 
 class RunError(ValueError):
@@ -114,6 +115,7 @@ class RunDirectory:
         dataset: ImageDataset,
         labelled: Tensor,
         group_label_counts: Mapping[str, int] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         """Create the directory and write configuration and provenance.
 
@@ -122,9 +124,10 @@ class RunDirectory:
             dataset: the data set, whose checksums are recorded.
             labelled: indices of the labelled training images.
             group_label_counts: number of labels of groups by factor; None of a run without a run of features.
+            device: where the run trains.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        provenance = _provenance(dataset, labelled)
+        provenance = _provenance(dataset, labelled, device)
         if group_label_counts is not None:
             provenance["group_label_counts"] = dict(group_label_counts)
         write_json(self.provenance_file, provenance)
@@ -318,7 +321,7 @@ def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
+def _provenance(dataset: ImageDataset, labelled: Tensor, device: torch.device) -> dict[str, Any]:
     return {
         # Without the path of the installation, which has the name of a user.
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -332,6 +335,7 @@ def _provenance(dataset: ImageDataset, labelled: Tensor) -> dict[str, Any]:
         "machine": {
             "platform": platform.platform(),
             "processor": platform.machine(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "threads": torch.get_num_threads(),
         },
         "data": dataset.source,
