@@ -7,7 +7,9 @@ their list must have the hash of the footer: a file of somebody else cannot name
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +37,8 @@ WITHOUT_MODEL = ImageSpec(height=96, width=96, channels=3, fit=BY_NAME["pad"])
 """Size of images where no model says it."""
 MOST_KEPT = 2_048
 """Images that are kept in memory, as PNG files."""
+RETRY_SECONDS = 10.0
+"""Time for which a drawn image stands for a missing one, and images that could not be opened are not opened again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +81,11 @@ class PointImages:
         self._given = given
         self._data_dir = data_dir
         self._opened: _Opened | None = None
+        self._retry = 0.0
+        """When images that could not be opened are opened again, by `time.monotonic`."""
         self._opening = threading.Lock()
-        self._kept: OrderedDict[int, PointImage] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[PointImage, float]] = OrderedDict()
+        """Images by point, and until when each is shown."""
 
     async def get(
         self, points: Sequence[int], spec: ImageSpec | None = None, decode: Decode | None = None
@@ -91,16 +98,18 @@ class PointImages:
             decode: draws images from u and z; None without a model.
         """
         # Not looked up again at the end: other visitors' points may have taken their places by then.
-        found = {point: self._kept[point] for point in points if point in self._kept}
+        now = time.monotonic()
+        found = {point: self._kept[point][0] for point in points if point in self._kept and now < self._kept[point][1]}
         wanted = [point for point in dict.fromkeys(points) if point not in found]
         if wanted:
             read = await asyncio.to_thread(self._read, wanted, spec or WITHOUT_MODEL)
             found |= {image.point: image for image in read}
             found |= await self._drawn([image for image in read if image.kind == "missing"], decode)
-        for point, image in found.items():
-            if image.kind == "image":  # The others may be read, or drawn, later.
-                self._kept[point] = image
-                self._kept.move_to_end(point)
+            until = {"image": math.inf, "reconstruction": time.monotonic() + RETRY_SECONDS}
+            kept = {point: (found[point], until[found[point].kind]) for point in wanted if found[point].kind in until}
+            self._kept |= kept
+        for point in found.keys() & self._kept.keys():
+            self._kept.move_to_end(point)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return [found[point] for point in points]
@@ -108,9 +117,11 @@ class PointImages:
     def _read(self, points: Sequence[int], spec: ImageSpec) -> list[PointImage]:
         """Read the images of points; runs in a thread."""
         with self._opening:
-            opened = self._opened or self._open()
+            opened = self._opened
             # What cannot be opened may be mounted, or answer, later.
-            self._opened = None if opened.failed else opened
+            if opened is None or (opened.failed and time.monotonic() >= self._retry):
+                self._opened = opened = self._open()
+                self._retry = time.monotonic() + RETRY_SECONDS
         return [self._read_one(opened, point, spec) for point in points]
 
     def _read_one(self, opened: _Opened, point: int, spec: ImageSpec) -> PointImage:

@@ -191,12 +191,28 @@ async def test_a_model_that_fails_hides_no_image_that_was_read(
     assert drawn.kind == "reconstruction"
 
 
-async def test_a_folder_that_comes_back_is_read(pictures: Path, tiny_models: Path, tmp_path: Path) -> None:
+async def test_a_folder_that_comes_back_is_read(
+    pictures: Path, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
     pictures.rename(tmp_path / "moved")
     assert [image.kind for image in await images.get([2], SPEC, decode)] == ["reconstruction"]
     (tmp_path / "moved").rename(pictures)
     assert [image.kind for image in await images.get([2], SPEC, decode)] == ["image"]
+
+
+async def test_a_drawn_image_is_not_drawn_again_at_once(
+    pictures: Path, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is the folder opened again, whose storage may take seconds to refuse."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 3600.0)
+    images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
+    pictures.rename(tmp_path / "moved")
+    (first,) = await images.get([2], SPEC, decode)
+    assert await images.get([2, 2], SPEC, failing) == [first, first]
+    (tmp_path / "moved").rename(pictures)
+    assert [image.kind for image in await images.get([2, 3], SPEC, decode)] == ["reconstruction", "reconstruction"]
 
 
 async def test_points_may_be_forgotten_while_others_are_read(
