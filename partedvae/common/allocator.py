@@ -1,25 +1,58 @@
-"""How the allocator of the C library treats large blocks."""
+"""The memory of this process: its size, and how the allocator of glibc treats freed blocks.
+
+Other C libraries have no such functions, and theirs are not changed.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
+from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt in glibc."""
-KEEP_BELOW = 4 << 20
-"""Size in bytes up to which freed blocks are kept."""
 
 
-@functools.cache
-def return_large_blocks() -> None:
-    """Make glibc return large blocks to the system when they are freed, for the rest of the process.
+def keep_freed_blocks(below: int) -> None:
+    """Keep freed blocks up to a size for later use, and return larger ones to the system, for the rest of the process.
 
-    By default it learns from the first large block to keep those that follow, separately for each thread: 40 threads
-    that have decoded a photograph each keep its memory 40 times. Other C libraries have no mallopt.
+    By default the size grows with the blocks that are freed, up to 32 MiB, separately for each thread.
+
+    Args:
+        below: size in bytes.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    mallopt = _function("mallopt")
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
-        mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)
+        mallopt(M_MMAP_THRESHOLD, below)
+        mallopt(M_TRIM_THRESHOLD, below)
+
+
+def trim() -> None:
+    """Return everything that is free to the system: some milliseconds."""
+    malloc_trim = _function("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def resident_memory() -> int:
+    """Return the resident memory of this process in bytes; 0 where the system does not report it."""
+    descriptor = _statistics()
+    if descriptor is None:
+        return 0
+    return int(os.pread(descriptor, 256, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@cache
+def _statistics() -> int | None:
+    """Open the file that has the memory of this process, once: later there may be no free descriptor."""
+    try:
+        return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _function(name: str) -> ctypes._NamedFuncPointer | None:
+    try:
+        return getattr(ctypes.CDLL(None), name, None)
+    except (OSError, TypeError):  # Systems without such a library, such as Windows.
+        return None

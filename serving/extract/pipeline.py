@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from partedvae.common.allocator import return_large_blocks
+from partedvae.common.allocator import keep_freed_blocks
 from partedvae.common.cpus import available_cpus
 from partedvae.serving.extract.memory import BATCHES
 from partedvae.serving.extract.sources.remote import cancel_reads
 from partedvae.serving.extract.sources.source import Job
 
+KEPT_BELOW = 4 << 20
+"""Freed blocks from this size on, in bytes, are returned to the system: 40 threads that have decoded a photograph would
+otherwise each keep its memory, 40 times."""
 CANCEL_SECONDS = 0.05
 """Seconds between two times that reads are cancelled, until no thread has one."""
 
@@ -28,7 +31,7 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
         work: what to do with each.
         size: bytes that a job and its result occupy. All that are in flight occupy at most `BATCHES`, or are one.
     """
-    return_large_blocks()
+    keep_freed_blocks(KEPT_BELOW)
     ahead: deque[Future[T]] = deque()
     most = max(1, min(_jobs_ahead(), BATCHES // size))
     pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="partedvae-extract")

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from partedvae.serving.grpc.allocator import resident_memory, trim
+from partedvae.common.allocator import resident_memory, trim
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.limiter import CallLimiter
 from partedvae.serving.memory_budget import MIB, MemoryBudget, MemoryObserver

@@ -15,6 +15,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
+from partedvae.common.allocator import keep_freed_blocks
 from partedvae.common.cpus import available_cpus
 from partedvae.oip import inference_pb2
 from partedvae.oip.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -24,7 +25,6 @@ from partedvae.serving.config.addresses import is_loopback
 from partedvae.serving.config.serve_config import ServeConfig
 from partedvae.serving.decoding.plan import largest_image
 from partedvae.serving.decoding.pool import DecodePool
-from partedvae.serving.grpc.allocator import return_large_blocks
 from partedvae.serving.grpc.call_policy import CallPolicy
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.front import Front, chosen_front
@@ -53,6 +53,8 @@ OPEN_INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService
 HEALTH = "grpc.health.v1.Health"
 SERVICES = (SERVICE, OPEN_INFERENCE)
 
+KEPT_BELOW = MIB
+"""Freed blocks from this size on, in bytes, are returned to the system: large messages would otherwise be kept."""
 MAX_CONTROL_BYTES = 4096
 """Largest request of health checks and reflection."""
 MAX_HEALTH_CHECKS = 64
@@ -90,7 +92,7 @@ async def serve_until_stopped(
         ConfigError: tracing is enabled, and its extra is not installed.
     """
     loop = asyncio.get_running_loop()
-    return_large_blocks()
+    keep_freed_blocks(KEPT_BELOW)
     health = Health(SERVICES, repository.can_answer)
     budget = MemoryBudget(config.memory_bytes)
     on_evicted = None if metrics is None else lambda: metrics.call_evicted("place")

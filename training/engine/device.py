@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 
 import torch
 
+from partedvae.common.allocator import keep_freed_blocks
 from partedvae.training.config.train_config import Precision
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of mallopt in glibc."""
-KEEP_BELOW = 1 << 30
-"""Size in bytes up to which freed blocks are kept by the allocator."""
+KEPT_BELOW = 1 << 30
+"""Freed blocks up to this size, in bytes, are kept. By default activations are returned to the system after every step,
+and the page faults of the next step make each ReLU four times slower."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Flags of /proc/cpuinfo of processors that multiply bfloat16 numbers."""
 
@@ -81,17 +80,5 @@ def prepare(seed: int) -> None:
         seed: random seed of weights, noise and augmentation.
     """
     torch.set_flush_denormal(True)
-    _keep_freed_memory()
+    keep_freed_blocks(KEPT_BELOW)
     torch.manual_seed(seed)
-
-
-def _keep_freed_memory() -> None:
-    """Make the allocator of glibc reuse large blocks.
-
-    By default it returns the memory of activations to the system after every step, and the page faults of the next step
-    make each ReLU four times slower. Other C libraries have no mallopt, and their allocators are not changed.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
-        mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)

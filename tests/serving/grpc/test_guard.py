@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
+from partedvae.common.allocator import resident_memory
 from partedvae.serving.grpc import guard as module
-from partedvae.serving.grpc.allocator import resident_memory
 from partedvae.serving.grpc.calls import Call
 from partedvae.serving.grpc.guard import EVICTED_AT_ONCE, INTERVAL, SLOW_INTERVAL, Guard, pause_before_next
 from partedvae.serving.grpc.limiter import CallLimiter
