@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from partedvae import image_fit
 from partedvae.export.errors import ExportError
-from partedvae.export.familiarity import IMAGES, familiar_scores
+from partedvae.export.familiarity import IMAGES, FamiliarScores, familiar_scores
 from partedvae.export.graphs import OPSET, write_decoder, write_encoder, write_scorer
 from partedvae.export.int8_check import check_int8_encoder
 from partedvae.export.parity import BATCH_SIZES, check_parity
@@ -30,7 +31,7 @@ from partedvae.serving.manifest import MANIFEST_FILE, shared_name
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.evaluation.diagnostics import model_warnings
-from partedvae.training.evaluation.evaluation import evaluate
+from partedvae.training.evaluation.evaluation import Evaluation, evaluate
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.runs.data import load_run_dataset
 from partedvae.training.runs.directory import RunDirectory
@@ -65,36 +66,17 @@ def export_run(
     run = RunDirectory(run_dir)
     _check_folders(run, model_folder)
     config = run.load_config()
-    if config.method != "partedvae":
-        raise ExportError(
-            f"{run_dir} was trained with method {config.method!r}, which has no class-related features to serve; "
-            "export a run of method 'partedvae'"
-        )
+    _check_method(run, config)
     model, state = run.load_model(torch.device("cpu"))
     dataset = load_run_dataset(run, data_dir, dataset_name)
     images = _held_out_images(dataset, IMAGES)
     evaluation = evaluate(model, dataset.test, config, run.load_label_counts())
     manifest = _make_manifest(model, config, run.load_provenance(), state["epoch"])
-    for name, accuracy in evaluation.accuracies.items():
-        manifest.scores[f"accuracy/{name}"] = accuracy
-    manifest.scores["reconstruction"] = evaluation.reconstruction
-    familiar = familiar_scores(model, config, images)
-    if familiar is not None:
-        manifest.familiar_negative_elbo = familiar.limit
-        manifest.negative_elbo_percentiles.extend(familiar.percentiles)
+    _add_scores(manifest, evaluation, familiar_scores(model, config, images))
     summary = _summary_of(run, state["epoch"])
     manifest.measures.update(summary.get("measures", {}))
     warnings = summary["warnings"] if "warnings" in summary else model_warnings(model, evaluation, run, dataset)
-    manifest.warnings.extend(warnings)
-    if state["epoch"] < config.epochs:
-        manifest.warnings.append(
-            f"training is not finished: {state['epoch']} of {config.epochs} epochs; finish it with 'partedvae train "
-            "--resume RUN_DIR', and export again"
-        )
-    if "measures" not in summary:
-        manifest.warnings.append(
-            "whether u and not z has the class was not measured; run 'partedvae evaluate RUN_DIR', and export again"
-        )
+    manifest.warnings.extend([*warnings, *_unfinished(summary, state["epoch"], config.epochs)])
 
     def write_graphs(folder: Path) -> None:
         write_encoder(folder / ENCODER_FILE, model, config)
@@ -138,6 +120,39 @@ def _check_folders(run: RunDirectory, model_folder: Path) -> None:
                 f"{model_folder} holds the models {', '.join(names)}; pass MODELS_DIR/NAME, such as "
                 f"{model_folder / names[0]} for its next version, or a new name"
             )
+
+
+def _check_method(run: RunDirectory, config: TrainConfig) -> None:
+    """Check that the run has class-related features.
+
+    Raises:
+        ExportError: it has none.
+    """
+    if config.method != "partedvae":
+        raise ExportError(
+            f"{run.path} was trained with method {config.method!r}, which has no class-related features to serve; "
+            "export a run of method 'partedvae'"
+        )
+
+
+def _add_scores(manifest: Manifest, evaluation: Evaluation, familiar: FamiliarScores | None) -> None:
+    for name, accuracy in evaluation.accuracies.items():
+        manifest.scores[f"accuracy/{name}"] = accuracy
+    manifest.scores["reconstruction"] = evaluation.reconstruction
+    if familiar is not None:
+        manifest.familiar_negative_elbo = familiar.limit
+        manifest.negative_elbo_percentiles.extend(familiar.percentiles)
+
+
+def _unfinished(summary: dict[str, Any], epoch: int, epochs: int) -> Iterator[str]:
+    """Yield a warning for what the run lacks: epochs of training, and measures."""
+    if epoch < epochs:
+        yield (
+            f"training is not finished: {epoch} of {epochs} epochs; finish it with 'partedvae train --resume RUN_DIR', "
+            "and export again"
+        )
+    if "measures" not in summary:
+        yield "whether u and not z has the class was not measured; run 'partedvae evaluate RUN_DIR', and export again"
 
 
 def _summary_of(run: RunDirectory, epochs: int) -> dict[str, Any]:

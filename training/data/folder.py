@@ -47,7 +47,7 @@ from partedvae.training.data.dataset import (
     SplitFiles,
     count_labels,
 )
-from partedvae.training.data.hold_out import FEWEST, hold_out, hold_out_unlabelled
+from partedvae.training.data.hold_out import FEWEST, choose_test_images
 from partedvae.training.data.image_files import ImageFiles, find_faults, read_header
 from partedvae.training.data.labels_csv import LabelTable, TooFewLabelsError, read_table
 from partedvae.training.data.names import FOLDER
@@ -188,14 +188,7 @@ def _identifiers(contents: _Contents) -> str:
 
 def _survey(folder: Path, labels_used: LabelUse) -> _Contents:
     if not folder.is_dir():
-        known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
-        near = nearest(folder.name, known)
-        meant = (
-            f"did you mean {FOLDER}{folder.with_name(near)}?"
-            if near
-            else "pass the folder of your images as folder:PATH"
-        )
-        raise DataError(f"{folder} is not a folder; {meant}")
+        raise _no_folder(folder)
     found = find_images(folder)
     if not found.names and not os.path.lexists(folder / TABLE):
         left_out = f"; left out: {'; '.join(found.left_out.lines())}" if found.left_out.counts else ""
@@ -224,24 +217,28 @@ def _survey(folder: Path, labels_used: LabelUse) -> _Contents:
     _check_memory(folder, len(files), size)
     blank = (UNLABELLED,) * len(table.factors)
     rows = [table.labels.get(file, blank) for file in files]
-    labels = torch.tensor(rows, dtype=torch.int64)
-    tests = table.tests
-    if tests is None:
-        tests = hold_out(table.labels)
-        if len(tests) < FEWEST:
-            tests |= hold_out_unlabelled([file for file, row in zip(files, rows, strict=True) if row == blank])
-    is_test = [file in tests for file in files]
+    unlabelled = [file for file, row in zip(files, rows, strict=True) if row == blank]
+    tests = choose_test_images(table.labels, unlabelled) if table.tests is None else table.tests
     return _Contents(
         folder=folder,
         files=files,
         table=table,
         size=size,
         sizes=sizes,
-        labels=labels,
-        is_test=tuple(is_test),
+        labels=torch.tensor(rows, dtype=torch.int64),
+        is_test=tuple(file in tests for file in files),
         notes=(*(f"left out of {folder}: {line}" for line in found.left_out.lines()), *table.notes),
         read=read,
     )
+
+
+def _no_folder(folder: Path) -> DataError:
+    known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+    near = nearest(folder.name, known)
+    meant = (
+        f"did you mean {FOLDER}{folder.with_name(near)}?" if near else "pass the folder of your images as folder:PATH"
+    )
+    return DataError(f"{folder} is not a folder; {meant}")
 
 
 def _without_other_names(folder: Path, found: FoundImages, retry: Retries) -> list[str]:

@@ -20,6 +20,17 @@ FEWEST = 2
 """Smallest number of test images."""
 
 
+def choose_test_images(labels: Mapping[str, tuple[int, ...]], unlabelled: Collection[str]) -> frozenset[str]:
+    """Return the test images of a folder: some of those with a label, and where these are too few, some without.
+
+    Args:
+        labels: labels by file, one per factor.
+        unlabelled: the files without a label of any factor.
+    """
+    chosen = hold_out(labels)
+    return chosen | hold_out_unlabelled(unlabelled) if len(chosen) < FEWEST else chosen
+
+
 def hold_out(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
     """Return the test images: a fifth of the labelled images of each class of each factor, at least one of two.
 
