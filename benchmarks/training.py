@@ -50,7 +50,7 @@ WARM_UP = 0.15
 def main(output: Path, data_dir: Path, dataset_name: str, device: str, steps: int) -> None:
     """Measure the throughput of training with each recipe of a data set. Run nothing else meanwhile."""
     dataset = load_dataset(dataset_name, data_dir)
-    device = choose_device(device)
+    device = choose_device(device).type
     result: dict[str, Any] = {
         "machine": platform.machine(),
         "threads": use_threads().threads,

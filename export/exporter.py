@@ -136,6 +136,7 @@ def _check_method(run: RunDirectory, config: TrainConfig) -> None:
 
 
 def _add_scores(manifest: Manifest, evaluation: Evaluation, familiar: FamiliarScores | None) -> None:
+    """Write into the manifest what was measured on test images."""
     for name, accuracy in evaluation.accuracies.items():
         manifest.scores[f"accuracy/{name}"] = accuracy
     manifest.scores["reconstruction"] = evaluation.reconstruction

@@ -78,6 +78,12 @@ class DistributedContext:
         """Whether this process reports progress and writes files."""
         return self.rank == 0
 
+    @property
+    def device_name(self) -> str:
+        """Name of the device, such as "cpu" or "NVIDIA H200", with the number of processes if there are several."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return name if self.world_size == 1 else f"{self.world_size} x {name}"
+
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context manager for forward passes in the chosen precision."""
         return nullcontext() if self._fabric is None else self._fabric.autocast()
@@ -174,11 +180,8 @@ def launch(device: str, precision: str) -> DistributedContext:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    # Of its messages, those about its defaults are no news to whoever trains.
+    # Its messages are about its defaults and the ranks; warnings remain.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    if device == "cuda":
-        # Convolutions use TensorFloat-32 by default, and matrix products as well from here on.
-        torch.set_float32_matmul_precision("high")
     # Chosen here, since Fabric would also follow the variables of SLURM, LSF, Kubeflow and MPI: those describe a job,
     # in which this command may be a single process.
     under_torchrun = TorchElasticEnvironment.detect()

@@ -42,6 +42,10 @@ def system_errors_reported() -> Iterator[None]:
 
 
 def _no_memory(reason: str) -> str:
+    if reason.startswith("CUDA"):
+        return (
+            f"not enough memory on the GPU ({reason}): end other programs on it, use smaller batches, or --device cpu"
+        )
     details = f" ({reason})" if reason else ""
     return (
         f"not enough memory{details}: end other programs, raise the limit (ulimit -v, or that of the container), or "

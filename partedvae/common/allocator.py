@@ -11,20 +11,25 @@ from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt in glibc."""
+LARGEST = 32 << 20
+"""Largest M_MMAP_THRESHOLD, in bytes, of some versions of glibc."""
 
 
-def keep_freed_blocks(below: int) -> None:
+def keep_freed_blocks(below: int, unused: int | None = None) -> None:
     """Keep freed blocks up to a size for later use, and return larger ones to the system, for the rest of the process.
 
-    By default the size grows with the blocks that are freed, up to 32 MiB, separately for each thread.
+    By default the size grows with the blocks that are freed, up to 32 MiB, and the arena of each thread keeps its own.
 
     Args:
         below: size in bytes.
+        unused: bytes that an arena keeps unused at its end; None leaves this as it is.
     """
     mallopt = _function("mallopt")
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, below)
-        mallopt(M_TRIM_THRESHOLD, below)
+        if not mallopt(M_MMAP_THRESHOLD, below):
+            mallopt(M_MMAP_THRESHOLD, min(below, LARGEST))
+        if unused is not None:
+            mallopt(M_TRIM_THRESHOLD, unused)
 
 
 def trim() -> None:

@@ -31,7 +31,7 @@ def in_order(jobs: Iterator[Job], work: Callable[[Job], T], size: int) -> Iterat
         work: what to do with each.
         size: bytes that a job and its result occupy. All that are in flight occupy at most `BATCHES`, or are one.
     """
-    keep_freed_blocks(KEPT_BELOW)
+    keep_freed_blocks(KEPT_BELOW, unused=KEPT_BELOW)
     ahead: deque[Future[T]] = deque()
     most = max(1, min(_jobs_ahead(), BATCHES // size))
     pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="partedvae-extract")

@@ -407,7 +407,7 @@ def test_a_method_without_class_related_features_is_not_exported(
     tmp_path: Path, data_dir: Path, mnist: ImageDataset, method: MethodName
 ) -> None:
     run = RunDirectory(tmp_path / method)
-    run.start(recipe(INFO, "default", method), mnist, torch.zeros(0, dtype=torch.int64))
+    run.start(recipe(INFO, "default", method), mnist, torch.zeros(0, dtype=torch.int64), "cpu")
     with pytest.raises(ExportError, match=f"was trained with method '{method}', which has no class-related features"):
         export_run(run.path, tmp_path / "models" / method, data_dir)
     assert not (tmp_path / "models").exists()

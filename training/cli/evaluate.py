@@ -68,14 +68,14 @@ def evaluate(
     """
     limit_openmp_spinning()
     run = existing_run(run_dir)
-    import torch
-
     from partedvae.training.engine.device import choose_device
+
+    chosen = choose_device(device)
     from partedvae.training.engine.threads import use_threads
     from partedvae.training.reports.evaluation import evaluate_run, record_measures, write_predictions
 
     use_threads(threads)
-    report = evaluate_run(run_dir, data_dir, truth_images, dci, dataset, torch.device(choose_device(device)))
+    report = evaluate_run(run_dir, data_dir, truth_images, dci, dataset, chosen)
     # Printed first, so that minutes of measurement are not lost when the predictions cannot be written.
     click.echo(report.to_json() if as_json else report.to_text())
     try:

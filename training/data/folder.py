@@ -217,8 +217,7 @@ def _survey(folder: Path, labels_used: LabelUse) -> _Contents:
     _check_memory(folder, len(files), size)
     blank = (UNLABELLED,) * len(table.factors)
     rows = [table.labels.get(file, blank) for file in files]
-    unlabelled = [file for file, row in zip(files, rows, strict=True) if row == blank]
-    tests = choose_test_images(table.labels, unlabelled) if table.tests is None else table.tests
+    tests = choose_test_images(dict(zip(files, rows, strict=True))) if table.tests is None else table.tests
     return _Contents(
         folder=folder,
         files=files,
@@ -233,6 +232,7 @@ def _survey(folder: Path, labels_used: LabelUse) -> _Contents:
 
 
 def _no_folder(folder: Path) -> DataError:
+    """Return an error that suggests the folder that was meant."""
     known = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
     near = nearest(folder.name, known)
     meant = (

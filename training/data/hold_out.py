@@ -20,15 +20,16 @@ FEWEST = 2
 """Smallest number of test images."""
 
 
-def choose_test_images(labels: Mapping[str, tuple[int, ...]], unlabelled: Collection[str]) -> frozenset[str]:
+def choose_test_images(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
     """Return the test images of a folder: some of those with a label, and where these are too few, some without.
 
     Args:
-        labels: labels by file, one per factor.
-        unlabelled: the files without a label of any factor.
+        labels: labels of every file, one per factor.
     """
     chosen = hold_out(labels)
-    return chosen | hold_out_unlabelled(unlabelled) if len(chosen) < FEWEST else chosen
+    if len(chosen) < FEWEST:
+        chosen |= hold_out_unlabelled([file for file, known in labels.items() if not _known(known)])
+    return chosen
 
 
 def hold_out(labels: Mapping[str, tuple[int, ...]]) -> frozenset[str]:

@@ -16,8 +16,8 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Flags of /proc/cpuinfo of processors that multiply bfloat16 numbers."""
 
 
-def choose_device(name: str) -> str:
-    """Return "cpu" or "cuda".
+def choose_device(name: str) -> torch.device:
+    """Return the device of a command. On a GPU, matrix products use TensorFloat-32, as its convolutions do by default.
 
     Args:
         name: "cpu", "cuda", or "auto" for CUDA where it is available.
@@ -32,7 +32,9 @@ def choose_device(name: str) -> str:
         raise ValueError(
             f"--device cuda: this PyTorch {torch.__version__} {reason}; use --device cpu or install a CUDA build"
         )
-    return name
+    if name == "cuda":
+        torch.set_float32_matmul_precision("high")
+    return torch.device(name)
 
 
 def choose_precision(device: str, precision: Precision, root: Path = Path("/")) -> Precision:
@@ -80,5 +82,5 @@ def prepare(seed: int) -> None:
         seed: random seed of weights, noise and augmentation.
     """
     torch.set_flush_denormal(True)
-    keep_freed_blocks(KEPT_BELOW)
+    keep_freed_blocks(KEPT_BELOW, unused=KEPT_BELOW)
     torch.manual_seed(seed)

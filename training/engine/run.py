@@ -58,7 +58,7 @@ def train_run(
             another process trains the run.
         KeyboardInterrupt: a signal asked to stop; the checkpoint has been written.
     """
-    device = choose_device(device_name)
+    device = choose_device(device_name).type
     if resume and config.precision in ("auto", run.load_config().precision):
         config = dataclasses.replace(config, precision=resumed_precision(run, device))
     config = dataclasses.replace(config, precision=choose_precision(device, config.precision))
@@ -98,6 +98,8 @@ def _prepare_loop(
     config = with_priors(config, train.labels[labelled])
     if resume:
         require_resumable(run, config, labelled)
+        if main:
+            run.add_device(context.device_name)
     choice = use_threads(threads, run.load_provenance() if resume else None)
     if main:
         click.echo(f"threads: {choice.threads} ({choice.reason})", err=True)
@@ -109,7 +111,7 @@ def _prepare_loop(
     trainer = Trainer(config, train, labelled, context, groups)
     if not resume and main:
         counts = None if groups is None else _group_counts(groups, config)
-        run.start(config, dataset, labelled, counts, context.device)
+        run.start(config, dataset, labelled, context.device_name, counts)
     elif main and run.load_config().dataset != config.dataset:
         run.save_config(config)  # the new place of a folder that has moved
     seconds, epochs = 0.0, 0

@@ -26,7 +26,7 @@ from partedvae.training.evaluation.metrics.scores import DisentanglementScores, 
 from partedvae.training.model.partedvae import PartedVAE
 from partedvae.training.reports.measures import measure_lines
 from partedvae.training.runs.data import is_drawn, load_run_dataset
-from partedvae.training.runs.directory import CPU, RunDirectory
+from partedvae.training.runs.directory import RunDirectory
 
 SCORE_SEED = 0
 """Random seed of the disentanglement scores, so that they are reproducible."""
@@ -129,7 +129,7 @@ def evaluate_run(
     truth_images: int = TRUTH_IMAGES,
     dci_predictor: Predictor = "forest",
     dataset_name: str | None = None,
-    device: torch.device = CPU,
+    device: torch.device = torch.device("cpu"),  # noqa: B008  # immutable
 ) -> Report:
     """Evaluate a run on its data set.
 

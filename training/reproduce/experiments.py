@@ -241,8 +241,7 @@ EXPERIMENTS = {
     ),
     "ablation": Experiment(
         title="Not in the paper: what each addition of the recipe `default` is worth on MNIST",
-        note="Two epochs instead of six, with all additions and without one of them. Gradients of the lines that are "
-        "older were not clipped: compare these with `without clipping`, seed 0.",
+        note="Two epochs instead of six, with all additions and without one of them.",
         variants=(
             _ablation("all additions"),
             _ablation(

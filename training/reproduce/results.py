@@ -13,8 +13,6 @@ from partedvae.training.data.names import FILE_PREFIX
 
 RECIPE_OF_BUDGET = {"short": "default", "full": "paper"}
 """Recipes by their former name, the value of --budget."""
-CPU = "cpu"
-"""Device of results that are older than their field of the device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,8 @@ class Result:
     """The run's configuration, as in its config.json."""
     separation: dict[str, float] = field(default_factory=dict)
     """Whether u and not z has the class (`Measures.flat`); empty for results that are older than these measures."""
-    device: str = CPU
-    """Where it was trained: "cpu", or the name of a GPU."""
+    device: str = "cpu"
+    """Where it was trained: "cpu", or the name of a GPU. Results that are older than this field are of CPUs."""
 
     @property
     def key(self) -> tuple[str, str, str, int]:

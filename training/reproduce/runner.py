@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import torch
 
 from partedvae.training.config.train_config import TrainConfig
 from partedvae.training.data.names import FILE_PREFIX
@@ -21,7 +20,7 @@ from partedvae.training.engine.run import train_run
 from partedvae.training.reports.evaluation import evaluate_run, record_measures
 from partedvae.training.reproduce.experiments import Experiment, Variant
 from partedvae.training.reproduce.page import all_tables, write_page
-from partedvae.training.reproduce.results import CPU, Result, is_same, load_results, store_result
+from partedvae.training.reproduce.results import Result, is_same, load_results, store_result
 from partedvae.training.runs.data import is_drawn
 from partedvae.training.runs.directory import RunDirectory, RunError
 
@@ -148,7 +147,7 @@ def _train(config: TrainConfig, run: RunDirectory, plan: Plan) -> None:
 
 
 def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirectory, plan: Plan) -> Result:
-    report = evaluate_run(run.path, plan.data_dir, device=torch.device(choose_device(plan.device)))
+    report = evaluate_run(run.path, plan.data_dir, device=choose_device(plan.device))
     record_measures(run, report)
     summary, provenance = run.load_summary(), run.load_provenance()
     words = ["partedvae", "reproduce", name, "--recipe", plan.recipe, "--seeds", str(report.config.seed)]
@@ -161,7 +160,7 @@ def _evaluate(name: str, experiment: Experiment, variant: Variant, run: RunDirec
         labels=report.config.labels,
         epochs=summary["epochs"],
         train_seconds=summary["train_seconds"],
-        device=provenance["machine"].get("device", CPU),
+        device=", ".join(run.devices()),
         data="drawn" if any(is_drawn(origin) for origin in provenance["data"].values()) else "original",
         measures={key: round(value, 4) for key, value in experiment.measure(report).items()},
         separation={

@@ -39,7 +39,8 @@ from partedvae.training.model.partedvae import PartedVAE
 
 REMEDY = "restore the file, or train the run again"
 """Remedy of a damaged file."""
-CPU = torch.device("cpu")
+UNKNOWN = "unknown"
+"""Device of a run that is older than its record."""
 
 
 class RunError(ValueError):
@@ -114,8 +115,8 @@ class RunDirectory:
         config: TrainConfig,
         dataset: ImageDataset,
         labelled: Tensor,
+        device: str,
         group_label_counts: Mapping[str, int] | None = None,
-        device: torch.device = CPU,
     ) -> None:
         """Create the directory and write configuration and provenance.
 
@@ -123,8 +124,8 @@ class RunDirectory:
             config: the configuration.
             dataset: the data set, whose checksums are recorded.
             labelled: indices of the labelled training images.
+            device: name of the device that it trains on (`DistributedContext.device_name`).
             group_label_counts: number of labels of groups by factor; None of a run without a run of features.
-            device: where the run trains.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         provenance = _provenance(dataset, labelled, device)
@@ -132,6 +133,18 @@ class RunDirectory:
             provenance["group_label_counts"] = dict(group_label_counts)
         write_json(self.provenance_file, provenance)
         self.save_config(config)
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices that the run was trained on, without repetition."""
+        devices: list[str] = self.load_provenance()["machine"].get("devices", [UNKNOWN])
+        return devices
+
+    def add_device(self, device: str) -> None:
+        """Record that a run is resumed on a device; on the same one as before, nothing is written."""
+        if device not in (devices := self.devices()):
+            provenance = self.load_provenance()
+            provenance["machine"]["devices"] = [*devices, device]
+            write_json(self.provenance_file, provenance)
 
     def save_config(self, config: TrainConfig) -> None:
         """Write the configuration."""
@@ -321,7 +334,7 @@ def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _provenance(dataset: ImageDataset, labelled: Tensor, device: torch.device) -> dict[str, Any]:
+def _provenance(dataset: ImageDataset, labelled: Tensor, device: str) -> dict[str, Any]:
     return {
         # Without the path of the installation, which has the name of a user.
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -335,7 +348,7 @@ def _provenance(dataset: ImageDataset, labelled: Tensor, device: torch.device) -
         "machine": {
             "platform": platform.platform(),
             "processor": platform.machine(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "devices": [device],
             "threads": torch.get_num_threads(),
         },
         "data": dataset.source,

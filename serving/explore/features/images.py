@@ -98,21 +98,35 @@ class PointImages:
             decode: draws images from u and z; None without a model.
         """
         # Not looked up again at the end: other visitors' points may have taken their places by then.
-        now = time.monotonic()
-        found = {point: self._kept[point][0] for point in points if point in self._kept and now < self._kept[point][1]}
+        found = {point: image for point in points if (image := self._kept_image(point))}
         wanted = [point for point in dict.fromkeys(points) if point not in found]
         if wanted:
             read = await asyncio.to_thread(self._read, wanted, spec or WITHOUT_MODEL)
             found |= {image.point: image for image in read}
             found |= await self._drawn([image for image in read if image.kind == "missing"], decode)
-            until = {"image": math.inf, "reconstruction": time.monotonic() + RETRY_SECONDS}
-            kept = {point: (found[point], until[found[point].kind]) for point in wanted if found[point].kind in until}
-            self._kept |= kept
-        for point in found.keys() & self._kept.keys():
-            self._kept.move_to_end(point)
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
+        for image in found.values():
+            self._keep(image)
         return [found[point] for point in points]
+
+    def _kept_image(self, point: int) -> PointImage | None:
+        if point not in self._kept:
+            return None
+        image, until = self._kept[point]
+        if time.monotonic() < until:
+            return image
+        del self._kept[point]
+        return None
+
+    def _keep(self, image: PointImage) -> None:
+        """Keep an image; a drawn one for a limited time, and not instead of the image itself."""
+        if image.kind == "image":
+            self._kept[image.point] = image, math.inf
+        elif image.kind == "reconstruction" and self._kept_image(image.point) is None:
+            self._kept[image.point] = image, time.monotonic() + RETRY_SECONDS
+        if image.point in self._kept:
+            self._kept.move_to_end(image.point)
+        if len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
 
     def _read(self, points: Sequence[int], spec: ImageSpec) -> list[PointImage]:
         """Read the images of points; runs in a thread."""

@@ -29,7 +29,10 @@ def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nstack"),
             r"^not enough memory \(DefaultCPUAllocator: .* 9 bytes\.\): end other programs",
         ),
-        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."), r"^not enough memory \(CUDA out of memory"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."),
+            r"^not enough memory on the GPU \(CUDA out of memory.*9 GiB.\): end other programs on it, .* --device cpu$",
+        ),
         (RuntimeError("can't start new thread"), r"^can't start new thread: raise the limit of processes \(ulimit -u"),
         (PermissionError(13, "Permission denied", "/bin/python"), "^/bin/python: Permission denied$"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import partedvae.training.engine.device
@@ -97,6 +98,13 @@ def test_evaluate_rejects_a_missing_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(evaluate, [str(tmp_path / "none")])
     assert result.exit_code == 1
     assert "is not a run directory: config.json is missing; train one with 'partedvae train'" in result.output
+
+
+def test_evaluate_rejects_a_missing_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = CliRunner().invoke(evaluate, [str(write_run(tmp_path / "run", "toys")), "--device", "cuda"])
+    assert result.exit_code == 1
+    assert "Error: --device cuda: this PyTorch" in result.output
 
 
 @pytest.mark.parametrize(

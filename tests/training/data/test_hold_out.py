@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from partedvae.training.data.hold_out import hold_out, hold_out_unlabelled
+from partedvae.training.data.hold_out import choose_test_images, hold_out, hold_out_unlabelled
 
 
 def labels_of(rows: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -47,3 +47,13 @@ def test_a_tenth_of_images_without_labels_is_held_out_but_at_least_two() -> None
     assert chosen < set(names)
     assert hold_out_unlabelled(names[::-1]) == chosen
     assert [len(hold_out_unlabelled(names[:count])) for count in (0, 3, 4, 24, 25, 36)] == [0, 0, 2, 2, 2, 4]
+
+
+def test_images_without_a_label_test_where_few_labelled_ones_can() -> None:
+    blank = {f"{number:02}.png": (-1,) for number in range(30)}
+    one = {"a/0.png": (0,), "a/1.png": (0,)}
+    chosen = choose_test_images({**blank, **one})
+    assert hold_out(one) < chosen
+    assert chosen - hold_out(one) == hold_out_unlabelled(blank)
+    two = {**one, "b/0.png": (1,), "b/1.png": (1,)}
+    assert choose_test_images({**blank, **two}) == hold_out(two)

@@ -98,7 +98,7 @@ def features_run(path: Path, **changes: object) -> RunDirectory:
     )
     config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]  # fields by name
     run = RunDirectory(path)
-    run.start(config, toy_dataset(), torch.empty(0, dtype=torch.int64))
+    run.start(config, toy_dataset(), torch.empty(0, dtype=torch.int64), "cpu")
     prepare(0)
     run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
     run.summary_file.write_text(json.dumps({}))

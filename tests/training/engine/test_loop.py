@@ -106,6 +106,7 @@ def test_a_run_directory_records_configuration_provenance_and_metrics(whole_run:
     assert provenance["data"]["train-images-idx3-ubyte"].startswith("ba891046")
     assert provenance["versions"]["torch"] == torch.__version__
     assert provenance["machine"]["threads"] == 1
+    assert provenance["machine"]["devices"] == ["cpu"]
     assert provenance["command"][:2] == ["__main__.py", "train"]
     rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -380,7 +381,7 @@ def test_a_run_that_diverged_and_is_stopped_keeps_its_checkpoint(
     labelled = first_labelled(dataset.train, config.labels)
     prepare(0)
     trainer = Trainer(config, dataset.train, labelled, SINGLE_PROCESS)
-    run.start(config, dataset, labelled)
+    run.start(config, dataset, labelled, "cpu")
     step = trainer.train_step
 
     def diverging() -> dict[str, torch.Tensor]:
@@ -414,6 +415,6 @@ def test_the_progress_bar_shows_the_latest_supervised_loss(tmp_path: Path, monke
     labelled = first_labelled(dataset.train, config.labels)
     prepare(0)
     trainer = Trainer(config, dataset.train, labelled, SINGLE_PROCESS)
-    run.start(config, dataset, labelled)
+    run.start(config, dataset, labelled, "cpu")
     loop.TrainingLoop(run, trainer, dataset, 0.0).train()
     assert len({losses["supervised"] for losses in shown}) == len(shown) == 4

@@ -142,7 +142,7 @@ def write_run(path: Path, name: str) -> Path:
     config = CONFIGS[name]
     run = RunDirectory(path)
     dataset = load(config.dataset, Path("data"))
-    run.start(config, dataset, first_labelled(dataset.train, config.labels))
+    run.start(config, dataset, first_labelled(dataset.train, config.labels), "cpu")
     torch.manual_seed(name.endswith("without-bc"))
     run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
     for row in metrics(config):

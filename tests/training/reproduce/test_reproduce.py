@@ -159,7 +159,7 @@ def test_results_of_version_0_1_still_load(tmp_path: Path) -> None:
     old = [dataclasses.asdict(r) for r in current]
     for entry, budget in zip(old, ("short", "full"), strict=True):
         entry["budget"], entry["row"] = budget, entry.pop("variant")
-        del entry["recipe"]
+        del entry["recipe"], entry["device"]
     path.write_text(json.dumps(old))
     assert load_results(path) == current
 
@@ -245,6 +245,7 @@ def test_an_experiment_is_trained_evaluated_and_stored_once(
     stored = load_results(plan.results_file)
     assert [r.variant for r in stored] == ["PartedVAE", "labels alone"]
     assert set(stored[0].measures) == {"accuracy digit"}
+    assert stored[0].device == "cpu"
     assert stored[0].separation["accuracy/digit"] == stored[0].measures["accuracy digit"]
     assert 0 <= stored[0].separation["probe_u_mlp/digit"] <= 1
     assert 0 <= stored[0].separation["generation/digit"] <= 1

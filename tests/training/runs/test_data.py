@@ -40,9 +40,22 @@ def _few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
 def untrained(path: Path, config: TrainConfig, dataset: ImageDataset) -> RunDirectory:
     """Write a run with an untrained model."""
     run = RunDirectory(path)
-    run.start(config, dataset, first_labelled(dataset.train, config.labels))
+    run.start(config, dataset, first_labelled(dataset.train, config.labels), "cpu")
     run.save_checkpoint({"final_model": PartedVAE(config.model).state_dict()})
     return run
+
+
+def test_all_devices_of_a_run_are_recorded(tmp_path: Path) -> None:
+    run = untrained(tmp_path / "run", tiny_config(), toy_dataset())
+    written = run.provenance_file.stat().st_mtime_ns
+    run.add_device("cpu")
+    assert run.provenance_file.stat().st_mtime_ns == written
+    run.add_device("NVIDIA H200")
+    assert run.devices() == ["cpu", "NVIDIA H200"]
+    provenance = run.load_provenance()
+    del provenance["machine"]["devices"]
+    run.provenance_file.write_text(json.dumps(provenance))
+    assert run.devices() == ["unknown"]
 
 
 def write_labels(folder: Path, classes: Sequence[str]) -> None:

@@ -21,6 +21,9 @@ from partedvae.serving.explore.features.file import read_features
 from partedvae.serving.explore.features.images import PointImages
 from partedvae.serving.explore.features.table import FeatureTable
 from partedvae.serving.explore.model import AsyncLocalModel, ModelAccess
+from partedvae.serving.extract.sources.open import open_source
+from partedvae.serving.extract.sources.options import InputOptions
+from partedvae.serving.extract.sources.source import Source
 from tests.bundles import GREY
 from tests.serving.extraction import extract, idx
 
@@ -207,12 +210,44 @@ async def test_a_drawn_image_is_not_drawn_again_at_once(
 ) -> None:
     """Nor is the folder opened again, whose storage may take seconds to refuse."""
     monkeypatch.setattr(module, "RETRY_SECONDS", 3600.0)
+    opened: list[str] = []
+
+    def opening(given: str, options: InputOptions) -> Source:
+        opened.append(given)
+        return open_source(given, options)
+
+    monkeypatch.setattr(module, "open_source", opening)
     images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
     pictures.rename(tmp_path / "moved")
     (first,) = await images.get([2], SPEC, decode)
     assert await images.get([2, 2], SPEC, failing) == [first, first]
     (tmp_path / "moved").rename(pictures)
     assert [image.kind for image in await images.get([2, 3], SPEC, decode)] == ["reconstruction", "reconstruction"]
+    assert len(opened) == 1
+
+
+async def test_a_drawn_image_does_not_replace_one_that_was_read_meanwhile(
+    pictures: Path, tiny_models: Path, tmp_path: Path
+) -> None:
+    """One visitor's model is slow, and the image comes back for another one."""
+    images = PointImages(features(pictures, tiny_models / "tiny", tmp_path / "f.parquet"))
+    await images.get([1], SPEC)
+    (pictures / "02.png").rename(tmp_path / "moved.png")
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(u: FloatArray, z: FloatArray) -> ImageArray:
+        asked.set()
+        await answer.wait()
+        return await decode(u, z)
+
+    first = asyncio.create_task(images.get([2], SPEC, slow))
+    await asked.wait()
+    (tmp_path / "moved.png").rename(pictures / "02.png")
+    assert [image.kind for image in await images.get([2], SPEC)] == ["image"]
+    answer.set()
+    assert [image.kind for image in await first] == ["reconstruction"]
+    (pictures / "02.png").unlink()
+    assert [image.kind for image in await images.get([2], SPEC)] == ["image"]
 
 
 async def test_points_may_be_forgotten_while_others_are_read(
