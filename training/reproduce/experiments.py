@@ -230,8 +230,8 @@ EXPERIMENTS = {
     ),
     "separation": Experiment(
         title="Not in the paper: whether u and not z has the class",
-        note="The recipe of each data set; docs/METHOD.md describes it. Seed 0 of faces was run with `--epochs 18` "
-        "before that became the recipe's number.",
+        note="The recipe of each data set; docs/METHOD.md describes it. MNIST was trained in bfloat16, the others in "
+        "float32.",
         variants=(
             Variant(name="MNIST", dataset="mnist", labels=256),
             Variant(name="dSprites", labels=3686),

@@ -32,7 +32,8 @@ A second table says, for each factor, its accuracy and whether u and not z has t
 its own that was trained on all labels, judges decoded images: "drawn" is the share of the images drawn for a class,
 with u ~ p(u | c) and z ~ N(0, I), that it sees as that class, averaged over classes; "z exchanged", "z redrawn" and
 "reconstructed" are those with the u of a test image, and the z of another one, a drawn z, or its own. "diversity" is
-the variance within a class of drawn images over that of test images, and "oracle" the oracle's own test accuracy. The
+the variance within a class of drawn images over that of test images, and "oracle" the oracle's own test accuracy. What
+blurred images are taken for differs between oracles of other seeds or machines ([METHOD.md](METHOD.md)). The
 other columns are the test accuracies of a linear classifier and of a small network that predict the class from u (which
 should work) and from z (which should not); "chance" is that of always predicting the most frequent class.
 
