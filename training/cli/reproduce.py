@@ -29,7 +29,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     type=click.Choice(["default", "paper"]),
     default="default",
     show_default=True,
-    help="default: minutes to an hour per run on two cores; paper: the paper's schedule, hours per run.",
+    help="default: minutes to an hour and a half per run on one core; paper: the paper's schedule, hours per run.",
 )
 @click.option("--budget", type=click.Choice(["short", "full"]), hidden=True, help="Former name of --recipe.")
 @click.option(
