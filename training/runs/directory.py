@@ -136,14 +136,14 @@ class RunDirectory:
 
     def devices(self) -> list[str]:
         """Return the names of the devices that the run was trained on, without repetition."""
-        devices: list[str] = self.load_provenance()["machine"].get("devices", [UNKNOWN])
+        devices: list[str] = self.load_provenance().get("machine", {}).get("devices", [UNKNOWN])
         return devices
 
     def add_device(self, device: str) -> None:
         """Record that a run is resumed on a device; on the same one as before, nothing is written."""
         if device not in (devices := self.devices()):
             provenance = self.load_provenance()
-            provenance["machine"]["devices"] = [*devices, device]
+            provenance.setdefault("machine", {})["devices"] = [*devices, device]
             write_json(self.provenance_file, provenance)
 
     def save_config(self, config: TrainConfig) -> None:

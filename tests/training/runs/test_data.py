@@ -53,9 +53,11 @@ def test_all_devices_of_a_run_are_recorded(tmp_path: Path) -> None:
     run.add_device("NVIDIA H200")
     assert run.devices() == ["cpu", "NVIDIA H200"]
     provenance = run.load_provenance()
-    del provenance["machine"]["devices"]
+    del provenance["machine"]
     run.provenance_file.write_text(json.dumps(provenance))
     assert run.devices() == ["unknown"]
+    run.add_device("cpu")
+    assert run.devices() == ["unknown", "cpu"]
 
 
 def write_labels(folder: Path, classes: Sequence[str]) -> None:
