@@ -14,19 +14,13 @@ from __future__ import annotations
 
 import io
 import json
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from partedvae.common.atomic_write import appending, atomic_write, write_json
@@ -34,8 +28,9 @@ from partedvae.common.folder_lock import folder_lock
 from partedvae.common.runs.nearby import CONFIG_FILE, suggestion
 from partedvae.common.runs.stored_run import METRICS_FILE, PROVENANCE_FILE, SUMMARY_FILE, read_metrics
 from partedvae.training.config.train_config import TrainConfig
-from partedvae.training.data.dataset import ImageDataset, count_labels
+from partedvae.training.data.dataset import ImageDataset
 from partedvae.training.model.partedvae import PartedVAE
+from partedvae.training.runs.provenance import provenance_of
 
 REMEDY = "restore the file, or train the run again"
 """Remedy of a damaged file."""
@@ -128,7 +123,7 @@ class RunDirectory:
             group_label_counts: number of labels of groups by factor; None of a run without a run of features.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        provenance = _provenance(dataset, labelled, device)
+        provenance = provenance_of(dataset, labelled, device)
         if group_label_counts is not None:
             provenance["group_label_counts"] = dict(group_label_counts)
         write_json(self.provenance_file, provenance)
@@ -332,48 +327,3 @@ def _load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
     except Exception as error:  # Of any kind: torch.load has no error of its own.
         raise RunError(f"{path} is damaged ({type(error).__name__}); {REMEDY}") from error
     return state
-
-
-def _provenance(dataset: ImageDataset, labelled: Tensor, device: str) -> dict[str, Any]:
-    return {
-        # Without the path of the installation, which has the name of a user.
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "versions": {
-            "partedvae": metadata.version("partedvae"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "devices": [device],
-            "threads": torch.get_num_threads(),
-        },
-        "data": dataset.source,
-        "labelled_images": labelled.tolist(),
-        "label_counts": _count_labels(dataset, labelled),
-    }
-
-
-def _count_labels(dataset: ImageDataset, labelled: Int[Tensor, " labels"]) -> dict[str, int]:
-    """Count the labels of each factor; a labelled image may lack the label of some factors."""
-    counts = count_labels(dataset.train.labels[labelled])
-    return {factor.name: count for factor, count in zip(dataset.info.factors, counts, strict=True)}
-
-
-def _commit() -> str:
-    """Return the commit of the checkout of this code, with "-dirty" if files were changed; "" outside a checkout."""
-    code = Path(__file__).resolve()
-    try:
-        # An environment in a user's project is in a checkout too, which is not that of this code.
-        _git(code.parent, "ls-files", "--error-unmatch", code.name)
-        return _git(code.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

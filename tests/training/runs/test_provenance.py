@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from partedvae.training.runs import directory
+from partedvae.training.runs import provenance
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -25,10 +25,10 @@ def test_the_commit_is_that_of_this_code_and_not_of_a_project_around_it(
     code.write_text("")
     git(code.parent, "init", "--quiet")
     git(code.parent, "commit", "--quiet", "--allow-empty", "--message", "project")
-    monkeypatch.setattr(directory, "__file__", str(code))
-    assert directory._commit() == ""
+    monkeypatch.setattr(provenance, "__file__", str(code))
+    assert provenance._commit() == ""
     git(code.parent, "add", "code.py")
     git(code.parent, "commit", "--quiet", "--message", "code")
-    assert directory._commit() == git(code.parent, "rev-parse", "HEAD")
+    assert provenance._commit() == git(code.parent, "rev-parse", "HEAD")
     code.write_text("changed")
-    assert directory._commit() == git(code.parent, "rev-parse", "HEAD") + "-dirty"
+    assert provenance._commit() == git(code.parent, "rev-parse", "HEAD") + "-dirty"
