@@ -82,5 +82,7 @@ def prepare(seed: int) -> None:
         seed: random seed of weights, noise and augmentation.
     """
     torch.set_flush_denormal(True)
+    # Some algorithms of cuDNN add in another order in every run.
+    torch.backends.cudnn.deterministic = True
     keep_freed_blocks(KEPT_BELOW, unused=KEPT_BELOW)
     torch.manual_seed(seed)
