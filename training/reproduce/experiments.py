@@ -230,8 +230,7 @@ EXPERIMENTS = {
     ),
     "separation": Experiment(
         title="Not in the paper: whether u and not z has the class",
-        note="The recipe of each data set; docs/METHOD.md describes it. MNIST was trained in bfloat16, the others in "
-        "float32.",
+        note="The recipe of each data set; docs/METHOD.md describes it.",
         variants=(
             Variant(name="MNIST", dataset="mnist", labels=256),
             Variant(name="dSprites", labels=3686),
